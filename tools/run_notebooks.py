@@ -1,0 +1,25 @@
+"""Run notebooks in fresh kernels and store their outputs: `tools/run_notebooks.py [NOTEBOOK …]` (default: all of nbs/)."""
+
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(path: Path) -> None:
+    "Executes `path` in its own folder; an error in a cell ends the program with the cell's traceback."
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    nbformat.write(notebook, path)
+    print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    os.environ["COLUMNS"] = "120"  # the width at which rich lays out what the command line prints
+    for name in sys.argv[1:] or sorted((ROOT / "nbs").rglob("*.ipynb")):
+        if ".ipynb_checkpoints" not in Path(name).parts:
+            run(Path(name).resolve())

@@ -164,7 +164,7 @@ def split_images(
     validation_share: float = 0.2,  # of each class's training images, where there is no val/
 ) -> np.ndarray:
     "The split of every row of `dataset.images`: \"train\", \"val\" or \"test\"."
-    split = dataset.images["split"].to_numpy(dtype=object)
+    split = dataset.images["split"].to_numpy(dtype=object, copy=True)
     if "val" in split:
         return split
     for label, rows in dataset.images[split == "train"].groupby("label").groups.items():

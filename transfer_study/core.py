@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 # %% ../nbs/api/00_core.ipynb #418f3c5f
-class UserError(Exception):
+class UserError(ValueError):
     "A mistake in the input: one line that says what, where, what was expected and what to do."
 
 # %% ../nbs/api/00_core.ipynb #a07c01ec

@@ -74,13 +74,14 @@ def compute_features(
     model: "torch.nn.Module",
     dataset: ImageDataset,
     device: str = "cpu",
-    batch_size: int = 64,
+    batch_size: int | None = None,  # None for 16 on a CPU, whose caches are small, and 128 elsewhere
     n_workers: int | None = None,  # processes that decode; None for one per core but one
     progress: Callable[[int], None] = lambda n: None,  # called with the number of images done since the last call
 ) -> Features:
     "Features of every image of `dataset` that can be decoded, without reading or writing a cache."
     import torch
 
+    batch_size = batch_size or (16 if device == "cpu" else 128)
     model = model.eval().to(device, memory_format=torch.channels_last)
     blocks, rows, bad = [], [], []
     with torch.inference_mode():

@@ -36,11 +36,12 @@ class _PrincipalAxes:
 # %% ../nbs/api/30_logistic.ipynb #819b5db0
 def _loss_and_residuals(scores: np.ndarray, Y: np.ndarray) -> tuple[float, np.ndarray]:
     "Summed cross-entropy of `scores` (n, k) against one-hot `Y` (n, k), and its derivative p − Y."
-    return float(logsumexp(scores, axis=1).sum() - np.vdot(scores, Y)), softmax(scores, axis=1) - Y
+    margins = scores - np.vecdot(scores, Y)[:, None]  # 0 for the true class, so that tiny losses keep their digits
+    return float(logsumexp(margins, axis=1).sum()), softmax(margins, axis=1) - Y
 
 # %% ../nbs/api/30_logistic.ipynb #4d2db064
 def _minimise(Z, singular_values, Y, l2, W, b, tol, max_iter):
-    "Minimiser (W, b) of the objective for one λ from the start (W, b), and what scipy says of it."
+    "Minimiser (W, b) of the objective for one λ from the start (W, b), the number of iterations, and whether it converged."
     n, rank, k = len(Z), Z.shape[1], Y.shape[1]
     p = softmax(Z @ W + b, axis=1)
     curvature = (p * (1 - p)).mean(axis=0) + np.finfo(float).tiny
@@ -49,16 +50,24 @@ def _minimise(Z, singular_values, Y, l2, W, b, tol, max_iter):
     def unpack(v):
         return v[: rank * k].reshape(rank, k) / scale_W, v[rank * k :] / scale_b
 
+    decrements = {}  # of the points visited, by objective: scipy's callback sees no gradient
+
     def objective(v):
         W, b = unpack(v)
         loss, residuals = _loss_and_residuals(Z @ W + b, Y)
         gradient = np.concatenate([((Z.T @ residuals + l2 * W) / scale_W).ravel(), residuals.sum(axis=0) / scale_b])
-        return (loss + l2 / 2 * np.vdot(W, W)) / n, gradient / n
+        value = loss + l2 / 2 * np.vdot(W, W)
+        decrements[value] = np.vdot(gradient, gradient) / 2
+        return value, gradient
+
+    def stop_when_close(intermediate_result):
+        if decrements[intermediate_result.fun] <= tol * intermediate_result.fun:
+            raise StopIteration
 
     start = np.concatenate([(W * scale_W).ravel(), b * scale_b])
-    options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": 0.0, "gtol": tol / np.sqrt(n)}
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
-    return *unpack(found.x), found
+    options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": 0.0, "gtol": 0.0}
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", callback=stop_when_close, options=options)
+    return *unpack(found.x), found.nit, decrements[found.fun] <= tol * found.fun
 
 # %% ../nbs/api/30_logistic.ipynb #834d07eb
 class LogisticPath:
@@ -72,7 +81,7 @@ class LogisticPath:
     def __init__(
         self,
         l2: np.ndarray = np.logspace(-6, 5, 45),  # (n_l2,) values of λ, in any order; Kornblith et al. 2019, section 3
-        tol: float = 1e-5,  # largest entry of the preconditioned gradient at which a λ counts as solved, times √n_samples
+        tol: float = 1e-6,  # relative distance from the minimal objective, as estimated from the preconditioned gradient
         max_iter: int = 1000,  # for each λ
     ):
         self.l2, self.tol, self.max_iter = l2, tol, max_iter
@@ -88,8 +97,8 @@ class LogisticPath:
         W, b = np.zeros((len(data.singular_values), Y.shape[1])), np.log(Y.mean(axis=0))
         solutions = {}
         for i in np.argsort(-l2):
-            W, b, found = _minimise(data.Z, data.singular_values, Y, l2[i], W, b, self.tol, self.max_iter)
-            solutions[i] = self._solution(data, Y, l2[i], W, b) + (found.nit, found.status == 0)
+            W, b, n_iter, converged = _minimise(data.Z, data.singular_values, Y, l2[i], W, b, self.tol, self.max_iter)
+            solutions[i] = self._solution(data, Y, l2[i], W, b) + (n_iter, converged)
         columns = [np.array(column) for column in zip(*(solutions[i] for i in range(len(l2))), strict=True)]
         self.coef_, self.intercept_, self.objective_, self.gradient_norm_, self.n_iter_, self.converged_ = columns
         return self

@@ -104,15 +104,15 @@ def _versions() -> dict[str, str]:
 
 # %% ../nbs/api/50_study.ipynb #5d10f383
 @contextmanager
-def _progress(total: int, done: int) -> "Iterator[tuple[Progress, Callable[[str], None]]]":
+def _progress(total: int, done: int, quiet: bool) -> "Iterator[tuple[Progress, Callable[[str], None]]]":
     "A live display, and a function that says that a run has finished."
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=quiet)
     live = console.is_terminal or console.is_jupyter
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not live) as progress:
+    with Progress(*columns, console=console, transient=True, disable=quiet or not live) as progress:
         task = progress.add_task("runs", total=total, completed=done)
 
         def finished(line: str) -> None:
@@ -199,30 +199,31 @@ class Study:
         out: Path | str = "runs",  # runs/<study>/<run_id> is written below it, and features are cached there
         device: str = "auto",  # "auto", "cpu", "cuda", …
         n_workers: int | None = None,  # processes that decode images; None for one per core but one
+        progress: bool = True,  # bars on a terminal and in a notebook, a line a run elsewhere
     ) -> pd.DataFrame:
         "Computes what is missing and returns the results table; stop it at any time, and it goes on from there."
         device, runs = resolve_device(device), self.runs
         missing = [run for run in runs if not self.is_done(run, out)]
-        with _progress(len(runs), len(runs) - len(missing)) as (progress, finished):
+        with _progress(len(runs), len(runs) - len(missing), not progress) as (bars, finished):
             model, built = None, None
             for run in missing:
                 if built is not run.network:
                     model, built = build_network(run.network), run.network
-                result = self._compute(run, model, Path(out), device, n_workers, progress)
+                result = self._compute(run, model, Path(out), device, n_workers, bars)
                 finished(f"{run.network.name} on {run.dataset.name}: {result['score']:.3f}")
         return self.results(out)
 
-    def _compute(self, run, model, out, device, n_workers, progress) -> dict:
+    def _compute(self, run, model, out, device, n_workers, bars) -> dict:
         "One run, from the features to its directory."
-        task = progress.add_task(f"{run.network.name} on {run.dataset.name}", total=len(run.dataset.images))
+        task = bars.add_task(f"{run.network.name} on {run.dataset.name}", total=len(run.dataset.images))
         try:
             features = extract_features(
                 model, run.dataset, out / ".features", self.file.on_bad_image, device=device, n_workers=n_workers,
-                progress=lambda n: progress.advance(task, n),
+                progress=lambda n: bars.advance(task, n),
             )  # fmt: skip
             result, predictions, curve = linear_run(run, features)
         finally:
-            progress.remove_task(task)
+            bars.remove_task(task)
         write_run(self.directory_of(run, out), run.specification, result | {"device": device}, predictions, curve)
         return result
 

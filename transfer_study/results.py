@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'PROTOCOLS', 'SOURCE_DATASETS', 'known_source_accuracies', 'with_source_accuracy', 'tidy', 'read_table',
-           'write_run', 'read_results', 'read_runs']
+           'write_run', 'write_plan', 'read_results', 'read_runs']
 
 # %% ../nbs/api/45_results.ipynb #69ca4068
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -160,10 +161,27 @@ def write_run(
         curve.to_csv(temporary / "curve.csv", index=False)
 
 # %% ../nbs/api/45_results.ipynb #5173677b
+def write_plan(
+    plan: pd.DataFrame,  # at least the column run_id
+    directory: Path,  # runs/<study>
+) -> None:
+    "Writes plan.csv, whole or not at all."
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = directory / f".plan.{os.getpid()}.tmp"
+    plan.to_csv(temporary, index=False)
+    os.replace(temporary, directory / "plan.csv")
+
+# %% ../nbs/api/45_results.ipynb #9757cc8d
+def _is_current(run: Path) -> bool:
+    "Whether the study's plan, where there is one, lists the run."
+    plan = run.parent / "plan.csv"
+    return not plan.is_file() or run.name in set(pd.read_csv(plan, dtype=str)["run_id"])
+
+# %% ../nbs/api/45_results.ipynb #f68d5c0c
 def read_results(
     runs: Path | str,  # a directory of runs, of one study or of several
 ) -> list[dict]:
-    "The `result.json` of every complete run below `runs`, in the order of their paths."
+    "The `result.json` of every complete run below `runs` that its study's plan lists, in the order of their paths."
     runs = Path(runs)
     if not runs.is_dir():
         raise UserError(f"{runs}: no such directory of runs")
@@ -171,6 +189,7 @@ def read_results(
         json.loads(path.read_text())
         for path in sorted(runs.rglob("result.json"))
         if not any(part.startswith(".") for part in path.relative_to(runs).parts)  # half-written and cached things
+        and _is_current(path.parent)
     ]
 
 # %% ../nbs/api/45_results.ipynb #c57aad01

@@ -24,7 +24,7 @@ from .datasets import ImageDataset, count_mismatch, open_dataset, split_images
 from .features import Features, extract_features, feature_key, resolve_device
 from .logistic import linear_probe
 from .networks import Network, build_network
-from .results import known_source_accuracies, read_results, read_runs, write_run
+from .results import known_source_accuracies, read_results, read_runs, write_plan, write_run
 from .study_file import StudyFile, read_study_file
 
 if TYPE_CHECKING:
@@ -204,6 +204,7 @@ class Study:
         "Computes what is missing and returns the results table; stop it at any time, and it goes on from there."
         device, runs = resolve_device(device), self.runs
         missing = [run for run in runs if not self.is_done(run, out)]
+        write_plan(self.plan(out).drop(columns="done"), Path(out) / self.file.name)
         with _progress(len(runs), len(runs) - len(missing), not progress) as (bars, finished):
             model, built = None, None
             for run in missing:
@@ -229,8 +230,7 @@ class Study:
 
     def results(self, out: Path | str = "runs") -> pd.DataFrame:
         "The results table of this study's finished runs; raises `UserError` where there is none."
-        rows = read_runs(Path(out) / self.file.name)
-        return rows[rows["run_id"].isin([run.run_id for run in self.runs])].reset_index(drop=True)
+        return read_runs(Path(out) / self.file.name)
 
     def __repr__(self) -> str:
         n, k, s = len(self.file.networks), len(self.file.datasets), len(self.file.seeds)

@@ -172,25 +172,24 @@ def write_plan(
     os.replace(temporary, directory / "plan.csv")
 
 # %% ../nbs/api/45_results.ipynb #9757cc8d
-def _is_current(run: Path) -> bool:
-    "Whether the study's plan, where there is one, lists the run."
-    plan = run.parent / "plan.csv"
-    return not plan.is_file() or run.name in set(pd.read_csv(plan, dtype=str)["run_id"])
+def _current_runs(study: Path) -> list[Path]:
+    "The `result.json` of each complete run in `study`, without those that its plan, where there is one, no longer lists."
+    found = sorted(study.glob("[!.]*/result.json"))  # half-written and cached things begin with a dot
+    if not (study / "plan.csv").is_file():
+        return found
+    planned = set(pd.read_csv(study / "plan.csv", dtype=str)["run_id"])
+    return [path for path in found if path.parent.name in planned]
 
 # %% ../nbs/api/45_results.ipynb #f68d5c0c
 def read_results(
-    runs: Path | str,  # a directory of runs, of one study or of several
+    runs: Path | str,  # runs/<study>, or the directory of several studies
 ) -> list[dict]:
-    "The `result.json` of every complete run below `runs` that its study's plan lists, in the order of their paths."
+    "The `result.json` of every complete run below `runs`, in the order of their paths; raises `UserError` where there is no such directory."
     runs = Path(runs)
     if not runs.is_dir():
         raise UserError(f"{runs}: no such directory of runs")
-    return [
-        json.loads(path.read_text())
-        for path in sorted(runs.rglob("result.json"))
-        if not any(part.startswith(".") for part in path.relative_to(runs).parts)  # half-written and cached things
-        and _is_current(path.parent)
-    ]
+    studies = [runs, *sorted(path for path in runs.glob("[!.]*") if path.is_dir())]
+    return [json.loads(path.read_text()) for study in studies for path in _current_runs(study)]
 
 # %% ../nbs/api/45_results.ipynb #c57aad01
 def read_runs(

@@ -67,8 +67,9 @@ def _check_rows(rows: pd.DataFrame, path: Path, column: str) -> None:
     if (numbers > 1).any() and numbers.notna().all() and numbers.between(0, 100).all():
         raise UserError(f"{path}: {column} reaches {numbers.max():g}; are these per cent? Then say so with --percent")
     row = rows[wrong].iloc[0]
+    value = repr(row[column]) if isinstance(row[column], str) else f"{row[column]:g}"
     raise UserError(
-        f"{path}: {column} {row[column]!r} of network {row['network']!r} on dataset {row['dataset']!r}: "
+        f"{path}: {column} {value} of network {row['network']!r} on dataset {row['dataset']!r}: "
         "expected a number from 0 to 1"
     )
 

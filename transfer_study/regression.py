@@ -16,6 +16,7 @@ import statsmodels.api as sm
 import statsmodels.formula.api as smf
 from scipy.special import expit, logit
 from scipy.stats import f as f_distribution
+from statsmodels.regression.mixed_linear_model import MixedLMParams
 
 from .correlation import columns_of, left_out_counts, pearson
 from .log_odds import Grid, network_effects
@@ -70,6 +71,23 @@ LARGEST_MIXED = 100  # networks; the cost grows with the cube of it, so that mor
 VARIANCE_COMPONENTS = {"network": "0 + C(network)", "dataset": "0 + C(dataset)", "dataset slope": "0 + C(dataset):source_logit"}
 
 # %% ../nbs/api/58_regression.ipynb #eed111d4
+def _variance_start(cells: pd.DataFrame) -> MixedLMParams:
+    "Analysis of variance estimates of the components (dataset, dataset slope, network), relative to the residual variance."
+    logits = cells.pivot(index="network", columns="dataset", values="logit")
+    x = cells.groupby("network")["source_logit"].first().loc[logits.index].to_numpy()
+    (n_networks, n_datasets), x = logits.shape, x - x.mean()
+    centred = logits.fillna(logits.mean()).to_numpy() - logits.mean().to_numpy()
+    slopes = x @ centred / (x @ x)
+    residuals = centred - np.outer(x, slopes)
+    network = residuals.mean(axis=1)
+    scale = ((residuals - network[:, None]) ** 2).sum() / max((n_networks - 2) * (n_datasets - 1), 1)
+    components = np.array([logits.mean().var() - scale / n_networks, slopes.var(ddof=1) - scale / (x @ x),
+                           network @ network / max(n_networks - 2, 1) - scale / n_datasets])  # fmt: skip
+    fixed = np.array([logits.mean().mean(), slopes.mean()])
+    relative = np.maximum(components / scale, 0.01)  # off the boundary, where the likelihood has no slope
+    return MixedLMParams.from_components(fe_params=fixed, cov_re=np.zeros((0, 0)), vcomp=relative)
+
+# %% ../nbs/api/58_regression.ipynb #d234519f
 def fit_mixed(
     cells: pd.DataFrame,  # network, dataset, logit, source_logit; at least two datasets
     seed: int = 0,  # of the sample, where there are more than 100 networks
@@ -84,7 +102,7 @@ def fit_mixed(
         warnings.simplefilter("always")
         model = smf.mixedlm("logit ~ source_logit", cells, groups=np.zeros(len(cells)), re_formula="0",
                             vc_formula=VARIANCE_COMPONENTS)  # fmt: skip
-        result = model.fit(reml=True, method="lbfgs")
+        result = model.fit(reml=True, method="lbfgs", start_params=_variance_start(cells))
     deviations = np.sqrt([*result.vcomp, result.scale])
     parts = zip([*model.exog_vc.names, "residual"], deviations, strict=True)
     notes.append("standard deviations: " + ", ".join(f"{name} {value:.2f}" for name, value in parts))

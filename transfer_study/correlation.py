@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LINEARISED_ABOVE', 'STATISTICS', 'HEADLINE', 'FEWEST_NETWORKS', 'CORRELATION_COLUMNS', 'bootstrap_counts',
            'left_out_counts', 'pearson', 'line', 'midranks', 'spearman', 'kendall', 'percentile_interval',
-           'bca_interval', 'bootstrap_draws', 'columns_of', 'correlation_table', 'line_table', 'leave_one_out']
+           'bca_interval', 'bootstrap_draws', 'columns_of', 'correlation_table', 'line_table', 'without_each',
+           'leave_one_out']
 
 # %% ../nbs/api/57_correlation.ipynb #cb0f018d
 import numpy as np
@@ -227,12 +228,20 @@ def line_table(
     return pd.concat(tables, ignore_index=True)
 
 # %% ../nbs/api/57_correlation.ipynb #a7b5fb85
+def without_each(
+    x: np.ndarray,  # (n,)
+    y: np.ndarray,  # (n,)
+) -> np.ndarray:
+    "Pearson's r without each pair in turn, (n,); NaN where fewer than three pairs remain."
+    return pearson(x, y, left_out_counts(len(x))) if len(x) > FEWEST_NETWORKS else np.full(len(x), np.nan)
+
+# %% ../nbs/api/57_correlation.ipynb #4d8a57d0
 def leave_one_out(
     grid: Grid,  # one protocol's log-odds
 ) -> pd.DataFrame:
     "Pearson's r of the headline without each network and without each dataset: left_out, name, r."
     x, y = grid.source.loc[grid.logits.index].to_numpy(), columns_of(grid)[HEADLINE]
-    networks = pearson(x, y, left_out_counts(len(x)))
+    networks = without_each(x, y)
     kept = [grid.logits.drop(columns=name).dropna(how="all") for name in grid.logits if grid.logits.shape[1] > 1]
     datasets = [np.corrcoef(grid.source.loc[part.index], adjusted_accuracies(part).mean(axis=1))[0, 1] for part in kept]
     return pd.DataFrame(

@@ -177,6 +177,8 @@ def _check_grid(protocol: str, grid: Grid) -> None:
             f"{protocol}: all {n} networks have the source accuracy {expit(grid.source.iloc[0]):.4g}; "
             "a correlation needs networks that differ in it"
         )
+    if np.ptp(network_effects(grid)["effect"]) < 1e-9:
+        raise UserError(f"{protocol}: all {n} networks have the same transfer accuracies; a correlation needs some that differ")
 
 # %% ../nbs/api/60_statistics.ipynb #4a2a7b2b
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ def _doubt_messages(selection: Selection, tables: dict[str, pd.DataFrame]) -> li
     if corrected:
         messages.append(f"{len(corrected)} score(s) of 0 or 1 moved by half an image: {_listed(corrected)}")
     models = tables["coefficients"].drop_duplicates("model")
-    troubled = models[models["note"].str.contains("not fitted|not converge|Warning|boundary|sample", case=False)]
+    troubled = models[models["note"].str.contains("not fitted|not converge|not positive|drawn at random")]
     messages += [f"model {row.model}: {row.note}" for row in troubled.itertuples() if row.note != "not fitted: needs n_test"]
     if len(selection.grid.logits) > LARGEST_ALL_PAIRS:
         messages.append(f"of {len(selection.grid.logits):,} networks the best {BEST_COMPARED} are compared in pairs")

@@ -201,7 +201,8 @@ def influence_table(
         warnings.simplefilter("ignore")
         result = sm.OLS(y, sm.add_constant(x)).fit()
         influence = result.get_influence()
-        studentized, distance = influence.resid_studentized_external, influence.cooks_distance[0]
+        distance, internal, n = influence.cooks_distance[0], influence.resid_studentized_internal, len(x)
+        studentized = internal * np.sqrt((n - 3) / (n - 2 - internal**2))  # without a fit for each network left out
     large = np.nan_to_num(distance) > f_distribution.median(2, max(len(x) - 2, 1))
     change = np.nan_to_num(np.abs(without - r))
     flagged = (large & (change >= VISIBLE_CHANGE)) | (change >= NOTABLE_CHANGE)

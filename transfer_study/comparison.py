@@ -9,8 +9,8 @@ __all__ = ['LARGEST_ALL_PAIRS', 'BEST_COMPARED', 'PROTOCOL_ORDER', 't_intervals'
 # %% ../nbs/api/59_comparison.ipynb #aeff6cc3
 import numpy as np
 import pandas as pd
+from scipy.stats import false_discovery_control
 from scipy.stats import t as t_distribution
-from statsmodels.stats.multitest import multipletests
 
 from .correlation import HEADLINE
 from .log_odds import Grid, network_effects
@@ -36,16 +36,23 @@ def t_intervals(
 LARGEST_ALL_PAIRS, BEST_COMPARED = 60, 50  # networks: up to so many are all compared, of more the best so many
 
 # %% ../nbs/api/59_comparison.ipynb #826daebc
+def _holm(p_value: np.ndarray) -> np.ndarray:
+    "Holm's step-down p-values: the smallest times n, the next times n − 1, …, never decreasing, at most 1."
+    n, order = len(p_value), np.argsort(p_value)
+    corrected = np.empty(n)
+    corrected[order] = np.maximum.accumulate(np.minimum(p_value[order] * np.arange(n, 0, -1), 1))
+    return corrected
+
+# %% ../nbs/api/59_comparison.ipynb #ecddb5f6
 def corrected_p_values(
     p_value: np.ndarray,  # (n_tests,) NaN where there was no test
 ) -> pd.DataFrame:
     "`p_holm` and `p_bh`: p-values corrected for all tests in the list (Holm 1979; Benjamini and Hochberg 1995)."
     p_value = np.asarray(p_value, float)
     tested, corrected = np.isfinite(p_value), {}
-    for name, method in {"p_holm": "holm", "p_bh": "fdr_bh"}.items():
+    for name, correct in {"p_holm": _holm, "p_bh": false_discovery_control}.items():
         corrected[name] = np.full(len(p_value), np.nan)
-        if tested.any():
-            corrected[name][tested] = multipletests(p_value[tested], method=method)[1]
+        corrected[name][tested] = correct(p_value[tested])
     return pd.DataFrame(corrected)
 
 # %% ../nbs/api/59_comparison.ipynb #197d5b3e

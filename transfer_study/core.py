@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 # %% ../nbs/api/00_core.ipynb #418f3c5f
-class UserError(Exception):
+class UserError(ValueError):
     "A mistake in the input: one line that says what, where, what was expected and what to do."
 
 # %% ../nbs/api/00_core.ipynb #a07c01ec
@@ -33,7 +33,7 @@ def unknown(
     known = sorted(set(known))
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     listed = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known[:20])}" if known else ""
-    return UserError("; ".join(part for part in (f"unknown {kind} {name!r}", listed, hint) if part))
+    return UserError("; ".join(filter(None, [f"unknown {kind} {name!r}", listed])) + (f" ({hint})" if hint else ""))
 
 # %% ../nbs/api/00_core.ipynb #298df3d9
 def data_path(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FAMILIES', 'GREY', 'PROTOCOL_NAMES', 'DATASET_NAMES', 'PROTOCOL_MARKS', 'require', 'inline', 'family', 'families',
            'family_encodings', 'with_family', 'shown', 'protocol_encodings', 'hovered', 'chosen_families', 'dots',
-           'dot_size', 'side_by_side', 'place_labels', 'theme', 'with_theme', 'enable', 'save']
+           'dot_size', 'side_by_side', 'place_labels', 'name_layers', 'short', 'theme', 'with_theme', 'enable', 'save']
 
 # %% ../nbs/api/69_theme.ipynb #a4f0f5d1
 import json
@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from .core import UserError
@@ -171,11 +172,15 @@ def side_by_side(
     panels: list[alt.LayerChart],
     columns: int,  # panels in a row
     description: str,  # what the figure shows, for those who cannot see it
+    spacing: tuple[int, int] = (66, 46),  # pixels between plots, below and beside, where axes and titles stand
 ) -> alt.ConcatChart:
-    "The panels as one chart, in which a selection holds for all of them."
+    "The panels as one chart, plots exactly in line, in which a selection holds for all of them."
+    row, column = spacing
     with warnings.catch_warnings():  # one selection for all panels is what is meant
         warnings.filterwarnings("ignore", "Automatically deduplicated selection parameter")
-        return alt.concat(*panels, columns=columns).properties(description=description)
+        return alt.concat(*panels, columns=columns, bounds="flush", spacing={"row": row, "column": column}).properties(
+            description=description
+        )
 
 # %% ../nbs/api/69_theme.ipynb #7ff506bc
 _PLACES = [(8, 4, "left"), (-8, 4, "right"), (0, -9, "center"), (0, 17, "center"), (8, -7, "left"), (-8, -7, "right"),
@@ -212,6 +217,38 @@ def place_labels(
                 break
     places = pd.DataFrame(kept, columns=["index", "dx", "dy", "align"]).set_index("index")
     return points.join(places, how="inner")
+
+# %% ../nbs/api/69_theme.ipynb #d6a1801f
+def _fraction(values: pd.Series, scale: dict) -> pd.Series:
+    "Where the values lie between the two ends of a scale."
+    low, high = scale["domain"]
+    if scale.get("type") == "log":
+        values, low, high = np.log(values.astype(float)), np.log(low), np.log(high)
+    return (values - low) / (high - low)
+
+
+def name_layers(
+    table: pd.DataFrame,  # every point, with the columns that x and y encode and label ("" for none), most important first
+    x: alt.X,  # with an explicit domain
+    y: alt.Y,
+    size: tuple[int, int],  # of the plot in pixels
+) -> list[alt.Chart]:
+    "The labels that fit, as text layers: one for each offset, since Vega-Lite has no encoding for it."
+    ex, ey = x.to_dict(), y.to_dict()
+    across, up = _fraction(table[ex["field"]], ex["scale"]), _fraction(table[ey["field"]], ey["scale"])
+    points = table.assign(x=across * size[0], y=(1 - up) * size[1])
+    return [
+        alt.Chart(inline(group, f"{ex['field']} {ey['field']} label"))
+        .mark_text(dx=dx, dy=dy, align=align, baseline="alphabetic", fontSize=11)
+        .encode(x=x, y=y, text="label:N")
+        for (dx, dy, align), group in place_labels(points, *size).groupby(["dx", "dy", "align"])
+    ]
+
+
+def short(network: str) -> str:
+    "A network's name without the organisation before it, at most 32 letters."
+    name = network.split("/")[-1]
+    return name if len(name) <= 32 else name[:31] + "…"
 
 # %% ../nbs/api/69_theme.ipynb #b26b47c9
 def theme(

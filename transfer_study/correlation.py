@@ -21,10 +21,10 @@ def bootstrap_counts(
     n_bootstrap: int,  # number of draws
     seed: int = 0,  # of the random generator
 ) -> np.ndarray:
-    "How often each network is drawn, (n_bootstrap, n); each row sums to n."
-    drawn = np.random.default_rng(seed).integers(n, size=(n_bootstrap, n))
-    cell = drawn + n * np.arange(n_bootstrap)[:, None]
-    return np.bincount(cell.ravel(), minlength=n_bootstrap * n).reshape(n_bootstrap, n).astype(float)
+    "How often each network is drawn, (n, n_bootstrap); each column sums to n."
+    drawn = np.random.default_rng(seed).integers(n, size=(n, n_bootstrap))
+    cell = drawn * n_bootstrap + np.arange(n_bootstrap)
+    return np.bincount(cell.ravel(), minlength=n * n_bootstrap).reshape(n, n_bootstrap).astype(float)
 
 # %% ../nbs/api/57_correlation.ipynb #0ed62d8f
 def left_out_counts(
@@ -38,9 +38,9 @@ def _moments(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> tuple[np.ndarr
     "Weighted means of x and y, variances of both and covariance; each (...)."
     shift_x, shift_y = x.mean(), y.mean()  # subtracted first: sums of squares of centred numbers lose no digits
     x, y = x - shift_x, y - shift_y
-    products = np.stack([x, y, x * x, y * y, x * y], axis=1)
-    n = np.maximum(counts.sum(axis=-1, keepdims=True), 1)  # a draw may miss all the networks that a dataset has
-    mean_x, mean_y, xx, yy, xy = np.moveaxis(counts @ products / n, -1, 0)
+    products = np.stack([x, y, x * x, y * y, x * y])
+    n = np.maximum(counts.sum(axis=0), 1)  # a draw may miss all the networks that a dataset has
+    mean_x, mean_y, xx, yy, xy = products @ counts / n
     return mean_x + shift_x, mean_y + shift_y, xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
 
 # %% ../nbs/api/57_correlation.ipynb #b0091a9f
@@ -52,7 +52,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, scale: float) -> np.n
 def pearson(
     x: np.ndarray,  # (n,)
     y: np.ndarray,  # (n,)
-    counts: np.ndarray,  # (..., n) how often each pair counts
+    counts: np.ndarray,  # (n, ...) how often each pair counts
 ) -> np.ndarray:
     "Pearson's r of the counted pairs, (...); NaN where either is constant."
     _, _, xx, yy, xy = _moments(x, y, counts)
@@ -62,7 +62,7 @@ def pearson(
 def line(
     x: np.ndarray,  # (n,)
     y: np.ndarray,  # (n,)
-    counts: np.ndarray,  # (..., n) how often each pair counts
+    counts: np.ndarray,  # (n, ...) how often each pair counts
 ) -> tuple[np.ndarray, np.ndarray]:
     "Intercept and slope of the least squares line through the counted pairs, each (...)."
     mean_x, mean_y, xx, _, xy = _moments(x, y, counts)
@@ -70,46 +70,53 @@ def line(
     return mean_y - slope * mean_x, slope
 
 # %% ../nbs/api/57_correlation.ipynb #1dc0b224
+def _drawn_by_value(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "How often each distinct value counts, ascending (n_distinct, ...), and the position of each item's value among them (n,)."
+    order = np.argsort(values, kind="stable")
+    distinct, first, position = np.unique(values[order], return_index=True, return_inverse=True)
+    drawn = counts[order]
+    drawn = drawn if len(distinct) == len(values) else np.add.reduceat(drawn, first, axis=0)
+    return drawn, position[np.argsort(order)]
+
+# %% ../nbs/api/57_correlation.ipynb #0451e7b7
 def midranks(
     values: np.ndarray,  # (n,)
-    counts: np.ndarray,  # (..., n) how often each value counts
+    counts: np.ndarray,  # (n, ...) how often each value counts
 ) -> np.ndarray:
-    "Rank of each value among the counted ones, (..., n), ties at their mean rank."
-    _, first, group = np.unique(np.sort(values), return_index=True, return_inverse=True)
-    order = np.argsort(values, kind="stable")
-    drawn = np.add.reduceat(counts[..., order], first, axis=-1)
-    ranks = np.cumsum(drawn, axis=-1) - (drawn - 1) / 2
-    return ranks[..., group[np.argsort(order)]]
+    "Rank of each value among the counted ones, (n, ...), ties at their mean rank."
+    drawn, position = _drawn_by_value(values, counts)
+    return (np.cumsum(drawn, axis=0) - (drawn - 1) / 2)[position]
 
 # %% ../nbs/api/57_correlation.ipynb #c09bb035
 def spearman(
     x: np.ndarray,  # (n,)
     y: np.ndarray,  # (n,)
-    counts: np.ndarray,  # (..., n) how often each pair counts
+    counts: np.ndarray,  # (n, ...) how often each pair counts
 ) -> np.ndarray:
     "Spearman's ρ of the counted pairs, (...); NaN where either is constant."
-    n = counts.sum(axis=-1)
-    middle = ((n + 1) / 2)[..., None]
+    middle = (counts.sum(axis=0) + 1) / 2
     rank_x, rank_y = midranks(x, counts) - middle, midranks(y, counts) - middle
-    xx, yy, xy = (np.einsum("...i,...i,...i->...", counts, a, b) for a, b in
+    xx, yy, xy = (np.einsum("i...,i...,i...->...", counts, a, b) for a, b in
                   ((rank_x, rank_x), (rank_y, rank_y), (rank_x, rank_y)))  # fmt: skip
     return _ratio(xy, np.sqrt(xx * yy), 1.0)
 
 # %% ../nbs/api/57_correlation.ipynb #52644d4c
-def _pairs(counts: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    "Sum of `weight` (n, n) over all ordered pairs of counted items, (...)."
-    return np.einsum("...i,...i->...", counts @ weight, counts)
+def _untied_pairs(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    "Number of ordered pairs of counted items with different values, (...)."
+    drawn, _ = _drawn_by_value(values, counts)
+    return counts.sum(axis=0) ** 2 - np.einsum("i...,i...->...", drawn, drawn)
 
 # %% ../nbs/api/57_correlation.ipynb #0bebb76d
 def kendall(
     x: np.ndarray,  # (n,)
     y: np.ndarray,  # (n,)
-    counts: np.ndarray,  # (..., n) how often each pair counts
+    counts: np.ndarray,  # (n, ...) how often each pair counts
 ) -> np.ndarray:
     "Kendall's τ-b of the counted pairs, (...); NaN where either is constant."
-    sign_x, sign_y = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
-    untied = np.sqrt(_pairs(counts, np.abs(sign_x)) * _pairs(counts, np.abs(sign_y)))
-    return _ratio(_pairs(counts, sign_x * sign_y), untied, 1.0)
+    order = np.sign(x[:, None] - x) * np.sign(y[:, None] - y)
+    concordant_minus_discordant = np.einsum("i...,i...->...", order @ counts, counts)
+    untied = np.sqrt(_untied_pairs(x, counts) * _untied_pairs(y, counts))
+    return _ratio(concordant_minus_discordant, untied, 1.0)
 
 # %% ../nbs/api/57_correlation.ipynb #dc5ce57b
 def percentile_interval(
@@ -146,7 +153,7 @@ def bootstrap_draws(
     method: str,  # pearson, spearman or kendall
     x: np.ndarray,  # (n,)
     y: np.ndarray,  # (n,)
-    counts: np.ndarray,  # (n_bootstrap, n) draws of the pairs
+    counts: np.ndarray,  # (n, n_bootstrap) draws of the pairs
 ) -> tuple[float, np.ndarray, np.ndarray]:
     "The estimate, its value in every draw (n_bootstrap,), and its value without each pair (n,)."
     statistic, n = STATISTICS[method], len(x)
@@ -154,7 +161,7 @@ def bootstrap_draws(
     if method == "pearson" or n <= LINEARISED_ABOVE:
         return estimate, statistic(x, y, counts), left_out
     contribution = (n - 1) * (left_out.mean() - left_out)
-    return estimate, estimate + counts @ contribution / np.maximum(counts.sum(axis=1), 1), left_out
+    return estimate, estimate + contribution @ counts / np.maximum(counts.sum(axis=0), 1), left_out
 
 # %% ../nbs/api/57_correlation.ipynb #67b7f9e0
 HEADLINE = "mean"  # what stands in the column `dataset` for the mean over datasets
@@ -176,7 +183,7 @@ def _correlation_row(dataset: str, method: str, x: np.ndarray, y: np.ndarray, co
     row = {"dataset": dataset, "method": method, "n_networks": int(present.sum())}
     if present.sum() < FEWEST_NETWORKS or np.ptp(x[present]) == 0 or np.ptp(y[present]) == 0:
         return row
-    estimate, draws, left_out = bootstrap_draws(method, x[present], y[present], counts[:, present])
+    estimate, draws, left_out = bootstrap_draws(method, x[present], y[present], counts[present])
     low, high = percentile_interval(draws)
     low_bca, high_bca = bca_interval(estimate, draws, left_out)
     return row | {"estimate": estimate, "low": low, "high": high, "low_bca": low_bca, "high_bca": high_bca}
@@ -187,7 +194,7 @@ CORRELATION_COLUMNS = ["dataset", "method", "estimate", "low", "high", "low_bca"
 # %% ../nbs/api/57_correlation.ipynb #a9e0c80a
 def correlation_table(
     grid: Grid,  # one protocol's log-odds
-    counts: np.ndarray,  # (n_bootstrap, n_networks) draws of networks
+    counts: np.ndarray,  # (n_networks, n_bootstrap) draws of networks
     methods: tuple[str, ...] = ("pearson", "spearman", "kendall"),  # which coefficients
 ) -> pd.DataFrame:
     """A row for each dataset (`mean` first) and method: estimate, 95 % percentile and BCa intervals, n_networks.
@@ -201,7 +208,7 @@ def correlation_table(
 # %% ../nbs/api/57_correlation.ipynb #e2116560
 def line_table(
     grid: Grid,  # one protocol's log-odds
-    counts: np.ndarray,  # (n_bootstrap, n_networks) draws of networks
+    counts: np.ndarray,  # (n_networks, n_bootstrap) draws of networks
     n_points: int = 50,  # grid points between the lowest and the highest source logit
 ) -> pd.DataFrame:
     "The regression line of each dataset (`mean` first): dataset, source_accuracy, source_logit, fit, low, high (log-odds)."
@@ -212,7 +219,7 @@ def line_table(
         if present.sum() < FEWEST_NETWORKS or np.ptp(x[present]) == 0:
             continue
         intercept, slope = line(x[present], y[present], np.ones(present.sum()))
-        intercepts, slopes = line(x[present], y[present], counts[:, present])
+        intercepts, slopes = line(x[present], y[present], counts[present])
         band = (intercepts[:, None] + slopes[:, None] * points)[np.isfinite(slopes)]
         low, high = np.quantile(band, [0.025, 0.975], axis=0)
         tables.append(pd.DataFrame({"dataset": dataset, "source_accuracy": expit(points), "source_logit": points,

@@ -83,7 +83,8 @@ def logit_axis(
 ) -> dict:
     "Keywords `scale` and `axis` of an Altair encoding: a log-odds axis around `values`, with round per cents as labels."
     low, high = _domain(values, 0.02)
-    ticks = [_at(percent) for percent in percent_ticks(low, high, max(2, pixels // per_tick))]
+    edge = 7 * (high - low) / pixels  # half a label: one at the very end would push the title away
+    ticks = [_at(percent) for percent in percent_ticks(low + edge, high - edge, max(2, pixels // per_tick))]
     return {
         "scale": alt.Scale(domain=[low, high], nice=False, zero=False),
         "axis": alt.Axis(values=ticks, labelExpr=PERCENT, **axis),

@@ -297,5 +297,8 @@ def save(
     if kind not in ("svg", "png", "html"):
         raise UserError(f"{path}: a figure is saved as .svg, .png or .html, not as {path.suffix or 'a file without ending'}")
     settings = {"html": {"inline": True}, "png": {"scale_factor": scale}}.get(kind, {})
-    with_theme(chart, dark).save(str(path), format=kind, **settings)
+    themed = with_theme(chart, dark)
+    if kind != "svg":  # a picture pasted elsewhere and a page of its own have no background to stand on
+        themed.config.background = "#131416" if dark else "white"
+    themed.save(str(path), format=kind, **settings)
     return path

@@ -168,7 +168,7 @@ def gain_trend(
         part = table[(table["protocol"] == protocol) & (table["baseline"] == baseline)]
         base = alt.Chart(inline(part, "network family dataset x gain")).encode(x=x, y=y, **family_encodings(table["network"], width))
         title = alt.Title(f"{shown(protocol)} over {shown(baseline).lower()}")
-        points = dots(base, tooltip, 0.6 * dot_size(len(part)))
+        points = dots(base, tooltip, 0.6 * dot_size(len(part)), len(panels))
         panels.append(alt.layer(zero, points).properties(width=size[0], height=size[1], title=title))
     return side_by_side(panels, per_row, f"Gain against {'ImageNet accuracy' if by_source else 'the number of training images'}.")
 
@@ -190,6 +190,7 @@ def _curve_panel(
     title: alt.Title,
     size: tuple[int, int],
     encodings: dict,
+    panel: int,  # its number
 ) -> alt.LayerChart:
     y = alt.Y("logit:Q", title=None, **logit_axis(lines["logit"], size[1], 24, minExtent=34))
     hover = hovered()
@@ -202,7 +203,7 @@ def _curve_panel(
         x=x, y=y, **encodings,
         tooltip=["network:N", "protocol:N", alt.Tooltip("x:Q", title=x.to_dict()["title"] or "at", format=",.0f"),
                  alt.Tooltip("score:Q", title="accuracy", format=".1%")],
-    ).add_params(hover)  # fmt: skip
+    ).properties(name=f"panel_{panel}").add_params(hover)  # fmt: skip
     return alt.layer(thin, points).properties(width=size[0], height=size[1], title=title)
 
 # %% ../nbs/api/71_comparison_figures.ipynb #8ce4d62a
@@ -221,8 +222,8 @@ def _curve_figure(
     x = alt.X("x:Q", title=x_title, **log_axis(lines["x"], size[0]))
     encodings = protocol_encodings(lines["protocol"])
     panels = [
-        _curve_panel(part, marked[marked["dataset"] == name], x, alt.Title(shown(name), fontSize=12), size, encodings)
-        for name, part in lines.groupby("dataset", sort=False)
+        _curve_panel(part, marked[marked["dataset"] == name], x, alt.Title(shown(name), fontSize=12), size, encodings, i)
+        for i, (name, part) in enumerate(lines.groupby("dataset", sort=False))
     ]
     return side_by_side(panels, per_row, description, spacing=(78, 50))
 

@@ -52,7 +52,7 @@ def residuals(
         data = inline(part, "network family source_logit source_accuracy studentized_residual")
         tooltip = ["network:N", alt.Tooltip("source_accuracy:Q", title="ImageNet", format=".1%"),
                    alt.Tooltip("studentized_residual:Q", title="residual", format="+.2f")]  # fmt: skip
-        points = dots(alt.Chart(data).encode(x=x, y=y, **encodings), tooltip, dot_size(len(part)))
+        points = dots(alt.Chart(data).encode(x=x, y=y, **encodings), tooltip, dot_size(len(part)), len(panels))
         labels = name_layers(_flagged_first(part, "studentized_residual"), x, y, size)
         panels.append(
             alt.layer(_level([0], y, [1, 0]), _level([-2, 2], y, [4, 3]), points, *labels)
@@ -133,8 +133,8 @@ def left_out(
         line = alt.Chart(inline(pd.DataFrame({"r": [headline.get(protocol, np.nan)]}), "r")).mark_rule(color=GREY).encode(x=x)
         points = alt.Chart(inline(ends, "name label r")).mark_point(filled=True, size=60, opacity=1, color="#0072B2").encode(
             x=x, y=y, tooltip=["name:N", alt.Tooltip("r:Q", title="r without it", format=".3f")])  # fmt: skip
-        some = f"the {len(ends)} of {len(part)} {kind}s with most effect" if len(ends) < len(part) else f"{len(part)} {kind}s"
-        title = alt.Title(f"{shown(protocol)}: without one {kind}", subtitle=some)
+        some = f"the {len(ends)} of {len(part)} that matter most" if len(ends) < len(part) else f"{len(part)} {kind}s"
+        title = alt.Title(f"Without one {kind}", subtitle=f"{shown(protocol)}, {some}", frame="bounds")
         panels.append(alt.layer(line, points).properties(width=size, height=alt.Step(17), title=title))
     low = table.loc[table["r"].idxmin()]
     high = table.loc[table["r"].idxmax()]
@@ -165,7 +165,7 @@ def coefficient_forest(
         rules = base.mark_rule(strokeWidth=1.5, color="#0072B2").encode(x=ends, x2="high:Q")
         points = base.mark_point(size=70, opacity=1, color="#0072B2", strokeWidth=2).encode(
             x=x, fill=alt.when("datum.warned").then(alt.value("transparent")).otherwise(alt.value("#0072B2")))  # fmt: skip
-        title = alt.Title(str(term), subtitle=shown(protocol))
+        title = alt.Title(str(term), subtitle=shown(protocol), frame="bounds")
         panels.append(alt.layer(one, rules, points).properties(width=size, height=alt.Step(24), title=title))
     found = "; ".join(f"{row.model}, {row.term}: {row.factor}" for row in table.head(12).itertuples())
     return side_by_side(panels, 1, f"Regression coefficients. {found}.", spacing=(84, 20))
@@ -208,7 +208,7 @@ def significance(
     n = int((pairs[p_value] < 0.05).sum())
     some = f"the best {len(kept)} of {len(order)} networks" if len(kept) < len(order) else f"{len(kept)} networks"
     description = f"Differences between {some}; {n} of {len(pairs)} pairs are significant at 5 % after correction."
-    title = alt.Title(shown(pairs["protocol"].iloc[0]), subtitle=f"{some}; {n} of {len(pairs)} pairs differ")
+    title = alt.Title(shown(pairs["protocol"].iloc[0]), subtitle=[some, f"{n} of {len(pairs)} pairs differ"], frame="bounds")
     return chart.properties(title=title, description=description)
 
 # %% ../nbs/api/72_diagnostic_figures.ipynb #5b204781
@@ -246,7 +246,7 @@ def calibration(
     line = pd.DataFrame({"expected": ends["scale"].domain, "logit": ends["scale"].domain})
     diagonal = alt.Chart(inline(line, "expected logit")).mark_line(color=GREY, strokeDash=[4, 3]).encode(x=x, y=y)
     color = alt.Scale(domain=["inside", "outside"], range=["#0072B2", "#D55E00"])
-    legend = alt.Legend(orient="top", title=None, labelExpr="datum.value + ' its 95 % interval'", labelLimit=200)
+    legend = alt.Legend(orient="top", title=None, labelExpr="datum.value + ' its interval'")
     shape = alt.Shape("where:N", scale=alt.Scale(domain=["inside", "outside"], range=["circle", "square"]), legend=legend)
     points = alt.Chart(inline(table, "network dataset expected logit score expected_score where")).mark_point(filled=True, size=28).encode(
         x=x, y=y, color=alt.Color("where:N", scale=color, legend=legend), shape=shape, opacity=alt.value(0.6),
@@ -254,5 +254,5 @@ def calibration(
                  alt.Tooltip("expected_score:Q", title="expected", format=".1%")])  # fmt: skip
     share = (table["where"] == "inside").mean()
     description = f"{share:.0%} of {len(table)} accuracies lie inside their 95 % prediction interval."
-    title = alt.Title("Predicted and found", subtitle=description)
+    title = alt.Title("Predicted and found", subtitle=f"{share:.0%} of {len(table)} inside their 95 % interval")
     return alt.layer(diagonal, points).properties(width=size, height=size, title=title, description=description)

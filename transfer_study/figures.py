@@ -69,6 +69,7 @@ def _headline_panel(
     size: tuple[int, int],
     encodings: dict,
     n_labels: int,
+    panel: int,  # its number
 ) -> alt.LayerChart:
     low, high = (networks["mean_logit"] + sign * networks["standard_error"].fillna(0) for sign in (-1, 1))
     x_settings = logit_axis(networks["source_logit"], size[0])
@@ -89,7 +90,7 @@ def _headline_panel(
         x=x, y=alt.Y("low:Q", title="Mean transfer accuracy", **y_settings), y2="high:Q", color=encodings["color"],
         opacity=alt.when(chosen_families()).then(alt.value(0.5 if len(networks) <= 300 else 0.15)).otherwise(alt.value(0.05)),
     )
-    points = dots(base, tooltip, dot_size(len(networks)))
+    points = dots(base, tooltip, dot_size(len(networks)), panel)
     labels = name_layers(_worth_naming(networks, n_labels), x, y, size)
     return alt.layer(_fit(lines, x, y_settings), bars, points, *labels).properties(width=size[0], height=size[1], title=title)
 
@@ -108,13 +109,13 @@ def headline(
     per_row = min(len(protocols), max(1, width // 300))
     size = (width // per_row - 62, min(400, int(0.78 * width / per_row)) if per_row > 1 else int(0.58 * width) + 40)
     encodings = family_encodings(networks["network"], width)
-    panels = []
+    panels, n_named = [], n_labels if per_row == 1 else n_labels // 2
     for protocol in protocols:
         chosen = networks[networks["protocol"] == protocol].reset_index(drop=True)
         text = correlation_text(correlations, protocol)
         title = alt.Title(shown(protocol), subtitle=", ".join(filter(None, [text, f"{len(chosen)} networks"])))
         mean = lines.query("protocol == @protocol and dataset == 'mean'")
-        panels.append(_headline_panel(chosen, mean, title, size, encodings, n_labels if per_row == 1 else n_labels // 2))
+        panels.append(_headline_panel(chosen, mean, title, size, encodings, n_named, len(panels)))
     found = "; ".join(f"{panel.title.text}: {panel.title.subtitle}" for panel in panels)
     return side_by_side(panels, per_row, f"Mean transfer accuracy against ImageNet accuracy on log-odds axes. {found}.")
 
@@ -141,6 +142,7 @@ def _dataset_panel(
     size: tuple[int, int],
     x_settings: dict,
     encodings: dict,
+    panel: int,  # its number
 ) -> alt.LayerChart:
     y_settings = logit_axis(np.concatenate([points["logit"], lines["low"], lines["high"]]), size[1], 24, minExtent=34)
     x, y = alt.X("source_logit:Q", title=None, **x_settings), alt.Y("logit:Q", title=None, **y_settings)
@@ -149,7 +151,7 @@ def _dataset_panel(
         alt.Tooltip("network:N"), alt.Tooltip("source_accuracy:Q", title="ImageNet", format=".1%"),
         alt.Tooltip("score:Q", title=title.text, format=".1%"),
     ]  # fmt: skip
-    points_layer = dots(base, tooltip, 0.4 * dot_size(len(points)))
+    points_layer = dots(base, tooltip, 0.4 * dot_size(len(points)), panel)
     named = (
         alt.Chart(base.data).transform_filter(hovered())
         .transform_calculate(label="datum.network + '  ' + format(datum.score, '.1%')")
@@ -179,7 +181,7 @@ def per_dataset(
     for dataset in datasets:
         title = alt.Title(shown(dataset), subtitle=correlation_text(correlations, protocol, dataset), fontSize=12, offset=4)
         line = lines.query("protocol == @protocol and dataset == @dataset")
-        panel = _dataset_panel(points[points["dataset"] == dataset], line, title, size, x_settings, encodings)
+        panel = _dataset_panel(points[points["dataset"] == dataset], line, title, size, x_settings, encodings, len(panels))
         panels.append(panel)
     strongest = "; ".join(f"{panel.title.text} {panel.title.subtitle}" for panel in panels)
     description = f"{shown(protocol)}: transfer accuracy against ImageNet accuracy on {len(datasets)} datasets. {strongest}."

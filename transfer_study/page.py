@@ -89,7 +89,8 @@ def extra_section(
     return Section(key, title, text, (), figures, tables)
 
 # %% ../nbs/api/74_page.ipynb #e0c89b10
-_TABLE = """<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}"><table><caption>{{ caption }}</caption>
+_TABLE = """<p class="caption">{{ caption }}</p>
+<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}"><table aria-label="{{ caption }}">
 <thead><tr>{% for name, numeric in columns %}
 <th scope="col"{% if numeric %} class="number"{% endif %}><button type="button">{{ name }}</button></th>{% endfor %}</tr></thead>
 <tbody>{% for row in rows %}<tr>{% for cell, value, numeric in row %}
@@ -173,8 +174,8 @@ h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 .75rem } h2 { font-size:
 .lead { font-size: 1.12rem; margin: .4rem 0 } a { color: var(--link) } li { margin: .15rem 0 }
 nav ol { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0; margin: 1.1rem 0; list-style: none }
 figure { margin: 1.25rem 0 2rem } .chart { min-height: 120px; overflow-x: auto } .chart.vega-embed { display: block }
-figcaption, caption, footer, .find { color: var(--soft); font-size: .88rem; text-align: left } caption { padding: .3rem 0 }
-.save { white-space: nowrap } .scroll { overflow: auto; max-height: 28rem; margin: 1rem 0 }
+figcaption, .caption, footer, .find { color: var(--soft); font-size: .88rem } .caption { margin: 1.25rem 0 0 }
+.save { white-space: nowrap } .scroll { overflow: auto; max-height: 28rem; margin: .3rem 0 1rem }
 .find input { font: inherit; width: 20rem; max-width: 100%; padding: .3rem .5rem; margin-left: .3rem; color: var(--text);
  background: var(--tint); border: 1px solid var(--line); border-radius: 5px }
 table { border-collapse: collapse; font-size: .88rem; width: 100%; font-variant-numeric: tabular-nums }

@@ -39,11 +39,12 @@ def answer(
     correlations: pd.DataFrame,  # of an analysis
     protocol: str,
 ) -> str:
-    "Question, answer, r with its interval, and the paper's r, in one sentence."
+    "The answer, r with its interval and the paper's r."
     row = correlations.query("protocol == @protocol and dataset == @HEADLINE and method == 'pearson'").iloc[0]
     interval = f" (95 % interval {row['low']:.2f} to {row['high']:.2f})" if np.isfinite([row["low"], row["high"]]).all() else ""
     paper = f"; the paper has {PAPER_CORRELATIONS[protocol]:.2f} over 16" if protocol in PAPER_CORRELATIONS else ""
-    text = f"{shown(protocol)}: {_verdict(row['low'], row['high'])}. Over {row['n_networks']} networks, ImageNet accuracy and mean " \
+    several = correlations["protocol"].nunique() > 1
+    text = f"{shown(protocol) + ': ' if several else ''}{_verdict(row['low'], row['high'])}. Over {row['n_networks']} networks, ImageNet accuracy and mean " \
            f"transfer accuracy in log-odds correlate with r = {row['estimate']:.2f}{interval}{paper}."  # fmt: skip
     return text.replace("-0.", "−0.")
 

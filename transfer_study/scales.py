@@ -6,12 +6,13 @@
 __all__ = ['PERCENT', 'FACTOR', 'spaced_ticks', 'percent_ticks', 'logit_axis', 'odds_axis', 'log_axis', 'linear_axis']
 
 # %% ../nbs/api/66_scales.ipynb #fcb0a521
+import math
 from collections.abc import Callable, Iterable
 
 import altair as alt
 import numpy as np
 import pandas as pd
-from scipy.special import logit
+from scipy.special import expit, logit
 
 # %% ../nbs/api/66_scales.ipynb #bda43bbd
 def spaced_ticks(
@@ -32,7 +33,7 @@ def spaced_ticks(
 # %% ../nbs/api/66_scales.ipynb #768c5b88
 _ROUND = [50, 10, 90, 1, 99, 0.1, 99.9, 80, 20, 70, 30, 60, 40, 95, 5, 99.5, 0.5, 98, 2, 99.8, 0.2,
           *range(15, 90, 10), 97, 3]  # fmt: skip
-_STEPS = (10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+_STEPS = (10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 
 
 def _at(percent: float) -> float:
@@ -41,7 +42,8 @@ def _at(percent: float) -> float:
 
 def _multiples(step: float, low: float, high: float) -> list[float]:
     "The multiples of `step` per cent whose log-odds are between `low` and `high`."
-    return [round(k * step, 2) for k in range(1, round(100 / step)) if low <= _at(k * step) <= high]
+    first, last = (100 * expit(end) / step for end in (low, high))
+    return [round(k * step, 3) for k in range(max(1, math.ceil(first)), math.floor(last) + 1) if k * step < 100]
 
 # %% ../nbs/api/66_scales.ipynb #64e5d55e
 def percent_ticks(
@@ -55,6 +57,8 @@ def percent_ticks(
         return best
     for step in _STEPS:
         regular = _multiples(step, low, high)
+        if len(regular) > 2 * n:
+            break
         if len(regular) > len(best) and regular == spaced_ticks(regular, _at, low, high, n):
             best = regular
     for step in _STEPS:

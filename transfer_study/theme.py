@@ -33,7 +33,7 @@ def require(
         raise UserError(f"{figure}: the table has no column {', '.join(map(repr, missing))}; found: {found}")
     if len(table) < minimum:
         found = {0: "is empty", 1: "has one row"}.get(len(table), f"has {len(table)} rows")
-        raise UserError(f"{figure}: the table {found}; at least {minimum} rows are needed to draw anything")
+        raise UserError(f"{figure}: the table {found}; at least {minimum} {'row is' if minimum == 1 else 'rows are'} needed")
     return table
 
 # %% ../nbs/api/69_theme.ipynb #8bbd3d6c
@@ -96,7 +96,8 @@ def family_encodings(
 def with_family(
     table: pd.DataFrame,  # with a column network
 ) -> pd.DataFrame:
-    "`table` with a column `family`, in which families beyond the seven largest are `other`."
+    "`table` with a column `family`, in which families beyond the seven largest are `other`; rows are numbered afresh."
+    table = table.reset_index(drop=True)  # tables put together of several have each number twice
     shown = families(table["network"])
     by_name = {name: family(name) if family(name) in shown else "other" for name in table["network"].unique()}
     return table.assign(family=table["network"].map(by_name))
@@ -153,6 +154,7 @@ def dots(
     base: alt.Chart,  # encoded in x, y, color and shape
     tooltip: list[alt.Tooltip],
     size: float,  # area of a point in square pixels
+    panel: int = 0,  # number of the panel, once in a figure: selections know panels by name
 ) -> alt.Chart:
     "Points that grow under the pointer and fade when another family is chosen."
     hover, chosen = hovered(), chosen_families()
@@ -160,7 +162,7 @@ def dots(
         opacity=alt.when(chosen).then(alt.value(0.85)).otherwise(alt.value(0.07)),
         size=alt.when(hover).then(alt.value(3 * size)).otherwise(alt.value(size)),
         tooltip=tooltip,
-    ).add_params(hover, chosen)  # fmt: skip
+    ).properties(name=f"panel_{panel}").add_params(hover, chosen)  # fmt: skip
 
 
 def dot_size(n: int) -> float:

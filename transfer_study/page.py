@@ -35,7 +35,7 @@ class Figure:
     caption: str
     wide: dict  # Vega-Lite specification without data and theme
     narrow: dict
-    tables: dict[str, list[dict]]  # the data, by name
+    tables: dict[str, Any]  # the data, by name: JSON text, or a list of records
     renderer: str = "svg"
 
 
@@ -57,7 +57,7 @@ def make_figure(
         (wide, tables), (narrow, more) = (_specification(draw(width=width)) for width in (WIDE, NARROW))
     except UserError:
         return ()
-    rows = sum(map(len, tables.values()))
+    rows = sum(table.count("},{") + 1 if isinstance(table, str) else len(table) for table in tables.values())
     return (Figure(key, caption, wide, narrow, tables | more, "canvas" if rows > MANY else "svg"),)
 
 # %% ../nbs/api/74_page.ipynb #58d8cbe2
@@ -141,8 +141,8 @@ _PAGE = """<!doctype html>
 <nav aria-label="Contents"><ol>{% for section in sections %}
 <li><a href="#{{ section.key }}">{{ section.title }}</a></li>{% endfor %}</ol></nav>
 {% if networks %}<form class="find" role="search"><label>Find a network in the figures
-<input type="search" list="networks" id="find" autocomplete="off" placeholder="name"></label>
-<datalist id="networks">{% for name in networks %}<option value="{{ name }}"></option>{% endfor %}</datalist></form>{% endif %}
+<input type="search" list="network-names" id="find" autocomplete="off" placeholder="name"></label>
+<datalist id="network-names">{% for name in networks %}<option value="{{ name }}"></option>{% endfor %}</datalist></form>{% endif %}
 <noscript><p>The figures need JavaScript; text and tables do not.</p></noscript>
 <main>{% for section in sections %}<section id="{{ section.key }}" aria-labelledby="{{ section.key }}-title">
 <h2 id="{{ section.key }}-title">{{ section.title }}</h2>
@@ -200,16 +200,12 @@ const unpacked = new Response(new Blob([bytes]).stream().pipeThrough(new Decompr
 const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 740px)");
 const views = new Map();
 let page, turn = 0, sharing = false;
-const records = columns => { const names = Object.keys(columns);
-  return names.length ? columns[names[0]].map((_, i) => Object.fromEntries(names.map(name => [name, columns[name][i]]))) : []; };
-const tables = new Map();
-const table = name => { if (!tables.has(name)) tables.set(name, records(page.tables[name])); return tables.get(name); };
 async function draw() {
   const mine = ++turn;
   for (const element of document.querySelectorAll("[data-chart]")) {
     const chart = page.charts[element.dataset.chart], scheme = dark.matches ? "dark" : "light";
     const spec = { ...chart[narrow.matches ? "narrow" : "wide"],
-      datasets: Object.fromEntries(chart.tables.map(name => [name, structuredClone(table(name))])) };
+      datasets: Object.fromEntries(chart.tables.map(name => [name, structuredClone(page.tables[name])])) };
     const drawn = await vegaEmbed(element, spec,
       { actions: false, renderer: chart.renderer, config: page.themes[scheme], tooltip: { theme: scheme } });
     if (mine !== turn) return drawn.finalize();
@@ -269,15 +265,10 @@ unpacked.then(async content => { page = content; await draw();
 """
 
 # %% ../nbs/api/74_page.ipynb #b2e30247
-def _columns(rows: list[dict]) -> dict[str, list]:
-    "A table column by column, a third of the size of a list of records."
-    return {name: [row.get(name) for row in rows] for name in rows[0]} if rows else {}
-
-
 def _payload(figures: list[Figure], csv: dict[str, str]) -> str:
     content = {
         "charts": {f.key: {"wide": f.wide, "narrow": f.narrow, "tables": list(f.tables), "renderer": f.renderer} for f in figures},
-        "tables": {name: _columns(rows) for figure in figures for name, rows in figure.tables.items()},
+        "tables": {name: rows for figure in figures for name, rows in figure.tables.items()},
         "themes": {"light": theme(), "dark": theme(dark=True)}, "csv": csv,
     }  # fmt: skip
     return base64.b64encode(gzip.compress(json.dumps(content, allow_nan=False).encode(), mtime=0)).decode()

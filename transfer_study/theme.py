@@ -42,9 +42,12 @@ def inline(
     columns: str,  # the columns that the chart uses, separated by blanks
     digits: int = 4,  # decimals kept: enough for any picture, and half the size
 ) -> alt.InlineData:
-    "Those columns as the data of a chart, whatever the number of rows (Altair stops at 5,000 of a data frame)."
-    used = table[columns.split()].round(digits)
-    return alt.InlineData(values=used.astype(object).where(used.notna(), None).to_dict("records"))
+    """Those columns as the data of a chart, whatever the number of rows (Altair stops at 5,000 of a data frame).
+
+    As one string, since Altair checks and copies a list of records, row by row, at each step of putting a chart together.
+    """
+    records = table[columns.split()].to_json(orient="records", double_precision=digits)
+    return alt.InlineData(values=records, format=alt.JsonDataFormat(type="json"))
 
 # %% ../nbs/api/69_theme.ipynb #2e4d4923
 FAMILIES = {

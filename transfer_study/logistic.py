@@ -157,7 +157,8 @@ def linear_probe(
         "l2": l2, "validation_score": score(y[validation], path.predict(X[validation])),
         "objective": path.objective_, "n_iter": path.n_iter_, "converged": path.converged_,
     })  # fmt: skip
-    chosen = l2[np.flatnonzero(curve["validation_score"] == curve["validation_score"].max())[-1]]
+    best = np.flatnonzero(curve["validation_score"] == curve["validation_score"].max())
+    chosen = l2[best[(len(best) - 1) // 2]]
     refit = LogisticPath(np.array([chosen])).fit(X[~test], y[~test])
     y_pred = refit.predict(X[test])[0]
     return LinearProbe(float(chosen), float(score(y[test], y_pred)), y_pred, curve, bool(refit.converged_.all()))

@@ -219,7 +219,7 @@ def test_three_networks_and_a_perfect_line():
 
 
 def test_many_networks():
-    analysis = analyze(study(1500, 3), n_bootstrap=300)
+    analysis = analyze(study(1500, 2), n_bootstrap=100)
     assert len(analysis.networks) == 1500 and len(analysis.pairs) == 50 * 49 / 2
     assert any("of 1,500 networks the best 50 are compared" in text for text in analysis.messages)
 

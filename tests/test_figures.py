@@ -57,7 +57,7 @@ def test_a_label_stands_at_its_log_odds(low, high):
     settings = scales.logit_axis(values, 500)
     data = theme.inline(pd.DataFrame({"v": values}), "v")
     picture = svg(alt.Chart(data, width=500, height=20).mark_point().encode(x=alt.X("v:Q", **settings)))
-    start, end = settings["scale"].domain
+    start, end = settings["scale"]["domain"]
     found = n_places(picture)
     assert len(found) >= 3
     for place, label in found:
@@ -81,7 +81,7 @@ def test_a_factor_stands_at_its_logarithm():
     settings = scales.odds_axis(np.array([-1.0, 2.0]), 500)
     data = theme.inline(pd.DataFrame({"v": [-1.0, 2.0]}), "v")
     found = n_places(svg(alt.Chart(data, width=500, height=20).mark_point().encode(x=alt.X("v:Q", **settings))))
-    start, end = settings["scale"].domain
+    start, end = settings["scale"]["domain"]
     assert {"×1", "×0.5", "×2"} <= {label for _, label in found}
     for place, label in found:
         assert abs(place - 500 * (np.log(float(label[1:])) - start) / (end - start)) < 0.52

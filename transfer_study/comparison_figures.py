@@ -22,8 +22,8 @@ from transfer_study.theme import (
 def _protocol_axis(protocols: list[str], pixels: int) -> dict:
     "Protocols at equal distances, as a numeric axis, beside which names can be placed."
     names = "[" + ", ".join(f"'{shown(name)}'" if name.isidentifier() else "''" for name in protocols) + "]"
-    scale = alt.Scale(domain=[-0.35, len(protocols) - 1 + 0.65], nice=False, zero=False)
-    axis = alt.Axis(values=list(range(len(protocols))), labelExpr=f"{names}[datum.value]", grid=False, labelFontSize=12)
+    scale = dict(domain=[-0.35, len(protocols) - 1 + 0.65], nice=False, zero=False)
+    axis = dict(values=list(range(len(protocols))), labelExpr=f"{names}[datum.value]", grid=False, labelFontSize=12)
     return {"scale": scale, "axis": axis}
 
 # %% ../nbs/api/71_comparison_figures.ipynb #b1bb00f2
@@ -77,7 +77,7 @@ def _interval_panel(
 ) -> alt.LayerChart:
     "Intervals around points over a line at ×1; the rows that sum up as large diamonds, the others small."
     ends = alt.X("low:Q", title=x.to_dict().get("title"), scale=x["scale"], axis=x["axis"])
-    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=170, grid=False, domain=False, ticks=False))
+    y = alt.Y("label:N", sort=order, title=None, axis=dict(labelLimit=170, grid=False, domain=False, ticks=False))
     zero = alt.Chart(inline(pd.DataFrame({"value": [0.0]}), "value")).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x=x)
     base = alt.Chart(inline(table, "label value low high main note")).encode(y=y)
     tone = alt.when("datum.main").then(alt.value("#D55E00")).otherwise(alt.value("#0072B2"))

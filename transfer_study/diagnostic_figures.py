@@ -125,7 +125,7 @@ def left_out(
     size = width // per_row - 180
     headline = correlations.query("dataset == @HEADLINE and method == 'pearson'").set_index("protocol")["estimate"]
     x = alt.X("r:Q", title="r without it", **linear_axis(np.append(table["r"], headline), size, 45))
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=170, ticks=False, domain=False))
+    y = alt.Y("label:N", sort=None, title=None, axis=dict(labelLimit=170, ticks=False, domain=False))
     panels = []
     for (protocol, kind), part in table.groupby(["protocol", "left_out"], sort=False):
         ends = _both_ends(part, most)
@@ -155,7 +155,7 @@ def coefficient_forest(
     size = width - min(260, width // 2)
     x_settings = odds_axis(table[["estimate", "low", "high"]].to_numpy().ravel(), size)
     x = alt.X("estimate:Q", title="factor of the odds for one unit", **x_settings)
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=min(250, width // 2 - 10), ticks=False, domain=False))
+    y = alt.Y("label:N", sort=None, title=None, axis=dict(labelLimit=min(250, width // 2 - 10), ticks=False, domain=False))
     one = alt.Chart(inline(pd.DataFrame({"estimate": [0.0]}), "estimate")).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x=x)
     tooltip = ["model:N", "term:N", "factor:N", alt.Tooltip("p_value:Q", title="p", format=".2g"), "note:N"]
     panels = []
@@ -195,11 +195,11 @@ def significance(
                          strength=0.35 + 0.65 * table["difference"].abs() / table["difference"].abs().max())  # fmt: skip
     cell = (width - min(190, width // 2)) / len(kept)
     labels = {"labelLimit": 180, "labelFontSize": float(np.clip(cell * 0.85, 6, 11)), "ticks": False, "domain": False, "title": None}
-    color = alt.Scale(domain=["row better", "row worse", "no difference"], range=["#0072B2", "#D55E00", GREY])
+    color = dict(domain=["row better", "row worse", "no difference"], range=["#0072B2", "#D55E00", GREY])
     chart = alt.Chart(inline(table, "network_a network_b difference low high p found strength")).mark_rect().encode(
-        x=alt.X("network_b:N", sort=kept, axis=alt.Axis(labels=False, ticks=False, domain=False, title="the same networks, in the same order")),
-        y=alt.Y("network_a:N", sort=kept, axis=alt.Axis(labelExpr=_short_expression(kept), **labels)),
-        color=alt.Color("found:N", scale=color, legend=alt.Legend(orient="top", title=None, symbolType="square")),
+        x=alt.X("network_b:N", sort=kept, axis=dict(labels=False, ticks=False, domain=False, title="the same networks, in the same order")),
+        y=alt.Y("network_a:N", sort=kept, axis=dict(labelExpr=_short_expression(kept), **labels)),
+        color=alt.Color("found:N", scale=color, legend=dict(orient="top", title=None, symbolType="square")),
         opacity=alt.when("datum.found === 'no difference'").then(alt.value(0.13)).otherwise(alt.Opacity("strength:Q", scale=None)),
         tooltip=[alt.Tooltip("network_a:N", title="row"), alt.Tooltip("network_b:N", title="column"),
                  alt.Tooltip("difference:Q", title="log-odds", format="+.2f"), alt.Tooltip("low:Q", title="from", format="+.2f"),
@@ -243,11 +243,11 @@ def calibration(
     size = min(width - 60, 460)
     ends = logit_axis(np.concatenate([table["logit"], table["expected"]]), size, 50)
     x, y = alt.X("expected:Q", title="expected accuracy", **ends), alt.Y("logit:Q", title="accuracy", **ends)
-    line = pd.DataFrame({"expected": ends["scale"].domain, "logit": ends["scale"].domain})
+    line = pd.DataFrame({"expected": ends["scale"]["domain"], "logit": ends["scale"]["domain"]})
     diagonal = alt.Chart(inline(line, "expected logit")).mark_line(color=GREY, strokeDash=[4, 3]).encode(x=x, y=y)
-    color = alt.Scale(domain=["inside", "outside"], range=["#0072B2", "#D55E00"])
-    legend = alt.Legend(orient="top", title=None, labelExpr="datum.value + ' its interval'")
-    shape = alt.Shape("where:N", scale=alt.Scale(domain=["inside", "outside"], range=["circle", "square"]), legend=legend)
+    color = dict(domain=["inside", "outside"], range=["#0072B2", "#D55E00"])
+    legend = dict(orient="top", title=None, labelExpr="datum.value + ' its interval'")
+    shape = alt.Shape("where:N", scale=dict(domain=["inside", "outside"], range=["circle", "square"]), legend=legend)
     points = alt.Chart(inline(table, "network dataset expected logit score expected_score where")).mark_point(filled=True, size=28).encode(
         x=x, y=y, color=alt.Color("where:N", scale=color, legend=legend), shape=shape, opacity=alt.value(0.6),
         tooltip=["network:N", "dataset:N", alt.Tooltip("score:Q", title="accuracy", format=".1%"),

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LINEARISED_ABOVE', 'STATISTICS', 'HEADLINE', 'FEWEST_NETWORKS', 'CORRELATION_COLUMNS', 'bootstrap_counts',
            'left_out_counts', 'pearson', 'line', 'midranks', 'spearman', 'kendall', 'percentile_interval',
-           'bca_interval', 'bootstrap_draws', 'columns_of', 'correlation_table', 'line_table', 'leave_one_out']
+           'bca_interval', 'bootstrap_draws', 'columns_of', 'correlation_table', 'line_table', 'without_each',
+           'leave_one_out']
 
 # %% ../nbs/api/57_correlation.ipynb #cb0f018d
 import numpy as np
@@ -183,7 +184,8 @@ def _correlation_row(dataset: str, method: str, x: np.ndarray, y: np.ndarray, co
     row = {"dataset": dataset, "method": method, "n_networks": int(present.sum())}
     if present.sum() < FEWEST_NETWORKS or np.ptp(x[present]) == 0 or np.ptp(y[present]) == 0:
         return row
-    estimate, draws, left_out = bootstrap_draws(method, x[present], y[present], counts[present])
+    counts = counts if present.all() else counts[present]  # 15 million numbers at 1,500 networks: not copied without need
+    estimate, draws, left_out = bootstrap_draws(method, x[present], y[present], counts)
     low, high = percentile_interval(draws)
     low_bca, high_bca = bca_interval(estimate, draws, left_out)
     return row | {"estimate": estimate, "low": low, "high": high, "low_bca": low_bca, "high_bca": high_bca}
@@ -227,12 +229,20 @@ def line_table(
     return pd.concat(tables, ignore_index=True)
 
 # %% ../nbs/api/57_correlation.ipynb #a7b5fb85
+def without_each(
+    x: np.ndarray,  # (n,)
+    y: np.ndarray,  # (n,)
+) -> np.ndarray:
+    "Pearson's r without each pair in turn, (n,); NaN where fewer than three pairs remain."
+    return pearson(x, y, left_out_counts(len(x))) if len(x) > FEWEST_NETWORKS else np.full(len(x), np.nan)
+
+# %% ../nbs/api/57_correlation.ipynb #4d8a57d0
 def leave_one_out(
     grid: Grid,  # one protocol's log-odds
 ) -> pd.DataFrame:
     "Pearson's r of the headline without each network and without each dataset: left_out, name, r."
     x, y = grid.source.loc[grid.logits.index].to_numpy(), columns_of(grid)[HEADLINE]
-    networks = pearson(x, y, left_out_counts(len(x)))
+    networks = without_each(x, y)
     kept = [grid.logits.drop(columns=name).dropna(how="all") for name in grid.logits if grid.logits.shape[1] > 1]
     datasets = [np.corrcoef(grid.source.loc[part.index], adjusted_accuracies(part).mean(axis=1))[0, 1] for part in kept]
     return pd.DataFrame(

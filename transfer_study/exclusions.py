@@ -65,7 +65,7 @@ def gross_outliers(
     networks: pd.DataFrame,  # network, source_logit and effect of the networks not at chance
 ) -> dict[str, str]:
     "The reason by network, for source scores grossly off the line; none among fewer than 8 networks."
-    if len(networks) < FEWEST_FOR_OUTLIERS:
+    if len(networks) < FEWEST_FOR_OUTLIERS or np.ptp(networks["effect"]) == 0:
         return {}
     residuals, deviation = source_residuals(networks)
     gross = np.abs(residuals) > max(GROSS_DEVIATIONS * deviation, GROSS_LOG_ODDS)
@@ -93,7 +93,7 @@ def failed_scores(
         network: f"{source} score {score:.3g} is at chance for {n_source_classes:,} classes" for network, score in guessing.items()
     }
     grid = to_grid(sound[~sound["network"].isin(reasons)])
-    reasons |= gross_outliers(network_effects(grid)) if len(grid.logits) >= FEWEST_FOR_OUTLIERS else {}
+    reasons |= gross_outliers(network_effects(grid)) if len(grid.logits) else {}
     whole = pd.DataFrame({"network": list(reasons), "reason": list(reasons.values())}, dtype=object)
     whole = whole.assign(protocol=rows["protocol"].iloc[0], dataset=None)
     cells = cells[~cells["network"].isin(reasons)].drop_duplicates(["network", "dataset"])

@@ -24,14 +24,14 @@ def half_count(
     return (np.round(np.asarray(score) * n) + 0.5) / (np.asarray(n) + 1)
 
 # %% ../nbs/api/55_log_odds.ipynb #b34f1ebd
-def _refuse_certainty(rows: pd.DataFrame, column: str, what: str) -> None:
+def _refuse_certainty(rows: pd.DataFrame, column: str, hint: str) -> None:
     "Raises `UserError` at the first row whose `column` is 0 or 1: it has no finite log-odds."
     certain = rows[column].isin([0.0, 1.0])
     if certain.any():
         row = rows[certain].iloc[0]
         raise UserError(
-            f"{what} {row[column]:g} of network {row['network']!r} on dataset {row['dataset']!r} (row {certain.idxmax() + 1}) "
-            "has no finite log-odds; give n_test, the number of test images, or leave the row out"
+            f"{column} {row[column]:g} of network {row['network']!r} on dataset {row['dataset']!r} (row {certain.idxmax() + 1}) "
+            f"has no finite log-odds; {hint} or leave the row out"
         )
 
 # %% ../nbs/api/55_log_odds.ipynb #eded7fd2
@@ -45,8 +45,8 @@ def with_log_odds(
     rows = results.reset_index(drop=True)
     certain = rows["score"].isin([0.0, 1.0])
     corrected = certain & rows["n_test"].notna()
-    _refuse_certainty(rows[certain & ~corrected], "score", "score")
-    _refuse_certainty(rows, "source_accuracy", "source accuracy")
+    _refuse_certainty(rows[certain & ~corrected], "score", "give n_test, the number of test images,")
+    _refuse_certainty(rows, "source_accuracy", "correct it")
     n_test = rows["n_test"].astype("float64")
     share = rows["score"].where(~corrected, half_count(rows["score"], n_test))
     return rows.assign(logit=logit(share), source_logit=logit(rows["source_accuracy"]), corrected=corrected)

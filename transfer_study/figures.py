@@ -42,11 +42,11 @@ def _fit(
     lines: pd.DataFrame,  # source_logit, fit, low, high of one protocol and dataset
     x: alt.X,
     y_settings: dict,
-) -> alt.LayerChart:
-    "The regression line over its 95 % band."
+) -> list[alt.Chart]:
+    "The regression line and its 95 % band, band first."
     base = alt.Chart(inline(lines, "source_logit fit low high")).encode(x=x)
     band = base.mark_area(color=GREY, opacity=0.22).encode(y=alt.Y("low:Q", **y_settings), y2="high:Q")
-    return band + base.mark_line(color=GREY, strokeWidth=2, clip=True).encode(y=alt.Y("fit:Q", **y_settings))
+    return [band, base.mark_line(color=GREY, strokeWidth=2, clip=True).encode(y=alt.Y("fit:Q", **y_settings))]
 
 # %% ../nbs/api/70_figures.ipynb #94c11be6
 def _worth_naming(
@@ -92,7 +92,7 @@ def _headline_panel(
     )
     points = dots(base, tooltip, dot_size(len(networks)), panel)
     labels = name_layers(_worth_naming(networks, n_labels), x, y, size)
-    return alt.layer(_fit(lines, x, y_settings), bars, points, *labels).properties(width=size[0], height=size[1], title=title)
+    return alt.layer(*_fit(lines, x, y_settings), bars, points, *labels).properties(width=size[0], height=size[1], title=title)
 
 # %% ../nbs/api/70_figures.ipynb #f51ab147
 def headline(
@@ -158,7 +158,7 @@ def _dataset_panel(
         .mark_text(align="left", baseline="top", fontSize=10, limit=size[0] - 4)
         .encode(x=alt.value(3), y=alt.value(1), text="label:N")
     )  # fmt: skip
-    return alt.layer(_fit(lines, x, y_settings), points_layer, named).properties(width=size[0], height=size[1], title=title)
+    return alt.layer(*_fit(lines, x, y_settings), points_layer, named).properties(width=size[0], height=size[1], title=title)
 
 # %% ../nbs/api/70_figures.ipynb #23db32ce
 def per_dataset(

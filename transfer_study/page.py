@@ -41,8 +41,8 @@ class Figure:
 
 
 def _specification(chart: alt.TopLevelMixin) -> tuple[dict, dict]:
-    "Specification and data."
-    specification = chart.to_dict()
+    "Specification and data. Vega checks it again: Altair's own check takes longer than all the rest."
+    specification = chart.to_dict(validate=False)
     tables = specification.pop("datasets", {})
     specification.pop("config", None)
     return specification, tables

@@ -106,10 +106,10 @@ def headline(
     columns = "protocol network source_accuracy source_logit mean_logit standard_error"
     networks = with_family(require(networks, columns, "headline"))
     protocols = list(networks["protocol"].unique())
-    per_row = min(len(protocols), max(1, width // 300))
-    size = (width // per_row - 62, min(400, int(0.78 * width / per_row)) if per_row > 1 else int(0.58 * width) + 40)
+    per_row = min(len(protocols), max(1, width // 225))
+    size = (width // per_row - 62, max(230, int(0.7 * width / per_row)) if per_row > 1 else int(0.58 * width) + 40)
     encodings = family_encodings(networks["network"], width)
-    panels, n_named = [], n_labels if per_row == 1 else n_labels // 2
+    panels, n_named = [], n_labels if per_row == 1 else 8 // per_row
     for protocol in protocols:
         chosen = networks[networks["protocol"] == protocol].reset_index(drop=True)
         text = correlation_text(correlations, protocol)
@@ -117,7 +117,8 @@ def headline(
         mean = lines.query("protocol == @protocol and dataset == 'mean'")
         panels.append(_headline_panel(chosen, mean, title, size, encodings, n_named, len(panels)))
     found = "; ".join(f"{panel.title.text}: {panel.title.subtitle}" for panel in panels)
-    return side_by_side(panels, per_row, f"Mean transfer accuracy against ImageNet accuracy on log-odds axes. {found}.")
+    description = f"Mean transfer accuracy against ImageNet accuracy on log-odds axes. {found}."
+    return side_by_side(panels, per_row, description, spacing=(92, 62))
 
 # %% ../nbs/api/70_figures.ipynb #fef91042
 def drawn_rows(

@@ -1,5 +1,6 @@
 "Figures: honest ticks, the marks and names expected, clear errors, and 1,500 networks."
 
+import io
 import re
 import subprocess
 import sys
@@ -13,8 +14,7 @@ from scipy.special import expit, logit
 
 from transfer_study import comparison_figures, diagnostic_figures, figures, scales, theme
 from transfer_study.core import UserError, data_path
-from transfer_study.log_odds import to_grid, with_log_odds
-from transfer_study.regression import influence_table
+from transfer_study.log_odds import with_log_odds
 from transfer_study.results import read_table
 from transfer_study.statistics import analyze
 
@@ -57,7 +57,7 @@ def test_a_label_stands_at_its_log_odds(low, high):
     settings = scales.logit_axis(values, 500)
     data = theme.inline(pd.DataFrame({"v": values}), "v")
     picture = svg(alt.Chart(data, width=500, height=20).mark_point().encode(x=alt.X("v:Q", **settings)))
-    start, end = settings["scale"].domain
+    start, end = settings["scale"]["domain"]
     found = n_places(picture)
     assert len(found) >= 3
     for place, label in found:
@@ -81,7 +81,7 @@ def test_a_factor_stands_at_its_logarithm():
     settings = scales.odds_axis(np.array([-1.0, 2.0]), 500)
     data = theme.inline(pd.DataFrame({"v": [-1.0, 2.0]}), "v")
     found = n_places(svg(alt.Chart(data, width=500, height=20).mark_point().encode(x=alt.X("v:Q", **settings))))
-    start, end = settings["scale"].domain
+    start, end = settings["scale"]["domain"]
     assert {"×1", "×0.5", "×2"} <= {label for _, label in found}
     for place, label in found:
         assert abs(place - 500 * (np.log(float(label[1:])) - start) / (end - start)) < 0.52
@@ -159,7 +159,7 @@ def test_small_multiples_need_one_protocol(fine_tuned):
 
 def toys(analysis) -> dict:
     "Each figure: function and tables, of which the first is the one that may be too short."
-    influence = influence_table(to_grid(analysis.rows)).assign(protocol="finetune")
+    influence = analysis.influence
     networks = pd.concat([analysis.networks, analysis.networks.assign(protocol="linear")])
     names = ["resnet50", "densenet121", "googlenet"]
     settings = pd.DataFrame(
@@ -223,7 +223,7 @@ def toys(analysis) -> dict:
             "protocol": "finetune",
             "network_a": [names[0], names[0], names[1]],
             "network_b": [names[1], names[2], names[2]],
-            "difference": [0.1, 0.8, 0.7],
+            "difference": [-0.1, -0.8, -0.7],
             "low": 0.0,
             "high": 1.0,
             "p_holm": [0.4, 0.001, 0.003],
@@ -254,7 +254,7 @@ def toys(analysis) -> dict:
 
 EXPECTED = {  # marks of the named kind, and a text that must stand in the picture
     "headline": ("point", 11, "mnasnet1_0"),
-    "slopes": ("point", 22, "Fixed features"),
+    "slopes": ("point", 22, "resnet152"),
     "per_dataset": ("point", 121, "DTD"),
     "setting_effects": ("point", 2, "Mean over datasets"),
     "protocol_gains": ("point", 2, "Fine-tuned over fixed features"),
@@ -294,6 +294,31 @@ def test_too_short_a_table_is_a_clear_error(fine_tuned, name):
             draw(first.head(n), *others)
     with pytest.raises(UserError, match="no column"):
         draw(first.drop(columns="protocol"), *others)
+
+
+def test_the_matrix_has_the_best_network_on_top(fine_tuned):
+    chart = diagnostic_figures.significance(fine_tuned.pairs)
+    best_first = fine_tuned.networks.sort_values("effect", ascending=False)["network"].to_list()
+    order = chart.to_dict()["encoding"]["y"]["sort"]
+    assert order[0] == best_first[0] and order[-1] == best_first[-1]
+    cells = pd.read_json(io.StringIO(chart.data.values))
+    top = cells[cells["row"] == best_first[0]]
+    assert (top["difference"] > 0).all() and set(top["found"]) <= {"row better", "no difference"}
+
+
+def test_curves_of_cooks_distance_pass_through_the_networks_that_have_it(fine_tuned):
+    table = fine_tuned.influence
+    for row in table.nlargest(3, "cooks_distance").itertuples():
+        curve = diagnostic_figures._cook_curves(table["leverage"].to_numpy(), levels=(row.cooks_distance,))
+        curve = curve[curve["sign"] == np.sign(row.studentized_residual)]
+        found = np.interp(row.leverage, curve["leverage"], curve["studentized_residual"])
+        assert np.isclose(found, row.studentized_residual, rtol=0.02)
+
+
+def test_near_best_is_counted_in_odds():
+    curve = pd.DataFrame({"step": [100, 1, 10], "score": [0.8, 0.5, 0.79]})  # odds 4, 1, 3.76: 90 % of 4 is 3.6
+    assert comparison_figures.steps_to_near_best(curve) == 10
+    assert comparison_figures.steps_to_near_best(curve.assign(score=[0.8, 0.5, 0.78])) == 100  # odds 3.55
 
 
 # Size, files, imports

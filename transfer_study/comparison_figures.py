@@ -6,6 +6,8 @@
 __all__ = ['slopes', 'setting_effects', 'protocol_gains', 'gain_trend', 'steps_to_near_best', 'convergence', 'size_curves']
 
 # %% ../nbs/api/71_comparison_figures.ipynb #b1777660
+import json
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -21,9 +23,10 @@ from transfer_study.theme import (
 # %% ../nbs/api/71_comparison_figures.ipynb #c43f2af2
 def _protocol_axis(protocols: list[str], pixels: int) -> dict:
     "Protocols at equal distances, as a numeric axis, beside which names can be placed."
-    names = "[" + ", ".join(f"'{shown(name)}'" if name.isidentifier() else "''" for name in protocols) + "]"
-    scale = alt.Scale(domain=[-0.35, len(protocols) - 1 + 0.65], nice=False, zero=False)
-    axis = alt.Axis(values=list(range(len(protocols))), labelExpr=f"{names}[datum.value]", grid=False, labelFontSize=12)
+    names = json.dumps([shown(name) for name in protocols])
+    words = f"split({names}[datum.value], ' ')" if pixels < 400 else f"{names}[datum.value]"
+    scale = dict(domain=[-0.35, len(protocols) - 1 + 0.65], nice=False, zero=False)
+    axis = dict(values=list(range(len(protocols))), labelExpr=words, grid=False, labelFontSize=12)
     return {"scale": scale, "axis": axis}
 
 # %% ../nbs/api/71_comparison_figures.ipynb #b1bb00f2
@@ -41,13 +44,13 @@ def slopes(
     size, encodings = (width - 60, min(420, width)), family_encodings(table["network"], width)
     x = alt.X("place:Q", title=None, **_protocol_axis(protocols, size[0]))
     y = alt.Y("mean_logit:Q", title="Mean transfer accuracy", **logit_axis(table["mean_logit"], size[1], 45))
-    base = alt.Chart(inline(table, "network family protocol place mean_logit mean_accuracy")).encode(x=x, y=y, **encodings)
-    lines = base.mark_line(strokeWidth=1.5).encode(
-        detail="network:N", shape=alt.Undefined, strokeWidth=alt.when(hovered()).then(alt.value(4)).otherwise(alt.value(1.5)),
+    base = alt.Chart(inline(table, "network family protocol place mean_logit mean_accuracy")).encode(x=x, y=y)
+    lines = base.mark_line().encode(  # without the shape, for which Vega-Lite would put points on the line
+        color=encodings["color"], detail="network:N", strokeWidth=alt.when(hovered()).then(alt.value(4)).otherwise(alt.value(1.5)),
         opacity=alt.when(chosen_families()).then(alt.value(0.6)).otherwise(alt.value(0.06)),
     )  # fmt: skip
     tooltip = ["network:N", "protocol:N", alt.Tooltip("mean_accuracy:Q", title="transfer (mean)", format=".1%")]
-    points = dots(base, tooltip, 0.7 * dot_size(table["network"].nunique()))
+    points = dots(base.encode(**encodings), tooltip, 0.7 * dot_size(table["network"].nunique()))
     ordered = _ends_first(table, len(protocols) - 1, n_labels)
     description = f"Mean transfer accuracy of {table['network'].nunique()} networks under {', '.join(map(shown, protocols))}."
     chart = alt.layer(lines, points, *name_layers(ordered, x, y, size))
@@ -77,7 +80,7 @@ def _interval_panel(
 ) -> alt.LayerChart:
     "Intervals around points over a line at ×1; the rows that sum up as large diamonds, the others small."
     ends = alt.X("low:Q", title=x.to_dict().get("title"), scale=x["scale"], axis=x["axis"])
-    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=170, grid=False, domain=False, ticks=False))
+    y = alt.Y("label:N", sort=order, title=None, axis=dict(labelLimit=170, grid=False, domain=False, ticks=False))
     zero = alt.Chart(inline(pd.DataFrame({"value": [0.0]}), "value")).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x=x)
     base = alt.Chart(inline(table, "label value low high main note")).encode(y=y)
     tone = alt.when("datum.main").then(alt.value("#D55E00")).otherwise(alt.value("#0072B2"))
@@ -109,7 +112,7 @@ def _interval_figure(
     x = alt.X("value:Q", title=axis_title, **odds_axis(table[["value", "low", "high"]].to_numpy().ravel(), size))
     sums = table[table["main"]].drop_duplicates("label")["label"]
     order = [*sums, *table[~table["main"]].groupby("label")["value"].mean().sort_values(ascending=False).index]
-    panels = [_interval_panel(part, alt.Title(name), x, order, size) for name, part in table.groupby("panel", sort=False)]
+    panels = [_interval_panel(part, alt.Title(name, frame="bounds"), x, order, size) for name, part in table.groupby("panel", sort=False)]
     with_values = "; ".join(f"{row.panel}, {row.label}: {row.note}" for row in table[table["main"]].itertuples())
     return side_by_side(panels, per_row, f"{description} {with_values}.", spacing=(80, 130))
 

@@ -42,11 +42,11 @@ def _fit(
     lines: pd.DataFrame,  # source_logit, fit, low, high of one protocol and dataset
     x: alt.X,
     y_settings: dict,
-) -> alt.LayerChart:
-    "The regression line over its 95 % band."
+) -> list[alt.Chart]:
+    "The regression line and its 95 % band, band first."
     base = alt.Chart(inline(lines, "source_logit fit low high")).encode(x=x)
     band = base.mark_area(color=GREY, opacity=0.22).encode(y=alt.Y("low:Q", **y_settings), y2="high:Q")
-    return band + base.mark_line(color=GREY, strokeWidth=2, clip=True).encode(y=alt.Y("fit:Q", **y_settings))
+    return [band, base.mark_line(color=GREY, strokeWidth=2, clip=True).encode(y=alt.Y("fit:Q", **y_settings))]
 
 # %% ../nbs/api/70_figures.ipynb #94c11be6
 def _worth_naming(
@@ -92,7 +92,7 @@ def _headline_panel(
     )
     points = dots(base, tooltip, dot_size(len(networks)), panel)
     labels = name_layers(_worth_naming(networks, n_labels), x, y, size)
-    return alt.layer(_fit(lines, x, y_settings), bars, points, *labels).properties(width=size[0], height=size[1], title=title)
+    return alt.layer(*_fit(lines, x, y_settings), bars, points, *labels).properties(width=size[0], height=size[1], title=title)
 
 # %% ../nbs/api/70_figures.ipynb #f51ab147
 def headline(
@@ -106,10 +106,10 @@ def headline(
     columns = "protocol network source_accuracy source_logit mean_logit standard_error"
     networks = with_family(require(networks, columns, "headline"))
     protocols = list(networks["protocol"].unique())
-    per_row = min(len(protocols), max(1, width // 300))
-    size = (width // per_row - 62, min(400, int(0.78 * width / per_row)) if per_row > 1 else int(0.58 * width) + 40)
+    per_row = min(len(protocols), max(1, width // 225))
+    size = (width // per_row - 62, max(230, int(0.7 * width / per_row)) if per_row > 1 else int(0.58 * width) + 40)
     encodings = family_encodings(networks["network"], width)
-    panels, n_named = [], n_labels if per_row == 1 else n_labels // 2
+    panels, n_named = [], n_labels if per_row == 1 else 8 // per_row
     for protocol in protocols:
         chosen = networks[networks["protocol"] == protocol].reset_index(drop=True)
         text = correlation_text(correlations, protocol)
@@ -117,7 +117,8 @@ def headline(
         mean = lines.query("protocol == @protocol and dataset == 'mean'")
         panels.append(_headline_panel(chosen, mean, title, size, encodings, n_named, len(panels)))
     found = "; ".join(f"{panel.title.text}: {panel.title.subtitle}" for panel in panels)
-    return side_by_side(panels, per_row, f"Mean transfer accuracy against ImageNet accuracy on log-odds axes. {found}.")
+    description = f"Mean transfer accuracy against ImageNet accuracy on log-odds axes. {found}."
+    return side_by_side(panels, per_row, description, spacing=(92, 62))
 
 # %% ../nbs/api/70_figures.ipynb #fef91042
 def drawn_rows(
@@ -158,7 +159,7 @@ def _dataset_panel(
         .mark_text(align="left", baseline="top", fontSize=10, limit=size[0] - 4)
         .encode(x=alt.value(3), y=alt.value(1), text="label:N")
     )  # fmt: skip
-    return alt.layer(_fit(lines, x, y_settings), points_layer, named).properties(width=size[0], height=size[1], title=title)
+    return alt.layer(*_fit(lines, x, y_settings), points_layer, named).properties(width=size[0], height=size[1], title=title)
 
 # %% ../nbs/api/70_figures.ipynb #23db32ce
 def per_dataset(

@@ -6,7 +6,6 @@
 __all__ = ['answer', 'reference_table', 'dataset_table', 'network_table', 'excluded_table', 'write_report']
 
 # %% ../nbs/api/75_report.ipynb #f7113595
-import hashlib
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -65,8 +64,8 @@ def reference_table(
     table = pd.DataFrame({
         "r": r["estimate"], "from": r["low"], "to": r["high"], "networks": r["n_networks"], "Spearman's ρ": rows["spearman"],
         "Kendall's τ": rows["kendall"], "r, nothing left out": everything.reindex(r.index).astype(float),
-        "r in the paper": r.index.map(PAPER_CORRELATIONS).astype(float),
-    })  # fmt: skip
+        "r in the paper": pd.Series(PAPER_CORRELATIONS),
+    }, index=r.index)  # fmt: skip
     return table.rename_axis("protocol").reset_index().assign(protocol=lambda d: d["protocol"].map(shown))
 
 # %% ../nbs/api/75_report.ipynb #8d924c81
@@ -113,10 +112,11 @@ def _main_sections(analysis: Analysis) -> list[Section]:
     mean = make_figure(
         "mean", "Each network's mean over the datasets. Bars are standard errors free of the datasets' difficulty (Morey 2008), the "
         "band is the line's 95 % bootstrap interval over networks.", partial(headline, a.networks, a.lines, a.correlations))  # fmt: skip
+    findings = tuple(message for message in a.messages if ": left out " not in message)  # those have a table of their own
     panels = _each(a, "datasets", "Every dataset on its own, with line, 95 % band and r.", lambda protocol, width: per_dataset(
         a.rows, a.lines, a.correlations, protocol=protocol, width=width))  # fmt: skip
     return [
-        Section("answer", "Does a better network transfer better?", (), tuple(a.messages), mean,
+        Section("answer", "Does a better network transfer better?", (), findings, mean,
                 (("Correlation in log-odds, beside Kornblith, Shlens and Le (2019)", reference_table(a)),)),
         Section("datasets", "Dataset by dataset", (), (), panels, (("Accuracies and correlations", dataset_table(a)),)),
     ]  # fmt: skip
@@ -165,11 +165,10 @@ def _trust_sections(analysis: Analysis) -> list[Section]:
 # %% ../nbs/api/75_report.ipynb #742708bd
 def _reproduce(rows: pd.DataFrame, command: str) -> Section:
     "How to get this page again."
-    table = rows.to_csv(index=False)
     return Section("again", "How to do it again", (
         f"{command or 'Save results.csv from the foot of this page, then: transfer-study analyze results.csv --out report'}",
         f"transfer_study {transfer_study.__version__}; {len(rows):,} rows, {rows['network'].nunique():,} networks, "
-        f"{rows['dataset'].nunique():,} datasets; SHA-256 of results.csv {hashlib.sha256(table.encode()).hexdigest()}.",
+        f"{rows['dataset'].nunique():,} datasets.",
     ))  # fmt: skip
 
 # %% ../nbs/api/75_report.ipynb #d18a2403
@@ -184,7 +183,8 @@ def write_report(
     a, path = analysis, Path(path)
     extra = [extra_section(f"extra-{i}", *section) for i, section in enumerate(extra_sections, 1)]
     sections = [s for s in (*_main_sections(a), *_comparison_sections(a), *_trust_sections(a)) if s]
-    csv = {"results.csv": a.rows, "networks.csv": a.networks, "correlations.csv": a.correlations, "coefficients.csv": a.coefficients,
+    derived = ["logit", "source_logit"]  # `analyze` makes them again
+    csv = {"results.csv": a.rows.drop(columns=derived), "networks.csv": a.networks, "correlations.csv": a.correlations, "coefficients.csv": a.coefficients,
            "excluded.csv": a.excluded}  # fmt: skip
     page = render_page(
         title, [answer(a.correlations, protocol) for protocol in a.networks["protocol"].unique()],

@@ -90,8 +90,8 @@ def logit_axis(
     edge = 7 * (high - low) / pixels  # half a label: one at the very end would push the title away
     ticks = [_at(percent) for percent in percent_ticks(low + edge, high - edge, max(2, pixels // per_tick))]
     return {
-        "scale": alt.Scale(domain=[low, high], nice=False, zero=False),
-        "axis": alt.Axis(values=ticks, labelExpr=PERCENT, **axis),
+        "scale": {"domain": [low, high], "nice": False, "zero": False},
+        "axis": {"values": ticks, "labelExpr": PERCENT, **axis},
     }
 
 # %% ../nbs/api/66_scales.ipynb #bd2b7d33
@@ -110,8 +110,8 @@ def odds_axis(
     low, high = _domain(np.append(np.asarray(values, float), 0.0), 0.02)
     ticks = [float(np.log(factor)) for factor in spaced_ticks(_FACTORS, np.log, low, high, max(2, pixels // per_tick))]
     return {
-        "scale": alt.Scale(domain=[low, high], nice=False, zero=False),
-        "axis": alt.Axis(values=ticks, labelExpr=FACTOR, **axis),
+        "scale": {"domain": [low, high], "nice": False, "zero": False},
+        "axis": {"values": ticks, "labelExpr": FACTOR, **axis},
     }
 
 # %% ../nbs/api/66_scales.ipynb #93daee99
@@ -127,8 +127,8 @@ def log_axis(
     "Keywords `scale` and `axis` of an Altair encoding: a logarithmic axis labelled such as 500, 1k, 2k."
     low, high = _domain(np.log10(np.asarray(values, float)), 0.02)
     ticks = spaced_ticks(_POWERS, np.log10, low, high, max(2, pixels // per_tick))
-    scale = alt.Scale(type="log", domain=[round(10**low, 4), round(10**high, 4)], nice=False)
-    return {"scale": scale, "axis": alt.Axis(values=ticks, format="~s", **axis)}
+    scale = dict(type="log", domain=[round(10**low, 4), round(10**high, 4)], nice=False)
+    return {"scale": scale, "axis": dict(values=ticks, format="~s", **axis)}
 
 
 def linear_axis(
@@ -138,5 +138,5 @@ def linear_axis(
     **axis: object,  # further settings of `altair.Axis`
 ) -> dict:
     "Keywords `scale` and `axis` of an Altair encoding: an ordinary axis that does not start at zero."
-    scale = alt.Scale(domain=list(_domain(values, 1e-3)), nice=False, zero=False)
-    return {"scale": scale, "axis": alt.Axis(tickCount=max(2, pixels // per_tick), **axis)}
+    scale = dict(domain=list(_domain(values, 1e-3)), nice=False, zero=False)
+    return {"scale": scale, "axis": dict(tickCount=max(2, pixels // per_tick), **axis)}

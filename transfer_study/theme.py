@@ -88,11 +88,11 @@ def family_encodings(
 ) -> dict:
     "Encodings `color` and `shape` of a chart whose data has a column `family`, with one legend above it."
     marks = families(networks)
-    legend = alt.Legend(orient="top", columns=max(2, width // 105), title=None, symbolOpacity=1, symbolSize=70)
+    legend = dict(orient="top", columns=max(2, width // 105), title=None, symbolOpacity=1, symbolSize=70)
     colors, shapes = zip(*marks.values(), strict=True)
     return {
-        "color": alt.Color("family:N", scale=alt.Scale(domain=list(marks), range=list(colors)), legend=legend),
-        "shape": alt.Shape("family:N", scale=alt.Scale(domain=list(marks), range=list(shapes)), legend=legend),
+        "color": alt.Color("family:N", scale=dict(domain=list(marks), range=list(colors)), legend=legend),
+        "shape": alt.Shape("family:N", scale=dict(domain=list(marks), range=list(shapes)), legend=legend),
     }
 
 
@@ -135,11 +135,11 @@ def protocol_encodings(
     found = [name for name in PROTOCOL_MARKS if name in set(protocols)] + sorted(set(protocols) - set(PROTOCOL_MARKS))
     marks = [PROTOCOL_MARKS.get(name, (GREY, "triangle-down")) for name in found]
     names = " : ".join(f"datum.value === {json.dumps(name)} ? {json.dumps(shown(name))}" for name in found) + " : datum.value"
-    legend = alt.Legend(orient="top", title=None, symbolOpacity=1, symbolSize=70, labelExpr=names)
+    legend = dict(orient="top", title=None, symbolOpacity=1, symbolSize=70, labelExpr=names)
     colors, shapes = zip(*marks, strict=True)
     return {
-        "color": alt.Color("protocol:N", scale=alt.Scale(domain=found, range=list(colors)), legend=legend),
-        "shape": alt.Shape("protocol:N", scale=alt.Scale(domain=found, range=list(shapes)), legend=legend),
+        "color": alt.Color("protocol:N", scale=dict(domain=found, range=list(colors)), legend=legend),
+        "shape": alt.Shape("protocol:N", scale=dict(domain=found, range=list(shapes)), legend=legend),
     }
 
 # %% ../nbs/api/69_theme.ipynb #87eea5aa

@@ -370,6 +370,11 @@ def test_1500_networks_stay_drawable():
     assert marks(picture, "point") == 1500
     assert sum(text.startswith("resnet") for text in texts(picture)) <= 8
     assert len(figures.per_dataset(rows, line, r).to_dict()["concat"]) == 4
+    grid = pd.DataFrame(
+        {"protocol": "linear", "dataset": "dtd", "source_accuracy": [0.1, 0.99], "expected": [0.1, 0.99]}
+    )
+    every = pd.concat([grid.assign(dataset=name, low=0.05, high=0.995) for name in rows["dataset"].unique()])
+    assert diagnostic_figures.calibration(rows, every).to_dict()["datasets"]  # 6,000 rows, above Altair's own limit
 
 
 def test_save_writes_each_kind_and_refuses_others(fine_tuned, tmp_path):

@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from .correlation import HEADLINE
+from .figures import drawn_rows
 from .scales import linear_axis, logit_axis, odds_axis
 from transfer_study.theme import (
     GREY, dot_size, dots, family_encodings, inline, name_layers, require, short, shown, side_by_side, with_family,
@@ -241,11 +242,12 @@ def calibration(
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
     "Accuracy against the accuracy expected from the source accuracy; outside the 95 % prediction interval in colour."
-    require(rows, "protocol network dataset source_logit logit excluded setting", "calibration")
+    require(rows, "protocol network dataset source_logit logit excluded setting n_train_per_class", "calibration")
     require(prediction, "protocol dataset source_accuracy expected low high", "calibration (predictions)")
-    table = _predicted(rows[~rows["excluded"].astype(bool) & (rows["setting"] == "default")], prediction)
+    drawn = [drawn_rows(rows, protocol, "calibration").assign(protocol=protocol) for protocol in prediction["protocol"].unique()]
+    table = _predicted(pd.concat(drawn), prediction)
     table = require(table, "network", "calibration (rows with a prediction)")
-    table = table.assign(score=expit(table["logit"]), expected_score=expit(table["expected"]),
+    table = table.assign(expected_score=expit(table["expected"]),
                          where=np.where(table["logit"].between(table["low"], table["high"]), "inside", "outside"))  # fmt: skip
     size = min(width - 60, 460)
     ends = logit_axis(np.concatenate([table["logit"], table["expected"]]), size, 50)

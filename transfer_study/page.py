@@ -127,8 +127,7 @@ def html_table(
 # %% ../nbs/api/74_page.ipynb #c8949043
 _PAGE = """<!doctype html>
 <html lang="en">
-<head>
-<meta charset="utf-8">
+<head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';
@@ -141,8 +140,7 @@ _PAGE = """<!doctype html>
 <a class="skip" href="#{{ sections[0].key }}">To the first section</a>
 <header><h1>{{ title }}</h1>
 {% for line in lead %}<p class="lead">{{ line }}</p>{% endfor %}
-</header>
-<nav aria-label="Contents"><ol>{% for section in sections %}
+</header><nav aria-label="Contents"><ol>{% for section in sections %}
 <li><a href="#{{ section.key }}">{{ section.title }}</a></li>{% endfor %}</ol></nav>
 {% if networks %}<form class="find" role="search"><label>Find a network in the figures
 <input type="search" list="network-names" id="find" autocomplete="off" placeholder="name"></label>

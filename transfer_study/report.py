@@ -20,7 +20,7 @@ from .correlation import HEADLINE
 from transfer_study.diagnostic_figures import (
     calibration, coefficient_forest, influence_map, left_out, residuals, significance,
 )  # fmt: skip
-from .figures import headline, per_dataset
+from .figures import drawn_rows, headline, per_dataset
 from .page import Figure, Section, extra_section, make_figure, render_page
 from .statistics import PAPER_CORRELATIONS, Analysis
 from .theme import shown
@@ -73,7 +73,8 @@ def dataset_table(
     analysis: Analysis,
 ) -> pd.DataFrame:
     "Per protocol and dataset: networks, lowest, median and highest accuracy, r with its interval."
-    rows = analysis.rows[~analysis.rows["excluded"].astype(bool) & (analysis.rows["setting"] == "default")]
+    protocols = analysis.networks["protocol"].unique()
+    rows = pd.concat([drawn_rows(analysis.rows, name, "dataset_table").assign(protocol=name) for name in protocols])
     scores = 100 * rows.groupby(["protocol", "dataset"], sort=False)["score"].agg(["min", "median", "max"])
     r = analysis.correlations.query("method == 'pearson' and dataset != @HEADLINE")
     table = r[["protocol", "dataset", "n_networks", "estimate", "low", "high"]].merge(scores.reset_index(), how="left")

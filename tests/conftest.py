@@ -68,7 +68,8 @@ def study_file(tmp_path, weights):
     pack(write_images(tmp_path / "more", test=6), tmp_path / "packed.tar", prefix="packed/")
     lines = ['name = "tiny"', 'datasets = ["squares", "packed.tar"]']
     for name, accuracy in NETWORKS.items():
-        lines += ["[[networks]]", f'name = "{name}"', f'weights = "{weights / name}.safetensors"', f"source_accuracy = {accuracy}"]
+        lines += ["[[networks]]", f'name = "{name}"', f'weights = "{weights / name}.safetensors"']
+        lines += [f"source_accuracy = {accuracy}"]
     path = tmp_path / "study.toml"
     path.write_text("\n".join(lines))
     return path

@@ -101,7 +101,8 @@ def test_interrupted_between_and_within_runs(study_file, tmp_path, monkeypatch, 
 def test_killed_and_started_again(study_file, tmp_path):
     "A real kill -9 while the study runs; what was finished stays, what was half-written does not count."
     out = tmp_path / "runs"
-    code = f"from transfer_study.study import Study; Study.from_file({str(study_file)!r}).run({str(out)!r}, device='cpu', n_workers=1)"
+    run = f"Study.from_file({str(study_file)!r}).run({str(out)!r}, device='cpu', n_workers=1)"
+    code = f"from transfer_study.study import Study; {run}"
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while process.poll() is None and not list(out.glob("tiny/[!.]*/result.json")) and time.monotonic() < deadline:

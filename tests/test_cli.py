@@ -84,6 +84,14 @@ def test_run_for_machines(command, study_file, tmp_path):
     assert code == 0 and len(result["results"]) == 6 and "linear" in result["protocols"]
 
 
+def test_images_that_only_carry_an_official_name_are_said_to(command, study_file, tmp_path):
+    (tmp_path / "squares").rename(tmp_path / "cifar10")
+    study_file.write_text(study_file.read_text().replace('"squares"', '"folder:cifar10"'))
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu", "--bootstrap", 500)
+    assert code == 0 and "not the official images: cifar10: 2 classes found, 10 expected" in err
+    assert "2 classes found, 10 expected" in (tmp_path / "runs" / "tiny" / "report.html").read_text()
+
+
 def test_two_networks_have_scores_but_no_correlation(command, study_file, tmp_path):
     study_file.write_text(study_file.read_text().rsplit("[[networks]]", 1)[0])
     code, out, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu")

@@ -105,13 +105,19 @@ def analyze(
         _say(f"report: {_write_analysis(analysis, out, f'Transfer accuracies of {path.stem}')}")
 
 # %% ../nbs/api/90_cli.ipynb #d2a19376
+def _count_mismatches(runs: Path) -> list[str]:
+    "How the images differ from the official ones of the same name, a line a dataset."
+    from transfer_study.study import dataset_counts
+
+    return [line for line in dataset_counts(runs)["count_mismatch"].dropna().unique() if line]
+
+# %% ../nbs/api/90_cli.ipynb #33861094
 def _study_sections(runs: Path) -> list[tuple[str, list]]:
     "What the report of our own runs says beyond the statistics: the data, and what was skipped."
     from transfer_study.study import dataset_counts, skipped_images
 
     counts, skipped = dataset_counts(runs), skipped_images(runs)
-    mismatches = counts["count_mismatch"].dropna().unique().tolist()
-    text = [f"Not the official counts: {line}." for line in mismatches if line]
+    text = [f"Not the official images: {line}." for line in _count_mismatches(runs)]
     sections = [("Data", [*text, counts.drop(columns="count_mismatch")])]
     if len(skipped):
         sections.append(("Skipped images", [f"{len(skipped)} images could not be decoded and were left out.", skipped]))
@@ -147,6 +153,8 @@ def run(
     except KeyboardInterrupt:
         _say("interrupted; finished runs are kept, and the same command goes on from there")
         raise typer.Exit(130) from None
+    for line in _count_mismatches(out / parsed.file.name):
+        _say(f"not the official images: {line}")
     scores = results.pivot_table(index="network", columns="dataset", values="score", sort=False).reset_index()
     if not as_json:
         _print_table(scores.rename_axis(columns=None))

@@ -74,6 +74,14 @@ def test_average_precision_permutation_keeps_its_level_on_other_scales():
     assert 0.01 < below / 60 < 0.22
 
 
+def test_average_precision_p_value_does_not_depend_on_the_scale_of_confidences():
+    generator = np.random.default_rng(1)
+    shown = (generator.random((40, 2)) < 0.4).astype(int)
+    a, b = shown + generator.normal(size=(2, 40, 2))
+    expected = permutation_test_map_11_point(shown, a, b, n_permutations=100)
+    assert permutation_test_map_11_point(shown, a, 1000 * np.exp(b), n_permutations=100) == expected
+
+
 def test_average_precision_difference_is_the_metrics():
     generator = np.random.default_rng(0)
     shown = generator.integers(-1, 2, (50, 3))
@@ -85,7 +93,7 @@ def test_average_precision_difference_is_the_metrics():
 
 
 def test_images_are_matched_by_name_and_have_to_be_the_same():
-    one = {"y_true": np.array([0, 1, 1]), "y_pred": np.array([0, 1, 0]), "image": np.array(["a", "b", "c"])}
+    one = {"y_true": np.array([0, 1, 1]), "y_pred": np.array([0, 1, 2]), "image": np.array(["a", "b", "c"])}
     turned = {name: values[::-1] for name, values in one.items()}
     assert compare_predictions(one, turned, "top1") == {"difference": 0.0, "p_value": 1.0, "n_test": 3}
     with pytest.raises(UserError, match="2 test images are not in both runs"):

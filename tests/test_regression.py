@@ -98,15 +98,15 @@ def test_mixed_model_recovers_what_was_put_in():
 
 
 def test_intervals_of_the_slope_cover():
-    "Slopes that do not differ between datasets: 95 % intervals of both models in 80 studies (standard error 2.4 %)."
+    "Slopes that do not differ between datasets: 95 % intervals of both models in 60 studies (standard error 2.8 %)."
     inside = {"ols": 0, "mixed": 0}
-    for seed in range(80):
-        cells = cells_of(simulated(25, 3, seed, dataset_slope=0.0))
+    for seed in range(60):
+        cells = cells_of(simulated(20, 3, seed, dataset_slope=0.0))
         for name, result in (("ols", fit_ols(cells)), ("mixed", fit_mixed(cells)[0])):
             low, high = result.conf_int().loc["source_logit"]
             inside[name] += low < 1.2 < high
-    assert 0.88 < inside["ols"] / 80 < 0.99
-    assert 0.88 < inside["mixed"] / 80 <= 1.0
+    assert 0.86 < inside["ols"] / 60 < 0.995
+    assert 0.86 < inside["mixed"] / 60 <= 1.0
 
 
 def test_large_grids_are_sampled_for_the_mixed_model():
@@ -198,9 +198,9 @@ def test_prediction_by_hand():
 
 def test_prediction_interval_covers_a_new_network():
     inside = []
-    for seed in range(300):
+    for seed in range(200):
         grid = simulated(13, 1, seed)
         old = Grid(grid.source.iloc[:-1], grid.logits.iloc[:-1])
         row = predict_accuracy(old, [expit(grid.source.iloc[-1])]).set_index("dataset").loc["data0"]
         inside.append(row["low"] < expit(grid.logits.iloc[-1]["data0"]) < row["high"])
-    assert 0.91 < np.mean(inside) < 0.985
+    assert 0.90 < np.mean(inside) < 0.99

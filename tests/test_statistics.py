@@ -105,6 +105,13 @@ def test_prints_serialises_and_renders(embeddings, everything):
     assert {"network", "reason"} <= embeddings.to_json()["excluded"][0].keys()
 
 
+def test_what_cannot_be_computed_is_null_in_json():
+    rows = study()
+    analysis = quick(rows[(rows["dataset"] != "data1") | (rows["network"] < "net0002")])
+    values = json.loads(json.dumps(analysis.to_json(), allow_nan=False))["protocols"]["linear"]["datasets"]
+    assert values["data1"] == {"r": None, "n": 2} and values["data0"]["n"] == 10
+
+
 def test_a_bar_or_a_line_in_a_name_does_not_break_the_markdown_table():
     analysis = quick(study(protocol="lin|ear"))
     assert "lin\\|ear" in analysis._repr_markdown_()
@@ -131,6 +138,13 @@ def test_headline_uses_default_setting_and_all_images(everything):
     seeds = everything.correlations.query("method == 'pearson' and protocol == 'linear'")["estimate"].to_numpy()
     np.testing.assert_allclose(seeds, linear, atol=0.01)
     assert everything.protocols == ["linear", "finetune", "scratch"]
+
+
+def test_headline_accuracies_are_those_of_default_rows_with_seeds_averaged(everything):
+    rows = everything.rows.query("protocol == 'linear' and setting == 'default' and n_train_per_class.isna()")
+    expected = rows.groupby("network")["logit"].mean()
+    found = everything.networks.query("protocol == 'linear'").set_index("network")["mean_logit"]
+    np.testing.assert_allclose(found, expected[found.index])
 
 
 def test_settings_and_gains(everything):
@@ -205,7 +219,7 @@ def test_three_networks_and_a_perfect_line():
 
 
 def test_many_networks():
-    analysis = analyze(study(1500, 3), n_bootstrap=300)
+    analysis = analyze(study(1500, 2), n_bootstrap=100)
     assert len(analysis.networks) == 1500 and len(analysis.pairs) == 50 * 49 / 2
     assert any("of 1,500 networks the best 50 are compared" in text for text in analysis.messages)
 

@@ -82,7 +82,8 @@ def mean_differences(
     counted = groups | {HEADLINE: cells["difference"]}
     tables = [t_intervals(values.to_numpy()) for values in groups.values()]
     table = pd.concat(tables, ignore_index=True).assign(dataset=list(groups))
-    return table.assign(n_pairs=[len(counted[name]) for name in groups], wins=[int((counted[name] > 0).sum()) for name in groups])
+    wins = [int((counted[name] > 0).sum()) for name in groups]
+    return table.assign(n_pairs=[len(counted[name]) for name in groups], wins=wins)
 
 # %% ../nbs/api/59_comparison.ipynb #726a2445
 def setting_table(

@@ -135,7 +135,7 @@ def bca_interval(
     left_out: np.ndarray,  # (n,) the statistic without each item
     level: float = 0.95,  # share covered
 ) -> tuple[float, float]:
-    "Bias-corrected and accelerated interval (Efron 1987, equation 2.3); NaN where all draws lie on one side of the estimate."
+    "Bias-corrected and accelerated interval (Efron 1987); NaN where all draws lie on one side of the estimate."
     draws = draws[np.isfinite(draws)]
     share_below = ((draws < estimate).mean() + (draws <= estimate).mean()) / 2 if len(draws) else 0.0
     if not 0 < share_below < 1 or not np.ptp(left_out) > 0:
@@ -146,7 +146,7 @@ def bca_interval(
     return tuple(np.quantile(draws, norm.cdf(bias + ends / (1 - acceleration * ends))))
 
 # %% ../nbs/api/57_correlation.ipynb #ab818f67
-LINEARISED_ABOVE = 200  # networks
+LINEARISED_ABOVE = 100  # networks
 STATISTICS = {"pearson": pearson, "spearman": spearman, "kendall": kendall}
 
 # %% ../nbs/api/57_correlation.ipynb #5f415773

@@ -54,8 +54,8 @@ def study_model(
         raise UserError("a single dataset does not show how much datasets differ; the design needs two or more")
     result, _ = fit_mixed(cells_of(grid))
     spread = random_deviations(result)
-    parts = (result.fe_params["source_logit"], grid.source.std(), *(spread[name] for name in ("network", "dataset slope", "residual")))
-    return StudyModel(*map(float, parts))
+    deviations = [spread[name] for name in ("network", "dataset slope", "residual")]
+    return StudyModel(*map(float, [result.fe_params["source_logit"], grid.source.std(), *deviations]))
 
 # %% ../nbs/api/62_design_questions.ipynb #22bd797d
 def simulate_studies(

@@ -71,8 +71,8 @@ def gross_outliers(
     gross = np.abs(residuals) > max(GROSS_DEVIATIONS * deviation, GROSS_LOG_ODDS)
     return {
         row.network: (
-            f"source score {expit(row.source_logit):.3f} is {abs(residual):.1f} log-odds {'below' if residual < 0 else 'above'} "
-            f"what its transfer accuracies suggest ({abs(residual) / max(deviation, 1e-12):.0f} robust standard deviations)"
+            f"source score {expit(row.source_logit):.3f} is {abs(residual):.1f} log-odds "
+            f"{'below' if residual < 0 else 'above'} what its transfer accuracies suggest ({abs(residual) / max(deviation, 1e-12):.0f} robust standard deviations)"
         )
         for row, residual in zip(networks[gross].itertuples(), residuals[gross], strict=True)
     }
@@ -90,7 +90,8 @@ def failed_scores(
     networks = rows.groupby("network")["source_accuracy"].mean()
     guessing = networks[at_chance(networks, n_source_classes)]
     reasons = {
-        network: f"{source} score {score:.3g} is at chance for {n_source_classes:,} classes" for network, score in guessing.items()
+        network: f"{source} score {score:.3g} is at chance for {n_source_classes:,} classes"
+        for network, score in guessing.items()
     }
     grid = to_grid(sound[~sound["network"].isin(reasons)])
     reasons |= gross_outliers(network_effects(grid)) if len(grid.logits) else {}

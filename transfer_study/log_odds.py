@@ -30,8 +30,8 @@ def _refuse_certainty(rows: pd.DataFrame, column: str, hint: str) -> None:
     if certain.any():
         row = rows[certain].iloc[0]
         raise UserError(
-            f"{column} {row[column]:g} of network {row['network']!r} on dataset {row['dataset']!r} (row {certain.idxmax() + 1}) "
-            f"has no finite log-odds; {hint} or leave the row out"
+            f"{column} {row[column]:g} of network {row['network']!r} on dataset {row['dataset']!r} "
+            f"(row {certain.idxmax() + 1}) has no finite log-odds; {hint} or leave the row out"
         )
 
 # %% ../nbs/api/55_log_odds.ipynb #eded7fd2

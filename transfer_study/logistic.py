@@ -69,78 +69,66 @@ def _minimise(Z, singular_values, Y, l2, W, b, tol, max_iter):
     found = minimize(objective, start, jac=True, method="L-BFGS-B", callback=stop_when_close, options=options)
     return *unpack(found.x), found.nit, decrements[found.fun] <= tol * found.fun
 
+# %% ../nbs/api/30_logistic.ipynb #6b6f129c
+def _check_problem(X: np.ndarray, y: np.ndarray, l2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    "Features in double precision, one-hot labels, the classes, and λ as an array."
+    X, l2 = np.asarray(X, dtype=np.float64), np.atleast_1d(np.asarray(l2, dtype=np.float64))
+    bad_rows = np.flatnonzero(~np.isfinite(X).all(axis=1))
+    if len(bad_rows):
+        raise UserError(f"features: NaN or infinite in {len(bad_rows)} rows, the first: {bad_rows[0]}")
+    if not (l2 > 0).all():
+        raise UserError(f"l2: {l2.min():g}; expected λ > 0")
+    classes, index = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise UserError(f"labels: only the class {classes[0]!r}; expected at least two")
+    return X, np.eye(len(classes))[index], classes, l2
+
+# %% ../nbs/api/30_logistic.ipynb #a026d3b6
+def _in_features(data: _PrincipalAxes, Y: np.ndarray, l2: float, W: np.ndarray, b: np.ndarray) -> tuple:
+    "Coefficients, biases, objective, and the largest entry of the mean objective's gradient."
+    loss, residuals = _loss_and_residuals(data.Z @ W + b, Y)
+    gradient = np.abs((data.Z.T @ residuals + l2 * W).T @ data.axes).max(initial=np.abs(residuals.sum(axis=0)).max())
+    coef = W.T @ data.axes
+    intercept = b - coef @ data.mean
+    return coef, intercept - intercept.mean(), loss + l2 / 2 * np.vdot(W, W), gradient / len(Y)
+
 # %% ../nbs/api/30_logistic.ipynb #834d07eb
 class LogisticPath:
     """Multinomial logistic regression for every λ of a path; parameters and fitted attributes as in scikit-learn.
 
     Fitted: `classes_` (n_classes,), `coef_` (n_l2, n_classes, n_features), `intercept_` (n_l2, n_classes), `objective_` (n_l2,)
-    the summed objective, `n_iter_` (n_l2,), `gradient_norm_` (n_l2,) the largest entry of the mean objective's gradient,
-    `converged_` (n_l2,), all in the order of `l2`.
+    the summed objective, `gradient_norm_` (n_l2,) the largest entry of the mean objective's gradient, `n_iter_` (n_l2,),
+    `converged_` (n_l2,), all in the order of `l2`. Default λ: Kornblith et al. 2019, section 3.
     """
 
     def __init__(
         self,
-        l2: np.ndarray = np.logspace(-6, 5, 45),  # (n_l2,) values of λ, in any order; Kornblith et al. 2019, section 3
+        l2: np.ndarray = np.logspace(-6, 5, 45),  # (n_l2,) values of λ, in any order
         tol: float = 1e-6,  # relative distance from the minimal objective, as estimated from the preconditioned gradient
         max_iter: int = 1000,  # for each λ
     ):
         self.l2, self.tol, self.max_iter = l2, tol, max_iter
 
-    def fit(
-        self,
-        X: np.ndarray,  # (n_samples, n_features)
-        y: np.ndarray,  # (n_samples,) labels of any kind
-    ) -> "LogisticPath":
-        "Solves every λ; raises `UserError` for NaN or infinite features, for a single class, and for λ ≤ 0."
-        X, Y, l2 = self._checked(X, y)
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "LogisticPath":
+        "From X (n, n_features) and y (n,); raises `UserError` for NaN or infinite features, a single class, and λ ≤ 0."
+        X, Y, self.classes_, l2 = _check_problem(X, y, self.l2)
         data = _PrincipalAxes.of(X)
         W, b = np.zeros((len(data.singular_values), Y.shape[1])), np.log(Y.mean(axis=0))
         solutions = {}
         for i in np.argsort(-l2):
-            W, b, n_iter, converged = _minimise(data.Z, data.singular_values, Y, l2[i], W, b, self.tol, self.max_iter)
-            solutions[i] = self._solution(data, Y, l2[i], W, b) + (n_iter, converged)
-        columns = [np.array(column) for column in zip(*(solutions[i] for i in range(len(l2))), strict=True)]
+            W, b, *ended = _minimise(data.Z, data.singular_values, Y, l2[i], W, b, self.tol, self.max_iter)
+            solutions[i] = (*_in_features(data, Y, l2[i], W, b), *ended)
+        columns = map(np.array, zip(*(solutions[i] for i in range(len(l2))), strict=True))
         self.coef_, self.intercept_, self.objective_, self.gradient_norm_, self.n_iter_, self.converged_ = columns
         return self
 
-    def _checked(self, X, y):
-        X, y, l2 = np.asarray(X, dtype=np.float64), np.asarray(y), np.atleast_1d(np.asarray(self.l2, dtype=np.float64))
-        bad_rows = np.flatnonzero(~np.isfinite(X).all(axis=1))
-        if len(bad_rows):
-            raise UserError(f"features: NaN or infinite in {len(bad_rows)} rows, the first: {bad_rows[0]}")
-        if not (l2 > 0).all():
-            raise UserError(f"l2: {l2.min():g}; expected λ > 0")
-        self.classes_, index = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise UserError(f"labels: only the class {self.classes_[0]!r}; expected at least two")
-        return X, np.eye(len(self.classes_))[index], l2
-
-    @staticmethod
-    def _solution(data, Y, l2, W, b):
-        "Coefficients and bias in the original features, objective, and gradient norm."
-        loss, residuals = _loss_and_residuals(data.Z @ W + b, Y)
-        gradient = np.abs((data.Z.T @ residuals + l2 * W).T @ data.axes).max(initial=np.abs(residuals.sum(axis=0)).max())
-        coef = W.T @ data.axes
-        intercept = b - coef @ data.mean
-        return coef, intercept - intercept.mean(), loss + l2 / 2 * np.vdot(W, W), gradient / len(Y)
-
-    def decision_function(
-        self,
-        X: np.ndarray,  # (n_samples, n_features)
-    ) -> np.ndarray:
-        "Scores of every class under every λ, (n_l2, n_samples, n_classes)."
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        "Scores (n_l2, n, n_classes) of X (n, n_features)."
         return np.asarray(X, dtype=np.float64) @ self.coef_.transpose(0, 2, 1) + self.intercept_[:, None, :]
 
-    def predict(
-        self,
-        X: np.ndarray,  # (n_samples, n_features)
-    ) -> np.ndarray:
-        "The label under every λ, (n_l2, n_samples)."
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        "Labels (n_l2, n) of X (n, n_features)."
         return self.classes_[self.decision_function(X).argmax(axis=-1)]
-
-    def __repr__(self) -> str:
-        l2 = np.atleast_1d(self.l2)
-        return f"LogisticPath({len(l2)} λ from {l2.min():g} to {l2.max():g}, tol={self.tol:g})"
 
 # %% ../nbs/api/30_logistic.ipynb #5432cdf4
 @dataclass(frozen=True, eq=False)
@@ -169,7 +157,8 @@ def linear_probe(
         "l2": l2, "validation_score": score(y[validation], path.predict(X[validation])),
         "objective": path.objective_, "n_iter": path.n_iter_, "converged": path.converged_,
     })  # fmt: skip
-    chosen = l2[np.flatnonzero(curve["validation_score"] == curve["validation_score"].max())[-1]]
+    best = np.flatnonzero(curve["validation_score"] == curve["validation_score"].max())
+    chosen = l2[best[(len(best) - 1) // 2]]
     refit = LogisticPath(np.array([chosen])).fit(X[~test], y[~test])
     y_pred = refit.predict(X[test])[0]
     return LinearProbe(float(chosen), float(score(y[test], y_pred)), y_pred, curve, bool(refit.converged_.all()))

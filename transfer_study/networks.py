@@ -103,13 +103,14 @@ def read_weights(
         return load_state_dict(str(path), use_ema=False, weights_only=True)
     except SafetensorError as error:
         raise UserError(f"weights {path}: damaged or truncated safetensors file ({error}); fetch it again") from error
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"weights {path}: not a plain state dict, loading it could run any program, so it is refused; "
-            "save model.state_dict() with safetensors instead"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"weights {path}: damaged or truncated ({str(error).splitlines()[0]}); fetch it again") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        if isinstance(error.__context__ or error, pickle.UnpicklingError):  # timm wraps it
+            raise UserError(
+                f"weights {path}: not a plain state dict, and loading it could run any program, so it is refused; "
+                "save model.state_dict() with safetensors instead"
+            ) from error
+        reason = next(iter(str(error).splitlines()), "empty file")
+        raise UserError(f"weights {path}: damaged or truncated ({reason}); fetch it again") from error
 
 # %% ../nbs/api/10_networks.ipynb #7106ad9c
 def classifier_names(

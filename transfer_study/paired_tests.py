@@ -79,7 +79,8 @@ def compare_predictions(
 ) -> dict[str, float]:
     "Difference of the metric (other minus one) and its p-value, by the test that suits the metric; `UserError` if images differ."
     if sorted(one["image"]) != sorted(other["image"]):
-        raise UserError(f"{len(set(one['image']) ^ set(other['image']))} test images are not in both runs; compare like with like")
+        different = len(set(one["image"]) ^ set(other["image"]))
+        raise UserError(f"{different} test images are not in both runs; compare like with like")
     order, other_order = np.argsort(one["image"]), np.argsort(other["image"])
     y_true, key = one["y_true"][order], "score" if metric == "map_11_point" else "y_pred"
     a, b = one[key][order], other[key][other_order]

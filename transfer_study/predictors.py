@@ -72,7 +72,7 @@ def williams_test(
     r_xz: float,  # correlation of the two predictors
     n: int,  # number of networks, at least 4
 ) -> tuple[float, float]:
-    "Williams' t for equal dependent correlations and its two-sided p-value, n − 3 degrees of freedom (Steiger 1980, equation 7)."
+    "Williams' t for equal dependent correlations and its two-sided p-value, n − 3 degrees of freedom (Steiger 1980)."
     determinant = 1 - r_xy**2 - r_zy**2 - r_xz**2 + 2 * r_xy * r_zy * r_xz
     mean = (r_xy + r_zy) / 2
     spread = 2 * (n - 1) / (n - 3) * determinant + mean**2 * (1 - r_xz) ** 3
@@ -86,7 +86,7 @@ def steiger_test(
     r_xz: float,  # correlation of the two predictors
     n: int,  # number of networks, at least 4
 ) -> tuple[float, float]:
-    "Steiger's Z for equal dependent correlations, with pooled r, and its two-sided p-value (Steiger 1980, equations 3 and 14)."
+    "Steiger's Z for equal dependent correlations, with pooled r, and its two-sided p-value (Steiger 1980)."
     mean = (r_xy + r_zy) / 2
     covariance = (r_xz * (1 - 2 * mean**2) - mean**2 * (1 - 2 * mean**2 - r_xz**2) / 2) / (1 - mean**2) ** 2
     statistic = (np.arctanh(r_xy) - np.arctanh(r_zy)) * np.sqrt((n - 3) / (2 - 2 * covariance))

@@ -114,7 +114,8 @@ def random_deviations(
     result: object,  # of `fit_mixed`
 ) -> dict[str, float]:
     "Standard deviations (log-odds) of network, dataset, dataset slope and residual."
-    return dict(zip(result.model.exog_vc.names, np.sqrt(result.vcomp), strict=True)) | {"residual": float(np.sqrt(result.scale))}
+    components = dict(zip(result.model.exog_vc.names, np.sqrt(result.vcomp), strict=True))
+    return components | {"residual": np.sqrt(result.scale)}
 
 # %% ../nbs/api/58_regression.ipynb #2e62dee2
 def fit_binomial(

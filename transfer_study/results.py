@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'PROTOCOLS', 'SOURCE_DATASETS', 'known_source_accuracies', 'with_source_accuracy', 'tidy', 'read_table',
-           'write_run', 'read_results', 'read_runs']
+           'write_run', 'write_plan', 'read_results', 'read_runs']
 
 # %% ../nbs/api/45_results.ipynb #69ca4068
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,9 @@ def _check_rows(rows: pd.DataFrame, path: Path, column: str) -> None:
     if (numbers > 1).any() and numbers.notna().all() and numbers.between(0, 100).all():
         raise UserError(f"{path}: {column} reaches {numbers.max():g}; are these per cent? Then say so with --percent")
     row = rows[wrong].iloc[0]
+    value = repr(row[column]) if isinstance(row[column], str) else f"{row[column]:g}"
     raise UserError(
-        f"{path}: {column} {row[column]!r} of network {row['network']!r} on dataset {row['dataset']!r}: "
+        f"{path}: {column} {value} of network {row['network']!r} on dataset {row['dataset']!r}: "
         "expected a number from 0 to 1"
     )
 
@@ -160,18 +162,35 @@ def write_run(
         curve.to_csv(temporary / "curve.csv", index=False)
 
 # %% ../nbs/api/45_results.ipynb #5173677b
+def write_plan(
+    plan: pd.DataFrame,  # at least the column run_id
+    directory: Path,  # runs/<study>
+) -> None:
+    "Writes plan.csv, whole or not at all."
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = directory / f".plan.{os.getpid()}.tmp"
+    plan.to_csv(temporary, index=False)
+    os.replace(temporary, directory / "plan.csv")
+
+# %% ../nbs/api/45_results.ipynb #9757cc8d
+def _current_runs(study: Path) -> list[Path]:
+    "The `result.json` of each complete run in `study`, without those that its plan, where there is one, no longer lists."
+    found = sorted(study.glob("[!.]*/result.json"))  # half-written and cached things begin with a dot
+    if not (study / "plan.csv").is_file():
+        return found
+    planned = set(pd.read_csv(study / "plan.csv", dtype=str)["run_id"])
+    return [path for path in found if path.parent.name in planned]
+
+# %% ../nbs/api/45_results.ipynb #f68d5c0c
 def read_results(
-    runs: Path | str,  # a directory of runs, of one study or of several
+    runs: Path | str,  # runs/<study>, or the directory of several studies
 ) -> list[dict]:
-    "The `result.json` of every complete run below `runs`, in the order of their paths."
+    "The `result.json` of every complete run below `runs`, in the order of their paths; raises `UserError` where there is no such directory."
     runs = Path(runs)
     if not runs.is_dir():
         raise UserError(f"{runs}: no such directory of runs")
-    return [
-        json.loads(path.read_text())
-        for path in sorted(runs.rglob("result.json"))
-        if not any(part.startswith(".") for part in path.relative_to(runs).parts)  # half-written and cached things
-    ]
+    studies = [runs, *sorted(path for path in runs.glob("[!.]*") if path.is_dir())]
+    return [json.loads(path.read_text()) for study in studies for path in _current_runs(study)]
 
 # %% ../nbs/api/45_results.ipynb #c57aad01
 def read_runs(

@@ -286,8 +286,8 @@ def with_theme(
 def enable(
     dark: bool = False,  # for a dark page
 ) -> None:
-    "Makes `theme(dark)` the theme of all charts of this session that carry none of their own."
-    alt.theme.register("transfer_study", enable=True)(lambda: alt.theme.ThemeConfig(config=theme(dark)))
+    "Makes `theme(dark)` the theme of this session's charts, without a hidden label on every dot: those double a stored page."
+    alt.theme.register("transfer_study", enable=True)(lambda: alt.theme.ThemeConfig(config=theme(dark) | {"aria": False}))
 
 # %% ../nbs/api/69_theme.ipynb #47b18c9b
 def save(

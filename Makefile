@@ -1,0 +1,61 @@
+# make study    install and analyse the published table; prints where the report is
+# make test     everything that must hold before a change is merged
+# make lab      JupyterLab on the notebooks
+# make docs     the documentation site (needs Quarto)
+# make notebooks  run every notebook and store its outputs
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+REPORT := runs/published/report.html
+SOURCES := $(wildcard transfer_study/*.py) $(shell find data -type f) pyproject.toml README.md LICENSE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: study test lab docs notebooks bench clean
+
+study: $(REPORT)
+	@echo "report: $(REPORT)"
+
+test: .venv/.dev build/.wheel-checked
+	$(BIN)/python tools/check_notebooks.py
+	$(BIN)/ruff check .
+	$(BIN)/nbdev_test --n_workers 2
+	$(BIN)/python -m pytest
+
+lab: .venv/.dev
+	$(BIN)/jupyter lab --notebook-dir nbs
+
+docs: .venv/.dev
+	@command -v quarto > /dev/null || { echo "make docs needs Quarto: install it from https://quarto.org/docs/get-started/ and run make docs again"; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_docs
+
+notebooks: .venv/.dev
+	$(BIN)/nbdev_export
+	$(BIN)/python tools/run_notebooks.py
+	$(BIN)/nbdev_clean
+
+bench: .venv/.dev
+	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+clean:
+	rm -rf .venv build dist _proc _docs *.egg-info
+
+$(REPORT): .venv/.package $(SOURCES)
+	$(BIN)/transfer-study analyze data/published/embeddings_benchmark_16shot.csv --out $(@D)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.package: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing; torch and its libraries are about 5 GB, so this takes some minutes"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/.dev: .venv/.package
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+# The wheel as a user gets it: the newest of every dependency, outside the checkout.
+build/.wheel-checked: .venv/.dev $(SOURCES) tools/check_wheel.py
+	$(BIN)/python tools/check_wheel.py
+	@mkdir -p $(@D) && touch $@

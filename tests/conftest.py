@@ -1,0 +1,93 @@
+"""Small real inputs: images that differ, networks that run, a study that goes from one end to the other."""
+
+import io
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
+NETWORKS = {"test_resnet": 0.5, "test_efficientnet": 0.6, "test_mambaout": 0.7}  # the smallest that timm has
+
+
+@pytest.fixture
+def real():
+    "The folder of real images and ImageNet weights; skips where it is absent."
+    if not REAL.is_dir():
+        pytest.skip("real images and weights (../shared/real) are not on this machine")
+    return REAL
+
+
+def write_images(root: Path, train: int = 10, test: int = 4, classes=("dim", "bright"), val: int = 0) -> Path:
+    "A folder of noisy squares whose classes differ a little in brightness, so that no score is 0 or 1."
+    random = np.random.default_rng(0)
+    for split, n in {"train": train, "val": val, "test": test}.items():
+        for k, label in enumerate(classes):
+            for i in range(n):
+                path = root / split / label / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = random.normal(126 + 4 * k, 60, (40, 40, 3)).clip(0, 255).astype("uint8")
+                Image.fromarray(pixels).save(path)
+    return root
+
+
+def pack(folder: Path, tar: Path, prefix: str = "") -> Path:
+    "`folder` as an uncompressed tar."
+    with tarfile.open(tar, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.add(path, f"{prefix}{path.relative_to(folder)}", recursive=False)
+    return tar
+
+
+def png_bytes() -> bytes:
+    Image.new("RGB", (8, 8), "red").save(buffer := io.BytesIO(), "png")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    "Weights files of three tiny timm networks with random weights."
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("weights")
+    for seed, name in enumerate(NETWORKS):
+        torch.manual_seed(seed)
+        save_file(timm.create_model(name).state_dict(), folder / f"{name}.safetensors")
+    return folder
+
+
+@pytest.fixture
+def study_file(tmp_path, weights):
+    "A study of three tiny networks on two small datasets."
+    write_images(tmp_path / "squares")
+    pack(write_images(tmp_path / "more", test=6), tmp_path / "packed.tar", prefix="packed/")
+    lines = ['name = "tiny"', 'datasets = ["squares", "packed.tar"]']
+    for name, accuracy in NETWORKS.items():
+        lines += ["[[networks]]", f'name = "{name}"', f'weights = "{weights / name}.safetensors"']
+        lines += [f"source_accuracy = {accuracy}"]
+    path = tmp_path / "study.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    "Runs the command line in this process: (exit code, stdout, stderr)."
+    from transfer_study.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["transfer-study", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

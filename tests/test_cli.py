@@ -1,0 +1,135 @@
+"""The command line: results on stdout, messages on stderr, 2 for a mistake of the user's."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from transfer_study.core import data_path
+
+RUN = [sys.executable, "-c", "from transfer_study.cli import main; main()"]
+
+
+def test_analyze_prints_the_contract(command):
+    code, out, _ = command("analyze", data_path("published/embeddings_benchmark_16shot.csv"), "--json")
+    result = json.loads(out)
+    linear = result["protocols"]["linear"]
+    assert code == 0 and linear["n_networks"] == 41 and linear["n_datasets"] == 12
+    assert linear["r"] == pytest.approx(0.928, abs=0.0005) and linear["r_low"] < linear["r"] < linear["r_high"]
+    assert linear["r_all"] == pytest.approx(0.542, abs=0.0005)
+    assert linear["datasets"]["food101"]["n"] == 41 and -1 <= linear["datasets"]["food101"]["r"] <= 1
+    assert len(result["excluded"]) == 7 and all(entry["network"] and entry["reason"] for entry in result["excluded"])
+    assert sum("chance" in entry["reason"] for entry in result["excluded"]) == 6
+
+
+def test_analyze_names_the_protocol_and_looks_up_torchvisions_accuracies(command):
+    code, out, _ = command("analyze", "sfda_finetune_supervised", "--protocol", "finetune", "--json", "--bootstrap", 500)
+    protocols = json.loads(out)["protocols"]
+    assert code == 0 and list(protocols) == ["finetune"] and protocols["finetune"]["n_networks"] == 11
+    assert protocols["finetune"]["r"] == pytest.approx(0.65, abs=0.01)
+
+
+def test_analyze_writes_a_report(command, tmp_path):
+    code, out, err = command("analyze", "embeddings_benchmark_16shot", "--out", tmp_path / "new", "--bootstrap", 500)
+    assert code == 0 and "0.93" in out and "report.html" in err
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.html", "results.csv", "analysis.json"}
+
+
+def test_a_table_of_source_accuracies_can_be_given(command, tmp_path):
+    (tmp_path / "scores.csv").write_text("network,dataset,score\na,pets,60\nb,pets,70\nc,pets,75\n")
+    (tmp_path / "source.csv").write_text("network,source_accuracy\na,50\nb,60\nc,70\n")
+    arguments = ("analyze", tmp_path / "scores.csv", "--source-accuracy", tmp_path / "source.csv", "--json")
+    assert command(*arguments)[0] == 2
+    code, out, _ = command(*arguments, "--percent")
+    assert code == 0 and json.loads(out)["protocols"]["linear"]["n_networks"] == 3
+
+
+TABLE = "network,source_accuracy,dataset,score\n" + "".join(f"{n},0.{6 + i},pets,0.{7 + i}\n" for i, n in enumerate("abc"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TABLE.replace("0.9", "1.9"), "--percent"),
+        (TABLE.replace("0.9", "-1"), "expected a number from 0 to 1"),
+        (TABLE.replace("0.9", "high"), "'high'"),
+        ("\n".join(TABLE.splitlines()[:3]), "at least 3"),
+        (TABLE.replace("0.7,", "0.6,").replace("0.8,", "0.6,"), "source accuracy"),
+    ],
+)
+def test_bad_tables_are_one_line_and_exit_code_2(command, tmp_path, text, message):
+    (tmp_path / "table.csv").write_text(text)
+    code, out, err = command("analyze", tmp_path / "table.csv")
+    assert code == 2 and out == "" and err.count("\n") == 1 and message in err and "Traceback" not in err
+
+
+def test_run_and_report(command, study_file, tmp_path):
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu", "--bootstrap", 500)
+    assert code == 0 and "squares" in out and "packed" in out and "test_mambaout" in out
+    report = tmp_path / "runs" / "tiny" / "report.html"
+    assert str(report) in err and report.stat().st_size > 10_000
+    report.unlink()
+    code, out, _ = command("report", tmp_path / "runs" / "tiny", "--json", "--bootstrap", 500)
+    assert code == 0 and json.loads(out)["protocols"]["linear"]["n_networks"] == 3 and report.exists()
+
+
+def test_run_for_machines(command, study_file, tmp_path):
+    code, out, _ = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu", "--json", "--bootstrap", 500)
+    result = json.loads(out)
+    assert code == 0 and len(result["results"]) == 6 and "linear" in result["protocols"]
+
+
+def test_two_networks_have_scores_but_no_correlation(command, study_file, tmp_path):
+    study_file.write_text(study_file.read_text().rsplit("[[networks]]", 1)[0])
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu")
+    assert code == 0 and "test_resnet" in out and "no correlation" in err and "at least 3" in err
+    code, _, err = command("report", tmp_path / "runs")
+    assert code == 2 and "at least 3" in err and err.count("\n") == 1
+
+
+def test_mistakes_in_a_study_are_exit_code_2(command, study_file, tmp_path):
+    study_file.write_text(study_file.read_text().replace("weights =", "weigths =", 1))
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs")
+    assert code == 2 and out == "" and "did you mean weights?" in err and not (tmp_path / "runs").exists()
+    code, _, err = command("run", tmp_path / "absent.toml")
+    assert code == 2 and "no such file" in err and err.count("\n") == 1
+    code, _, err = command("report", tmp_path / "absent")
+    assert code == 2 and "no such directory" in err and err.count("\n") == 1
+
+
+def test_a_device_that_is_not_there(command, study_file, tmp_path):
+    code, _, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cuda:99")
+    assert code == 2 and "cuda:99" in err and "--device auto" in err and err.count("\n") == 1
+
+
+def test_networks_and_datasets(command):
+    code, out, _ = command("networks", "--search", "resnet50 tv")
+    assert code == 0 and "resnet50.tv_in1k" in out and "0.762" in out
+    code, out, _ = command("networks", "--json")
+    assert len(json.loads(out)) == 1556
+    code, _, err = command("networks", "--search", "nothing like it")
+    assert code == 2 and err.count("\n") == 1
+    code, out, _ = command("datasets", "--json")
+    datasets = pd.DataFrame(json.loads(out)).set_index("name")
+    assert code == 0 and len(datasets) == 12 and datasets.loc["oxford_pets", "test"] == 3669
+
+
+def test_help_names_every_command():
+    done = subprocess.run([*RUN, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and all(name in done.stdout for name in ("run", "analyze", "report", "networks", "datasets"))
+
+
+def test_interrupted_by_ctrl_c(study_file, tmp_path):
+    process = subprocess.Popen([*RUN, "run", str(study_file), "--out", str(tmp_path / "runs"), "--device", "cpu"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not list(tmp_path.glob("runs/tiny/[!.]*/result.json")) and time.monotonic() < deadline:
+        os.sched_yield()
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command goes on" in err and "Traceback" not in err

@@ -1,0 +1,63 @@
+"""Notebooks are the source and the pages: what makes one unreadable is found here."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|tmp|Users|work|var/folders)/")
+
+
+def text_of(output: dict) -> str:
+    data = output.get("data", {})
+    return "".join(output.get("text", "")) + "".join("".join(v) for k, v in data.items() if k.startswith("text/"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: str(path.relative_to(ROOT / "nbs")))
+def notebook(request):
+    cells = json.loads(request.param.read_text())["cells"]
+    return request.param, [(cell["cell_type"], "".join(cell["source"]), cell.get("outputs", [])) for cell in cells]
+
+
+def test_a_page_is_of_readable_size(notebook):
+    path, cells = notebook
+    assert path.stat().st_size <= 300 * 1024
+    assert len(cells) <= 60
+    exported = [source for kind, source, _ in cells if kind == "code" and source.startswith("#| export")]
+    assert all(len(source.splitlines()) <= 40 for source in exported if '"""<!doctype' not in source)
+
+
+def test_directives_stand_first(notebook):
+    _, cells = notebook
+    late = [source for kind, source, _ in cells if kind == "code" and "\n#| export" in source]
+    assert not late
+
+
+def test_stored_outputs_are_clean(notebook):
+    _, cells = notebook
+    for _, source, outputs in cells:
+        for output in outputs:
+            assert output["output_type"] != "error", source
+            assert output.get("name") != "stderr", f"a message on stderr below: {source}"
+            assert not MACHINE_PATH.search(text_of(output)), f"a machine's path below: {source}"
+            assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), f"a progress bar below: {source}"
+
+
+def test_a_page_begins_with_title_and_subtitle(notebook):
+    path, cells = notebook
+    assert cells[0][0] == "markdown" and cells[0][1].startswith("# ")
+    if path.parent.name == "api":
+        assert "\n> " in cells[0][1]
+
+
+def test_most_shown_cells_show_something(notebook):
+    _, cells = notebook
+    hidden = ("#| export", "#| default_exp", "#| hide")
+    shown = [
+        (source, outputs) for kind, source, outputs in cells
+        if kind == "code" and source and not source.startswith(hidden) and not source.startswith(("import ", "from ", "assert "))
+    ]  # fmt: skip
+    assert sum(not outputs for _, outputs in shown) <= 0.6 * max(1, len(shown))

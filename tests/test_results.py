@@ -1,0 +1,106 @@
+"""Tables as people have them, and runs on disk."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from transfer_study.core import UserError, committed_directory, data_path
+from transfer_study.results import COLUMNS, read_runs, read_table, write_plan, write_run
+
+TABLE = "network,source_accuracy,dataset,score\na,0.6,pets,0.8\nb,0.7,pets,0.85\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text, name="table.csv"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def test_the_shipped_tables_are_read_as_they_are():
+    sixteen_shot = read_table(data_path("published/embeddings_benchmark_16shot.csv"))
+    assert list(sixteen_shot.columns) == list(COLUMNS)
+    assert sixteen_shot["network"].nunique() == 48 and sixteen_shot["dataset"].nunique() == 12 and len(sixteen_shot) == 576
+    finetuned = read_table(data_path("published/sfda_finetune_supervised.csv"), protocol="finetune")
+    assert finetuned["network"].nunique() == 11 and finetuned["dataset"].nunique() == 11
+    published = pd.read_csv(data_path("published/torchvision_imagenet_top1.csv"), index_col="network")["imagenet_top1"]
+    found = finetuned.drop_duplicates("network").set_index("network")["source_accuracy"]
+    assert np.allclose(found.sort_index(), published.loc[found.index].sort_index())
+
+
+def test_long_wide_and_parquet_are_the_same_table(table, tmp_path):
+    long = read_table(table(TABLE))
+    wide = read_table(table("model,source_accuracy,pets\na,0.6,0.8\nb,0.7,0.85\n", "wide.csv"))
+    pd.read_csv(tmp_path / "table.csv").to_parquet(tmp_path / "table.parquet")
+    pd.testing.assert_frame_equal(long, wide)
+    pd.testing.assert_frame_equal(long, read_table(tmp_path / "table.parquet"))
+
+
+def test_source_accuracy_from_a_row_of_imagenet(table):
+    rows = read_table(table("network,dataset,score\na,ImageNet,0.6\na,pets,0.8\n"))
+    assert len(rows) == 1 and rows.loc[0, "source_accuracy"] == 0.6
+
+
+def test_per_cent_on_request(table):
+    text = TABLE.replace("0.8\n", "80\n").replace("0.85", "85").replace("0.6", "60").replace("0.7", "70")
+    pd.testing.assert_frame_equal(read_table(table(text), percent=True), read_table(table(TABLE)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TABLE.replace("0.85", "85"), r"--percent"),
+        (TABLE.replace("0.85", "-0.1"), r"score -0\.1 of network 'b' on dataset 'pets'"),
+        (TABLE.replace("0.85", "good"), r"score 'good' of network 'b' on dataset 'pets': expected a number"),
+        (TABLE.replace("0.85", ""), r"score nan of network 'b'"),
+        (TABLE.replace("0.7", "1.7"), r"source_accuracy"),
+        (TABLE + "a,0.6,pets,0.81\n", r"network 'a' on dataset 'pets' stands there more than once"),
+        ("x,y\n1,2\n", r"no column 'network'"),
+        ("network,score\na,0.5\n", r"no column 'dataset'"),
+        ("network,dataset\na,pets\n", r"no column 'score'"),
+        ("network,dataset,score\nmine,pets,0.8\n", r"no source accuracy for 1 of 1 networks \(mine\)"),
+        ("network,dataset,score\n", r"no scores|no source"),
+        ("", r"not readable as csv"),
+        ("network,dataset,score\ncaf\xe9,pets,0.8\n".encode("latin-1"), r"not UTF-8 text"),
+    ],
+)
+def test_bad_tables_are_one_clear_line(table, text, message):
+    with pytest.raises(UserError, match=message) as error:
+        read_table(table(text))
+    assert "\n" not in str(error.value) and "table.csv" in str(error.value) or "no source" in str(error.value)
+
+
+def test_a_file_that_is_not_there_or_not_parquet(table, tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        read_table(tmp_path / "absent.csv")
+    with pytest.raises(UserError, match="not readable as parquet"):
+        read_table(table("text", "table.parquet"))
+
+
+def test_a_directory_is_complete_or_absent(tmp_path):
+    with pytest.raises(RuntimeError), committed_directory(tmp_path / "run") as directory:
+        (directory / "half").write_text("x")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    for content in ("first", "second"):
+        with committed_directory(tmp_path / "run") as directory:
+            (directory / "whole").write_text(content)
+    assert (tmp_path / "run" / "whole").read_text() == "first" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_runs_outside_the_plan_do_not_count(tmp_path):
+    for run_id, score in {"old": 0.5, "new": 0.8}.items():
+        result = {"network": "a", "dataset": "pets", "protocol": "linear", "score": score, "seed": 0, "run_id": run_id}
+        write_run(tmp_path / "study" / run_id, {}, result, {"y_true": np.arange(3)}, pd.DataFrame({"l2": [1.0]}))
+    assert len(read_runs(tmp_path)) == 2
+    write_plan(pd.DataFrame({"run_id": ["new", "later"]}), tmp_path / "study")
+    assert read_runs(tmp_path)["score"].tolist() == read_runs(tmp_path / "study")["score"].tolist() == [0.8]
+
+
+def test_a_directory_without_runs(tmp_path):
+    for path, message in {tmp_path: "no finished run", tmp_path / "absent": "no such directory"}.items():
+        with pytest.raises(UserError, match=message):
+            read_runs(path)

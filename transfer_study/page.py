@@ -19,6 +19,7 @@ import altair as alt
 import jinja2
 import numpy as np
 import pandas as pd
+from altair.utils.schemapi import debug_mode
 from markupsafe import Markup
 
 from .core import UserError
@@ -41,7 +42,7 @@ class Figure:
 
 
 def _specification(chart: alt.TopLevelMixin) -> tuple[dict, dict]:
-    "Specification and data. Vega checks it again: Altair's own check takes longer than all the rest."
+    "Specification and data."
     specification = chart.to_dict(validate=False)
     tables = specification.pop("datasets", {})
     specification.pop("config", None)
@@ -55,7 +56,8 @@ def make_figure(
 ) -> tuple[Figure, ...]:
     "The figure, or nothing where its table holds too little to draw (where `draw` raises `UserError`)."
     try:
-        (wide, tables), (narrow, more) = (_specification(draw(width=width)) for width in (WIDE, NARROW))
+        with debug_mode(False):  # Altair's checks of each part take longer than all the rest
+            (wide, tables), (narrow, more) = (_specification(draw(width=width)) for width in (WIDE, NARROW))
     except UserError:
         return ()
     rows = sum(table.count("},{") + 1 if isinstance(table, str) else len(table) for table in tables.values())

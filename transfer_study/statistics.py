@@ -318,6 +318,8 @@ def analyze(
 
     Raises `UserError` where no protocol has three networks of different source accuracy, or a score has no log-odds.
     """
+    if (results["dataset"] == HEADLINE).any():
+        raise UserError(f"a dataset is called {HEADLINE!r}, which here is the name of the mean over datasets; rename it")
     rows = with_log_odds(results)
     selections, not_analysed = _selections(rows, n_classes=n_classes, n_source_classes=n_source_classes)
     parts, messages = [], []

@@ -80,7 +80,10 @@ def _timm_architecture(architecture: str, pretrained: bool) -> "torch.nn.Module"
     try:
         return timm.create_model(architecture, pretrained=pretrained)
     except RuntimeError as error:
-        raise UserError(f"network {architecture!r}: {str(error).splitlines()[0]}") from error
+        known = timm.list_pretrained(f"{architecture.split('.')[0]}.*")
+        raise UserError(
+            f"network {architecture!r}: {str(error).splitlines()[0]} timm has {', '.join(known[:8]) or 'no weights of it'}"
+        ) from error
     except Exception as error:  # the hub's client raises many kinds for a missing connection
         if not pretrained:
             raise

@@ -34,5 +34,5 @@ if __name__ == "__main__":
         (folder / "tests").mkdir()
         for test in TESTS:
             shutil.copy(ROOT / "tests" / test, folder / "tests")
-        print(run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", **outside))
+        subprocess.run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"], check=True, **outside)
         print(f"{wheel.name}: installs and runs outside the checkout")

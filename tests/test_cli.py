@@ -92,6 +92,14 @@ def test_images_that_only_carry_an_official_name_are_said_to(command, study_file
     assert "2 classes found, 10 expected" in (tmp_path / "runs" / "tiny" / "report.html").read_text()
 
 
+def test_a_network_without_source_accuracy_has_scores_but_no_correlation(command, study_file, tmp_path):
+    study_file.write_text(study_file.read_text().replace("source_accuracy = 0.6\n", ""))
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu")
+    assert code == 0 and "test_efficientnet" in out and "no source accuracy for 1 of 3 networks (test_efficientnet)" in err
+    code, _, err = command("report", tmp_path / "runs")
+    assert code == 2 and "no source accuracy" in err and err.count("\n") == 1
+
+
 def test_two_networks_have_scores_but_no_correlation(command, study_file, tmp_path):
     study_file.write_text(study_file.read_text().rsplit("[[networks]]", 1)[0])
     code, out, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu")

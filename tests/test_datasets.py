@@ -137,6 +137,8 @@ def test_references(tmp_path, monkeypatch):
     monkeypatch.setenv("TRANSFER_STUDY_DATA", str(tmp_path / "root"))
     assert open_dataset("dtd").name == "dtd"
     assert open_dataset("dtd", root=tmp_path / "root").metric == "top1"
+    with pytest.raises(UserError, match="several classes each"):
+        open_dataset("voc2007", root=tmp_path / "root")
     with pytest.raises(UserError, match="did you mean cifar10"):
         open_dataset("cifar01", tmp_path)
     with pytest.raises(UserError, match=r"expected cifar10/train/<class>/"):

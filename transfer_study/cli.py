@@ -126,12 +126,15 @@ def _study_sections(runs: Path) -> list[tuple[str, list]]:
 # %% ../nbs/api/90_cli.ipynb #871c57b4
 def _report_runs(runs: Path, bootstrap: int, title: str) -> "tuple[Analysis, Path]":
     "Analyses the runs below `runs` and writes the report beside them."
-    from transfer_study.results import read_runs
+    import pandas as pd
+
+    from transfer_study.results import read_runs, with_source_accuracy
     from transfer_study.statistics import analyze as analyze_rows
     from transfer_study.study import dataset_counts
 
     counts = dataset_counts(runs).drop_duplicates("dataset").set_index("dataset")["n_classes"]
-    analysis = analyze_rows(read_runs(runs), n_bootstrap=bootstrap, n_classes=counts.to_dict())
+    rows = with_source_accuracy(read_runs(runs), known=pd.Series(dtype=float))  # a name alone says nothing of own weights
+    analysis = analyze_rows(rows, n_bootstrap=bootstrap, n_classes=counts.to_dict())
     return analysis, _write_analysis(analysis, runs, title, _study_sections(runs))
 
 # %% ../nbs/api/90_cli.ipynb #375aac35

@@ -193,6 +193,8 @@ def open_dataset(
     "The dataset a study names; raises `UserError` for one that does not exist or cannot be scored."
     official = known_datasets().set_index("name")
     if reference in official.index:
+        if official.loc[reference, "metric"] == "map_11_point":
+            raise UserError(f"dataset {reference!r}: its images show several classes each, which a folder per class cannot say; leave it out")
         for path in (data_root(root) / reference, data_root(root) / f"{reference}.tar"):
             if path.exists():
                 return image_folder(path, reference, official.loc[reference, "metric"])

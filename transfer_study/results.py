@@ -110,7 +110,7 @@ def with_source_accuracy(
     if missing:
         raise UserError(
             f"no source accuracy for {len(missing)} of {rows['network'].nunique()} networks ({', '.join(missing[:5])}); "
-            "add a column source_accuracy, rows for the dataset imagenet, or a table with --source-accuracy"
+            "give source_accuracy in the study file; for a table, as a column, as rows for the dataset imagenet, or with --source-accuracy"
         )
     return rows
 

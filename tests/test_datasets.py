@@ -1,14 +1,17 @@
 """Datasets: a folder and a tar are the same, splits never overlap, and what spoils a score is refused."""
 
+import hashlib
 import os
+import pickle
 import tarfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import pack, png_bytes, write_images
 
-from transfer_study.core import UserError
-from transfer_study.datasets import image_folder, open_dataset, split_images
+from transfer_study.core import UserError, digest
+from transfer_study.datasets import image_folder, listed_dataset, split_images
 
 
 def test_folder_and_tar_are_the_same_dataset(tmp_path):
@@ -130,18 +133,98 @@ def test_damaged_and_compressed_tars(tmp_path):
             image_folder(tmp_path / name)
 
 
-def test_references(tmp_path, monkeypatch):
-    write_images(tmp_path / "squares")
-    write_images(tmp_path / "root" / "dtd")
-    assert open_dataset("folder:squares", tmp_path).name == open_dataset("squares", tmp_path).name == "squares"
-    monkeypatch.setenv("TRANSFER_STUDY_DATA", str(tmp_path / "root"))
-    assert open_dataset("dtd").name == "dtd"
-    assert open_dataset("dtd", root=tmp_path / "root").metric == "top1"
-    with pytest.raises(UserError, match="several classes each"):
-        open_dataset("voc2007", root=tmp_path / "root")
-    with pytest.raises(UserError, match="did you mean cifar10"):
-        open_dataset("cifar01", tmp_path)
-    with pytest.raises(UserError, match=r"expected cifar10/train/<class>/"):
-        open_dataset("cifar10")
-    with pytest.raises(UserError, match="no such folder or tar"):
-        open_dataset("images/absent.tar", tmp_path)
+def test_fingerprints_are_what_they_were(tmp_path):
+    "Results are kept under them: names, sizes and contents, as JSON, hashed."
+    folder = write_images(tmp_path / "squares", train=2, test=1)
+    rows = [
+        [name, len(data := (folder / name).read_bytes()), hashlib.sha256(data).hexdigest()]
+        for name in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    ]
+    assert image_folder(folder).fingerprint == digest(rows)
+
+
+@pytest.fixture
+def listing(tmp_path):
+    "A folder of squares, and the list that says the same."
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    parts = [file.split("/") for file in files]
+    return folder, pd.DataFrame({"file": files, "split": [p[0] for p in parts], "class": [p[1] for p in parts]})
+
+
+def test_a_list_and_folders_give_the_same_images_labels_and_splits(listing):
+    folder, table = listing
+    listed, folders = listed_dataset("squares", folder, table.sample(frac=1, random_state=0)), image_folder(folder)
+    for column in ("split", "class", "label", "name", "file", "size"):
+        assert (listed.images[column] == folders.images[column]).all()
+    assert [listed.read(i) for i in range(10)] == [folders.read(i) for i in range(10)]
+
+
+def test_a_lists_fingerprint_sees_split_label_and_contents(listing):
+    folder, table = listing
+    prints = [listed_dataset("squares", folder, table).fingerprint]
+    for column, value in {"split": "test", "class": "bright"}.items():
+        changed = table.assign(**{column: table[column].where(table.index != 9, value)})
+        prints.append(listed_dataset("squares", folder, changed).fingerprint)
+    (folder / table["file"][0]).write_bytes(png_bytes())
+    prints.append(listed_dataset("squares", folder, table).fingerprint)
+    matrix = pd.DataFrame({label: table["class"] == label for label in ("bright", "dim")}).astype(int)
+    for difficult in (0, -1):
+        changed = matrix.assign(dim=matrix["dim"].mask(table.index == 0, difficult))
+        prints.append(listed_dataset("squares", folder, table, label_matrix=changed).fingerprint)
+    assert len(set(prints)) == len(prints)
+
+
+def test_given_labels_order_the_classes_without_gaps(listing):
+    folder, table = listing
+    dataset = listed_dataset("squares", folder, table.assign(label=table["class"].map({"dim": 3, "bright": 8})))
+    assert dataset.classes == ["dim", "bright"] and set(dataset.images["label"]) == {0, 1}
+
+
+def test_missing_files_are_counted_and_their_labels_leave_with_them(listing):
+    folder, table = listing
+    matrix = pd.DataFrame({"row": range(10), "any": 1}).assign(row=lambda df: (df["row"] % 2))
+    for gone in ("test/bright/1.png", "train/dim/0.png"):
+        (folder / gone).unlink()
+    dataset = listed_dataset("squares", folder, table, label_matrix=matrix)
+    assert dataset.missing == ("test/bright/1.png", "train/dim/0.png")
+    kept = [i for i, file in enumerate(table["file"]) if file not in dataset.missing]
+    assert dataset.targets.tolist() == matrix.iloc[kept].to_numpy().tolist()
+    assert [dataset.images["name"][i] for i in range(8)] == table["file"].iloc[kept].tolist()
+
+
+def test_lists_that_spoil_a_score_are_refused(listing):
+    folder, table = listing
+    twice = pd.concat([table, table[4:5]])
+    for bad, message in [
+        (pd.concat([table, table[4:5].assign(split="test")]), r"'train/bright/0.png' is in train and test \(1 such images\)"),
+        (twice, "listed twice in train"),
+        (table.assign(file=table["file"].replace("test/dim/0.png", "../../secret.png")), "outside the dataset's folder"),
+        (table.assign(file=table["file"].replace("test/dim/0.png", "/etc/passwd")), "outside the dataset's folder"),
+        (table.assign(file="elsewhere/" + table["file"]), "none of its 4 test images is there; the first is expected at"),
+        (table[table["split"] == "train"], "no images in test"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            listed_dataset("squares", folder, bad)
+
+
+@pytest.mark.parametrize(("value", "message"), [(2, "labels must be 1"), (0, "no test image shows class 'a'")])
+def test_a_label_matrix_is_checked(listing, value, message):
+    folder, table = listing
+    matrix = pd.DataFrame({"a": (table["split"] == "test").astype(int) * value, "b": 1})
+    matrix.loc[table.index[-1], "a"] = 1
+    with pytest.raises(UserError, match=message):
+        listed_dataset("squares", folder, table, label_matrix=matrix)
+
+
+def test_multi_label_validation_is_a_fifth_where_none_is_given(listing):
+    folder, table = listing
+    dataset = listed_dataset("squares", folder, table, label_matrix=pd.DataFrame({"a": [1] * 10, "b": [1, 0] * 5}))
+    split = split_images(dataset, 3)
+    assert [(split == name).sum() for name in ("train", "val", "test")] == [5, 1, 4]
+
+
+def test_a_dataset_travels_to_another_process(listing):
+    folder, table = listing
+    dataset = listed_dataset("squares", folder, table)
+    assert pickle.loads(pickle.dumps(dataset)).read(3) == dataset.read(3)

@@ -1,19 +1,13 @@
-"""Decoding and features: every image upright and whole, or named."""
+"""Decoding: every image upright and whole, or named."""
 
 import io
 
 import numpy as np
 import pytest
-import timm
-import torch
-from conftest import png_bytes, write_images
-from PIL import Image
+from conftest import png_bytes
+from PIL import Image, ImageOps
 
-from transfer_study.core import UserError
-from transfer_study.datasets import image_folder
-from transfer_study.features import compute_features, extract_features
 from transfer_study.images import BadImage, decode
-from transfer_study.networks import input_transform, penultimate_features
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -44,60 +38,74 @@ def test_what_cannot_be_decoded_has_a_reason(data):
         decode(data)
 
 
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff"])
+def test_every_orientation_comes_out_upright(turn, kind):
+    pixels = np.repeat(np.repeat(np.array([[250, 160, 90], [10, 60, 200]], np.uint8), 16, 0), 16, 1)
+    exif = Image.Exif()
+    exif[274] = turn
+    data = encoded(Image.fromarray(pixels).convert("RGB"), kind, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert np.array_equal(np.asarray(decode(data)), np.asarray(expected))
+    assert decode(data).size == ((48, 32) if turn < 5 else (32, 48))
+
+
+def test_damaged_exif_loses_no_image():
+    exif = Image.Exif()
+    exif[274] = 6
+    data = encoded(Image.new("RGB", (6, 4)), "jpeg", exif=exif)
+    at = data.index(b"Exif\0\0") + 6
+    assert decode(data[:at] + b"\xff" * 8 + data[at + 8 :]).size == (6, 4)
+
+
+def test_adobe_inks_and_plain_inks_give_red():
+    red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    for kind in ("jpeg", "tiff"):
+        assert np.abs(np.asarray(decode(encoded(red, kind))).astype(int) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "RGB", "L"])
+def test_what_is_transparent_lies_on_white(mode):
+    if mode in ("P", "RGB", "L"):
+        data = encoded(Image.new(mode, (4, 4), 0), "png", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    else:
+        image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+        data = encoded(image.convert("LA") if mode == "LA" else image, "png")
+    assert (np.asarray(decode(data)) == 255).all()
+
+
+def test_an_opaque_alpha_channel_changes_nothing():
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(decode(encoded(Image.fromarray(pixels).convert("RGBA"), "png"))), pixels)
+
+
+def test_pixels_of_unknown_range_are_refused():
+    for values in (np.full((4, 4), 0.5, np.float32), np.full((4, 4), 70_000, np.int32), np.full((4, 4), -1, np.int32)):
+        with pytest.raises(BadImage, match="32 bits"):
+            decode(encoded(Image.fromarray(values), "tiff"))
+
+
+def test_the_suffix_plays_no_role_but_the_format_does():
+    assert decode(encoded(Image.new("RGB", (4, 4), "red"), "bmp")).size == (4, 4)
+    with pytest.raises(BadImage, match="unknown format"):
+        decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+
+
+def test_a_strip_is_refused():
+    with pytest.raises(BadImage, match="200 times"):
+        decode(encoded(Image.new("L", (1, 201)), "png"))
+
+
+def test_threads_decode_as_one_does():
+    from concurrent.futures import ThreadPoolExecutor
+
+    data = [encoded(Image.effect_noise((40 + i, 30), 90), "jpeg") for i in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(decode, data))
+    assert all(np.array_equal(np.asarray(image), np.asarray(decode(one))) for image, one in zip(together, data, strict=True))
+
+
 def test_a_decompression_bomb_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(BadImage, match="(?i)bomb"):
         decode(encoded(Image.new("L", (12, 12)), "png"))
-
-
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    return timm.create_model("test_resnet").eval()
-
-
-def test_features_are_those_of_each_image_alone(tmp_path, model):
-    dataset = image_folder(write_images(tmp_path / "squares", train=5))
-    features = compute_features(model, dataset, batch_size=4, n_workers=2)
-    transform = input_transform(model)
-    with torch.no_grad():
-        alone = [penultimate_features(model, transform(decode(dataset.read(i)))[None])[0].numpy() for i in features.rows]
-    assert np.array_equal(features.rows, np.arange(len(dataset.images)))
-    assert np.allclose(features.X, alone, atol=1e-5)
-
-
-def test_cache_is_read_and_follows_weights_and_data(tmp_path, model):
-    dataset, seen = image_folder(write_images(tmp_path / "squares", train=3)), []
-    options = {"cache": tmp_path / "cache", "n_workers": 0, "progress": seen.append}
-    first = extract_features(model, dataset, **options)
-    computed = len(seen)
-    assert np.array_equal(extract_features(model, dataset, **options).X, first.X) and len(seen) == computed
-    with torch.no_grad():
-        next(model.parameters()).add_(0.01)
-    assert not np.array_equal(extract_features(model, dataset, **options).X, first.X)
-    assert len(seen) == 2 * computed
-
-
-def test_an_interrupted_extraction_leaves_no_cache(tmp_path, model):
-    dataset = image_folder(write_images(tmp_path / "squares", train=3))
-
-    def interrupt(n):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        extract_features(model, dataset, cache=tmp_path / "cache", n_workers=0, progress=interrupt)
-    assert not list(tmp_path.glob("cache/*"))
-
-
-def test_bad_images_are_an_error_or_skipped_and_listed(tmp_path, model):
-    folder = write_images(tmp_path / "squares", train=3)
-    for name in ("train/dim/1.png", "test/bright/2.png"):
-        (folder / name).write_bytes(b"")
-    dataset, cache = image_folder(folder), tmp_path / "cache"
-    with pytest.raises(UserError, match=r"test/bright/2\.png cannot be decoded \(empty file\) and 1 more"):
-        extract_features(model, dataset, cache, n_workers=0)
-    features = extract_features(model, dataset, cache, on_bad_image="skip", n_workers=0)
-    assert len(features.X) == len(dataset.images) - 2
-    assert features.bad["name"].tolist() == ["test/bright/2.png", "train/dim/1.png"]
-    with pytest.raises(UserError, match="cannot be decoded"):
-        extract_features(model, dataset, cache, n_workers=0)

@@ -18,7 +18,7 @@ study: $(REPORT)
 test: .venv/.dev build/.wheel-checked
 	$(BIN)/python tools/check_notebooks.py
 	$(BIN)/ruff check .
-	$(BIN)/nbdev_test --n_workers 2
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	$(BIN)/python -m pytest
 
 lab: .venv/.dev

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from transfer_study.core import data_path
+from transfer_study.results import read_runs
 
 RUN = [sys.executable, "-c", "from transfer_study.cli import main; main()"]
 
@@ -123,13 +124,30 @@ def test_a_device_that_is_not_there(command, study_file, tmp_path):
     assert code == 2 and "cuda:99" in err and "--device auto" in err and err.count("\n") == 1
 
 
-def test_networks_and_datasets(command):
-    code, out, _ = command("networks", "--search", "resnet50 tv")
-    assert code == 0 and "resnet50.tv_in1k" in out and "0.762" in out
-    code, out, _ = command("networks", "--json")
-    assert len(json.loads(out)) == 1556
+def test_networks(command):
+    code, out, err = command("networks")
+    header, *rows = out.splitlines()
+    assert code == 0 and header.split() == [
+        "name", "family", "n_features", "input_size", "parameters_millions", "checkpoint", "imagenet_top1", "source"]  # fmt: skip
+    assert len(rows) == 16 and rows[-1].split() == [
+        "nasnet_large", "NASNet", "4032", "331", "84.720", "nasnetalarge.tf_in1k", "0.826", "timm"]  # fmt: skip
+    assert "--search" in err and command("networks", "--paper")[1] == out
+
+
+def test_searching_networks(command):
+    code, out, _ = command("networks", "--search", "resnet50.tv_in1k")
+    assert code == 0 and [row.split()[0] for row in out.splitlines()[1:]] == ["resnet50", "resnet50.tv_in1k"] and "0.762" in out
+    code, out, err = command("networks", "--search", "ResNet", "--limit", 3)
+    assert code == 0 and len(out.splitlines()) == 4 and "3 of" in err
+    found = json.loads(command("networks", "--paper", "--search", "resnet50", "--json")[1])
+    assert [row["name"] for row in found] == ["resnet50"]
+    everything = json.loads(command("networks", "--search", "", "--json")[1])
+    assert len(everything) == 16 + 1266 and all(row["n_features"] and row["parameters"] for row in everything)
     code, _, err = command("networks", "--search", "nothing like it")
     assert code == 2 and err.count("\n") == 1
+
+
+def test_datasets(command):
     code, out, _ = command("datasets", "--json")
     datasets = pd.DataFrame(json.loads(out)).set_index("name")
     assert code == 0 and len(datasets) == 12 and datasets.loc["oxford_pets", "test"] == 3669
@@ -149,3 +167,14 @@ def test_interrupted_by_ctrl_c(study_file, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
+
+
+def test_scores_of_different_protocols_are_not_averaged(command, study_file, tmp_path):
+    study_file.write_text(study_file.read_text() + '\n[protocols.linear]\nn_train_per_class = [4, "all"]\n[protocols.knn]\n')
+    code, out, _ = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu", "--bootstrap", 100)
+    assert code == 0
+    results = read_runs(tmp_path / "runs" / "tiny").query("network == 'test_resnet' and dataset == 'squares'")
+    for protocol, few, label in [("linear", True, "linear on 4 per class"), ("linear", False, "linear"), ("knn", False, "knn")]:
+        score = results[(results["protocol"] == protocol) & (results["n_train_per_class"].notna() == few)]["score"].item()
+        line = next(line for line in out.splitlines() if line.split("test_resnet")[0].strip() == label)
+        assert f"{score:.3f}" in line

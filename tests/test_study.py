@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 from conftest import png_bytes
 
+import transfer_study.loading
 import transfer_study.study
 from transfer_study.core import UserError
 from transfer_study.metrics import top1_accuracy
+from transfer_study.results import read_results
 from transfer_study.study import Study, dataset_counts, skipped_images
 
 OPTIONS = {"device": "cpu", "n_workers": 0, "progress": False}
@@ -67,6 +69,50 @@ def test_a_changed_protocol_or_image_is_another_run(study_file, tmp_path):
     assert len(before & set(Study.from_file(study_file).plan(tmp_path / "runs")["run_id"])) == 3
 
 
+def test_one_pass_over_the_images_serves_every_network_and_protocol(study_file, tmp_path, monkeypatch):
+    real, decoded = transfer_study.loading.decode, []
+    monkeypatch.setattr(transfer_study.loading, "decode", lambda data: decoded.append(data) or real(data))
+    study_file.write_text(study_file.read_text() + '\n[protocols.linear]\n[protocols.knn]\nn_train_per_class = [4, "all"]\n')
+    results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert len(results) == 3 * 2 * 3 and len(decoded) == 28 + 32
+
+
+def test_protocols_on_few_images(study_file, tmp_path):
+    extra = '\n[protocols.linear]\nn_train_per_class = [4, "all"]\n[protocols.knn]\nn_train_per_class = [4]\n'
+    study_file.write_text("seeds = [0, 1]\n" + study_file.read_text() + extra)
+    study = Study.from_file(study_file)
+    results = study.run(tmp_path / "runs", **OPTIONS)
+    assert results.groupby(["protocol", "n_train_per_class"], dropna=False).size().to_dict() == {
+        ("knn", 4): 12, ("linear", 4): 12, ("linear", pd.NA): 12
+    }  # fmt: skip
+    by_id = {result["run_id"]: result for result in read_results(tmp_path / "runs")}
+    for row in results.itertuples():
+        size = (by_id[row.run_id]["n_train"], by_id[row.run_id]["n_val"])
+        assert size == ((16, 4) if row.n_train_per_class is pd.NA else (6, 2))
+    assert set(dataset_counts(tmp_path / "runs")["n_train"]) == {16}
+    few = results[results["n_train_per_class"].notna() & (results["protocol"] == "linear")]
+    assert few.groupby(["network", "dataset"])["score"].nunique().max() == 2, "two seeds should draw different images"
+
+
+def test_more_images_per_class_than_there_are(study_file, tmp_path):
+    study_file.write_text(study_file.read_text() + "\n[protocols.linear]\nn_train_per_class = [11]\n")
+    with pytest.raises(UserError, match="dataset squares: n_train_per_class 11: class 'bright' has only 10 images"):
+        Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_augmented_copies_make_another_run(study_file, tmp_path):
+    plain = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    study_file.write_text(study_file.read_text() + "\n[protocols.linear]\nn_augmentations = 2\n")
+    augmented = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert not set(plain["run_id"]) & set(augmented["run_id"])
+    assert plain["n_test"].equals(augmented["n_test"])
+    numbers = [{r["run_id"]: (r["n_train"], r["n_val"]) for r in read_results(tmp_path / "runs")}]
+    assert set(numbers[0].values()) == {(16, 4)}
+    again = Study.from_file(study_file).run(tmp_path / "again", **OPTIONS)
+    pd.testing.assert_frame_equal(augmented, again)
+
+
 def test_an_edited_study_reports_its_own_runs_only(study_file, tmp_path):
     Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
     study_file.write_text(study_file.read_text().replace("source_accuracy = 0.5", "source_accuracy = 0.55"))
@@ -80,7 +126,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("dies_at", [1, 2, 4])
 def test_interrupted_between_and_within_runs(study_file, tmp_path, monkeypatch, dies_at):
-    real, calls = transfer_study.study.linear_run, []
+    real, calls = transfer_study.study.run_protocol, []
 
     def dying(*arguments):
         calls.append(arguments)
@@ -88,7 +134,7 @@ def test_interrupted_between_and_within_runs(study_file, tmp_path, monkeypatch, 
             raise Stop
         return real(*arguments)
 
-    monkeypatch.setattr(transfer_study.study, "linear_run", dying)
+    monkeypatch.setattr(transfer_study.study, "run_protocol", dying)
     with pytest.raises(Stop):
         Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
     finished = runs_of(tmp_path / "runs")
@@ -154,6 +200,11 @@ def test_a_class_whose_training_images_are_all_bad_is_an_error(study_file, tmp_p
         ("test_resnet.safetensors", "test_mambaout.safetensors", r"not of this architecture: .* is missing"),
         ('name = "tiny"', 'name = "tiny', r"not TOML"),
         ('name = "tiny"', 'name = "../tiny"', r"name = '\.\./tiny'"),
+        ('name = "tiny"', 'name = "tiny"\nprotocols.linear.n_train_per_class = [5, 5]', r'whole numbers from 1, or "all"'),
+        ('name = "tiny"', 'name = "tiny"\nprotocols.linear.n_train_per_class = [1]', r"leaves no image to choose λ by"),
+        ('name = "tiny"', 'name = "tiny"\nprotocols.knn.n_neighbors = [0]', r"protocols\.knn\.n_neighbors\[1\] = 0"),
+        ('name = "tiny"', 'name = "tiny"\nprotocols.kn = {}', r"protocols\.kn: unknown key; did you mean knn"),
+        ('name = "tiny"', 'name = "tiny"\nfeatures.precision = "half"', r"features\.precision = 'half'"),
     ],
 )
 def test_mistakes_in_a_study_are_said_before_anything_runs(study_file, tmp_path, old, new, message):

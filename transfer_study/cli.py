@@ -158,7 +158,10 @@ def run(
         raise typer.Exit(130) from None
     for line in _count_mismatches(out / parsed.file.name):
         _say(f"not the official images: {line}")
-    scores = results.pivot_table(index="network", columns="dataset", values="score", sort=False).reset_index()
+    sizes = results["n_train_per_class"].astype(str).radd(" on ").add(" per class").where(results["n_train_per_class"].notna(), "")
+    labelled = results.assign(protocol=results["protocol"] + sizes)
+    index = ["network"] if labelled["protocol"].nunique() == 1 else ["protocol", "network"]
+    scores = labelled.pivot_table(index=index, columns="dataset", values="score", sort=False).reset_index()
     if not as_json:
         _print_table(scores.rename_axis(columns=None))
     try:
@@ -191,40 +194,53 @@ def report(
 # %% ../nbs/api/90_cli.ipynb #6d8d4f51
 @app.command()
 def networks(
-    search: Annotated[str, typer.Option(help="Only names that hold these words.")] = "",
+    search: Annotated[str | None, typer.Option(help="Names that hold these words, timm's too; '' for all.", metavar="WORD")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Only the paper's 16; the default without --search.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Rows shown.")] = 20,
     as_json: Json = False,
 ) -> None:
-    "timm's ImageNet checkpoints, best first, with their published top-1."
-    from transfer_study.networks import known_networks
+    "The paper's 16 networks and timm's checkpoints: features, input size, parameters, ImageNet top-1 and whose figure it is."
+    from transfer_study.network_table import known_networks
 
-    table = known_networks(search)
+    table = known_networks(search or "", paper=paper or search is None)
     if as_json:
-        _print_json(table.to_dict("records"))
+        _print_json(json.loads(table.to_json(orient="records")))
         return
     if table.empty:
         raise UserError(f"no network's name holds {search!r}; try a part of it, such as --search resnet")
-    _print_table(table.head(limit))
+    table.insert(4, "parameters_millions", table.pop("parameters").astype("Float64") / 1e6)
+    _print_table(table.rename(columns={"imagenet_top1_source": "source"}).head(limit))
+    if search is None and not paper:
+        _say("the paper's networks; --search WORD looks through timm's checkpoints too")
     if len(table) > limit:
         _say(f"{limit} of {len(table):,}; --search WORD narrows them, --limit {len(table)} shows all")
 
 # %% ../nbs/api/90_cli.ipynb #bd803c58
 @app.command()
 def datasets(
+    download: Annotated[str, typer.Option(help="Fetch this one below the data root.", metavar="NAME")] = "",
     data_root: Annotated[Path | None, typer.Option(help="Where official datasets lie.")] = None,
     as_json: Json = False,
 ) -> None:
     "The paper's 12 datasets: classes, images, metric, and whether they are on this machine."
-    from transfer_study.datasets import data_root as find_root
-    from transfer_study.datasets import known_datasets
+    from transfer_study import catalog
 
-    table, root = known_datasets(), find_root(data_root)
-    table["found"] = [(root / name).is_dir() or (root / f"{name}.tar").is_file() for name in table["name"]]
+    root = catalog.data_root(data_root)
+    if download:
+        dataset = catalog.download_dataset(download, root)
+        mismatch = catalog.count_mismatch(dataset)
+        if mismatch:
+            _say(f"not the official images: {mismatch}")
+        result = {"name": dataset.name, **dataset.counts, "metric": dataset.metric, "count_mismatch": mismatch}
+        _print_json(result) if as_json else print(dataset)
+        return
+    table = catalog.known_datasets()
+    table["found"] = [catalog.find_dataset(name, root) is not None for name in table["name"]]
     if as_json:
         _print_json(table.to_dict("records"))
         return
-    _print_table(table.drop(columns="title").replace({"found": {True: "yes", False: "no"}}))
-    _say(f"looked for below {root}; --data-root or TRANSFER_STUDY_DATA names another place")
+    _print_table(table.drop(columns=["title", "layout"]).replace({"found": {True: "yes", False: "no"}}))
+    _say(f"looked for below {root}; --data-root or TRANSFER_STUDY_DATA names another place, --download NAME fetches one")
 
 # %% ../nbs/api/90_cli.ipynb #c5598fb6
 def main() -> None:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'PROTOCOLS', 'SOURCE_DATASETS', 'known_source_accuracies', 'with_source_accuracy', 'tidy', 'read_table',
-           'write_run', 'write_plan', 'read_results', 'read_runs']
+           'write_run', 'write_plan', 'read_results', 'read_runs', 'read_curves']
 
 # %% ../nbs/api/45_results.ipynb #69ca4068
 import json
@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 
 from .core import UserError, committed_directory, data_path
+from .network_table import published_top1
 
 # %% ../nbs/api/45_results.ipynb #22061021
 COLUMNS = {
     "network": "str", "source_accuracy": "float64", "dataset": "str", "protocol": "str", "metric": "str",
     "score": "float64", "n_test": "Int64", "seed": "Int64", "n_train_per_class": "Int64", "setting": "str", "run_id": "str",
+    "count_mismatch": "str",
 }  # fmt: skip
 PROTOCOLS = ("linear", "finetune", "scratch", "knn")
 # Names under which published tables list the source dataset itself, as one more dataset.
@@ -85,10 +87,9 @@ def _scores_as_numbers(rows: pd.DataFrame, path: Path, percent: bool) -> pd.Data
 
 # %% ../nbs/api/45_results.ipynb #a8223193
 def known_source_accuracies() -> pd.Series:
-    "ImageNet top-1 in [0, 1] of torchvision's first weights and of every timm checkpoint, indexed by network."
+    "ImageNet top-1 in [0, 1] of torchvision's first weights, the paper's networks and every timm checkpoint, indexed by network."
     torchvision = pd.read_csv(data_path("published/torchvision_imagenet_top1.csv"), index_col="network")["imagenet_top1"]
-    timm = pd.read_csv(data_path("published/timm_imagenet_top1.csv"), index_col="model")["top1"] / 100
-    known = pd.concat([torchvision, timm])
+    known = pd.concat([torchvision, published_top1()["imagenet_top1"]])
     return known[~known.index.duplicated()].rename("source_accuracy")
 
 # %% ../nbs/api/45_results.ipynb #24ac5e7a
@@ -182,17 +183,21 @@ def _current_runs(study: Path) -> list[Path]:
     return [path for path in found if path.parent.name in planned]
 
 # %% ../nbs/api/45_results.ipynb #f68d5c0c
+def _studies(runs: Path | str) -> list[Path]:
+    "`runs` itself and the directories in it, any of which may hold runs."
+    runs = Path(runs)
+    if not runs.is_dir():
+        raise UserError(f"{runs}: no such directory of runs")
+    return [runs, *sorted(path for path in runs.glob("[!.]*") if path.is_dir())]
+
+# %% ../nbs/api/45_results.ipynb #c57aad01
 def read_results(
     runs: Path | str,  # runs/<study>, or the directory of several studies
 ) -> list[dict]:
     "The `result.json` of every complete run below `runs`, in the order of their paths; raises `UserError` where there is no such directory."
-    runs = Path(runs)
-    if not runs.is_dir():
-        raise UserError(f"{runs}: no such directory of runs")
-    studies = [runs, *sorted(path for path in runs.glob("[!.]*") if path.is_dir())]
-    return [json.loads(path.read_text()) for study in studies for path in _current_runs(study)]
+    return [json.loads(path.read_text()) for study in _studies(runs) for path in _current_runs(study)]
 
-# %% ../nbs/api/45_results.ipynb #c57aad01
+# %% ../nbs/api/45_results.ipynb #854870a8
 def read_runs(
     runs: Path | str,  # a directory of runs, of one study or of several
 ) -> pd.DataFrame:
@@ -200,4 +205,23 @@ def read_runs(
     results = read_results(runs)
     if not results:
         raise UserError(f"{runs}: no finished run in it; `transfer-study run STUDY --out {runs}` makes some")
-    return tidy(pd.DataFrame(results)).sort_values(["network", "dataset", "protocol", "seed"], ignore_index=True)
+    return tidy(pd.DataFrame(results)).sort_values(["network", "dataset", "protocol", "n_train_per_class", "seed"], ignore_index=True)
+
+# %% ../nbs/api/45_results.ipynb #2f2f991b
+def read_curves(
+    runs: Path | str,  # a directory of runs, of one study or of several
+    protocol: str = "linear",
+) -> pd.DataFrame:
+    """The curves over what a protocol chose from, of every complete run: the run's network, source_accuracy, dataset, seed,
+    n_train_per_class and run_id; the curve's own columns (such as l2, validation_score); and whether it was `chosen`."""
+    labels = ["network", "source_accuracy", "dataset", "seed", "n_train_per_class", "run_id"]
+    hyperparameter = {"linear": "l2", "knn": "n_neighbors"}[protocol]
+    tables = [pd.DataFrame(columns=[*labels, hyperparameter, "validation_score", "chosen"])]
+    for study in _studies(runs):
+        for path in _current_runs(study):
+            result = json.loads(path.read_text())
+            if result["protocol"] == protocol:
+                curve = pd.read_csv(path.parent / "curve.csv", float_precision="round_trip")
+                chosen = curve[hyperparameter] == result[hyperparameter]
+                tables.append(curve.assign(chosen=chosen, **{name: result.get(name) for name in labels}))
+    return pd.concat(tables[1:] or tables, ignore_index=True)

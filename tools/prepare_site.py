@@ -1,0 +1,81 @@
+"""Puts the figures into the processed pages of the documentation site: Quarto runs it before it renders (`pre-render`), in _proc/.
+
+Pictures become part of their page, so that their text can be read and their colours follow the page's, light or dark. Where a page stores a
+chart's specification too, a script draws it anew in the reader's browser; script and style lie beside the pages, and nothing is fetched.
+"""
+
+import json
+import os
+import sys
+from html import escape
+from pathlib import Path
+
+import vl_convert
+
+from transfer_study.theme import LIVE_TYPE, theme
+
+STYLE, SCRIPT = "figures.css", "figures.js"
+# Wide pictures scroll on a phone; the colours below are those of the light theme, as they stand in the SVG.
+_STYLE = """.figure-svg { overflow-x: auto; margin: 1rem 0 } .figure-svg svg { max-width: none } .vega-embed { width: 100% }
+"""
+_SCRIPT = """
+"use strict";
+(() => {
+const themes = %s, dark = () => document.body.classList.contains("quarto-dark"), views = new Map();
+async function draw(figure) {
+  const scheme = dark() ? "dark" : "light", spec = JSON.parse(figure.querySelector("script").textContent);
+  const place = figure.querySelector(".live") || figure.appendChild(Object.assign(document.createElement("div"), { className: "live" }));
+  const drawn = await vegaEmbed(place, { ...spec, config: themes[scheme] },
+    { actions: false, renderer: "svg", tooltip: { theme: scheme } });
+  views.get(figure)?.finalize();
+  views.set(figure, drawn.view);
+  figure.querySelector(":scope > svg")?.remove();
+}
+const all = () => document.querySelectorAll(".figure-svg:has(> script)").forEach(draw);
+document.addEventListener("DOMContentLoaded", () => { all();
+  new MutationObserver(all).observe(document.body, { attributeFilter: ["class"] }); });
+})();
+"""
+
+
+def figure_html(data: dict) -> str:
+    "A stored figure as a part of its page: the picture, and its specification where there is one."
+    picture = "".join(data["image/svg+xml"])
+    spec = data.get(LIVE_TYPE)
+    script = f'<script type="application/json">{json.dumps(spec).replace("</", "<" + chr(92) + "/")}</script>' if spec else ""
+    return f'<div class="figure-svg">{picture}{script}</div>'
+
+
+def style() -> str:
+    "The site's style: on a dark page each colour of the light theme becomes that of the dark one."
+    light, dark = (theme(dark) for dark in (False, True))
+    pairs = {light["text"]["fill"]: dark["text"]["fill"], light["axis"]["labelColor"]: dark["axis"]["labelColor"],
+             light["axis"]["gridColor"]: dark["axis"]["gridColor"]}  # fmt: skip
+    rules = [f'.quarto-dark .figure-svg svg [{kind}="{a}"] {{ {kind}: {b} }}' for a, b in pairs.items() for kind in ("fill", "stroke")]
+    return _STYLE + "\n".join(rules) + "\n"
+
+
+def prepare(page: Path) -> bool:
+    "Rewrites a processed notebook in place; True where it holds a chart to be drawn anew."
+    notebook, is_live = json.loads(page.read_text()), False
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/svg+xml" in data:
+                is_live = is_live or LIVE_TYPE in data
+                output["data"] = {"text/html": figure_html(data)}
+    if is_live:
+        up = "../" * (len(page.parent.relative_to(Path.cwd()).parts))
+        tags = f'<script src="{escape(up)}{SCRIPT}"></script>'
+        notebook["cells"].append({"cell_type": "raw", "id": "figures-script", "metadata": {"raw_mimetype": "text/html"}, "source": tags})
+    page.write_text(json.dumps(notebook, ensure_ascii=False, indent=1))
+    return is_live
+
+
+if __name__ == "__main__":
+    os.chdir(sys.argv[1] if len(sys.argv) > 1 else ".")
+    live = [page for page in Path.cwd().rglob("*.ipynb") if prepare(page)]
+    Path(STYLE).write_text(style())
+    themes = json.dumps({"light": theme(), "dark": theme(dark=True)})
+    Path(SCRIPT).write_text(vl_convert.javascript_bundle() + _SCRIPT % themes)
+    print(f"figures are in place; drawn anew on {len(live)} page(s)")

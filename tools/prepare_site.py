@@ -6,8 +6,8 @@ chart's specification too, a script draws it anew in the reader's browser; scrip
 
 import json
 import os
+import re
 import sys
-from html import escape
 from pathlib import Path
 
 import vl_convert
@@ -15,7 +15,7 @@ import vl_convert
 from transfer_study.theme import LIVE_TYPE, theme
 
 STYLE, SCRIPT = "figures.css", "figures.js"
-# Wide pictures scroll on a phone; the colours below are those of the light theme, as they stand in the SVG.
+# Wide pictures scroll on a phone.
 _STYLE = """.figure-svg { overflow-x: auto; margin: 1rem 0 } .figure-svg svg { max-width: none } .vega-embed { width: 100% }
 """
 _SCRIPT = """
@@ -38,9 +38,16 @@ document.addEventListener("DOMContentLoaded", () => { all();
 """
 
 
-def figure_html(data: dict) -> str:
+def with_own_names(svg: str, number: int) -> str:
+    "The picture with names of its parts that no other on the page has: clip paths and gradients are found by them."
+    for name in set(re.findall(r'\bid="([^"]+)"', svg)):
+        svg = re.sub(rf'(?<=\bid="){name}(?=")|(?<=url\(#){name}(?=\))|(?<=href="#){name}(?=")', f"figure-{number}-{name}", svg)
+    return svg
+
+
+def figure_html(data: dict, number: int) -> str:
     "A stored figure as a part of its page: the picture, and its specification where there is one."
-    picture = "".join(data["image/svg+xml"])
+    picture = with_own_names("".join(data["image/svg+xml"]), number)
     spec = data.get(LIVE_TYPE)
     script = f'<script type="application/json">{json.dumps(spec).replace("</", "<" + chr(92) + "/")}</script>' if spec else ""
     return f'<div class="figure-svg">{picture}{script}</div>'
@@ -57,16 +64,14 @@ def style() -> str:
 
 def prepare(page: Path) -> bool:
     "Rewrites a processed notebook in place; True where it holds a chart to be drawn anew."
-    notebook, is_live = json.loads(page.read_text()), False
-    for cell in notebook["cells"]:
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            if "image/svg+xml" in data:
-                is_live = is_live or LIVE_TYPE in data
-                output["data"] = {"text/html": figure_html(data)}
+    notebook = json.loads(page.read_text())
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", []) if "image/svg+xml" in output.get("data", {})]
+    is_live = any(LIVE_TYPE in output["data"] for output in outputs)
+    for number, output in enumerate(outputs):
+        output["data"] = {"text/html": figure_html(output["data"], number)}
     if is_live:
         up = "../" * (len(page.parent.relative_to(Path.cwd()).parts))
-        tags = f'<script src="{escape(up)}{SCRIPT}"></script>'
+        tags = f'<script src="{up}{SCRIPT}"></script>'
         notebook["cells"].append({"cell_type": "raw", "id": "figures-script", "metadata": {"raw_mimetype": "text/html"}, "source": tags})
     page.write_text(json.dumps(notebook, ensure_ascii=False, indent=1))
     return is_live

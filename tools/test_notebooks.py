@@ -2,7 +2,7 @@
 
 `tools/test_notebooks.py [NOTEBOOK …]`, without names all of nbs/. An error in a cell, and an output other than the stored one (apart from
 the last digit of a number), end it with exit code 1. Cells with a flag of settings.ini are neither run nor compared; a cell that
-starts with `#| varies` and those below it are run but not compared, since what they show depends on what lies on the machine.
+starts with `#| varies: true` and those below it are run but not compared, since what they show depends on what lies on the machine.
 """
 
 import os
@@ -20,8 +20,9 @@ from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import NBProcessor
 
 ROOT = Path(__file__).resolve().parent.parent
-NUMBER = re.compile(r"(?<![\w.])[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
-ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+NUMBER = re.compile(r"(?<![\w.])[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d{1,3})?(?!\w)")  # in words
+COORDINATE = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d{1,3})?")  # in a picture, where letters and commas stand between them
+CHANGING = re.compile(r"0x[0-9a-f]{6,}|(?<=clip)\d+")  # addresses, and names that a picture's parts have by their number
 COMPARED = ("text/plain", "text/html", "text/markdown", "image/svg+xml")
 PIXELS = 0.5  # by which a point of a picture may move
 
@@ -36,7 +37,8 @@ def shown(outputs: list) -> list[tuple[str, str]]:
         rich = [kind for kind in sorted(data) if kind in COMPARED[1:] or kind.startswith("image/")]
         for kind in rich or [kind for kind in COMPARED if kind in data]:  # plain text only where it is what a reader sees
             found.append((kind, "".join(data[kind]) if kind in COMPARED else ""))
-    return [(kind, ADDRESS.sub("0x", text).rstrip()) for kind, text in found]
+    # A shell's width decides where a line of plain text breaks.
+    return [(kind, " ".join(CHANGING.sub("#", text).split()) if kind == "text/plain" else CHANGING.sub("#", text).rstrip()) for kind, text in found]
 
 
 def tolerance(number: str, kind: str) -> float:
@@ -53,8 +55,9 @@ def value(number: str) -> float:
 
 def difference(kind: str, stored: str, found: str) -> str | None:
     "The first place where two texts differ, or None where only last digits do."
-    old, new = NUMBER.split(stored), NUMBER.split(found)
-    numbers = list(zip(NUMBER.findall(stored), NUMBER.findall(found), strict=False))
+    pattern = COORDINATE if kind == "image/svg+xml" else NUMBER
+    old, new = pattern.split(stored), pattern.split(found)
+    numbers = list(zip(pattern.findall(stored), pattern.findall(found), strict=False))
     for i, (a, b) in enumerate(zip(old, new, strict=False)):
         if a != b:
             return f"{a[-60:]!r} is now {b[-60:]!r}"
@@ -88,7 +91,7 @@ def check(path: Path) -> list[str]:
         for cell, before in zip(notebook.cells[-len(stored.cells) :], stored.cells, strict=True):
             if skipped(cell):
                 continue
-            varies = varies or "varies" in (getattr(cell, "directives_", None) or {})
+            varies = varies or "varies:" in (getattr(cell, "directives_", None) or {})
             cell.outputs = []
             shell.cell(cell)
             if shell.exc:

@@ -22,11 +22,12 @@ import pandas as pd
 
 from .core import UserError, committed_directory
 from .datasets import ImageDataset
+from .halving import successive_halving
 from .inference import resolve_device
 from .learner import StageImages, autocast_forward, build_learner, build_model, check_hyperparameters, stage_images
 from .networks import Network, input_configuration, network_digest
 from .training_batches import TrainingBatches
-from .training_protocol import FineTuneProtocol, evaluation_steps, hyperparameter_grid
+from .training_protocol import GRID_KEYS, FineTuneProtocol, evaluation_steps, hyperparameter_grid
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +120,7 @@ def _fit(run: _Run, model: "torch.nn.Module", train: TrainingBatches, state: dic
     scored, start, n_parts = run.images.evaluation_batches(-(-train.batch_size // train.n_parts)), time.monotonic(), train.n_parts
     rate, decay, metric = run.specification["learning_rate"], run.specification["weight_decay"], run.images.dataset.metric
     learner = build_learner(model, train, scored, run.protocol, rate, decay, metric, run.device, run.work or Path())
-    history, finite = callbacks.History(n_parts), callbacks.NonFiniteLoss()
+    history, finite = callbacks.History(n_parts), callbacks.NonFiniteLoss(n_parts)
     path, every = (run.work / "checkpoint.pt", run.checkpoint_every) if run.work else (Path(), run.protocol.steps + 1)
     checkpoint = callbacks.Checkpoint(path, every, history, {"specification": run.specification}, n_parts)
     learner.add_cbs([callbacks.CosineByStep(rate, run.protocol.steps, n_parts), history, finite, checkpoint, *run.callbacks])
@@ -157,29 +158,30 @@ def _release_memory() -> None:
 # %% ../nbs/api/37_training.ipynb #9eafb94e
 def _fit_in_memory(run: _Run) -> TrainingResult:
     "`_fit`, with each batch in twice as many parts for as long as memory does not suffice."
-    n_parts, notes = 1, []
+    n_parts = 1
     while True:
         state, model = run.restore(), run.build()
         n_parts = max(n_parts, state["n_parts"] if state else 1)
         train = run.batches(n_parts)
         try:
-            return _result(run, train, model, _fit(run, model, train, state), notes)
+            return _result(run, train, model, _fit(run, model, train, state))
         except Exception as error:
             if not _out_of_memory(error):
                 raise
             if 2 * n_parts > train.batch_size:
                 raise UserError(f"device {run.device!r}: not even a batch of one image fits into memory; take another device") from error
+        for callback in run.callbacks:
+            callback.learn = None  # the caller's callbacks must not keep the learner and its network alive
         del model, state  # before the next attempt needs the memory
         _release_memory()
         n_parts *= 2
-        notes.append(f"out of memory: each batch of {train.batch_size} in {n_parts} parts, whose gradients are added up")
 
 # %% ../nbs/api/37_training.ipynb #d54badb8
 def _notes(run: _Run, train: TrainingBatches, fitted: dict[str, Any]) -> list[str]:
     "What a reader of the result should know, a line each."
     images, notes, asked = run.images, [], run.protocol.batch_size
     if images.n_bad:
-        notes.append(f"{images.n_bad} images could not be decoded and were left out")
+        notes.append(f"images that could not be decoded and were left out: {images.n_bad}")
     if train.batch_size < asked:
         notes.append(f"{train.batch_size} training images, fewer than a batch of {asked}: each batch holds all of them once")
     seen = images.dataset.targets[images.scored]
@@ -187,12 +189,14 @@ def _notes(run: _Run, train: TrainingBatches, fitted: dict[str, Any]) -> list[st
     missing = [name for label, name in enumerate(images.dataset.classes) if label not in shown]
     if missing:
         notes.append(f"no scored image shows {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}: the score says nothing about them")
+    if train.n_parts > 1:
+        notes.append(f"out of memory: each batch of {train.batch_size} in {train.n_parts} parts, whose gradients are added up")
     if fitted["batch_norm_layers"] == 0:
         notes.append("the network has no batch norm, so the rule for its momentum does nothing")
     return notes
 
 # %% ../nbs/api/37_training.ipynb #b5c6fa39
-def _result(run: _Run, train: TrainingBatches, model: "torch.nn.Module", fitted: dict[str, Any], notes: list[str]) -> TrainingResult:
+def _result(run: _Run, train: TrainingBatches, model: "torch.nn.Module", fitted: dict[str, Any]) -> TrainingResult:
     images, history, failed = run.images, fitted["history"], bool(fitted["reason"])
     details = {
         "n_train": len(images.training), "n_train_per_class": run.specification["n_train_per_class"], "n_scored": len(images.scored), "steps": run.protocol.steps, "batch_size": train.batch_size,
@@ -208,17 +212,23 @@ def _result(run: _Run, train: TrainingBatches, model: "torch.nn.Module", fitted:
         **{key: run.specification[key] for key in ("stage", "learning_rate", "weight_decay", "seed")}, dataset=images.dataset.name,
         metric=images.dataset.metric, status="failed" if failed else "finished", reason=fitted["reason"],
         score=None if failed else float(history["score"].iloc[-1]), loss=None if failed else float(history["loss"].iloc[-1]),
-        seconds=fitted["seconds"], details=details, notes=_notes(run, train, fitted) + notes, history=history,
+        seconds=fitted["seconds"], details=details, notes=_notes(run, train, fitted), history=history,
         predictions=predictions, model=model,
     )  # fmt: skip
 
 # %% ../nbs/api/37_training.ipynb #8d298667
 def _commit(result: TrainingResult, specification: dict[str, Any], work: Path, directory: Path) -> None:
-    "Writes the result, with what fastai's callbacks left in `work`, whole or not at all, and removes `work`."
-    with committed_directory(directory) as temporary:
-        shutil.copytree(work, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint.pt*"))
-        (temporary / "specification.json").write_text(json.dumps(specification, indent=1))
-        _write_result(result, temporary)
+    """Writes the result, with what fastai's callbacks left in `work`, whole or not at all, and removes `work`.
+
+    Raises `UserError` where it cannot; the last checkpoint is still in `work`.
+    """
+    try:
+        with committed_directory(directory) as temporary:
+            shutil.copytree(work, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint.pt*"))
+            (temporary / "specification.json").write_text(json.dumps(specification, indent=1))
+            _write_result(result, temporary)
+    except OSError as error:  # shutil.Error is one
+        raise UserError(f"{directory}: the result could not be written ({error}); make room and start again to go on from there") from error
     shutil.rmtree(work, ignore_errors=True)
 
 # %% ../nbs/api/37_training.ipynb #76b13557
@@ -258,7 +268,7 @@ def train_point(
         model = build()
         point = {"stage": stage, "learning_rate": float(learning_rate), "weight_decay": float(weight_decay), "seed": int(seed)}
         point["n_train_per_class"] = n_train_per_class
-        specification = {"network": network_digest(model), "dataset": dataset.fingerprint, **point, **protocol.model_dump()}
+        specification = {"network": network_digest(model), "dataset": dataset.fingerprint, **point, **protocol.model_dump(exclude=GRID_KEYS)}
         if directory and directory.is_dir():
             _check_same(json.loads((directory / "specification.json").read_text()), specification, directory)
             return read_training(directory)
@@ -291,28 +301,48 @@ def select(
 def results_table(
     results: Iterable[TrainingResult],
 ) -> pd.DataFrame:
-    "A row a training: stage, learning_rate, weight_decay, seed, status, score, loss, seconds, reason."
-    columns = ["stage", "learning_rate", "weight_decay", "seed", "status", "score", "loss", "seconds", "reason"]
-    return pd.DataFrame([{name: getattr(result, name) for name in columns} for result in results], columns=columns)
+    "A row a training: stage, learning_rate, weight_decay, seed, steps, status, score, loss, seconds, reason."
+    columns = ["stage", "learning_rate", "weight_decay", "seed", "steps", "status", "score", "loss", "seconds", "reason"]
+    return pd.DataFrame([vars(result) | {"steps": result.details["steps"]} for result in results], columns=columns)
 
 # %% ../nbs/api/37_training.ipynb #5c726796
 @dataclass(frozen=True, eq=False)
 class FineTuning:
     "All trainings of one network on one dataset."
 
-    grid: list[TrainingResult]  # every grid point, on validation images
-    selected: TrainingResult  # the one chosen among them
+    grid: list[TrainingResult]  # every grid point, on validation images; with successive halving, the shorter trainings too
+    selected: TrainingResult  # the one chosen among those trained to the end
     final: TrainingResult  # trained with its hyperparameters on train and validation images, scored on the test images
 
 # %% ../nbs/api/37_training.ipynb #51c7e163
 def point_name(
     learning_rate: float,
     weight_decay: float,
+    steps: int | None = None,  # of a training that is shorter than the protocol's
 ) -> str:
     "What the directory of a grid point is called."
-    return f"learning_rate={learning_rate:.4g},weight_decay={weight_decay:.4g}"
+    shorter = "" if steps is None else f",steps={steps}"
+    return f"learning_rate={learning_rate:.4g},weight_decay={weight_decay:.4g}{shorter}"
 
 # %% ../nbs/api/37_training.ipynb #24ee8c90
+def _train_grid(
+    train: Callable[[float, float, int], TrainingResult],  # a learning rate, a weight decay and a number of steps
+    protocol: FineTuneProtocol,
+) -> list[TrainingResult]:
+    "Every grid point trained to the end; with a halving_factor, only those that were good after fewer steps."
+    results = []
+
+    def score(rate: float, decay: float, steps: int) -> float:
+        results.append(result := train(rate, decay, steps))
+        # Among equal scores the smaller loss, which must not outweigh one validation image.
+        return result.score - 1e-9 * min(result.loss, 100) if result.status == "finished" else -1.0
+
+    if protocol.halving_factor is None:
+        return [train(*point, protocol.steps) for point in hyperparameter_grid(protocol).itertuples(index=False)]
+    successive_halving(score, protocol)
+    return results
+
+# %% ../nbs/api/37_training.ipynb #f161c630
 def fine_tune(
     network: "Network | torch.nn.Module | Callable[[], torch.nn.Module]",  # a function for random weights, drawn by the seed
     dataset: ImageDataset,
@@ -327,14 +357,15 @@ def fine_tune(
 ) -> FineTuning:
     "Trains every grid point, chooses on validation images, trains with the choice on train and validation, tests once."
     with tempfile.TemporaryDirectory() if cache is None else contextlib.nullcontext(cache) as images:
-        def train(stage: str, rate: float, decay: float, name: str) -> TrainingResult:
+        def train(rate: float, decay: float, steps: int, stage: str = "select") -> TrainingResult:
+            name = ("refit," if stage == "refit" else "") + point_name(rate, decay, steps if steps < protocol.steps else None)
             result = train_point(
-                network, dataset, protocol, rate, decay, seed, stage, n_train_per_class, directory and directory / name,
-                callbacks=callbacks(), cache=Path(images), **options,
+                network, dataset, protocol.model_copy(update={"steps": steps}), rate, decay, seed, stage, n_train_per_class,
+                directory and directory / name, callbacks=callbacks(), cache=Path(images), **options,
             )  # fmt: skip
             progress(result)
             return result if stage == "refit" else replace(result, model=None)  # 56 networks would fill the memory
 
-        grid = [train("select", *point, point_name(*point)) for point in hyperparameter_grid(protocol).itertuples(index=False)]
-        selected = select(grid)
-        return FineTuning(grid, selected, train("refit", selected.learning_rate, selected.weight_decay, "refit"))
+        grid = _train_grid(train, protocol)
+        selected = select(result for result in grid if result.details["steps"] == protocol.steps)
+        return FineTuning(grid, selected, train(selected.learning_rate, selected.weight_decay, protocol.steps, "refit"))

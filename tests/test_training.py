@@ -500,9 +500,10 @@ def test_an_extended_grid_keeps_the_points_that_are_finished(squares, short, tmp
 
 def test_successive_halving_trains_few_points_to_the_end(squares, tmp_path):
     "Four points for a quarter of the steps, two for a half, one for all; a point that fails among them."
-    grid = {"n_learning_rates": 4, "learning_rate_max": 10.0, "n_weight_decays": 1, "halving_factor": 2}
+    grid = {"n_learning_rates": 4, "learning_rate_max": 10.0, "n_weight_decays": 1}
     protocol = training_protocol("scratch", steps=8, batch_size=8, n_evaluations=1, **grid)
-    tuned = fine_tune(network("test_mambaout"), squares, protocol, directory=tmp_path, device="cpu")
+    arguments, options = (network("test_mambaout"), squares, protocol), {"directory": tmp_path, "device": "cpu"}
+    tuned = fine_tune(*arguments, halving_factor=2, **options)
     table = results_table(tuned.grid)
     assert table["steps"].tolist() == [2] * 4 + [4] * 2 + [8] and tuned.selected.details["steps"] == 8
     for steps, n_kept in ((2, 2), (4, 1)):
@@ -511,24 +512,26 @@ def test_successive_halving_trains_few_points_to_the_end(squares, tmp_path):
         assert set(table.loc[table["steps"] == 2 * steps, "learning_rate"]) == set(best)
     chosen = tuned.selected.learning_rate
     assert {path.name for path in tmp_path.iterdir()} >= {point_name(1e-3, 1e-5, 2), point_name(chosen, 1e-5)}
-    again = fine_tune(network("test_mambaout"), squares, protocol, directory=tmp_path, device="cpu")
-    assert again.final.model is None and results_table(again.grid).equals(table)
-    whole = train_point(network("test_mambaout"), squares, protocol, chosen, 1e-5, device="cpu")
+    again = fine_tune(*arguments, halving_factor=2, **options)
+    assert again.final.model is None and results_table(again.grid).equals(table) and again.halving_factor == 2
+    whole = train_point(*arguments, chosen, 1e-5, device="cpu")
     assert whole.score == tuned.selected.score  # the discarding changed nothing about the point itself
 
 
 def test_halving_keeps_the_best_scores_and_among_equals_the_smaller_loss(squares, short):
     result = train_point(network(), squares, short, 0.05, 0, device="cpu")
     outcomes = {1e-3: (0.5, 0.1), 1e-2: (0.9, 0.6), 1e-1: (0.9, 0.5), 1.0: (0.7, 0.05)}  # score, loss
-    grid = {"n_learning_rates": 4, "n_weight_decays": 1, "halving_factor": 2}
+    protocol = training_protocol("scratch", steps=8, n_learning_rates=4, n_weight_decays=1)
 
     def train(rate, decay, steps):
         score, loss = outcomes[min(outcomes, key=lambda known: abs(known - rate))]
         return replace(result, learning_rate=rate, score=score, loss=loss, details={"steps": steps})
 
-    table = results_table(_train_grid(train, training_protocol("scratch", steps=8, **grid)))
+    table = results_table(_train_grid(train, protocol, 2))
     kept = [sorted(table.loc[table["steps"] == steps, "learning_rate"].round(6)) for steps in (2, 4, 8)]
     assert kept == [[1e-3, 1e-2, 1e-1, 1.0], [1e-2, 1e-1], [1e-1]]
+    with pytest.raises(UserError, match="halving_factor 1: expected a whole number of at least 2"):
+        _train_grid(train, protocol, 1)
 
 
 def test_official_validation_images_are_used(tmp_path, short):

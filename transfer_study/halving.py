@@ -12,21 +12,26 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from .core import UserError
 from .training_protocol import FineTuneProtocol, hyperparameter_grid
 
 # %% ../nbs/api/36_halving.ipynb #433bd504
 def rung_steps(
-    protocol: FineTuneProtocol,  # with a halving_factor
+    protocol: FineTuneProtocol,
+    factor: int = 3,  # one of so many points goes on to the next rung, with so many times the steps
 ) -> list[int]:
-    "The steps of a training in each rung, ascending; the last are all of the protocol's."
-    factor, n_points = protocol.halving_factor, len(hyperparameter_grid(protocol))
+    "The steps of a training in each rung, ascending; the last are all of the protocol's. Raises `UserError` for a factor below 2."
+    if factor != int(factor) or factor < 2:
+        raise UserError(f"halving_factor {factor}: expected a whole number of at least 2, or None for the whole grid")
+    n_points = len(hyperparameter_grid(protocol))
     n_rungs = 1 + math.floor(math.log(n_points, factor))
     return [max(1, round(protocol.steps / factor**rung)) for rung in reversed(range(n_rungs))]
 
 # %% ../nbs/api/36_halving.ipynb #6468236f
 def successive_halving(
     score: Callable[[float, float, int], float],  # of a learning rate, a weight decay and a number of steps; larger is better
-    protocol: FineTuneProtocol,  # with a halving_factor
+    protocol: FineTuneProtocol,
+    factor: int = 3,  # one of so many points goes on to the next rung
 ) -> pd.DataFrame:
     "A row a training: rung (from 0), steps, learning_rate, weight_decay, score; those of the last rung are trained to the end."
     from sklearn.base import BaseEstimator
@@ -43,7 +48,7 @@ def successive_halving(
         def score(self, X: np.ndarray, y: None = None) -> float:
             return score(self.learning_rate, self.weight_decay, steps[round(math.log(self.resource, factor))])
 
-    steps, factor, grid = rung_steps(protocol), protocol.halving_factor, hyperparameter_grid(protocol)
+    steps, grid = rung_steps(protocol, factor), hyperparameter_grid(protocol)
     search = HalvingGridSearchCV(
         Training(), {name: sorted(set(grid[name])) for name in grid}, factor=factor, resource="resource", min_resources=1,
         max_resources=factor ** (len(steps) - 1) + 1,  # one more: its logarithm must not be rounded down to a rung less

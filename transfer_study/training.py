@@ -313,6 +313,7 @@ class FineTuning:
     grid: list[TrainingResult]  # every grid point, on validation images; with successive halving, the shorter trainings too
     selected: TrainingResult  # the one chosen among those trained to the end
     final: TrainingResult  # trained with its hyperparameters on train and validation images, scored on the test images
+    halving_factor: int | None = None  # of the successive halving of the grid; None where every point was trained to the end
 
 # %% ../nbs/api/37_training.ipynb #51c7e163
 def point_name(
@@ -328,6 +329,7 @@ def point_name(
 def _train_grid(
     train: Callable[[float, float, int], TrainingResult],  # a learning rate, a weight decay and a number of steps
     protocol: FineTuneProtocol,
+    halving_factor: int | None,
 ) -> list[TrainingResult]:
     "Every grid point trained to the end; with a halving_factor, only those that were good after fewer steps."
     results = []
@@ -337,9 +339,9 @@ def _train_grid(
         # Among equal scores the smaller loss, which must not outweigh one validation image.
         return result.score - 1e-9 * min(result.loss, 100) if result.status == "finished" else -1.0
 
-    if protocol.halving_factor is None:
+    if halving_factor is None:
         return [train(*point, protocol.steps) for point in hyperparameter_grid(protocol).itertuples(index=False)]
-    successive_halving(score, protocol)
+    successive_halving(score, protocol, halving_factor)
     return results
 
 # %% ../nbs/api/37_training.ipynb #f161c630
@@ -351,6 +353,7 @@ def fine_tune(
     n_train_per_class: int | None = None,  # images of each class for training and validation together; None for all
     directory: Path | None = None,  # for results and checkpoints: begun again, it goes on from there; None to keep none
     cache: Path | None = None,  # directory of cached images; None for a temporary one
+    halving_factor: int | None = None,  # successive halving: one of so many grid points goes on; None trains all to the end
     callbacks: Callable[[], Iterable[Any]] = tuple,  # gives fastai's callbacks for each training
     progress: Callable[[TrainingResult], None] = lambda result: None,  # called with each training as it ends
     **options: Any,  # device, checkpoint_every, on_bad_image, n_workers of `train_point`
@@ -366,6 +369,7 @@ def fine_tune(
             progress(result)
             return result if stage == "refit" else replace(result, model=None)  # 56 networks would fill the memory
 
-        grid = _train_grid(train, protocol)
+        grid = _train_grid(train, protocol, halving_factor)
         selected = select(result for result in grid if result.details["steps"] == protocol.steps)
-        return FineTuning(grid, selected, train(selected.learning_rate, selected.weight_decay, protocol.steps, "refit"))
+        final = train(selected.learning_rate, selected.weight_decay, protocol.steps, "refit")
+        return FineTuning(grid, selected, final, halving_factor)

@@ -33,7 +33,6 @@ class FineTuneProtocol(BaseModel):
     weight_decay_max: float = Field(1e-3, gt=0, lt=1)
     n_weight_decays: int = Field(7, ge=0)
     no_weight_decay: bool = True  # one more grid point for each learning rate
-    halving_factor: int | None = Field(None, ge=2)  # successive halving: one of so many grid points goes on; None trains all
     decay_normalization: bool = True  # weight decay on the scales and shifts of normalisation layers too
     batch_norm_rule: bool = True  # momentum of batch norm's statistics max(1 - 10/s, 0.9); False leaves the network's own
     crop_area_min: float = Field(0.08, gt=0, le=1)  # share of the image's area that a random crop keeps at least
@@ -103,7 +102,7 @@ def optimizer_weight_decay(
 # %% ../nbs/api/34_training_protocol.ipynb #84f48bb7
 GRID_KEYS = {
     "learning_rate_min", "learning_rate_max", "n_learning_rates", "weight_decay_min", "weight_decay_max", "n_weight_decays",
-    "no_weight_decay", "halving_factor",
+    "no_weight_decay",
 }  # fmt: skip
 
 # %% ../nbs/api/34_training_protocol.ipynb #cd4bca19

@@ -15,13 +15,14 @@ from conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.datasets import image_folder
 from transfer_study.networks import Network
-from transfer_study.training import _train_grid, fine_tune, point_name, read_training, results_table, select, train_point
+from transfer_study.training import _train_grid, fine_tune, point_name, train_point
 from transfer_study.training_protocol import (
     evaluation_steps,
     hyperparameter_grid,
     steps_to_90_percent_of_maximum_odds,
     training_protocol,
 )
+from transfer_study.training_result import read_training, results_table, select
 
 SIDE = 32
 

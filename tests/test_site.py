@@ -38,9 +38,11 @@ def process(pair):
         return f"{source}: {str(error)[-200:]}: {error.__cause__!r}"
 
 if __name__ == "__main__":
+    from process import process  # by its module's name: a notebook's shell takes the place of the main module
+
     nbs, out = map(Path, sys.argv[1:])
     pages = [p for p in sorted(nbs.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), max_tasks_per_child=8) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         failed = [line for line in pool.map(process, [(p, out / p.relative_to(nbs)) for p in pages]) if line]
     sys.exit("\\n".join(failed) or 0)
 """

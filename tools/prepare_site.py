@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 import vl_convert
 
@@ -45,9 +46,12 @@ def with_own_names(svg: str, number: int) -> str:
     return svg
 
 
-def figure_html(data: dict, number: int) -> str:
+def figure_html(cell: dict, data: dict, number: int) -> str:
     "A stored figure as a part of its page: the picture, and its specification where there is one."
     picture = with_own_names("".join(data["image/svg+xml"]), number)
+    described = re.search(r"^#\| fig-alt: (.+)$", "".join(cell["source"]), re.M)
+    if described and "aria-label=" not in picture[:60]:
+        picture = picture.replace("<svg ", f'<svg role="img" aria-label={quoteattr(described.group(1))} ', 1)
     spec = data.get(LIVE_TYPE)
     script = f'<script type="application/json">{json.dumps(spec).replace("</", "<" + chr(92) + "/")}</script>' if spec else ""
     return f'<div class="figure-svg">{picture}{script}</div>'
@@ -65,10 +69,11 @@ def style() -> str:
 def prepare(page: Path) -> bool:
     "Rewrites a processed notebook in place; True where it holds a chart to be drawn anew."
     notebook = json.loads(page.read_text())
-    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", []) if "image/svg+xml" in output.get("data", {})]
-    is_live = any(LIVE_TYPE in output["data"] for output in outputs)
-    for number, output in enumerate(outputs):
-        output["data"] = {"text/html": figure_html(output["data"], number)}
+    shown = [(cell, output) for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    shown = [(cell, output) for cell, output in shown if "image/svg+xml" in output.get("data", {})]
+    is_live = any(LIVE_TYPE in output["data"] for _, output in shown)
+    for number, (cell, output) in enumerate(shown):
+        output["data"] = {"text/html": figure_html(cell, output["data"], number)}
     if is_live:
         up = "../" * (len(page.parent.relative_to(Path.cwd()).parts))
         tags = f'<script src="{up}{SCRIPT}"></script>'

@@ -34,6 +34,17 @@ if TYPE_CHECKING:
     import torch
     from fastai.learner import Learner
 
+# %% ../nbs/api/37_training.ipynb #dc19b9cd
+def _specification(
+    model: "torch.nn.Module", dataset: ImageDataset, protocol: FineTuneProtocol,
+    rate: float, decay: float, seed: int, stage: str, n_train_per_class: int | None,
+) -> dict[str, Any]:  # fmt: skip
+    point = {"stage": stage, "learning_rate": float(rate), "weight_decay": float(decay), "seed": int(seed)}
+    return {
+        "network": network_digest(model), "dataset": dataset.fingerprint, **point, "n_train_per_class": n_train_per_class,
+        **protocol.model_dump(exclude=GRID_KEYS),
+    }  # fmt: skip
+
 # %% ../nbs/api/37_training.ipynb #fdee162b
 def _check_same(there: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
     "Raises `UserError` naming what differs."
@@ -241,15 +252,12 @@ def train_point(
     work = directory and directory.parent / f".{directory.name}.partial"
     with _own_randomness(device):
         model = build()
-        point = {"stage": stage, "learning_rate": float(learning_rate), "weight_decay": float(weight_decay), "seed": int(seed)}
-        point["n_train_per_class"] = n_train_per_class
-        specification = {"network": network_digest(model), "dataset": dataset.fingerprint, **point, **protocol.model_dump(exclude=GRID_KEYS)}
+        specification = _specification(model, dataset, protocol, learning_rate, weight_decay, seed, stage, n_train_per_class)
         if directory and directory.is_dir():
             _check_same(json.loads((directory / "specification.json").read_text()), specification, directory)
             return read_training(directory)
-        images = stage_images(
-            dataset, input_configuration(model), protocol, seed, stage, n_train_per_class, directory=options.pop("cache", None), **options
-        )  # fmt: skip
+        options["directory"] = options.pop("cache", None)
+        images = stage_images(dataset, input_configuration(model), protocol, seed, stage, n_train_per_class, **options)
         if work:
             work.mkdir(parents=True, exist_ok=True)
         run = _Run(specification, protocol, build, images, device, work, max(1, checkpoint_every), list(callbacks))

@@ -153,7 +153,8 @@ def write_run(
     spec: dict,  # everything that determines the result
     result: dict,  # the row of the results table, and what else is worth knowing
     predictions: dict[str, np.ndarray],  # per test image: y_true, y_pred, image
-    curve: pd.DataFrame,  # the λ curve or the training history
+    curve: pd.DataFrame,  # over what the protocol chose from: λ, numbers of neighbours, or grid points
+    history: pd.DataFrame | None = None,  # of the training that was tested: step, learning_rate, train_loss, loss, score
 ) -> None:
     "Writes a run, whole or not at all."
     with committed_directory(directory) as temporary:
@@ -161,6 +162,8 @@ def write_run(
         (temporary / "result.json").write_text(json.dumps(result, indent=1))
         np.savez_compressed(temporary / "predictions.npz", **predictions)
         curve.to_csv(temporary / "curve.csv", index=False)
+        if history is not None:
+            history.to_csv(temporary / "history.csv", index=False)
 
 # %% ../nbs/api/45_results.ipynb #5173677b
 def write_plan(

@@ -23,7 +23,7 @@ import pandas as pd
 from .core import UserError, committed_directory, digest
 from .datasets import ImageDataset
 from .inference import PreparedNetwork, kept_memory, prepare_network, resolve_device, resolve_precision
-from .loading import load_batches
+from .loading import load_batches, lost_processes_named
 from .networks import input_configuration, network_digest
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def extract_shard(
     "One shard of the features of `dataset`, for an executor that computes shards in any order and anywhere."
     how = Extraction(**options).resolved()
     wanted = {Path(cache) / feature_key(model, dataset, **asdict(how)): model for model in models}
-    with kept_memory():
+    with lost_processes_named(dataset), kept_memory():
         _extract_rows(wanted, dataset, np.asarray(rows), how, {}, lambda n: None)
 
 # %% ../nbs/api/25_features.ipynb #b4f85631
@@ -265,7 +265,7 @@ def _extract(
     pairs = zip(directories, models, strict=True)
     wanted, prepared = {path: model for path, model in pairs if not (path / "features").is_dir()}, {}
     shards = shard_rows(dataset, how.n_augmentations, how.shard_size)
-    with kept_memory():
+    with lost_processes_named(dataset), kept_memory():
         for rows in shards if wanted else []:
             _extract_rows(wanted, dataset, rows, how, prepared, progress)
     for path in wanted:

@@ -108,7 +108,7 @@ def _failure(error: Exception, task: Task) -> tuple[str, str, str]:
     reason = next(iter(str(error).splitlines()), "")
     return "failed", f"{type(error).__name__}: {reason}", "".join(traceback.format_exception(error))
 
-
+# %% ../nbs/api/44_claims.ipynb #5a8648d0
 def attempt(
     task: Task,
     compute: Callable[[], str],  # leaves the task's directory; gives one line on what came out

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .claims import Outcome
-from .tasks import Schedule, Task
+from .tasks import Schedule, Task, drop_failed
 
 # %% ../nbs/api/46_executors.ipynb #61cf9af6
 Perform = Callable[[Task, str], Outcome]  # a task, and the device to compute on
@@ -58,7 +58,7 @@ def _concluded(schedule: Schedule, task: Task, outcome: Outcome) -> Iterator[Eve
     if outcome.status != "failed":
         schedule.finished(task)
         return
-    for dropped in schedule.failed(task):
+    for dropped in drop_failed(schedule, task):
         yield Event("dropped", dropped, f"needs {task.label}, which failed")
 
 # %% ../nbs/api/46_executors.ipynb #8e52414f

@@ -7,8 +7,7 @@ __all__ = ['local_executor', 'FailedRuns', 'compute', 'Study', 'skipped_images',
 
 # %% ../nbs/api/53_study.ipynb #aa2f9669
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -18,11 +17,11 @@ from .core import UserError
 from .executors import DiskFull, Event, Executor, LocalExecutor
 from .inference import resolve_device
 from .plan import Plan, make_plan
-from .progress import Progress, RUN_KINDS, shown
-from .resolution import identify_network, resolve_datasets, resolve_networks
+from .progress import RUN_KINDS, Progress, shown
+from .resolution import ResolvedDatasets, ResolvedNetwork, identify_network, resolve_datasets, resolve_networks
 from .results import read_results, read_runs, write_plan
 from .study_file import StudyFile, read_study_file
-from .tasks import Schedule, Task, pending
+from .tasks import Schedule, Task, drop_failed, pending
 from .work import Performance, Place
 
 # %% ../nbs/api/53_study.ipynb #5d10f383
@@ -64,7 +63,7 @@ def _without(tasks: list[Task], failures: dict[str, Outcome]) -> tuple[list[Task
     "Tasks that can be tried, those that have failed before, and those that need them."
     schedule, failed, dropped = Schedule(tasks), [task for task in tasks if task.id in failures], []
     for task in failed:
-        dropped += schedule.failed(task)
+        dropped += drop_failed(schedule, task)
     return [task for task in tasks if task.id in schedule.left], failed, dropped
 
 # %% ../nbs/api/53_study.ipynb #ccb802a2
@@ -111,6 +110,15 @@ def _events(executor: Executor, tasks: list[Task], perform: Performance) -> Iter
         raise UserError(str(error)) from error
 
 # %% ../nbs/api/53_study.ipynb #406591f7
+def _resolve(study: "Study", stand_in: bool) -> tuple[list[ResolvedNetwork], ResolvedDatasets]:
+    "Its networks and datasets, with stand-ins for the paper's datasets that are not there, or an error."
+    if stand_in not in study._resolved:
+        found = resolve_datasets(study.file, study.directory, study.data_root, stand_in)
+        networks = [identify_network(each, fetch=not found.missing) for each in resolve_networks(study.file, study.directory)]
+        study._resolved[stand_in] = networks, found
+    return study._resolved[stand_in]
+
+# %% ../nbs/api/53_study.ipynb #be0f21f8
 @dataclass(frozen=True)
 class Study:
     "A checked study file and where it lies; everything else follows from them."
@@ -119,22 +127,16 @@ class Study:
     directory: Path = Path()  # what relative paths in it are relative to
     data_root: Path | None = None  # where official datasets lie; the user's cache directory where None
 
+    _resolved: dict[bool, tuple] = field(default_factory=dict, compare=False, repr=False)
+
     @classmethod
     def from_file(cls, path: Path | str, data_root: Path | None = None) -> "Study":
         "Reads and checks a TOML study file; raises `UserError` with a line for each mistake."
         return cls(read_study_file(path), Path(path).parent, data_root)
 
-    @cached_property
-    def _resolved(self) -> dict[tuple, tuple]:
-        return {}
-
     def resolve(self, out: Path | str = "runs", device: str = "auto", stand_in: bool = False) -> Plan:
         "Every run and task; raises `UserError` where its networks or data are not what the file says."
-        if stand_in not in self._resolved:
-            found = resolve_datasets(self.file, self.directory, self.data_root, stand_in)
-            networks = [identify_network(each, fetch=not found.missing) for each in resolve_networks(self.file, self.directory)]
-            self._resolved[stand_in] = networks, found
-        networks, found = self._resolved[stand_in]
+        networks, found = _resolve(self, stand_in)
         return make_plan(self.file, networks, found.datasets, Path(out), resolve_device(device), tuple(found.missing))
 
     def plan(self, out: Path | str = "runs", device: str = "auto") -> pd.DataFrame:

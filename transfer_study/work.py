@@ -81,8 +81,8 @@ def _train(run: Run, rate: float, decay: float, stage: str, directory: Path, pla
     parameters = dict(run.parameters)
     size = parameters.pop("n_train_per_class")
     return train_point(
-        network, run.dataset, training_protocol(run.protocol, **parameters), rate, decay, run.seed, stage, directory, device,
-        cache=place.out / ".images", on_bad_image=place.on_bad_image, n_train_per_class=size,
+        network, run.dataset, training_protocol(run.protocol, **parameters), rate, decay, run.seed, stage, n_train_per_class=size,
+        directory=directory, device=device, cache=place.out / ".images", on_bad_image=place.on_bad_image,
     )  # fmt: skip
 
 

@@ -124,6 +124,22 @@ def test_the_search_for_a_large_photograph_ends_with_it(squares):
     assert largest_side(spied, np.arange(18), at_most=41) == 40 and len(read) == 19
 
 
+def test_headers_are_read_once_for_the_same_contents(tmp_path):
+    folder, read = write_images(tmp_path / "squares"), []
+    Image.new("RGB", (90, 60)).save(folder / "train" / "bright" / "0.png")
+    dataset = image_folder(folder)
+
+    def reader(i):
+        read.append(i)
+        return (folder / dataset.images.loc[i, "file"]).read_bytes()
+
+    spied = replace(dataset, reader=reader)
+    large = int(np.flatnonzero(dataset.images["name"] == "train/bright/0.png")[0])
+    some = np.delete(np.arange(20), large)
+    assert [largest_side(spied, rows, 100) for rows in (np.arange(20), some, np.arange(20))] == [90, 40, 90]
+    assert len(read) == 39 and largest_side(replace(spied, fingerprint="other"), some, 100) == 40 and len(read) == 58
+
+
 def test_small_images_stay_small(squares):
     assert largest_side(squares, np.arange(18), at_most=100) == 40 and largest_side(squares, np.arange(18), at_most=30) == 30
     with pytest.raises(KeyError):

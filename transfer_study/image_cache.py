@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -50,22 +51,37 @@ class CentralCrop:
         return center_crop(resize(image, self.resize, InterpolationMode(self.interpolation)), self.side)
 
 # %% ../nbs/api/34_image_cache.ipynb #764a156d
-def largest_side(
-    dataset: ImageDataset,
-    rows: np.ndarray,  # rows of `dataset.images`
-    at_most: int,  # pixels; larger sides count as this
-) -> int:
-    "The longest side among the images of `rows`, in pixels, from the files' headers; `at_most` where none can be read."
+@dataclass(frozen=True)
+class _Headers:
+    "The files of some rows of a dataset; the same contents are equal, wherever they lie."
+
+    key: str
+    dataset: ImageDataset = field(compare=False)
+    rows: np.ndarray = field(compare=False)
+
+# %% ../nbs/api/34_image_cache.ipynb #0271e93b
+@lru_cache(maxsize=64)
+def _largest_side(headers: _Headers, at_most: int) -> int:
     largest = 0
-    for row in rows:
+    for row in headers.rows:
         try:
-            with Image.open(io.BytesIO(dataset.read(int(row)))) as image:
+            with Image.open(io.BytesIO(headers.dataset.read(int(row)))) as image:
                 largest = max(largest, *image.size)
         except Exception:  # whoever decodes it names it
             continue
         if largest >= at_most:
             break
     return min(largest, at_most) or at_most
+
+# %% ../nbs/api/34_image_cache.ipynb #cb6adeec
+def largest_side(
+    dataset: ImageDataset,
+    rows: np.ndarray,  # rows of `dataset.images`
+    at_most: int,  # pixels; larger sides count as this
+) -> int:
+    "The longest side among the images of `rows`, in pixels, from the files' headers; `at_most` where none can be read."
+    rows = np.asarray(rows)
+    return _largest_side(_Headers(digest([dataset.fingerprint, rows.tolist()]), dataset, rows), at_most)
 
 # %% ../nbs/api/34_image_cache.ipynb #9d343bd1
 @dataclass(frozen=True, eq=False)

@@ -32,6 +32,18 @@ from .training_result import TrainingResult, read_training, select, write_traini
 
 if TYPE_CHECKING:
     import torch
+    from fastai.learner import Learner
+
+# %% ../nbs/api/37_training.ipynb #dc19b9cd
+def _specification(
+    model: "torch.nn.Module", dataset: ImageDataset, protocol: FineTuneProtocol,
+    rate: float, decay: float, seed: int, stage: str, n_train_per_class: int | None,
+) -> dict[str, Any]:  # fmt: skip
+    point = {"stage": stage, "learning_rate": float(rate), "weight_decay": float(decay), "seed": int(seed)}
+    return {
+        "network": network_digest(model), "dataset": dataset.fingerprint, **point, "n_train_per_class": n_train_per_class,
+        **protocol.model_dump(exclude=GRID_KEYS),
+    }  # fmt: skip
 
 # %% ../nbs/api/37_training.ipynb #fdee162b
 def _check_same(there: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
@@ -62,34 +74,48 @@ class _Run:
             flip=self.protocol.flip, n_parts=n_parts, pin_memory=self.device.startswith("cuda"),
         )  # fmt: skip
 
-    def restore(self) -> dict[str, Any] | None:
-        "The checkpoint, where there is one; raises `UserError` where it is another training's."
-        from transfer_study.callbacks import read_checkpoint
+    def learner(
+        self, model: "torch.nn.Module", train: TrainingBatches, state: dict[str, Any] | None
+    ) -> "tuple[Learner, dict[str, Any]]":
+        "fastai's learner with its schedule, and what a checkpoint holds beside the learner's own state."
+        from transfer_study.callbacks import CosineByStep
 
-        if self.work is None or not (self.work / "checkpoint.pt").is_file():
-            return None
-        state = read_checkpoint(self.work / "checkpoint.pt")
-        _check_same(state["specification"], self.specification, self.work)
-        return state
+        scored = self.images.evaluation_batches(-(-train.batch_size // train.n_parts))
+        rate, decay, metric = self.specification["learning_rate"], self.specification["weight_decay"], self.images.dataset.metric
+        learner = build_learner(model, train, scored, self.protocol, rate, decay, metric, self.device, self.work or Path())
+        return learner.add_cb(CosineByStep(rate, self.protocol.steps, train.n_parts)), {"specification": self.specification}
+
+# %% ../nbs/api/37_training.ipynb #9be4229d
+def _restored(run: _Run) -> dict[str, Any] | None:
+    "The checkpoint, where there is one; raises `UserError` where it is another training's."
+    from transfer_study.callbacks import read_checkpoint
+
+    if run.work is None or not (run.work / "checkpoint.pt").is_file():
+        return None
+    state = read_checkpoint(run.work / "checkpoint.pt")
+    _check_same(state["specification"], run.specification, run.work)
+    return state
 
 # %% ../nbs/api/37_training.ipynb #ea1e33ea
 def _fit(run: _Run, model: "torch.nn.Module", train: TrainingBatches, state: dict[str, Any] | None) -> dict[str, Any]:
     "Trains `model` in place; gives its history, its predictions after the last step, the seconds, and why it failed."
     from transfer_study import callbacks
 
-    scored, start, n_parts = run.images.evaluation_batches(-(-train.batch_size // train.n_parts)), time.monotonic(), train.n_parts
-    rate, decay, metric = run.specification["learning_rate"], run.specification["weight_decay"], run.images.dataset.metric
-    learner = build_learner(model, train, scored, run.protocol, rate, decay, metric, run.device, run.work or Path())
+    start, n_parts = time.monotonic(), train.n_parts
+    learner, kept = run.learner(model, train, state)
     history, finite = callbacks.History(n_parts), callbacks.NonFiniteLoss(n_parts)
     path, every = (run.work / "checkpoint.pt", run.checkpoint_every) if run.work else (Path(), run.protocol.steps + 1)
-    checkpoint = callbacks.Checkpoint(path, every, history, {"specification": run.specification}, n_parts)
-    learner.add_cbs([callbacks.CosineByStep(rate, run.protocol.steps, n_parts), history, finite, checkpoint, *run.callbacks])
+    checkpoint = callbacks.Checkpoint(path, every, history, kept, n_parts)
+    learner.add_cbs([history, finite, checkpoint, *run.callbacks])
     learner.create_opt()
     if state is not None:
         checkpoint.restore(state)
     silent = contextlib.nullcontext() if hasattr(learner, "progress") else learner.no_logging()
     with silent, autocast_forward(model, run.device, run.protocol.precision):
         learner.fit(sum(stop > train.step for stop in train.stops))
+        if not hasattr(learner.metrics[0], "preds"):  # the checkpoint was the last step's: only what it predicts is missing
+            with learner.removed_cbs([history, checkpoint]):
+                learner.validate()
     if checkpoint.error:
         raise checkpoint.error
     seconds, rule = checkpoint.seconds + time.monotonic() - start, getattr(learner, "batch_norm_momentum", None)
@@ -120,7 +146,7 @@ def _fit_in_memory(run: _Run) -> TrainingResult:
     "`_fit`, with each batch in twice as many parts for as long as memory does not suffice."
     n_parts = 1
     while True:
-        state, model = run.restore(), run.build()
+        state, model = _restored(run), run.build()
         n_parts = max(n_parts, state["n_parts"] if state else 1)
         train = run.batches(n_parts)
         try:
@@ -177,8 +203,8 @@ def _result(run: _Run, train: TrainingBatches, model: "torch.nn.Module", fitted:
     )  # fmt: skip
 
 # %% ../nbs/api/37_training.ipynb #8d298667
-def _commit(result: TrainingResult, specification: dict[str, Any], work: Path, directory: Path) -> None:
-    """Writes the result, with what fastai's callbacks left in `work`, whole or not at all, and removes `work`.
+def _commit(write: Callable[[Path], None], specification: dict[str, Any], work: Path, directory: Path) -> None:
+    """What `write` puts into a directory, with what fastai's callbacks left in `work`, whole or not at all; removes `work`.
 
     Raises `UserError` where it cannot; the last checkpoint is still in `work`.
     """
@@ -186,7 +212,7 @@ def _commit(result: TrainingResult, specification: dict[str, Any], work: Path, d
         with committed_directory(directory) as temporary:
             shutil.copytree(work, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint.pt*"))
             (temporary / "specification.json").write_text(json.dumps(specification, indent=1))
-            write_training(result, temporary)
+            write(temporary)
     except OSError as error:  # shutil.Error is one
         raise UserError(f"{directory}: the result could not be written ({error}); make room and start again to go on from there") from error
     shutil.rmtree(work, ignore_errors=True)
@@ -226,21 +252,18 @@ def train_point(
     work = directory and directory.parent / f".{directory.name}.partial"
     with _own_randomness(device):
         model = build()
-        point = {"stage": stage, "learning_rate": float(learning_rate), "weight_decay": float(weight_decay), "seed": int(seed)}
-        point["n_train_per_class"] = n_train_per_class
-        specification = {"network": network_digest(model), "dataset": dataset.fingerprint, **point, **protocol.model_dump(exclude=GRID_KEYS)}
+        specification = _specification(model, dataset, protocol, learning_rate, weight_decay, seed, stage, n_train_per_class)
         if directory and directory.is_dir():
             _check_same(json.loads((directory / "specification.json").read_text()), specification, directory)
             return read_training(directory)
-        images = stage_images(
-            dataset, input_configuration(model), protocol, seed, stage, n_train_per_class, directory=options.pop("cache", None), **options
-        )  # fmt: skip
+        options["directory"] = options.pop("cache", None)
+        images = stage_images(dataset, input_configuration(model), protocol, seed, stage, n_train_per_class, **options)
         if work:
             work.mkdir(parents=True, exist_ok=True)
         run = _Run(specification, protocol, build, images, device, work, max(1, checkpoint_every), list(callbacks))
         result = _fit_in_memory(run)
     if work:
-        _commit(result, specification, work, directory)
+        _commit(partial(write_training, result), specification, work, directory)
     return result
 
 # %% ../nbs/api/37_training.ipynb #5c726796

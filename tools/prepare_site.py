@@ -75,9 +75,8 @@ def prepare(page: Path) -> bool:
     for number, (cell, output) in enumerate(shown):
         output["data"] = {"text/html": figure_html(cell, output["data"], number)}
     if is_live:
-        up = "../" * (len(page.parent.relative_to(Path.cwd()).parts))
-        tags = f'<script src="{up}{SCRIPT}"></script>'
-        notebook["cells"].append({"cell_type": "raw", "id": "figures-script", "metadata": {"raw_mimetype": "text/html"}, "source": tags})
+        up = "../" * len(page.parent.relative_to(Path.cwd()).parts)
+        shown[-1][1]["data"]["text/html"] += f'<script src="{up}{SCRIPT}"></script>'
     page.write_text(json.dumps(notebook, ensure_ascii=False, indent=1))
     return is_live
 

@@ -74,11 +74,13 @@ def perceptual_hashes(
     T: np.ndarray,  # (n, 32, 32) thumbnails
 ) -> tuple[np.ndarray, np.ndarray]:
     "Hashes of the images and of the mirrored images, (n, 256) of −1 and 1 as float32, whose inner product is 256 − 2 × the bits that differ."
-    low = dctn(T.astype(np.float32), axes=(1, 2), norm="ortho")[:, :HASH_SIDE, :HASH_SIDE].copy()
-    low[:, 0, 0] = 0
-    both = np.stack([low, low * np.where(np.arange(HASH_SIDE) % 2, -1, 1)]).reshape(2, len(T), HASH_SIDE**2)
-    bits = both > np.median(both, axis=2, keepdims=True)
-    return tuple(np.where(bits, np.float32(1), np.float32(-1)))
+    hashes = np.empty((2, len(T), HASH_SIDE**2), np.float32)
+    for start in range(0, len(T), 4096):  # coefficients take eight times the memory of thumbnails
+        low = dctn(T[start : start + 4096].astype(np.float32), axes=(1, 2), norm="ortho")[:, :HASH_SIDE, :HASH_SIDE].copy()
+        low[:, 0, 0] = 0
+        both = np.stack([low, low * np.where(np.arange(HASH_SIDE) % 2, -1, 1)]).reshape(2, len(low), HASH_SIDE**2)
+        hashes[:, start : start + 4096] = np.where(both > np.median(both, axis=2, keepdims=True), 1, -1)
+    return hashes[0], hashes[1]
 
 # %% ../nbs/api/67_alignment.ipynb #2a107b20
 PATTERN = 24  # side in pixels of the patterns that decide

@@ -2,10 +2,10 @@
 
 `python benchmarks/bench_overlap.py [--out DIRECTORY] [--images N] [--copies N] [--network]`
 
-Times are processor seconds of all cores together, which a busy machine changes less than seconds on the wall. The searches run at their full
-size, once each; reading and aligning, which grow with the number of images and of pairs, on a part. Photographs are taken from
-../shared/real where they are: the threshold is chosen on the first two sets and measured on the others. Elsewhere images
-are drawn.
+Times are processor seconds of all cores together, which a busy machine changes less than seconds on the wall. A search of either
+kind runs once at its full size; reading and aligning, which grow with the number of images and of pairs, on a part.
+Photographs are taken from ../shared/real where they are: the threshold is chosen on the first two sets and measured on the
+others. Elsewhere images are drawn.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from transfer_study.alignment import align, thumbnails
 from transfer_study.datasets import ImageDataset, image_folder
@@ -78,7 +77,8 @@ def whole_search(n: int, ms_read: float) -> pd.DataFrame:
         "alignments": processor_seconds(lambda: align(T[0], T[1])) / len(T[0]) * N_NEIGHBORS * n,
     }
     steps["all"] = sum(steps.values())
-    return pd.DataFrame({"step": steps.keys(), "processor_seconds": steps.values(), "minutes_on_two_cores": np.array([*steps.values()]) / 120})
+    table = pd.DataFrame({"step": steps.keys(), "processor_seconds": steps.values()})
+    return table.assign(minutes_on_two_cores=table["processor_seconds"] / 120)
 
 
 def found_in(sets: list[ImageDataset], n: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -86,7 +86,8 @@ def found_in(sets: list[ImageDataset], n: int) -> tuple[pd.DataFrame, pd.DataFra
     tables = []
     for dataset in sets:
         source, target, truth = plant_duplicates(dataset, n_source=min(n, len(dataset.images) // 2))
-        tables.append((find_overlap(source, target, similarity=0.5).pairs.assign(dataset=dataset.name), truth.assign(dataset=dataset.name)))
+        pairs = find_overlap(source, target, similarity=0.5).pairs
+        tables.append((pairs.assign(dataset=dataset.name), truth.assign(dataset=dataset.name)))
     pairs, truth = (pd.concat(parts, ignore_index=True) for parts in zip(*tables, strict=True))
     for table in (pairs, truth):  # names are unique within a dataset only
         for side in ("source_image", "target_image"):
@@ -111,7 +112,7 @@ def report(tables: dict[str, pd.DataFrame], notes: list[str], out: Path | None) 
     "Prints every table, and writes each as CSV and all as one Markdown page."
     page = ["# Near-duplicates\n", "\n".join(notes) + "\n"]
     for name, table in tables.items():
-        page.append(f"## {name.replace('_', ' ')}\n\n```\n{table.to_string(index=False, float_format=lambda value: f'{value:.4g}')}\n```\n")
+        page += [f"## {name.replace('_', ' ')}\n", "```", table.to_string(index=False, float_format="{:.4g}".format), "```\n"]
     print("\n".join(page))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -232,9 +232,24 @@ def _decided(
     return pairs.assign(cluster=_clusters(pairs))
 
 # %% ../nbs/api/68_overlap.ipynb #ddc2f334
-SIMILARITY = 0.94  # F₁ is largest there on two sets of photographs with planted copies: benchmarks/bench_overlap.py measures it on others
+def _propose(
+    source: _Images, target: _Images, n_neighbors: int, features: tuple[Features, Features] | None, progress: Callable[[int, int], None]
+) -> pd.DataFrame:
+    "Each pair that one of the steps proposes, once."
+    itself = np.full(len(target.rows), -1)
+    if source.dataset.fingerprint == target.dataset.fingerprint:
+        itself = pd.Series(np.arange(len(source.rows)), index=source.rows).reindex(target.rows).fillna(-1).to_numpy(int)
+    options = (source, target, itself, n_neighbors)
+    by_hash = _hash_searches(*options)
+    by_features = _feature_searches(*options, features) if features else _descriptor_searches(*options)
+    n_searches = len(by_hash) + len(by_features)
+    best = [_best_of(searches, lambda n: progress(n, n_searches)) for searches in (by_hash, by_features)]
+    return _once(_proposals(*best, "features" if features else "descriptor"), source, target)
 
+# %% ../nbs/api/68_overlap.ipynb #8d39073a
+SIMILARITY = 0.94  # F₁ is largest there on two sets of photographs with planted copies: benchmarks/bench_overlap.py
 
+# %% ../nbs/api/68_overlap.ipynb #d497d4cb
 def find_overlap(
     source: ImageDataset,  # what a network may have seen
     target: ImageDataset | None = None,  # what it is tested on; None for the source itself
@@ -252,24 +267,15 @@ def find_overlap(
     images, for features of other images or of two networks, and for a file that cannot be read.
     """
     target = source if target is None else target
-    same = source.fingerprint == target.fingerprint
-    if not same and source.name == target.name:  # tables know a dataset by its name
+    if source.fingerprint != target.fingerprint and source.name == target.name:  # tables know a dataset by its name
         source = replace(source, name=f"{source.name} (source)")
-    n_images = len(_rows_of(source, source_splits)) + len(_rows_of(target, target_splits))
-    one, other = (
-        _read_images(dataset, splits, lambda n: progress("images", n, n_images))
-        for dataset, splits in ((source, source_splits), (target, target_splits))
-    )
-    bad = pd.concat([one.bad, other.bad]).drop_duplicates(ignore_index=True)
-    if not len(one.rows) or not len(other.rows):
-        empty = one if not len(one.rows) else other
-        raise UserError(f"dataset {empty.dataset.name}: no image that can be compared; first: {empty.bad['reason'].iloc[0]}")
-    itself = pd.Series(np.arange(len(one.rows)), index=one.rows).reindex(other.rows).fillna(-1).to_numpy(int)
-    options = (one, other, itself if same else np.full(len(other.rows), -1), n_neighbors)
-    by_hash = _hash_searches(*options)
-    by_features = _feature_searches(*options, features) if features else _descriptor_searches(*options)
-    n_searches = len(by_hash) + len(by_features)
-    best = [_best_of(searches, lambda n: progress("searches", n, n_searches)) for searches in (by_hash, by_features)]
-    proposed = _once(_proposals(*best, "features" if features else "descriptor"), one, other)
+    asked = ((source, source_splits), (target, target_splits))
+    n_images = sum(len(_rows_of(*one)) for one in asked)
+    one, other = (_read_images(*which, lambda n: progress("images", n, n_images)) for which in asked)
+    for images in (one, other):
+        if not len(images.rows):
+            raise UserError(f"dataset {images.dataset.name}: no image that can be compared; first: {images.bad['reason'].iloc[0]}")
+    proposed = _propose(one, other, n_neighbors, features, lambda n, total: progress("searches", n, total))
     pairs = _decided(proposed, one, other, similarity, lambda n: progress("pairs", n, len(proposed)))
+    bad = pd.concat([one.bad, other.bad]).drop_duplicates(ignore_index=True)
     return Overlap(pairs, bad, len(one.rows), len(other.rows))

@@ -226,10 +226,12 @@ def test_mistakes_are_named(folder):
     dataset = image_folder(folder)
     with pytest.raises(UserError, match="no images in split 'val'; it has test, train"):
         find_overlap(dataset, target_splits=("val",))
+    with pytest.raises(UserError, match="n_neighbors = 0: expected at least 1"):
+        find_overlap(dataset, n_neighbors=0)
     flat = ImageDataset("flat", Path(), dataset.images, "", reader=lambda i: PLAIN)
     with pytest.raises(UserError, match="flat: no image that can be compared; first: nearly one colour"):
         find_overlap(dataset, flat)
-    with pytest.raises(UserError, match="not in dataset scenes"):
+    with pytest.raises(UserError, match="is not in dataset scenes; give the datasets that were searched"):
         pair_figure(find_overlap(dataset, similarity=0.9).pairs, SCENES)
 
 

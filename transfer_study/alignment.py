@@ -73,7 +73,7 @@ HASH_SIDE = 16  # coefficients in each direction; 256 bits
 def perceptual_hashes(
     T: np.ndarray,  # (n, 32, 32) thumbnails
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Hashes of the images and of the mirrored images, (n, 256) of −1 and 1 as float32, whose inner product is 256 − 2 × the bits that differ."
+    "Hashes of images and mirrored images, each (n, 256) float32 of −1 and 1: inner products are 256 − 2 × the bits that differ."
     hashes = np.empty((2, len(T), HASH_SIDE**2), np.float32)
     for start in range(0, len(T), 4096):  # coefficients take eight times the memory of thumbnails
         low = dctn(T[start : start + 4096].astype(np.float32), axes=(1, 2), norm="ortho")[:, :HASH_SIDE, :HASH_SIDE].copy()
@@ -131,7 +131,7 @@ def _refine(P: np.ndarray, outer: np.ndarray, box: np.ndarray, steps: tuple[floa
 
 # %% ../nbs/api/67_alignment.ipynb #74beb738
 def _starts(A: np.ndarray, B: np.ndarray, n_starts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "For each pair, the most promising of 40: case (n, n_starts; 0 A in B, 1 B in A, 2 and 3 with A mirrored) and view (n, n_starts)."
+    "The most promising of 40 for each pair, (n, n_starts): case (0 A in B, 1 B in A, 2 and 3 with A mirrored) and view."
     a, flipped, b = (pattern(images[:, None], VIEWS) for images in (A, A[:, :, ::-1], B))
     found = [np.einsum("nvp,np->nv", outer, whole[:, 0]) for whole, outer in ((a, b), (b, a), (flipped, b), (b, flipped))]
     ranked = np.argsort(-np.concatenate(found, axis=1), axis=1, kind="stable")[:, :n_starts]

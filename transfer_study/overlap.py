@@ -141,10 +141,10 @@ def _feature_searches(
         place = pd.Series(plain, index=given.rows[plain]).reindex(images.rows)
         if place.isna().any():
             name = images.dataset.images["name"][images.rows[place.isna().to_numpy()][0]]
-            raise UserError(f"dataset {images.dataset.name}: no features of {name}; extract them from this dataset, from all its images")
+            raise UserError(f"dataset {images.dataset.name}: no features of {name}; extract them from all its images")
         found.append(given.X[place.to_numpy(dtype=int)])
     if found[0].shape[1] != found[1].shape[1]:
-        raise UserError(f"features of {found[0].shape[1]:,} and of {found[1].shape[1]:,} dimensions; expected both from one network")
+        raise UserError(f"features of {found[0].shape[1]} and of {found[1].shape[1]} dimensions; expected both from one network")
     return [lambda: _search(*found, itself, n_neighbors)]
 
 # %% ../nbs/api/68_overlap.ipynb #02ff9795
@@ -180,18 +180,19 @@ def _clusters(pairs: pd.DataFrame) -> np.ndarray:
 class Overlap:
     "Near-duplicates between two sets of images."
 
-    # a row a pair, most similar first: source, source_split, source_image, target, target_split, target_image, similarity, mirrored,
-    # shared_area (of the alignment), hash_distance (bits of 256), found_by ("hash", "descriptor", "features"), cluster
+    # a row a pair, most similar first: source, source_split, source_image, target, target_split, target_image, similarity,
+    # mirrored, shared_area (of the alignment), hash_distance (bits of 256), found_by ("hash", "descriptor", "features"), cluster
     pairs: pd.DataFrame
     bad: pd.DataFrame  # images that were not compared: dataset, image, reason
     n_source: int  # images compared
     n_target: int
 
     def __repr__(self) -> str:
-        n, images = len(self.pairs), self.pairs["target_image"].nunique()
+        n, clusters = len(self.pairs), self.pairs["cluster"].nunique()
         return (
-            f"Overlap({n:,} pair{'s' * (n != 1)} in {self.pairs['cluster'].nunique():,} clusters; {images:,} of {self.n_target:,} target images "
-            f"have a near-duplicate among {self.n_source:,} source images; {len(self.bad):,} images not compared)"
+            f"Overlap({n:,} pair{'s' * (n != 1)} in {clusters:,} clusters; {self.pairs['target_image'].nunique():,} of "
+            f"{self.n_target:,} target images have a near-duplicate among {self.n_source:,} source images; "
+            f"{len(self.bad):,} images not compared)"
         )
 
     def to_json(self) -> dict:
@@ -202,7 +203,7 @@ class Overlap:
 
 # %% ../nbs/api/68_overlap.ipynb #a6824de3
 def _once(proposed: pd.DataFrame, source: _Images, target: _Images) -> pd.DataFrame:
-    "Each pair of images once, where both sides are of one dataset; of a set against itself the source comes first in train, val, test."
+    "Each pair once, where both sides are of one dataset; of a set against itself the source comes first in train, val, test."
     if source.dataset.fingerprint != target.dataset.fingerprint:
         return proposed
     if np.array_equal(source.rows, target.rows):
@@ -233,7 +234,11 @@ def _decided(
 
 # %% ../nbs/api/68_overlap.ipynb #ddc2f334
 def _propose(
-    source: _Images, target: _Images, n_neighbors: int, features: tuple[Features, Features] | None, progress: Callable[[int, int], None]
+    source: _Images,
+    target: _Images,
+    n_neighbors: int,
+    features: tuple[Features, Features] | None,
+    progress: Callable[[int, int], None],
 ) -> pd.DataFrame:
     "Each pair that one of the steps proposes, once."
     itself = np.full(len(target.rows), -1)
@@ -259,13 +264,15 @@ def find_overlap(
     features: tuple[Features, Features] | None = None,  # of source and target under one network; None for a descriptor
     n_neighbors: int = 5,  # source images proposed for each target image, by each step
     similarity: float = SIMILARITY,  # correlation that a pair has to reach, in [−1, 1]
-    progress: Callable[[str, int, int], None] = lambda stage, n, total: None,  # stage, done since the last call, total of the stage
+    progress: Callable[[str, int, int], None] = lambda stage, n, total: None,  # stage, done since the last call, its total
 ) -> Overlap:
     """Near-duplicates between two sets of images, or within one.
 
     Of a target image with more than `n_neighbors` near-duplicates, the nearest are listed. Raises `UserError` for a split without
-    images, for features of other images or of two networks, and for a file that cannot be read.
+    images, for features of other images or of two networks, for a file that cannot be read, and where `n_neighbors` is below 1.
     """
+    if n_neighbors < 1:
+        raise UserError(f"n_neighbors = {n_neighbors}: expected at least 1")
     target = source if target is None else target
     if source.fingerprint != target.fingerprint and source.name == target.name:  # tables know a dataset by its name
         source = replace(source, name=f"{source.name} (source)")
@@ -274,7 +281,8 @@ def find_overlap(
     one, other = (_read_images(*which, lambda n: progress("images", n, n_images)) for which in asked)
     for images in (one, other):
         if not len(images.rows):
-            raise UserError(f"dataset {images.dataset.name}: no image that can be compared; first: {images.bad['reason'].iloc[0]}")
+            reason = images.bad["reason"].iloc[0]
+            raise UserError(f"dataset {images.dataset.name}: no image that can be compared; first: {reason}")
     proposed = _propose(one, other, n_neighbors, features, lambda n, total: progress("searches", n, total))
     pairs = _decided(proposed, one, other, similarity, lambda n: progress("pairs", n, len(proposed)))
     bad = pd.concat([one.bad, other.bad]).drop_duplicates(ignore_index=True)

@@ -50,14 +50,14 @@ def pair_figure(
     n_pairs: int = 12,  # at most 20: each image is part of the figure
     columns: int = 3,  # pairs in a row
 ) -> alt.LayerChart:
-    "Pairs side by side, source left, with similarity and what found them; raises `UserError` where there is none, or an image is not in its dataset."
+    "Pairs side by side, source left; raises `UserError` where there is none, or an image is not in its dataset."
     require(pairs, "source_image target_image similarity found_by cluster", "pair_figure", minimum=1)
     table, rows = spread_over_clusters(pairs, min(n_pairs, 20)), []
     for side, dataset in (("source", source), ("target", source if target is None else target)):
         place = pd.Series(dataset.images.index, index=dataset.images["name"])
         for k, name in enumerate(table[f"{side}_image"]):
             if name not in place:
-                raise UserError(f"pair_figure: {name} is not in dataset {dataset.name}; give the datasets in which the pairs were found")
+                raise UserError(f"pair_figure: {name} is not in dataset {dataset.name}; give the datasets that were searched")
             rows.append({"pair": k, "right": side == "target", "image": name, "url": _picture(dataset.read(place[name]))})
     pictures = pd.DataFrame(rows)
     width, height = 2 * _SIDE + 5 * _GAP, _SIDE + _CAPTION

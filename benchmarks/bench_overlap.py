@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from transfer_study.alignment import align, thumbnails
+from transfer_study.alignment import VIEWS, align, pattern, perceptual_hashes, thumbnails
 from transfer_study.datasets import ImageDataset, image_folder
 from transfer_study.drawn import drawn_dataset
 from transfer_study.images import decode
@@ -73,6 +73,8 @@ def whole_search(n: int, ms_read: float) -> pd.DataFrame:
     steps = {
         "read, decode, shrink": 2 * n * ms_read / 1e3,
         "hash searches": N_HASH * processor_seconds(lambda: nearest(*bits, N_NEIGHBORS)),
+        "hashes": processor_seconds(lambda: perceptual_hashes(T[0])) / len(T[0]) * 2 * n,
+        "descriptors": processor_seconds(lambda: pattern(T[0], VIEWS[1], 12)) / len(T[0]) * 2 * N_DESCRIPTOR * n,
         "descriptor searches": N_DESCRIPTOR * processor_seconds(lambda: nearest(X, Y, N_NEIGHBORS)),
         "alignments": processor_seconds(lambda: align(T[0], T[1])) / len(T[0]) * N_NEIGHBORS * n,
     }

@@ -23,6 +23,7 @@ with warnings.catch_warnings():
     from fastai.callback.core import Callback, CancelFitException
     from fastai.callback.schedule import ParamScheduler, SchedCos
     from fastai.callback.tracker import TerminateOnNaNCallback
+    from fastai.torch_core import get_model
 
 from .core import UserError, unknown
 from .networks import classifier_names
@@ -211,7 +212,7 @@ def training_state(
     history: History,
 ) -> dict[str, Any]:
     "Weights, momentum, random state and history, as a checkpoint holds them."
-    state = {"model": learner.model.state_dict(), "optimizer": learner.opt.state_dict(), "random_state": random_state()}
+    state = {"model": get_model(learner.model).state_dict(), "optimizer": learner.opt.state_dict(), "random_state": random_state()}
     return state | {"history": history.rows, "total": history.total, "n": history.n}
 
 # %% ../nbs/api/35_callbacks.ipynb #bb97a288

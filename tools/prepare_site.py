@@ -51,7 +51,8 @@ def figure_html(cell: dict, data: dict, number: int) -> str:
     picture = with_own_names("".join(data["image/svg+xml"]), number)
     described = re.search(r"^#\| fig-alt: (.+)$", "".join(cell["source"]), re.M)
     if described and "aria-label=" not in picture[:60]:
-        picture = picture.replace("<svg ", f'<svg role="img" aria-label={quoteattr(described.group(1))} ', 1)
+        words = quoteattr(described.group(1).strip('"'))
+        picture = picture.replace("<svg ", f'<svg role="img" aria-label={words} ', 1)
     spec = data.get(LIVE_TYPE)
     script = f'<script type="application/json">{json.dumps(spec).replace("</", "<" + chr(92) + "/")}</script>' if spec else ""
     return f'<div class="figure-svg">{picture}{script}</div>'

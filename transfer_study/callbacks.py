@@ -202,6 +202,7 @@ def random_state() -> dict[str, Any]:
 def set_random_state(
     state: dict[str, Any],  # of `random_state`
 ) -> None:
+    "Sets the generators of the CPU and, where their number is the same, of the GPUs."
     torch.set_rng_state(state["cpu"])
     if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all(state["cuda"])

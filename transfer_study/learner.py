@@ -155,6 +155,7 @@ def build_model(
 
 # %% ../nbs/api/36_learner.ipynb #3290f04e
 def check_hyperparameters(learning_rate: float, weight_decay: float) -> None:
+    "Raises `UserError` for a learning rate outside (0, 10] and for a weight decay, a share a step, outside [0, 1)."
     if not 0 < learning_rate <= 10:
         raise UserError(f"learning rate {learning_rate:g}: expected a number above 0 and at most 10")
     if not 0 <= weight_decay < 1:

@@ -30,6 +30,7 @@ from .training_protocol import FineTuneProtocol, evaluation_steps, hyperparamete
 
 if TYPE_CHECKING:
     import torch
+    from fastai.learner import Learner
 
 # %% ../nbs/api/37_training.ipynb #446e9994
 @dataclass(frozen=True, eq=False)
@@ -111,18 +112,28 @@ class _Run:
         _check_same(state["specification"], self.specification, self.work)
         return state
 
+    def learner(
+        self, model: "torch.nn.Module", train: TrainingBatches, state: dict[str, Any] | None
+    ) -> "tuple[Learner, dict[str, Any]]":
+        "fastai's learner with its schedule, and what a checkpoint holds beside the learner's own state."
+        from transfer_study.callbacks import CosineByStep
+
+        scored = self.images.evaluation_batches(-(-train.batch_size // train.n_parts))
+        rate, decay, metric = self.specification["learning_rate"], self.specification["weight_decay"], self.images.dataset.metric
+        learner = build_learner(model, train, scored, self.protocol, rate, decay, metric, self.device, self.work or Path())
+        return learner.add_cb(CosineByStep(rate, self.protocol.steps, train.n_parts)), {"specification": self.specification}
+
 # %% ../nbs/api/37_training.ipynb #ea1e33ea
 def _fit(run: _Run, model: "torch.nn.Module", train: TrainingBatches, state: dict[str, Any] | None) -> dict[str, Any]:
     "Trains `model` in place; gives its history, its predictions after the last step, the seconds, and why it failed."
     from transfer_study import callbacks
 
-    scored, start, n_parts = run.images.evaluation_batches(-(-train.batch_size // train.n_parts)), time.monotonic(), train.n_parts
-    rate, decay, metric = run.specification["learning_rate"], run.specification["weight_decay"], run.images.dataset.metric
-    learner = build_learner(model, train, scored, run.protocol, rate, decay, metric, run.device, run.work or Path())
+    start, n_parts = time.monotonic(), train.n_parts
+    learner, kept = run.learner(model, train, state)
     history, finite = callbacks.History(n_parts), callbacks.NonFiniteLoss()
     path, every = (run.work / "checkpoint.pt", run.checkpoint_every) if run.work else (Path(), run.protocol.steps + 1)
-    checkpoint = callbacks.Checkpoint(path, every, history, {"specification": run.specification}, n_parts)
-    learner.add_cbs([callbacks.CosineByStep(rate, run.protocol.steps, n_parts), history, finite, checkpoint, *run.callbacks])
+    checkpoint = callbacks.Checkpoint(path, every, history, kept, n_parts)
+    learner.add_cbs([history, finite, checkpoint, *run.callbacks])
     learner.create_opt()
     if state is not None:
         checkpoint.restore(state)
@@ -213,12 +224,12 @@ def _result(run: _Run, train: TrainingBatches, model: "torch.nn.Module", fitted:
     )  # fmt: skip
 
 # %% ../nbs/api/37_training.ipynb #8d298667
-def _commit(result: TrainingResult, specification: dict[str, Any], work: Path, directory: Path) -> None:
-    "Writes the result, with what fastai's callbacks left in `work`, whole or not at all, and removes `work`."
+def _commit(write: Callable[[Path], None], specification: dict[str, Any], work: Path, directory: Path) -> None:
+    "What `write` puts into a directory, with what fastai's callbacks left in `work`, whole or not at all; removes `work`."
     with committed_directory(directory) as temporary:
         shutil.copytree(work, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint.pt*"))
         (temporary / "specification.json").write_text(json.dumps(specification, indent=1))
-        _write_result(result, temporary)
+        write(temporary)
     shutil.rmtree(work, ignore_errors=True)
 
 # %% ../nbs/api/37_training.ipynb #76b13557
@@ -266,7 +277,7 @@ def train_point(
         run = _Run(specification, protocol, build, images, device, work, max(1, checkpoint_every), list(callbacks))
         result = _fit_in_memory(run)
     if work:
-        _commit(result, specification, work, directory)
+        _commit(partial(_write_result, result), specification, work, directory)
     return result
 
 # %% ../nbs/api/37_training.ipynb #52e39649

@@ -13,6 +13,7 @@ import pytest
 from transfer_study.core import data_path
 from transfer_study.results import read_runs
 
+HERE = ("--device", "cpu", "--processes", "1")
 RUN = [sys.executable, "-c", "from transfer_study.cli import main; main()"]
 
 
@@ -70,7 +71,7 @@ def test_bad_tables_are_one_line_and_exit_code_2(command, tmp_path, text, messag
 
 
 def test_run_and_report(command, study_file, tmp_path):
-    code, out, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu", "--bootstrap", 500)
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", *HERE, "--bootstrap", 500)
     assert code == 0 and "squares" in out and "packed" in out and "test_mambaout" in out
     report = tmp_path / "runs" / "tiny" / "report.html"
     assert str(report) in err and report.stat().st_size > 10_000
@@ -80,7 +81,7 @@ def test_run_and_report(command, study_file, tmp_path):
 
 
 def test_run_for_machines(command, study_file, tmp_path):
-    code, out, _ = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu", "--json", "--bootstrap", 500)
+    code, out, _ = command("run", study_file, "--out", tmp_path / "runs", *HERE, "--json", "--bootstrap", 500)
     result = json.loads(out)
     assert code == 0 and len(result["results"]) == 6 and "linear" in result["protocols"]
 
@@ -88,14 +89,14 @@ def test_run_for_machines(command, study_file, tmp_path):
 def test_images_that_only_carry_an_official_name_are_said_to(command, study_file, tmp_path):
     (tmp_path / "squares").rename(tmp_path / "cifar10")
     study_file.write_text(study_file.read_text().replace('"squares"', '"folder:cifar10"'))
-    code, out, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu", "--bootstrap", 500)
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", *HERE, "--bootstrap", 500)
     assert code == 0 and "not the official images: cifar10: 2 classes found, 10 expected" in err
     assert "2 classes found, 10 expected" in (tmp_path / "runs" / "tiny" / "report.html").read_text()
 
 
 def test_a_network_without_source_accuracy_has_scores_but_no_correlation(command, study_file, tmp_path):
     study_file.write_text(study_file.read_text().replace("source_accuracy = 0.6\n", ""))
-    code, out, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu")
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", *HERE)
     assert code == 0 and "test_efficientnet" in out and "no source accuracy for 1 of 3 networks (test_efficientnet)" in err
     code, _, err = command("report", tmp_path / "runs")
     assert code == 2 and "no source accuracy" in err and err.count("\n") == 1
@@ -103,7 +104,7 @@ def test_a_network_without_source_accuracy_has_scores_but_no_correlation(command
 
 def test_two_networks_have_scores_but_no_correlation(command, study_file, tmp_path):
     study_file.write_text(study_file.read_text().rsplit("[[networks]]", 1)[0])
-    code, out, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu")
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", *HERE)
     assert code == 0 and "test_resnet" in out and "no correlation" in err and "3 or more" in err
     code, _, err = command("report", tmp_path / "runs")
     assert code == 2 and "3 or more" in err and err.count("\n") == 1
@@ -171,7 +172,7 @@ def test_interrupted_by_ctrl_c(study_file, tmp_path):
 
 def test_scores_of_different_protocols_are_not_averaged(command, study_file, tmp_path):
     study_file.write_text(study_file.read_text() + '\n[protocols.linear]\nn_train_per_class = [4, "all"]\n[protocols.knn]\n')
-    code, out, _ = command("run", study_file, "--out", tmp_path / "runs", "--device", "cpu", "--bootstrap", 100)
+    code, out, _ = command("run", study_file, "--out", tmp_path / "runs", *HERE, "--bootstrap", 100)
     assert code == 0
     results = read_runs(tmp_path / "runs" / "tiny").query("network == 'test_resnet' and dataset == 'squares'")
     for protocol, few, label in [("linear", True, "linear on 4 per class"), ("linear", False, "linear"), ("knn", False, "knn")]:

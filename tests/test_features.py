@@ -253,10 +253,12 @@ class DiesAt:
 
 def test_a_killed_worker_ends_the_run_with_one_line_and_keeps_finished_shards(tmp_path, models, squares):
     dies = replace(squares, reader=DiesAt(squares, 17))
-    with pytest.raises(UserError, match="a process that decodes images was lost .*DataLoader worker.*run again") as caught:
+    with pytest.raises(UserError, match=r"a process that decodes images was lost \(.+\); .*run again") as caught:
         extract_features(models[:1], dies, tmp_path, n_workers=1, shard_size=10, batch_size=2)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.glob("*/shards/*")] == ["000000000-000000009"]
+    # PyTorch would raise once more at the end of any other process for as long as it remembers the lost one.
+    assert subprocess.run([sys.executable, "-c", ""]).returncode == 0
 
 
 SLOW = """

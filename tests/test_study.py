@@ -14,13 +14,13 @@ import pytest
 from conftest import png_bytes
 
 import transfer_study.loading
-import transfer_study.study
+import transfer_study.work
 from transfer_study.core import UserError
 from transfer_study.metrics import top1_accuracy
 from transfer_study.results import read_results
-from transfer_study.study import Study, dataset_counts, skipped_images
+from transfer_study.study import FailedRuns, Study, dataset_counts, skipped_images
 
-OPTIONS = {"device": "cpu", "n_workers": 0, "progress": False}
+OPTIONS = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
 
 
 def runs_of(out: Path) -> dict[str, int]:
@@ -120,13 +120,13 @@ def test_an_edited_study_reports_its_own_runs_only(study_file, tmp_path):
     assert len(results) == 6 and 0.5 not in set(results["source_accuracy"])
 
 
-class Stop(Exception):
+class Stop(BaseException):
     "The process dies here."
 
 
 @pytest.mark.parametrize("dies_at", [1, 2, 4])
 def test_interrupted_between_and_within_runs(study_file, tmp_path, monkeypatch, dies_at):
-    real, calls = transfer_study.study.run_protocol, []
+    real, calls = transfer_study.work.run_protocol, []
 
     def dying(*arguments):
         calls.append(arguments)
@@ -134,7 +134,7 @@ def test_interrupted_between_and_within_runs(study_file, tmp_path, monkeypatch, 
             raise Stop
         return real(*arguments)
 
-    monkeypatch.setattr(transfer_study.study, "run_protocol", dying)
+    monkeypatch.setattr(transfer_study.work, "run_protocol", dying)
     with pytest.raises(Stop):
         Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
     finished = runs_of(tmp_path / "runs")
@@ -147,7 +147,7 @@ def test_interrupted_between_and_within_runs(study_file, tmp_path, monkeypatch, 
 def test_killed_and_started_again(study_file, tmp_path):
     "A real kill -9 while the study runs; what was finished stays, what was half-written does not count."
     out = tmp_path / "runs"
-    run = f"Study.from_file({str(study_file)!r}).run({str(out)!r}, device='cpu', n_workers=1)"
+    run = f"Study.from_file({str(study_file)!r}).run({str(out)!r}, device='cpu', processes=2, n_workers=1)"
     code = f"from transfer_study.study import Study; {run}"
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -166,7 +166,7 @@ def test_killed_and_started_again(study_file, tmp_path):
 def test_skipped_images_are_counted_and_listed(study_file, tmp_path):
     for name in ("train/dim/3.png", "test/bright/1.png"):
         (tmp_path / "squares" / name).write_bytes(b"")
-    with pytest.raises(UserError, match=r"squares: test/bright/1\.png cannot be decoded"):
+    with pytest.raises(FailedRuns, match=r"squares: test/bright/1\.png cannot be decoded"):
         Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
     study_file.write_text('on_bad_image = "skip"\n' + study_file.read_text())
     results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
@@ -181,7 +181,7 @@ def test_a_class_whose_training_images_are_all_bad_is_an_error(study_file, tmp_p
     for path in (tmp_path / "squares" / "train" / "dim").iterdir():
         path.write_bytes(b"")
     study_file.write_text('on_bad_image = "skip"\n' + study_file.read_text())
-    with pytest.raises(UserError, match="no decodable training image left of class 'dim'"):
+    with pytest.raises(FailedRuns, match="no decodable training image left of class 'dim'"):
         Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
 
 

@@ -283,6 +283,45 @@ def test_a_full_disk_leaves_the_checkpoint_before(squares, short, tmp_path):
     assert equal_weights(resumed, train_point(network(), squares, short, 0.05, 0, device="cpu"))
 
 
+# ---------------------------------------------------------------- few images a class
+
+
+def test_a_subset_is_the_one_that_fixed_features_see(squares):
+    "Rows by the rule of few_shot over the images that can be decoded; smaller subsets inside larger ones."
+    from transfer_study.datasets import split_images
+    from transfer_study.few_shot import training_subset
+    from transfer_study.learner import stage_rows
+
+    protocol, split = training_protocol("scratch"), split_images(squares, seed=3)
+    expected = training_subset(squares.targets, split, 5, seed=3)
+    training, scored = stage_rows(squares, protocol, 3, "select", 5)
+    assert np.array_equal(training, np.flatnonzero(expected == "train")) and np.array_equal(scored, np.flatnonzero(expected == "val"))
+    refit, test = stage_rows(squares, protocol, 3, "refit", 5)
+    assert set(refit) == {*training, *scored} and np.array_equal(test, np.flatnonzero(squares.images["split"] == "test"))
+    assert set(stage_rows(squares, protocol, 3, "refit", 2)[0]) < set(refit) != set(stage_rows(squares, protocol, 4, "refit", 5)[0])
+    usable = np.setdiff1d(np.arange(len(split)), refit[:1])
+    without = training_subset(squares.targets[usable], split[usable], 5, seed=3)
+    again, _ = stage_rows(squares, protocol, 3, "refit", 5, undecodable=refit[:1])
+    assert np.array_equal(again, usable[np.isin(without, ("train", "val"))]) and refit[0] not in again
+
+
+def test_training_on_few_images_a_class(squares, short, tmp_path):
+    result = train_point(network(), squares, short, 0.05, 0, n_train_per_class=5, directory=tmp_path / "run", device="cpu")
+    assert (result.details["n_train"], result.details["n_scored"], result.details["n_train_per_class"]) == (8, 2, 5)
+    with pytest.raises(UserError, match="n_train_per_class was 5 and is now None"):
+        train_point(network(), squares, short, 0.05, 0, directory=tmp_path / "run", device="cpu")
+    tuned = fine_tune(network(), squares, short.model_copy(update={"n_learning_rates": 1, "n_weight_decays": 1}), n_train_per_class=3, device="cpu")
+    assert tuned.final.details["n_train"] == 6 and tuned.selected.details["n_train"] == 4
+    with pytest.raises(UserError, match="class 0 has only 12 images"):
+        train_point(network(), squares, short, 0.05, 0, n_train_per_class=13, device="cpu")
+    with pytest.raises(UserError, match="no image left to score in the stage 'select' with n_train_per_class 1"):
+        train_point(network(), squares, short, 0.05, 0, n_train_per_class=1, device="cpu")
+    labels = pd.DataFrame({"dim": squares.targets == 0, "bright": squares.targets == 1}).astype(int)
+    several = replace(squares, label_matrix=labels, metric="map_11_point")
+    with pytest.raises(UserError, match="an image shows several classes"):
+        train_point(network(), several, short, 0.05, 0, n_train_per_class=3, device="cpu")
+
+
 # ---------------------------------------------------------------- memory, precision, failures
 
 

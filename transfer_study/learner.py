@@ -19,6 +19,7 @@ import numpy as np
 
 from .core import UserError
 from .datasets import ImageDataset, split_images
+from .few_shot import training_subset
 from .image_cache import CachedImages, CentralCrop, WholeImage, cached_images, largest_side
 from .metrics import METRICS
 from .networks import Network, build_network, input_configuration
@@ -36,11 +37,21 @@ def stage_rows(
     protocol: FineTuneProtocol,
     seed: int,
     stage: str,  # "select" or "refit"
+    n_train_per_class: int | None = None,  # images of each class for training and validation together; None for all
+    undecodable: Iterable[int] = (),  # rows from which no subset may draw
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Rows of `dataset.images` that train, and rows that score."
+    "Rows of `dataset.images` that train, and rows that score; raises `UserError` where a class has fewer images than asked for."
     if stage not in ("select", "refit"):
         raise UserError(f"unknown stage {stage!r}; known: select, refit")
     split = split_images(dataset, seed, protocol.validation_share)
+    if n_train_per_class is not None:
+        usable = np.setdiff1d(np.arange(len(split)), np.fromiter(undecodable, int))
+        try:
+            subset = training_subset(dataset.targets[usable], split[usable], n_train_per_class, seed, protocol.validation_share)
+        except UserError as error:
+            raise UserError(f"dataset {dataset.name}: {error}") from error
+        split = np.where(split == "test", "test", "unused").astype(object)
+        split[usable] = subset
     training, scored = (("train",), "val") if stage == "select" else (("train", "val"), "test")
     return np.flatnonzero(np.isin(split, training)), np.flatnonzero(split == scored)
 
@@ -52,20 +63,24 @@ def _input_side(configuration: dict[str, Any]) -> int:
     return height
 
 # %% ../nbs/api/36_learner.ipynb #e49d76c2
-def _cached_pair(
-    dataset: ImageDataset,
-    configuration: dict[str, Any],  # of the network's input
-    protocol: FineTuneProtocol,
-    scored: np.ndarray,  # rows that score
-    **options: Any,  # of `cached_images`
-) -> tuple[CachedImages, CachedImages]:
-    "The whole images of all that is not test, from which training crops are cut, and the central crops of `scored`."
-    side, interpolation = _input_side(configuration), configuration.get("interpolation", "bicubic")
-    interpolation = interpolation if interpolation in ("bilinear", "bicubic") else "bicubic"
+def _interpolation(configuration: dict[str, Any]) -> str:
+    named = configuration.get("interpolation", "bicubic")
+    return named if named in ("bilinear", "bicubic") else "bicubic"
+
+# %% ../nbs/api/36_learner.ipynb #70fe79a9
+def _whole_images(dataset: ImageDataset, configuration: dict[str, Any], protocol: FineTuneProtocol, **options: Any) -> CachedImages:
     rows = np.flatnonzero(dataset.images["split"] != "test")
-    whole = min(round(protocol.cache_margin * side), largest_side(dataset, rows) or side)
-    crop = CentralCrop(round(protocol.test_resize * side), side, interpolation)
-    return cached_images(dataset, rows, WholeImage(whole, interpolation), **options), cached_images(dataset, scored, crop, **options)
+    side = _input_side(configuration)
+    side = min(round(protocol.cache_margin * side), largest_side(dataset, rows) or side)
+    return cached_images(dataset, rows, WholeImage(side, _interpolation(configuration)), **options)
+
+# %% ../nbs/api/36_learner.ipynb #f2ba2cb6
+def _central_crops(
+    dataset: ImageDataset, rows: np.ndarray, configuration: dict[str, Any], protocol: FineTuneProtocol, **options: Any
+) -> CachedImages:
+    side = _input_side(configuration)
+    crop = CentralCrop(round(protocol.test_resize * side), side, _interpolation(configuration))
+    return cached_images(dataset, rows, crop, **options)
 
 # %% ../nbs/api/36_learner.ipynb #899226ee
 @dataclass(frozen=True, eq=False)
@@ -97,11 +112,18 @@ def stage_images(
     protocol: FineTuneProtocol,
     seed: int = 0,  # of the held-out images
     stage: str = "select",  # or "refit"
+    n_train_per_class: int | None = None,  # images of each class for training and validation together; None for all
     **options: Any,  # of `cached_images`: directory, on_bad_image, n_workers, progress
 ) -> StageImages:
     "The images of one training, from the cache where it has them; raises `UserError` for one that cannot be decoded."
-    training, scored = stage_rows(dataset, protocol, seed, stage)
-    whole, crops = _cached_pair(dataset, configuration, protocol, scored, **options)
+    whole = _whole_images(dataset, configuration, protocol, **options)
+    training, scored = stage_rows(dataset, protocol, seed, stage, n_train_per_class, whole.bad["row"])
+    if not len(training) or not len(scored):
+        raise UserError(
+            f"dataset {dataset.name}: no image left to {'score' if len(training) else 'train on'} in the stage {stage!r}"
+            f"{f' with n_train_per_class {n_train_per_class}' if n_train_per_class else ''}; give it more images"
+        )
+    crops = _central_crops(dataset, scored, configuration, protocol, **options)
     positions, scored_positions = whole.positions(training), crops.positions(scored)
     n_bad = len(training) - len(positions) + len(scored) - len(scored_positions)
     if not len(positions) or not len(scored_positions):

@@ -206,7 +206,7 @@ def _notes(run: _Run, train: TrainingBatches, fitted: dict[str, Any]) -> list[st
 def _result(run: _Run, train: TrainingBatches, model: "torch.nn.Module", fitted: dict[str, Any], notes: list[str]) -> TrainingResult:
     images, history, failed = run.images, fitted["history"], bool(fitted["reason"])
     details = {
-        "n_train": len(images.training), "n_scored": len(images.scored), "steps": run.protocol.steps, "batch_size": train.batch_size,
+        "n_train": len(images.training), "n_train_per_class": run.specification["n_train_per_class"], "n_scored": len(images.scored), "steps": run.protocol.steps, "batch_size": train.batch_size,
         "n_parts": train.n_parts, "steps_per_epoch": len(images.training) / train.batch_size,
         "image_side": images.whole.pixels.shape[1], "batch_norm_layers": fitted["batch_norm_layers"],
         "device": run.device, "precision": run.protocol.precision,
@@ -250,6 +250,7 @@ def train_point(
     weight_decay: float,  # as in the grid: it is divided by the learning rate
     seed: int = 0,  # of the held-out images, the classifier, the order and the crops
     stage: str = "select",  # or "refit": train on train and validation images, score test images
+    n_train_per_class: int | None = None,  # images of each class for training and validation together; None for all
     directory: Path | None = None,  # for the result and the checkpoints; None to keep none
     device: str = "auto",
     checkpoint_every: int = 500,  # steps
@@ -267,11 +268,14 @@ def train_point(
     with _own_randomness(device):
         model = build()
         point = {"stage": stage, "learning_rate": float(learning_rate), "weight_decay": float(weight_decay), "seed": int(seed)}
+        point["n_train_per_class"] = n_train_per_class
         specification = {"network": network_digest(model), "dataset": dataset.fingerprint, **point, **protocol.model_dump()}
         if directory and directory.is_dir():
             _check_same(json.loads((directory / "specification.json").read_text()), specification, directory)
             return read_training(directory)
-        images = stage_images(dataset, input_configuration(model), protocol, seed, stage, directory=options.pop("cache", None), **options)
+        images = stage_images(
+            dataset, input_configuration(model), protocol, seed, stage, n_train_per_class, directory=options.pop("cache", None), **options
+        )  # fmt: skip
         if work:
             work.mkdir(parents=True, exist_ok=True)
         run = _Run(specification, protocol, build, images, device, work, max(1, checkpoint_every), list(callbacks))
@@ -325,6 +329,7 @@ def fine_tune(
     dataset: ImageDataset,
     protocol: FineTuneProtocol,
     seed: int = 0,
+    n_train_per_class: int | None = None,  # images of each class for training and validation together; None for all
     directory: Path | None = None,  # for results and checkpoints: begun again, it goes on from there; None to keep none
     cache: Path | None = None,  # directory of cached images; None for a temporary one
     callbacks: Callable[[], Iterable[Any]] = tuple,  # gives fastai's callbacks for each training
@@ -335,7 +340,7 @@ def fine_tune(
     with tempfile.TemporaryDirectory() if cache is None else contextlib.nullcontext(cache) as images:
         def train(stage: str, rate: float, decay: float, name: str) -> TrainingResult:
             result = train_point(
-                network, dataset, protocol, rate, decay, seed, stage, directory and directory / name,
+                network, dataset, protocol, rate, decay, seed, stage, n_train_per_class, directory and directory / name,
                 callbacks=callbacks(), cache=Path(images), **options,
             )  # fmt: skip
             progress(result)

@@ -51,7 +51,7 @@ def _concluded(schedule: Schedule, task: Task, outcome: Outcome) -> Iterator[Eve
     if outcome.status == "disk_full":
         raise DiskFull(outcome.message)
     if outcome.status == "claimed":
-        schedule.put_aside(task)
+        schedule.aside.append(task)
         yield Event("waiting", task, "another process is at it", outcome.seconds, outcome)
         return
     yield Event(outcome.status, task, outcome.message, outcome.seconds, outcome)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FeatureOptions', 'FeatureProtocol', 'LinearProtocol', 'NearestNeighbourProtocol', 'FineTuneOptions', 'ScratchOptions',
-           'NetworkEntry', 'Protocols', 'StudyFile', 'read_study_file']
+           'NetworkEntry', 'SourceOptions', 'Protocols', 'StudyFile', 'read_study_file']
 
 # %% ../nbs/api/48_study_file.ipynb #30d18817
 import difflib
@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .core import UserError
+from .pretraining import SETTINGS, PretrainingProtocol
 from .training_protocol import FineTuneProtocol, ScratchProtocol
 
 # %% ../nbs/api/48_study_file.ipynb #dc481d3d
@@ -89,7 +90,8 @@ class NearestNeighbourProtocol(FeatureProtocol):
 # %% ../nbs/api/48_study_file.ipynb #684330d9
 def _check_choice(protocol: FineTuneProtocol) -> None:
     "Raises `ValueError` where images per class leave none to choose a grid point by."
-    if 1 in protocol.n_train_per_class:
+    n_points = protocol.n_learning_rates * (protocol.n_weight_decays + protocol.no_weight_decay)
+    if 1 in protocol.n_train_per_class and n_points > 1:
         raise ValueError("n_train_per_class 1 leaves no image to choose a grid point by; expected 2 or more")
 
 
@@ -129,6 +131,41 @@ class NetworkEntry(_Part):
     weights: Path | None = None  # relative to the study file; timm's own where absent
     source_accuracy: float | None = Field(None, gt=0, lt=1)
     setting: str = "default"  # how it was trained on the source
+    settings: tuple[str, ...] | None = Field(None, min_length=1)  # how it is to be trained on [source]: a network for each
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        "The settings of the networks that this entry stands for."
+        return self.settings or (self.setting,)
+
+# %% ../nbs/api/48_study_file.ipynb #be5eb3ef
+class SourceOptions(PretrainingProtocol):
+    "`[source]`: what networks without weights are trained on, and how."
+
+    dataset: str  # as in `datasets`; or "imagenet", a folder below the data root with train/<class>/ and val/<class>/
+    seed: int = 0  # of everything random in it
+
+    @property
+    def training(self) -> PretrainingProtocol:
+        "How each training goes."
+        return PretrainingProtocol(**self.model_dump(exclude={"dataset", "seed"}))
+
+# %% ../nbs/api/48_study_file.ipynb #6aef263c
+def _source_problems(entry: NetworkEntry, where: str, source: SourceOptions | None) -> list[str]:
+    "What is impossible about a network's training on the source, a line each."
+    problems = []
+    if entry.settings and not source:
+        problems.append(f"{where}.settings: nothing to train on; expected [source], or setting = \"…\" for weights that are there")
+    if entry.settings and entry.weights:
+        problems.append(f"{where}.settings: the network has weights; expected setting = \"…\", which says how they were trained")
+    if entry.settings and entry.setting != "default":
+        problems.append(f"{where}.setting: stands beside settings; expected one of them")
+    if source and not entry.weights:
+        unknown = [name for name in entry.variants if name not in SETTINGS]
+        problems += [f"{where}: unknown source-training setting {name!r}; known: {', '.join(SETTINGS)}" for name in unknown]
+    if source and not entry.weights and entry.source_accuracy is not None:
+        problems.append(f"{where}.source_accuracy: is measured when the network is trained on [source]; remove it, or name its weights")
+    return problems
 
 # %% ../nbs/api/48_study_file.ipynb #146891ed
 class Protocols(_Part):
@@ -155,14 +192,21 @@ class StudyFile(_Part):
     on_bad_image: Literal["error", "skip"] = "error"
     features: FeatureOptions = FeatureOptions()
     protocols: Protocols = Protocols()
+    source: SourceOptions | None = None
 
     @model_validator(mode="after")
-    def _no_duplicates(self) -> "StudyFile":
-        lists = {"network name": [n.name for n in self.networks], "dataset": self.datasets, "seed": self.seeds}
-        for what, values in lists.items():
-            twice = sorted({str(value) for value in values if list(values).count(value) > 1})
-            if twice:
-                raise ValueError(f"{what} {twice[0]!r} stands there more than once")
+    def _possible(self) -> "StudyFile":
+        named = [each.name if name == "default" else f"{each.name} ({name})" for each in self.networks for name in each.variants]
+        problems = []
+        for what, values in {"network name": named, "dataset": list(self.datasets), "seed": list(self.seeds)}.items():
+            twice = sorted({str(value) for value in values if values.count(value) > 1})
+            problems += [f"{what} {value!r} stands there more than once" for value in twice]
+        for i, entry in enumerate(self.networks):
+            problems += _source_problems(entry, f"networks[{i + 1}]", self.source)
+        if self.source and all(entry.weights for entry in self.networks):
+            problems.append("source: every network has weights, so nothing would be trained on it; remove [source]")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
 # %% ../nbs/api/48_study_file.ipynb #e4baf88f
@@ -213,4 +257,5 @@ def read_study_file(
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {_explain(each)}" for each in _distinct(error.errors()))) from error
+        lines = [line for each in _distinct(error.errors()) for line in _explain(each).splitlines()]
+        raise UserError("\n".join(f"{path}: {line}" for line in lines)) from error

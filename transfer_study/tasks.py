@@ -19,15 +19,15 @@ class Task:
     id: str  # digest of all that determines its result
     kind: str  # pretrain, extract, fit, grid or refit
     label: str  # how people are told of it
-    output: Path  # the directory that it leaves
+    output: Path  # what it leaves
     needs: tuple[str, ...] = ()  # ids of the tasks that must be done before
     protocol: str = ""  # whose task it is, where it is one protocol's alone
     work: tuple[tuple[str, float], ...] = ()  # how much of what: name of a speed, and number of units
 
     @property
     def done(self) -> bool:
-        "Whether its directory is there."
-        return self.output.is_dir()
+        "Whether its output is there."
+        return self.output.exists()
 
 # %% ../nbs/api/43_tasks.ipynb #db338cbf
 def pending(
@@ -56,7 +56,7 @@ class Schedule:
             for need in needs:
                 self.dependents[need].append(name)
         self._ready = [(i, name) for name, i in self.order.items() if not self._open[name]]
-        self.aside: list[str] = []  # ids of tasks that another process is computing
+        self.aside: list[Task] = []  # that another process is computing
         self.left = set(self.tasks)  # ids of tasks neither finished nor failed
 
     def take(self) -> Task | None:
@@ -72,18 +72,13 @@ class Schedule:
                 heapq.heappush(self._ready, (self.order[name], name))
 
     def put_back(self, task: Task) -> None:
-        "`task` is to be handed out again at once."
+        "`task` is to be handed out again."
         heapq.heappush(self._ready, (self.order[task.id], task.id))
-
-    def put_aside(self, task: Task) -> None:
-        "`task` is to be handed out again after `bring_back`."
-        self.aside.append(task.id)
 
     def bring_back(self) -> None:
         "What was put aside can be handed out again."
-        for name in self.aside:
-            self.put_back(self.tasks[name])
-        self.aside = []
+        while self.aside:
+            self.put_back(self.aside.pop())
 
 # %% ../nbs/api/43_tasks.ipynb #0596c306
 def drop_failed(

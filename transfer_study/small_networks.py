@@ -131,8 +131,8 @@ def inception() -> Inception:
 
 
 def inception_wide() -> Inception:
-    "Blocks of 48, 96 and 144 channels."
-    return _with_input(Inception(12), "stem.conv", "head.fc")
+    "Blocks of 56, 112 and 168 channels."
+    return _with_input(Inception(14), "stem.conv", "head.fc")
 
 # %% ../nbs/api/12_small_networks.ipynb #deb8327c
 SMALL_NETWORKS = (

@@ -225,6 +225,25 @@ def test_a_killed_training_resumes_to_the_same_weights(squares, short, tmp_path,
     assert not (tmp_path / ".run.partial").exists()
 
 
+def test_a_training_killed_after_its_last_step_lacks_nothing(squares, short, tmp_path):
+    "Killed between the last checkpoint and the writing of the result."
+    from fastai.callback.core import Callback
+
+    class Stop(Callback):
+        order = 100
+
+        def after_fit(self):
+            raise KeyboardInterrupt("killed")
+
+    arguments, options = (network(), squares, short, 0.05, 1e-3), {"device": "cpu", "checkpoint_every": 3}
+    whole = train_point(*arguments, **options)
+    with pytest.raises(KeyboardInterrupt):
+        train_point(*arguments, directory=tmp_path / "run", callbacks=[Stop()], **options)
+    resumed = train_point(*arguments, directory=tmp_path / "run", **options)
+    assert equal_weights(whole, resumed) and np.array_equal(whole.predictions["y_pred"], resumed.predictions["y_pred"])
+    pd.testing.assert_frame_equal(resumed.history, whole.history, check_exact=True)
+
+
 def test_a_finished_training_is_read_not_repeated(squares, short, tmp_path):
     first = train_point(network(), squares, short, 0.05, 0, directory=tmp_path / "run", device="cpu")
     second = train_point(network(), squares, short, 0.05, 0, directory=tmp_path / "run", device="cpu")

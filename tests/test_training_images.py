@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,22 @@ def test_a_cache_larger_than_the_disk_is_refused_at_once(squares, tmp_path):
     with pytest.raises(UserError, match="needs .* GiB, .* GiB are free"):
         cached_images(squares, np.arange(18), WholeImage(10**7), tmp_path, progress=read.append)
     assert read == [] and list(tmp_path.iterdir()) == []
+
+
+def test_headers_are_read_once_for_the_same_contents(tmp_path):
+    folder, read = write_images(tmp_path / "squares"), []
+    Image.new("RGB", (90, 60)).save(folder / "train" / "bright" / "0.png")
+    dataset = image_folder(folder)
+
+    def reader(i):
+        read.append(i)
+        return (folder / dataset.images.loc[i, "file"]).read_bytes()
+
+    spied = replace(dataset, reader=reader)
+    large = int(np.flatnonzero(dataset.images["name"] == "train/bright/0.png")[0])
+    some = np.delete(np.arange(20), large)
+    assert [largest_side(spied, rows) for rows in (np.arange(20), some, np.arange(20))] == [90, 40, 90]
+    assert len(read) == 39 and largest_side(replace(spied, fingerprint="other"), some) == 40 and len(read) == 58
 
 
 def test_small_images_stay_small(squares):

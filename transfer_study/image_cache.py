@@ -9,7 +9,8 @@ __all__ = ['WholeImage', 'CentralCrop', 'largest_side', 'CachedImages', 'cached_
 import io
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -47,19 +48,33 @@ class CentralCrop:
         return center_crop(resize(image, self.resize, InterpolationMode(self.interpolation)), self.side)
 
 # %% ../nbs/api/34_image_cache.ipynb #764a156d
+@dataclass(frozen=True)
+class _Headers:
+    "The files of some rows of a dataset; the same contents are equal, wherever they lie."
+
+    key: str
+    dataset: ImageDataset = field(compare=False)
+    rows: np.ndarray = field(compare=False)
+
+# %% ../nbs/api/34_image_cache.ipynb #40b1fd40
+@lru_cache(maxsize=64)
+def _largest_side(headers: _Headers) -> int:
+    sides = [0]
+    for row in headers.rows:
+        try:
+            with Image.open(io.BytesIO(headers.dataset.read(int(row)))) as image:
+                sides.append(max(image.size))
+        except Exception:  # whoever decodes it names it
+            continue
+    return max(sides)
+
+# %% ../nbs/api/34_image_cache.ipynb #068dead7
 def largest_side(
     dataset: ImageDataset,
     rows: np.ndarray,  # rows of `dataset.images`
 ) -> int:
     "The longest side among the images of `rows`, in pixels, from the files' headers; 0 where none can be read."
-    sides = [0]
-    for row in rows:
-        try:
-            with Image.open(io.BytesIO(dataset.read(int(row)))) as image:
-                sides.append(max(image.size))
-        except Exception:  # whoever decodes it names it
-            continue
-    return max(sides)
+    return _largest_side(_Headers(digest([dataset.fingerprint, np.asarray(rows).tolist()]), dataset, np.asarray(rows)))
 
 # %% ../nbs/api/34_image_cache.ipynb #9d343bd1
 @dataclass(frozen=True, eq=False)

@@ -102,16 +102,6 @@ class _Run:
             flip=self.protocol.flip, n_parts=n_parts, pin_memory=self.device.startswith("cuda"),
         )  # fmt: skip
 
-    def restore(self) -> dict[str, Any] | None:
-        "The checkpoint, where there is one; raises `UserError` where it is another training's."
-        from transfer_study.callbacks import read_checkpoint
-
-        if self.work is None or not (self.work / "checkpoint.pt").is_file():
-            return None
-        state = read_checkpoint(self.work / "checkpoint.pt")
-        _check_same(state["specification"], self.specification, self.work)
-        return state
-
     def learner(
         self, model: "torch.nn.Module", train: TrainingBatches, state: dict[str, Any] | None
     ) -> "tuple[Learner, dict[str, Any]]":
@@ -122,6 +112,17 @@ class _Run:
         rate, decay, metric = self.specification["learning_rate"], self.specification["weight_decay"], self.images.dataset.metric
         learner = build_learner(model, train, scored, self.protocol, rate, decay, metric, self.device, self.work or Path())
         return learner.add_cb(CosineByStep(rate, self.protocol.steps, train.n_parts)), {"specification": self.specification}
+
+# %% ../nbs/api/37_training.ipynb #5db81360
+def _restored(run: _Run) -> dict[str, Any] | None:
+    "The checkpoint, where there is one; raises `UserError` where it is another training's."
+    from transfer_study.callbacks import read_checkpoint
+
+    if run.work is None or not (run.work / "checkpoint.pt").is_file():
+        return None
+    state = read_checkpoint(run.work / "checkpoint.pt")
+    _check_same(state["specification"], run.specification, run.work)
+    return state
 
 # %% ../nbs/api/37_training.ipynb #ea1e33ea
 def _fit(run: _Run, model: "torch.nn.Module", train: TrainingBatches, state: dict[str, Any] | None) -> dict[str, Any]:
@@ -140,6 +141,9 @@ def _fit(run: _Run, model: "torch.nn.Module", train: TrainingBatches, state: dic
     silent = contextlib.nullcontext() if hasattr(learner, "progress") else learner.no_logging()
     with silent, autocast_forward(model, run.device, run.protocol.precision):
         learner.fit(sum(stop > train.step for stop in train.stops))
+        if not hasattr(learner.metrics[0], "preds"):  # the checkpoint was the last step's: only what it predicts is missing
+            with learner.removed_cbs([history, checkpoint]):
+                learner.validate()
     if checkpoint.error:
         raise checkpoint.error
     seconds, rule = checkpoint.seconds + time.monotonic() - start, getattr(learner, "batch_norm_momentum", None)
@@ -170,7 +174,7 @@ def _fit_in_memory(run: _Run) -> TrainingResult:
     "`_fit`, with each batch in twice as many parts for as long as memory does not suffice."
     n_parts, notes = 1, []
     while True:
-        state, model = run.restore(), run.build()
+        state, model = _restored(run), run.build()
         n_parts = max(n_parts, state["n_parts"] if state else 1)
         train = run.batches(n_parts)
         try:

@@ -18,7 +18,6 @@ from transfer_study.claims import Outcome, attempt, claim, read_failures
 from transfer_study.cleaning import clean
 from transfer_study.core import UserError, committed_directory
 from transfer_study.executors import DiskFull, LocalExecutor
-from transfer_study.results import read_results
 from transfer_study.study import FailedRuns, Study
 from transfer_study.tasks import Schedule, Task, drop_failed, pending
 

@@ -101,9 +101,9 @@ def adjusted_accuracies(
 def morey_standard_errors(
     adjusted: pd.DataFrame,  # adjusted accuracies, networks × datasets; NaN where a cell is missing
 ) -> pd.Series:
-    "Standard error over datasets × sqrt(M / (M − 1)), in log-odds (Morey 2008); NaN for a single dataset."
+    "Standard error over datasets × sqrt(M / (M − 1)), in log-odds (Morey 2008); NaN for a single dataset or network."
     n_networks = len(adjusted)
-    return adjusted.sem(axis=1) * np.sqrt(n_networks / (n_networks - 1))
+    return adjusted.sem(axis=1) * (np.sqrt(n_networks / (n_networks - 1)) if n_networks > 1 else np.nan)
 
 # %% ../nbs/api/55_log_odds.ipynb #9d28e31a
 def network_effects(

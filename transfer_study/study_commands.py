@@ -60,14 +60,15 @@ def plan(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     "What a study has to compute, what of it is done, and how long the rest takes on this machine."
+    from transfer_study.costs import cost_table, measure_speeds
     from transfer_study.engine import local_executor
+    from transfer_study.study import runs_table
 
     with interruptible("what was measured is kept"):
         parsed = _study(study, data_root, networks, datasets, protocols)
         tasks = parsed.tasks(out, device, stand_in=True)
-        costs = parsed.costs(out, device, progress=say)
+        costs, runs = cost_table(tasks, measure_speeds(tasks, out, device, say)), runs_table(tasks)
     n_processes = len(local_executor(device, processes).devices)
-    runs = parsed.plan(out, device)
     if as_json:
         rows = json.loads(costs.to_json(orient="records"))
         print_json({

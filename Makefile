@@ -1,6 +1,6 @@
 # make study    install and run the quick study, the whole paper in miniature; prints the three correlations and where the report is
 # make test     everything that must hold before a change is merged
-# make lab      JupyterLab on the notebooks
+# make lab      JupyterLab on the tutorials, with charts that answer the pointer
 # make docs     the documentation site (needs Quarto)
 # make notebooks  run every notebook and store its outputs
 
@@ -17,20 +17,22 @@ study: .venv/.package
 test: .venv/.dev build/.wheel-checked
 	$(BIN)/python tools/check_notebooks.py
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tools/test_notebooks.py
 	$(BIN)/python -m pytest
 
 lab: .venv/.dev
-	$(BIN)/jupyter lab --notebook-dir nbs
+	TRANSFER_STUDY_CHARTS=live $(BIN)/jupyter lab --notebook-dir nbs --LabApp.default_url=/lab/tree/tutorials/fixed_features.ipynb
 
 docs: .venv/.dev
 	@command -v quarto > /dev/null || { echo "make docs needs Quarto: install it from https://quarto.org/docs/get-started/ and run make docs again"; exit 1; }
+	$(BIN)/python tools/make_site.py  # nbdev would make a README of its own where it finds one older than the home page
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_docs
 
 notebooks: .venv/.dev
 	$(BIN)/nbdev_export
 	$(BIN)/python tools/run_notebooks.py
 	$(BIN)/nbdev_clean
+	$(BIN)/python tools/make_site.py
 
 bench: .venv/.dev
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done

@@ -139,3 +139,21 @@ class TestSubset:
     def test_too_few_images(self):
         with pytest.raises(UserError, match="n_train_per_class 21: class 0 has only 20 images"):
             training_subset(self.y, self.split, 21)
+
+
+def test_copies_of_an_image_stay_on_one_side(tmp_path):
+    "Few images per class and random crops: the images are drawn, not their copies."
+    from conftest import write_images
+
+    from transfer_study.datasets import image_folder
+    from transfer_study.networks import Network
+    from transfer_study.protocols import Run, used_images
+
+    dataset = image_folder(write_images(tmp_path / "squares"))
+    parameters = {"n_train_per_class": 4, "validation_share": 0.25}
+    run = Run(Network("any", "any:any"), dataset, "linear", parameters, 0, "0" * 16)
+    rows = np.repeat(np.arange(len(dataset.images)), np.where(dataset.images["split"] == "test", 1, 3))
+    y, split = used_images(run, rows)
+    once, alone = used_images(run, np.arange(len(dataset.images)))
+    assert np.array_equal(y, once[rows]) and np.array_equal(split, alone[rows])
+    assert [(split == name).sum() for name in ("train", "val", "test")] == [2 * 3 * 3, 2 * 1 * 3, 8]

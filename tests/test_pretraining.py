@@ -1,6 +1,9 @@
 """Source training: each setting does what it says and nothing else, and the weights file is what it claims to be."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -202,15 +205,15 @@ def test_all_settings_work_on_networks_of_every_library():
 # ---------------------------------------------------------------- the weights file
 
 
-@pytest.mark.parametrize("setting", ["default", "all"])
-def test_the_weights_give_the_recorded_accuracy_again(networks, digits, tmp_path, setting):
+@pytest.mark.parametrize("setting, ema_decay", [("default", None), ("all", None), ("label_smoothing", 0.8)])
+def test_the_weights_give_the_recorded_accuracy_again(networks, digits, tmp_path, setting, ema_decay):
     "Loaded like any network's, through the package's own extraction of features, and the stored classifier."
     import torch
 
     from transfer_study.features import extract_features
     from transfer_study.networks import build_network
 
-    given = protocol(steps=40, batch_size=32)
+    given = protocol(steps=40, batch_size=32, ema_decay=ema_decay)
     result = pretrain(networks["resnet"], digits, given, setting, directory=tmp_path / "run", device="cpu")
     model = build_network(replace(networks["resnet"], weights=result.weights))
     [features] = extract_features([model], digits)
@@ -275,6 +278,44 @@ def test_the_seed_decides_and_the_callers_randomness_is_left_alone(networks, dig
     np.random.seed(2)
     assert equal(first, trained(networks["resnet"], digits, given, "all", seed=3))
     assert not equal(first, trained(networks["resnet"], digits, given, "all", seed=4))
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+
+import torch
+from transfer_study.drawn import drawn_dataset
+from transfer_study.networks import Network
+from transfer_study.pretraining import PretrainingProtocol, pretrain
+
+torch.set_num_threads(1)
+network = Network("together", "tiny:mambaout", directory=Path(sys.argv[1]))
+given = PretrainingProtocol(steps=4, batch_size=16, n_evaluations=2, flip=False, ema_decay=0.5)
+digits = drawn_dataset("digits", n_train_per_class=8, n_test_per_class=6)
+options = {"directory": Path(sys.argv[2]), "device": "cpu", "checkpoint_every": 2}
+pretrain(network, digits, given, "auxiliary_head", **options)
+print("process", torch.distributed.get_rank(), "of", torch.distributed.get_world_size())
+"""
+
+
+def test_two_processes_train_as_one_does(networks, digits, tmp_path):
+    "Without batch norm and dropout, the gradients of two halves of a batch are those of the batch."
+    pytest.importorskip("accelerate")
+    folder = networks["mambaout"].directory
+    (tmp_path / "together.py").write_text(TOGETHER)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", tmp_path / "together.py"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, folder, tmp_path / "run"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"process {rank} of 2" in done.stdout for rank in (0, 1))
+    together = read_pretraining(tmp_path / "run")
+    given = protocol(steps=4, n_evaluations=2, ema_decay=0.5)
+    alone = pretrain(networks["mambaout"], digits, given, "auxiliary_head", device="cpu")
+    stored, expected = read_weights(together.weights), alone.model.state_dict()
+    assert stored.keys() == expected.keys() and together.details["batch_size"] == 16
+    assert all(np.allclose(stored[name].numpy(), expected[name].numpy(), atol=1e-5) for name in stored)
+    assert np.allclose(together.history["loss"], alone.history["loss"], rtol=1e-4) and not (tmp_path / ".run.partial").exists()
 
 
 def test_a_finished_training_is_read(networks, digits, tmp_path):

@@ -1,6 +1,8 @@
 """What a training sees: cached pixels, random crops, the order of the images."""
 
 import os
+import resource
+import signal
 from collections import Counter
 from dataclasses import replace
 
@@ -75,6 +77,53 @@ def test_a_cache_larger_than_the_disk_is_refused_at_once(squares, tmp_path):
     assert read == [] and list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_fills_up_is_one_line(squares, tmp_path):
+    "A limit on the size of files makes the operating system refuse the write in its middle."
+    limits, before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="image cache .*: could not be written .*make room"):
+            cached_images(squares, np.arange(18), WholeImage(20), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_is_gone_is_named(tmp_path):
+    dataset = image_folder(write_images(tmp_path / "squares", train=3, test=2))
+    (tmp_path / "squares" / dataset.images["name"][4]).unlink()
+    for n_workers in (0, 1):
+        with pytest.raises(UserError, match=f"{dataset.images['name'][4]} cannot be read .*No such file"):
+            cached_images(dataset, np.arange(10), WholeImage(20), tmp_path / "cache", n_workers=n_workers, on_bad_image="skip")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_lost_process_is_one_line(squares, tmp_path):
+    parent = os.getpid()
+
+    def reader(i):
+        if i == 9 and os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return (squares.root / squares.images.loc[i, "file"]).read_bytes()
+
+    with pytest.raises(UserError, match="a process that decodes images was lost .*run again"):
+        cached_images(replace(squares, reader=reader), np.arange(18), WholeImage(20), tmp_path, n_workers=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_search_for_a_large_photograph_ends_with_it(squares):
+    read = []
+
+    def reader(i):
+        read.append(i)
+        return (squares.root / squares.images.loc[i, "file"]).read_bytes()
+
+    spied = replace(squares, reader=reader)
+    assert largest_side(spied, np.arange(18), at_most=40) == 40 and len(read) == 1
+    assert largest_side(spied, np.arange(18), at_most=41) == 40 and len(read) == 19
+
+
 def test_headers_are_read_once_for_the_same_contents(tmp_path):
     folder, read = write_images(tmp_path / "squares"), []
     Image.new("RGB", (90, 60)).save(folder / "train" / "bright" / "0.png")
@@ -87,12 +136,12 @@ def test_headers_are_read_once_for_the_same_contents(tmp_path):
     spied = replace(dataset, reader=reader)
     large = int(np.flatnonzero(dataset.images["name"] == "train/bright/0.png")[0])
     some = np.delete(np.arange(20), large)
-    assert [largest_side(spied, rows) for rows in (np.arange(20), some, np.arange(20))] == [90, 40, 90]
-    assert len(read) == 39 and largest_side(replace(spied, fingerprint="other"), some) == 40 and len(read) == 58
+    assert [largest_side(spied, rows, 100) for rows in (np.arange(20), some, np.arange(20))] == [90, 40, 90]
+    assert len(read) == 39 and largest_side(replace(spied, fingerprint="other"), some, 100) == 40 and len(read) == 58
 
 
 def test_small_images_stay_small(squares):
-    assert largest_side(squares, np.arange(18)) == 40
+    assert largest_side(squares, np.arange(18), at_most=100) == 40 and largest_side(squares, np.arange(18), at_most=30) == 30
     with pytest.raises(KeyError):
         cached_images(squares, np.arange(4), WholeImage(8)).positions(np.array([2, 9]))
 

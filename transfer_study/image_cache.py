@@ -8,7 +8,9 @@ __all__ = ['WholeImage', 'CentralCrop', 'largest_side', 'CachedImages', 'cached_
 # %% ../nbs/api/34_image_cache.ipynb #ee987b1d
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from PIL import Image
 from .core import UserError, committed_directory, digest
 from .datasets import ImageDataset
 from .images import BadImage, decode
+from .loading import lost_processes_named
 
 # %% ../nbs/api/34_image_cache.ipynb #ecdadbe8
 @dataclass(frozen=True)
@@ -56,25 +59,29 @@ class _Headers:
     dataset: ImageDataset = field(compare=False)
     rows: np.ndarray = field(compare=False)
 
-# %% ../nbs/api/34_image_cache.ipynb #40b1fd40
+# %% ../nbs/api/34_image_cache.ipynb #0271e93b
 @lru_cache(maxsize=64)
-def _largest_side(headers: _Headers) -> int:
-    sides = [0]
+def _largest_side(headers: _Headers, at_most: int) -> int:
+    largest = 0
     for row in headers.rows:
         try:
             with Image.open(io.BytesIO(headers.dataset.read(int(row)))) as image:
-                sides.append(max(image.size))
+                largest = max(largest, *image.size)
         except Exception:  # whoever decodes it names it
             continue
-    return max(sides)
+        if largest >= at_most:
+            break
+    return min(largest, at_most) or at_most
 
-# %% ../nbs/api/34_image_cache.ipynb #068dead7
+# %% ../nbs/api/34_image_cache.ipynb #cb6adeec
 def largest_side(
     dataset: ImageDataset,
     rows: np.ndarray,  # rows of `dataset.images`
+    at_most: int,  # pixels; larger sides count as this
 ) -> int:
-    "The longest side among the images of `rows`, in pixels, from the files' headers; 0 where none can be read."
-    return _largest_side(_Headers(digest([dataset.fingerprint, np.asarray(rows).tolist()]), dataset, np.asarray(rows)))
+    "The longest side among the images of `rows`, in pixels, from the files' headers; `at_most` where none can be read."
+    rows = np.asarray(rows)
+    return _largest_side(_Headers(digest([dataset.fingerprint, rows.tolist()]), dataset, rows), at_most)
 
 # %% ../nbs/api/34_image_cache.ipynb #9d343bd1
 @dataclass(frozen=True, eq=False)
@@ -98,7 +105,7 @@ class CachedImages:
 
 # %% ../nbs/api/34_image_cache.ipynb #a690a9aa
 class _Prepared:
-    "The dataset as PyTorch's loader wants it: one row's image, prepared, with its size, or the reason why not."
+    "The dataset as PyTorch's loader wants it: one row's image, prepared, and its size; or why it cannot be decoded, or read."
 
     def __init__(self, dataset: ImageDataset, rows: np.ndarray, prepare: Callable):
         self.dataset, self.rows, self.prepare = dataset, rows, prepare
@@ -106,29 +113,47 @@ class _Prepared:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray | None, tuple[int, int], str]:
+    def __getitem__(self, i: int) -> tuple[np.ndarray | None, tuple[int, int], str, str]:
         try:
             image = decode(self.dataset.read(int(self.rows[i])))
-            return np.asarray(self.prepare(image)), image.size, ""
         except BadImage as error:
-            return None, (0, 0), str(error)
+            return None, (0, 0), str(error), ""
+        except OSError as error:
+            return None, (0, 0), "", str(error)
+        return np.asarray(self.prepare(image)), image.size, "", ""
 
 # %% ../nbs/api/34_image_cache.ipynb #8055d744
-def _fill(
-    pixels: np.ndarray, dataset: ImageDataset, rows: np.ndarray, prepare: Callable, n_workers: int, progress: Callable[[int], None],
-) -> tuple[np.ndarray, pd.DataFrame]:  # fmt: skip
-    "Writes every image into `pixels`; gives the photographs' sizes and the images that could not be decoded."
+def _in_order(prepared: _Prepared, n_workers: int) -> Iterator[list]:
+    "The items of `prepared`, some at a time, made by processes, or by threads of this one."
+    import torch
     from torch.utils.data import DataLoader
 
+    if n_workers:
+        yield from DataLoader(prepared, batch_size=16, num_workers=n_workers, collate_fn=list)
+        return
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for start in range(0, len(prepared), 64):
+            yield list(pool.map(prepared.__getitem__, range(start, min(start + 64, len(prepared)))))
+
+# %% ../nbs/api/34_image_cache.ipynb #486366b0
+def _prepare_all(
+    write: Callable[[int, np.ndarray], None],  # called with 0, 1, 2, … and each image, black where it could not be decoded
+    dataset: ImageDataset, rows: np.ndarray, prepare: Callable, n_workers: int, progress: Callable[[int], None],
+) -> tuple[np.ndarray, pd.DataFrame]:  # fmt: skip
+    "Gives the photographs' sizes and the images that could not be decoded."
     sizes, bad, position = np.zeros((len(rows), 2), np.int32), [], 0
-    for batch in DataLoader(_Prepared(dataset, rows, prepare), batch_size=16, num_workers=n_workers, collate_fn=list):
-        for image, size, reason in batch:
-            if image is None:
-                bad.append((int(rows[position]), dataset.images.loc[rows[position], "name"], reason))
-            else:
-                pixels[position], sizes[position] = image, size
-            position += 1
-        progress(len(batch))
+    black, names = np.zeros((prepare.side, prepare.side, 3), np.uint8), dataset.images["name"].to_numpy()
+    with lost_processes_named(dataset) if n_workers else nullcontext():
+        for batch in _in_order(_Prepared(dataset, rows, prepare), n_workers):
+            for image, size, reason, unreadable in batch:
+                if unreadable:
+                    raise UserError(f"dataset {dataset.name}: {names[rows[position]]} cannot be read ({unreadable}); repair it and run again")
+                if image is None:
+                    bad.append((int(rows[position]), names[rows[position]], reason))
+                sizes[position] = size
+                write(position, black if image is None else image)
+                position += 1
+            progress(len(batch))
     return sizes, pd.DataFrame(bad, columns=["row", "name", "reason"])
 
 # %% ../nbs/api/34_image_cache.ipynb #80b0723f
@@ -150,14 +175,17 @@ def _read_cache(directory: Path) -> CachedImages:
 
 # %% ../nbs/api/34_image_cache.ipynb #63c6988a
 def _write_cache(target: Path, dataset: ImageDataset, rows: np.ndarray, prepare: Callable, **options) -> None:
-    with committed_directory(target) as temporary:
-        shape = (len(rows), prepare.side, prepare.side, 3)
-        pixels = np.lib.format.open_memmap(temporary / "pixels.npy", "w+", np.uint8, shape)
-        sizes, bad = _fill(pixels, dataset, rows, prepare, **options)
-        pixels.flush()
-        np.save(temporary / "rows.npy", rows)
-        np.save(temporary / "sizes.npy", sizes)
-        bad.to_csv(temporary / "bad_images.csv", index=False)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), prepare.side, prepare.side, 3)}
+    try:
+        with committed_directory(target) as temporary:
+            with open(temporary / "pixels.npy", "wb") as stream:
+                np.lib.format.write_array_header_1_0(stream, header)
+                sizes, bad = _prepare_all(lambda position, image: stream.write(image.tobytes()), dataset, rows, prepare, **options)
+            np.save(temporary / "rows.npy", rows)
+            np.save(temporary / "sizes.npy", sizes)
+            bad.to_csv(temporary / "bad_images.csv", index=False)
+    except OSError as error:
+        raise UserError(f"image cache {target.parent}: could not be written ({error}); make room, or name another place") from error
 
 # %% ../nbs/api/34_image_cache.ipynb #cd493b01
 def cached_images(
@@ -166,14 +194,17 @@ def cached_images(
     prepare: WholeImage | CentralCrop,  # what is made of each image
     directory: Path | None = None,  # where caches are kept; None to hold this one in memory
     on_bad_image: str = "error",  # or "skip": leave it out and list it
-    n_workers: int = 0,  # processes that decode
+    n_workers: int = 0,  # processes that decode; 0 for threads of this one
     progress: Callable[[int], None] = lambda n: None,  # called with the number of images done since the last call
 ) -> CachedImages:
-    "The images of `rows`, from the cache where it has them; raises `UserError` for one that cannot be decoded, and for a full disk."
+    """The images of `rows`, from the cache where it has them.
+
+    Raises `UserError` for an image that cannot be read or decoded, a lost process, and a full disk.
+    """
     rows, options = np.unique(rows), {"n_workers": n_workers, "progress": progress}
     if directory is None:
         pixels = np.zeros((len(rows), prepare.side, prepare.side, 3), np.uint8)
-        cache = CachedImages(pixels, rows, *_fill(pixels, dataset, rows, prepare, **options))
+        cache = CachedImages(pixels, rows, *_prepare_all(pixels.__setitem__, dataset, rows, prepare, **options))
     else:
         target = directory / digest([dataset.fingerprint, rows.tolist(), type(prepare).__name__, asdict(prepare)])
         if not target.is_dir():

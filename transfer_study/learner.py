@@ -71,7 +71,7 @@ def _interpolation(configuration: dict[str, Any]) -> str:
 def _whole_images(dataset: ImageDataset, configuration: dict[str, Any], protocol: FineTuneProtocol, **options: Any) -> CachedImages:
     rows = np.flatnonzero(dataset.images["split"] != "test")
     side = _input_side(configuration)
-    side = min(round(protocol.cache_margin * side), largest_side(dataset, rows) or side)
+    side = largest_side(dataset, rows, at_most=round(protocol.cache_margin * side))
     return cached_images(dataset, rows, WholeImage(side, _interpolation(configuration)), **options)
 
 # %% ../nbs/api/36_learner.ipynb #f2ba2cb6
@@ -158,7 +158,7 @@ def check_hyperparameters(learning_rate: float, weight_decay: float) -> None:
     if not 0 < learning_rate <= 10:
         raise UserError(f"learning rate {learning_rate:g}: expected a number above 0 and at most 10")
     if not 0 <= weight_decay < 1:
-        raise UserError(f"weight decay {weight_decay:g}: expected a number from 0 to below 1, the share by which weights shrink in the first step")
+        raise UserError(f"weight decay {weight_decay:g}: expected a number from 0 to below 1, the share by which weights shrink in a step")
 
 # %% ../nbs/api/36_learner.ipynb #529341c2
 def _protocol_callbacks(model: "torch.nn.Module", train: TrainingBatches, protocol: FineTuneProtocol) -> "list[Callback]":
@@ -205,9 +205,11 @@ def build_learner(
     score = AccumMetric(METRICS[metric], None if multilabel else -1, to_np=True, invert_arg=True, flatten=False, name=metric)
     model = model.to(device, memory_format=torch.channels_last if protocol.channels_last else torch.contiguous_format)
     optimizer = partial(torch.optim.SGD, momentum=protocol.momentum, nesterov=protocol.momentum > 0)
+    split = partial(callbacks.parameter_groups, decay_normalization=protocol.decay_normalization)
+    decays = [optimizer_weight_decay(weight_decay, learning_rate), 0.0][: len(split(model))]
     return Learner(
         DataLoaders(train, scored, path=path, device=torch.device(device)), model, loss, partial(OptimWrapper, opt=optimizer),
-        lr=learning_rate, wd=[optimizer_weight_decay(weight_decay, learning_rate), 0.0], splitter=callbacks.parameter_groups,
+        lr=learning_rate, wd=decays, splitter=split,
         cbs=[TrainEvalCallback(), Recorder(), *_protocol_callbacks(model, train, protocol)], metrics=score, path=path, default_cbs=False,
     )  # fmt: skip
 

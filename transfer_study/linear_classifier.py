@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .core import UserError, unknown
-from .logistic import LogisticPath
+from .logistic import PAPER_L2, LogisticPath
 from .metrics import METRICS
 
 # %% ../nbs/api/32_linear_classifier.ipynb #98002908
@@ -105,7 +105,7 @@ class LogisticPathClassifier(_LinearPrediction):
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         if weights is not None:
             X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
-        l2 = np.logspace(-6, 5, 45) if self.l2 is None else np.atleast_1d(np.asarray(self.l2, dtype=float))
+        l2 = PAPER_L2 if self.l2 is None else np.atleast_1d(np.asarray(self.l2, dtype=float))
         self.validation_scores_ = None if len(l2) == 1 else _validation_scores(self, X, y, weights, l2)
         self.l2_ = float(l2[0] if len(l2) == 1 else l2[middle_of_best(self.validation_scores_, l2)])
         path = LogisticPath([self.l2_], min(self.tol, 1e-18), self.max_iter, self.device).fit(X, y, weights)

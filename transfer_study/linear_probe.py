@@ -15,7 +15,7 @@ import pandas as pd
 
 from .core import UserError
 from .linear_classifier import middle_of_best
-from .logistic import LogisticPath
+from .logistic import PAPER_L2, LogisticPath
 from .metrics import METRICS
 
 # %% ../nbs/api/33_linear_probe.ipynb #c0701f2a
@@ -73,7 +73,7 @@ def linear_probe(
     y: np.ndarray,  # (n_samples,) labels; or (n_samples, n_classes) 1 shown, 0 not shown, -1 difficult
     split: np.ndarray,  # (n_samples,) "train", "val" or "test"; rows of any other split play no part
     metric: str = "top1",  # a key of METRICS; "map_11_point" for multi-label data
-    l2: np.ndarray = np.logspace(-6, 5, 45),  # (n_l2,) values of λ to choose from
+    l2: np.ndarray | None = None,  # (n_l2,) values of λ to choose from; None for `PAPER_L2`
     copy: np.ndarray | None = None,  # (n_samples,) 0 for an image as it is, 1 … for augmented copies, which are only fitted
 ) -> LinearProbe:
     """λ chosen on validation, refit on train and validation, one score on test.
@@ -83,7 +83,7 @@ def linear_probe(
     """
     copy = np.zeros(len(y), dtype=int) if copy is None else copy
     weight = np.full(len(y), 1 / (copy.max() + 1)) if copy.any() else None
-    l2, train, fitted = np.sort(np.atleast_1d(l2)), split == "train", np.isin(split, ("train", "val"))
+    l2, train, fitted = np.sort(np.atleast_1d(PAPER_L2 if l2 is None else l2)), split == "train", np.isin(split, ("train", "val"))
     validation, test = (split == "val") & (copy == 0), (split == "test") & (copy == 0)
     if not validation.any() and len(l2) > 1:
         raise UserError(f"no validation images to choose one of {len(l2)} λ by; hold some out, or give a single λ")

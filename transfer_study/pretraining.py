@@ -24,8 +24,9 @@ from .datasets import IMAGE_SUFFIXES, ImageDataset, image_folder, listed_dataset
 from .inference import resolve_device
 from .learner import build_model, stage_images
 from .networks import Network, input_configuration, network_digest
-from .training import TrainingResult, _check_same, _commit, _fit_in_memory, _own_randomness, _Run
+from .training import _check_same, _commit, _fit_in_memory, _own_randomness, _Run
 from .training_batches import TrainingBatches
+from .training_result import TrainingResult
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +64,7 @@ class PretrainingProtocol(BaseModel):
     channels_last: bool = True  # memory layout for which convolutions are fast
     n_evaluations: int = Field(20, ge=1)  # at steps spaced evenly on a log scale
 
+    decay_normalization: ClassVar[bool] = False
     batch_norm_rule: ClassVar[bool] = False  # the rule for fine-tuning; here batch norm keeps the network's own momentum
     validation_share: ClassVar[float] = 0.2  # of no effect: every image that is not test trains
 
@@ -142,13 +144,17 @@ class _SourceRun(_Run):
     augment: Callable | None = None  # RandAugment
     n_workers: int = 0  # processes in which it is done
     progress: Callable[[int], None] | None = None
+    process: int = 0  # of several that train together
+    n_processes: int = 1
 
     def batches(self, n_parts: int) -> TrainingBatches:
-        batches = super().batches(n_parts)
-        if self.augment is None:
-            return batches
         from transfer_study.source_callbacks import AugmentedBatches
 
+        if n_parts > 1 < self.n_processes:
+            raise UserError("out of memory in several processes; lower batch_size, or take more processes")
+        batches = replace(super().batches(n_parts), process=self.process, n_processes=self.n_processes)
+        if self.augment is None:
+            return batches
         return AugmentedBatches(**vars(batches) | {"pin_memory": False}, augment=self.augment, n_workers=self.n_workers)
 
     def learner(
@@ -167,7 +173,7 @@ def _use_recipe(learner: "Learner", run: _SourceRun, n_parts: int) -> None:
 
     protocol, changes = run.protocol, SETTINGS[run.specification["setting"]]
     learner.remove_cb(CosineByStep)
-    learner.wd = [protocol.weight_decay, 0.0]  # not divided by the learning rate; none for normalisation
+    learner.wd = [protocol.weight_decay, 0.0][: len(learner.wd)]  # not divided by the learning rate; none for normalisation
     smoothing = protocol.label_smoothing if "label_smoothing" in changes else 0.0
     auxiliary = protocol.auxiliary_weight if "auxiliary_head" in changes else 0.0
     learner.add_cbs([
@@ -177,6 +183,8 @@ def _use_recipe(learner: "Learner", run: _SourceRun, n_parts: int) -> None:
         learner.add_cb(source.Mixing(protocol.mixup, protocol.cutmix, len(run.images.dataset.classes), run.specification["seed"]))
     if run.progress is not None:
         learner.add_cb(source.StepsDone(run.progress, n_parts))
+    if run.n_processes > 1:
+        learner.add_cb(source.together(run.device))
 
 # %% ../nbs/api/38_pretraining.ipynb #d927e0b1
 def _use_average(learner: "Learner", run: _SourceRun, n_parts: int, state: dict[str, Any] | None) -> dict[str, Any]:
@@ -244,7 +252,7 @@ def _specification(
 def _source_run(
     specification: dict[str, Any], protocol: PretrainingProtocol, build: Callable, configuration: dict[str, Any], dataset: ImageDataset,
     device: str, directory: Path | None, checkpoint_every: int, callbacks: list, progress: Callable | None,
-    cache: Path | None, n_workers: int = 0, **options: Any,
+    process: int, n_processes: int, cache: Path | None, n_workers: int = 0, **options: Any,
 ) -> _SourceRun:  # fmt: skip
     "The run with its images decoded."
     augment, resized = _augmentation(protocol, configuration), _with_own_resize(protocol, configuration)
@@ -253,8 +261,9 @@ def _source_run(
     work = directory and directory.parent / f".{directory.name}.partial"
     if work:
         work.mkdir(parents=True, exist_ok=True)
+    every = protocol.steps + 1 if process else checkpoint_every  # the first process writes for all
     return _SourceRun(
-        specification, resized, build, images, device, work, checkpoint_every, callbacks, augment, n_workers, progress
+        specification, resized, build, images, device, work, every, callbacks, augment, n_workers, progress, process, n_processes
     )  # fmt: skip
 
 # %% ../nbs/api/38_pretraining.ipynb #2cb17775
@@ -296,22 +305,23 @@ def pretrain(
     A loss that is no longer finite gives a result of status "failed". Raises `UserError` for a setting that makes no sense for
     the network, a checkpoint or result of another configuration, an image that cannot be decoded, and a full disk.
     """
+    from transfer_study.source_callbacks import processes
+
     _check_source(dataset, setting, protocol)
-    device, n_classes, directory = resolve_device(device), len(dataset.classes), directory and Path(directory)
-    changed = partial(_build_source, network, n_classes, seed, SETTINGS[setting], protocol.dropout)
-    plain = partial(_build_source, network, n_classes, seed)
+    device, directory = resolve_device(device), directory and Path(directory)
+    process, n_processes = processes(device)
+    plain = partial(_build_source, network, len(dataset.classes), seed)
+    changed = partial(plain, SETTINGS[setting], protocol.dropout)
     with _own_randomness(device):
-        model = changed()
-        specification = _specification(network, model, dataset, setting, seed, protocol)
+        specification = _specification(network, model := changed(), dataset, setting, seed, protocol)
         if directory and directory.is_dir():
             _check_same(json.loads((directory / "specification.json").read_text()), specification, directory)
             return read_pretraining(directory)
         run = _source_run(
             specification, protocol, changed, input_configuration(model), replace(dataset, metric="top1"), device, directory,
-            max(1, checkpoint_every), list(callbacks), progress, cache=cache, **options,
+            max(1, checkpoint_every), list(callbacks), progress, process, n_processes, cache, **options,
         )  # fmt: skip
         result = _source_result(_fit_in_memory(run), network, setting, plain())
-    if directory:
+    if directory and process == 0:
         _commit(partial(_write_result, result, _metadata(specification, result, protocol)), specification, run.work, directory)
-        result = replace(result, weights=directory / "weights.safetensors" if result.model is not None else None)
-    return result
+    return replace(result, weights=directory / "weights.safetensors" if directory and result.status == "finished" else None)

@@ -77,14 +77,15 @@ def used_images(
 ) -> tuple[np.ndarray, np.ndarray]:
     "Targets and splits of `rows`; raises `UserError` where no honest score is possible with what is left."
     n_per_class, share = run.parameters["n_train_per_class"], run.parameters["validation_share"]
-    y, split = run.dataset.targets[rows], split_images(run.dataset, run.seed, share)[rows]
+    images, where = np.unique(rows, return_inverse=True)  # the copies of an image stay together
+    y, split = run.dataset.targets[images], split_images(run.dataset, run.seed, share)[images]
     if n_per_class is not None:
         try:
             split = training_subset(y, split, n_per_class, run.seed, share)
         except UserError as error:
             raise UserError(f"dataset {run.dataset.name}: {error}") from error
     _check_split(run.dataset, y, split, needs_validation=n_per_class != 1)
-    return y, split
+    return y[where], split[where]
 
 # %% ../nbs/api/49_protocols.ipynb #0390fa1e
 def _linear(run: Run, features: Features, y: np.ndarray, split: np.ndarray) -> tuple[dict, np.ndarray, pd.DataFrame]:

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['WarmupCosine', 'SourceLoss', 'seeded', 'Mixing', 'AveragedWeights', 'random_augmentation', 'AugmentedBatches',
-           'StepsDone']
+           'StepsDone', 'processes', 'together']
 
 # %% ../nbs/api/37_source_callbacks.ipynb #97a8e065
 import contextlib
+import os
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # fastai uses deprecated parts of PyTorch and pandas
     from fastai.callback.core import Callback
+    from fastai.torch_core import get_model
 
 from .callbacks import CosineByStep
 from .core import UserError
@@ -59,7 +61,7 @@ class SourceLoss(Callback):
 
     def after_loss(self) -> None:
         if self.training and self.auxiliary_weight:
-            auxiliary = self.loss_func(self.model.auxiliary_head.taken(), *self.yb)
+            auxiliary = self.loss_func(get_model(self.model).auxiliary_head.taken(), *self.yb)
             self.learn.loss_grad = self.loss_grad + self.auxiliary_weight * auxiliary
             self.learn.loss = self.loss_grad.clone()
 
@@ -105,7 +107,7 @@ class AveragedWeights(Callback):
 
     def after_batch(self) -> None:
         if self.training and self.train_iter % self.n_parts == 0:
-            self.average.update(self.model, self.train_iter // self.n_parts)
+            self.average.update(get_model(self.model), self.train_iter // self.n_parts)
 
     def before_validate(self) -> None:
         self.trained, self.learn.model = self.model, self.average.module
@@ -175,3 +177,26 @@ class StepsDone(Callback):
         if done > self.told:
             self.progress(done - self.told)
             self.told = done
+
+# %% ../nbs/api/37_source_callbacks.ipynb #b0179661
+def processes(device: str) -> tuple[int, int]:
+    "This process's number among those that train together, and how many they are; they are brought together where need be."
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return 0, 1
+    try:
+        from accelerate import PartialState
+    except ModuleNotFoundError as error:
+        raise UserError("training in several processes needs accelerate: pip install accelerate") from error
+    state = PartialState(cpu=device == "cpu")
+    return state.process_index, state.num_processes
+
+# %% ../nbs/api/37_source_callbacks.ipynb #4f5433f7
+def together(device: str) -> Callback:
+    "fastai's callback that averages gradients over processes, for batches of which each process has its own share already."
+    from fastai.distributed import DistributedTrainer
+
+    class Together(DistributedTrainer):
+        def _wrap_dl(self, dl: TrainingBatches) -> TrainingBatches:
+            return dl
+
+    return Together(sync_bn=False, cpu=device == "cpu")

@@ -83,6 +83,8 @@ class TrainingBatches:
     area_min: float = 0.08
     flip: bool = True
     n_parts: int = 1  # into which each step's batch is split
+    process: int = 0  # of several that train together, each on its share of every batch
+    n_processes: int = 1
     pin_memory: bool = False
     step: int = 0  # the next one
 
@@ -114,7 +116,9 @@ def training_batch(
     generator, where = np.random.default_rng([batches.seed, 1, step]), batches.positions[chosen]
     boxes = random_crops(batches.images.sizes[where], generator, batches.area_min)
     maps = crop_maps(boxes, batches.flip & (generator.random(len(chosen)) < 0.5))
-    tensors = as_tensors(batches.images.pixels[where], maps, batches.targets[chosen], pin_memory=batches.pin_memory)
+    own = slice(batches.process, None, batches.n_processes)
+    arrays = batches.images.pixels[where[own]], maps[own], batches.targets[chosen[own]]
+    tensors = as_tensors(*arrays, pin_memory=batches.pin_memory)
     return list(zip(*(tensor.tensor_split(batches.n_parts) for tensor in tensors), strict=True))
 
 # %% ../nbs/api/35_training_batches.ipynb #3fe5d160

@@ -1,0 +1,111 @@
+"""Runs every notebook once, as nbdev_test does, and compares what it shows with what is stored.
+
+`tools/test_notebooks.py [NOTEBOOK …]`, without names all of nbs/. An error in a cell, and an output other than the stored one (apart from
+the last digit of a number), end it with exit code 1. Cells with a flag of settings.ini are neither run nor compared; a cell that
+starts with `#| varies: true` and those below it are run but not compared, since what they show depends on what lies on the machine.
+"""
+
+import os
+import re
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import chdir
+from multiprocessing import get_context
+from pathlib import Path
+
+from execnb.nbio import read_nb
+from execnb.shell import CaptureShell
+from nbdev.config import get_config
+from nbdev.frontmatter import FrontmatterProc
+from nbdev.process import NBProcessor
+
+ROOT = Path(__file__).resolve().parent.parent
+NUMBER = re.compile(r"(?<![\w.])[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d{1,3})?(?!\w)")  # in words
+COORDINATE = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d{1,3})?")  # in a picture, where letters and commas stand between them
+CHANGING = re.compile(r"0x[0-9a-f]{6,}|(?<=clip)\d+")  # addresses, and names that a picture's parts have by their number
+COMPARED = ("text/plain", "text/html", "text/markdown", "image/svg+xml")
+PIXELS = 0.5  # by which a point of a picture may move
+
+
+def shown(outputs: list) -> list[tuple[str, str]]:
+    "Kind and text of what a cell shows, in order; of a picture made of pixels its kind alone."
+    found = []
+    for output in outputs:
+        if output["output_type"] == "stream" and output["name"] == "stdout":
+            found.append(("stdout", "".join(output["text"])))
+        data = output.get("data", {})
+        rich = [kind for kind in sorted(data) if kind in COMPARED[1:] or kind.startswith("image/")]
+        for kind in rich or [kind for kind in COMPARED if kind in data]:  # plain text only where it is what a reader sees
+            found.append((kind, "".join(data[kind]) if kind in COMPARED else ""))
+    # A shell's width decides where a line of plain text breaks.
+    return [(kind, " ".join(CHANGING.sub("#", text).split()) if kind == "text/plain" else CHANGING.sub("#", text).rstrip()) for kind, text in found]
+
+
+def tolerance(number: str, kind: str) -> float:
+    "How far another run's number may lie from this one: its last digit; in a picture, less than can be seen."
+    digits, _, exponent = number.partition("e")
+    decimals = len(digits.partition(".")[2])
+    last = 10.0 ** (int(exponent or 0) - decimals) if decimals or exponent else 0
+    return max(PIXELS, last) if kind == "image/svg+xml" else 1.01 * last
+
+
+def value(number: str) -> float:
+    return float(number.replace(",", "").replace("−", "-"))
+
+
+def difference(kind: str, stored: str, found: str) -> str | None:
+    "The first place where two texts differ, or None where only last digits do."
+    pattern = COORDINATE if kind == "image/svg+xml" else NUMBER
+    old, new = pattern.split(stored), pattern.split(found)
+    numbers = list(zip(pattern.findall(stored), pattern.findall(found), strict=False))
+    for i, (a, b) in enumerate(zip(old, new, strict=False)):
+        if a != b:
+            return f"{a[-60:]!r} is now {b[-60:]!r}"
+        if i < len(numbers) and abs(value(numbers[i][0]) - value(numbers[i][1])) > tolerance(numbers[i][0], kind):
+            return f"{a[-40:]!r} {numbers[i][0]} is now {numbers[i][1]}"
+    return None if len(old) == len(new) else f"{len(old)} numbers and texts are now {len(new)}"
+
+
+def compare(stored: list, found: list) -> str | None:
+    "How what a cell shows differs from what is stored."
+    old, new = shown(stored), shown(found)
+    if [kind for kind, _ in old] != [kind for kind, _ in new]:
+        return f"{[kind for kind, _ in old]} is now {[kind for kind, _ in new]}"
+    return next((text for (kind, a), (_, b) in zip(old, new, strict=True) if (text := difference(kind, a, b))), None)
+
+
+def skipped(cell) -> bool:
+    "As nbdev_test has it: flagged, or not to be evaluated."
+    directives = getattr(cell, "directives_", None) or {}
+    flagged = set(get_config().tst_flags.split()) & directives.keys()
+    return cell.cell_type != "code" or bool(flagged) or directives.get("eval:", [""])[0].lower() == "false"
+
+
+def check(path: Path) -> list[str]:
+    "Runs a notebook; what is wrong with it, a line each."
+    os.environ |= {"IN_TEST": "1", "COLUMNS": "120"}
+    sys.path.insert(0, str(ROOT))
+    notebook, stored = NBProcessor(path, procs=FrontmatterProc, process=True).nb, read_nb(path)
+    shell, wrong, varies = CaptureShell(path), [], False
+    with chdir(path.parent):
+        for cell, before in zip(notebook.cells[-len(stored.cells) :], stored.cells, strict=True):
+            if skipped(cell):
+                continue
+            varies = varies or "varies:" in (getattr(cell, "directives_", None) or {})
+            cell.outputs = []
+            shell.cell(cell)
+            if shell.exc:
+                return [*wrong, shell.prettytb(fname=path)]
+            if not varies and (text := compare(before.get("outputs", []), cell.outputs)):
+                wrong.append(f"{path.relative_to(ROOT)}: below {cell.source.splitlines()[0]!r}: {text}")
+    return wrong
+
+
+if __name__ == "__main__":
+    names = sys.argv[1:] or sorted(str(p) for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    # A fresh process for each, since a notebook's shell takes the place of the main module.
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        wrong = [line for lines in pool.map(check, [Path(name).resolve() for name in names]) for line in lines]
+    if wrong:
+        sys.exit("\n".join([*wrong, "what pages store is not what they show: tools/run_notebooks.py, then look at the difference"]))
+    print(f"{len(names)} notebooks run and show what they store")

@@ -29,6 +29,7 @@ n_weight_decays = 0
 {TINY}n_learning_rates = 1
 n_weight_decays = 1
 """
+SECOND = 'name = "test_efficientnet"'
 
 
 @pytest.fixture
@@ -72,13 +73,13 @@ def test_a_source_training_that_fails_stops_only_its_network(source_study, tmp_p
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("label_smoothing", "smoothing", r"networks\[1\]: unknown source-training setting 'smoothing'; known: default, label_smoothing"),
+        ("label_smoothing", "smoothing", r"networks\[1\]: unknown source-training setting 'smoothing'; known: default, label"),
         ("steps = 2", "step = 2", r"source\.step: unknown key; did you mean steps\?"),
         ('dataset = "source"', "", r"source\.dataset: missing"),
         ('dataset = "source"', 'dataset = "absent"', r"unknown dataset 'absent'|no such folder"),
-        ('name = "test_efficientnet"', 'name = "test_efficientnet"\nsource_accuracy = 0.5', r"networks\[2\]\.source_accuracy: is measured"),
-        ('name = "test_efficientnet"', 'name = "test_efficientnet"\nsettings = ["default", "default"]', r"stands there more than once"),
-        ('settings = ["default"', 'weights = "w.safetensors"\nsettings = ["default"', r"networks\[1\]\.settings: the network has weights"),
+        (SECOND, f"{SECOND}\nsource_accuracy = 0.5", r"networks\[2\]\.source_accuracy: is measured"),
+        (SECOND, f'{SECOND}\nsettings = ["default", "default"]', r"stands there more than once"),
+        ("settings =", 'weights = "w.safetensors"\nsettings =', r"networks\[1\]\.settings: the network has weights"),
         (f'[source]\ndataset = "source"\n{TINY}', "", r"networks\[1\]\.settings: nothing to train on; expected \[source\]"),
     ],
 )

@@ -100,7 +100,7 @@ def test_source_accuracies_spread_and_none_is_perfect(results):
 
 
 def test_the_committed_table_gives_an_analysis_of_all_three_protocols(results):
-    analysis = analyze(results.convert_dtypes(), n_bootstrap=100)
+    analysis = analyze(results, n_bootstrap=100)
     assert set(analysis.protocols) == {"linear", "finetune", "scratch"}
 
 

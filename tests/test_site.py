@@ -174,7 +174,7 @@ async function visit(name) {
   for (let i = 0; i < 100 && count(".figure-svg:has(> script)") > count(".live svg"); i++) await wait(50);
   seen[name] = [...inner.querySelectorAll(".figure-svg svg")].map(svg => { const box = svg.getBoundingClientRect();
     return { width: box.width, height: box.height, live: !!svg.closest(".live"), texts: svg.querySelectorAll("text").length,
-      marks: svg.querySelectorAll("path, line, rect").length,
+      marks: svg.querySelectorAll("path, line, rect, image").length,
       label: svg.closest("[aria-label]")?.getAttribute("aria-label") }; });
   frame.remove();
 }

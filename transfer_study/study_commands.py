@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Draws, Json, interruptible, print_json, print_table, say, write_analysis
+from .console import Draws, Json, interruptible, print_json, print_table, say
 from .core import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from transfer_study.statistics import Analysis
     from transfer_study.study import Study
 
 # %% ../nbs/api/86_study_commands.ipynb #8a9fff81
@@ -61,14 +60,15 @@ def plan(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     "What a study has to compute, what of it is done, and how long the rest takes on this machine."
+    from transfer_study.costs import cost_table, measure_speeds
     from transfer_study.engine import local_executor
+    from transfer_study.study import runs_table
 
     with interruptible("what was measured is kept"):
         parsed = _study(study, data_root, networks, datasets, protocols)
         tasks = parsed.tasks(out, device, stand_in=True)
-        costs = parsed.costs(out, device, progress=say)
+        costs, runs = cost_table(tasks, measure_speeds(tasks, out, device, say)), runs_table(tasks)
     n_processes = len(local_executor(device, processes).devices)
-    runs = parsed.plan(out, device)
     if as_json:
         rows = json.loads(costs.to_json(orient="records"))
         print_json({
@@ -82,35 +82,6 @@ def plan(
     for line in tasks.missing:
         say(f"missing: {line}")
 
-# %% ../nbs/api/86_study_commands.ipynb #74260407
-def _count_mismatches(runs: Path) -> list[str]:
-    "How the images differ from the official ones of the same name, a line a dataset."
-    from transfer_study.study import dataset_counts
-
-    return [line for line in dataset_counts(runs)["count_mismatch"].dropna().unique() if line]
-
-
-def _sections(runs: Path) -> list[tuple[str, list]]:
-    from transfer_study.claims import read_failures
-    from transfer_study.study import dataset_counts, skipped_images
-
-    counts, skipped = dataset_counts(runs), skipped_images(runs)
-    text = [f"Not the official images: {line}." for line in _count_mismatches(runs)]
-    sections = [("Data", [*text, counts.drop(columns="count_mismatch")])]
-    if len(skipped):
-        sections.append(("Skipped images", [f"{len(skipped)} images could not be decoded and were left out.", skipped]))
-    if failures := read_failures(runs / ".failed"):
-        sections.append(("What failed", [f"{failure.label}: {failure.message}." for failure in failures.values()]))
-    return sections
-
-
-def _report_runs(runs: Path, bootstrap: int, title: str) -> "tuple[Analysis, Path]":
-    "Analyses the runs below `runs` and writes the report beside them."
-    from transfer_study.study import analyze_runs
-
-    analysis = analyze_runs(runs, n_bootstrap=bootstrap)
-    return analysis, write_analysis(analysis, runs, title, _sections(runs))
-
 # %% ../nbs/api/86_study_commands.ipynb #2b3e1f4c
 def _scores(results: "pd.DataFrame") -> "pd.DataFrame":
     "A row a network, or a protocol and a network, and a column a dataset."
@@ -123,12 +94,14 @@ def _scores(results: "pd.DataFrame") -> "pd.DataFrame":
 
 def _show_results(results: "pd.DataFrame", runs: Path, title: str, bootstrap: int, as_json: bool) -> None:
     "Prints scores and correlations and writes the report."
-    for line in _count_mismatches(runs):
+    from transfer_study.study_report import count_mismatches, report_runs
+
+    for line in count_mismatches(runs):
         say(f"not the official images: {line}")
     if not as_json:
         print_table(_scores(results))
     try:
-        analysis, path = _report_runs(runs, bootstrap, title)
+        analysis, path = report_runs(runs, bootstrap, title)
     except UserError as error:  # too few networks for a correlation, say: the scores stand all the same
         analysis, path = None, None
         say(f"no correlation: {error}")
@@ -175,7 +148,9 @@ def report(
     as_json: Json = False,
 ) -> None:
     "Analyse finished runs again and write report.html beside them."
-    analysis, path = _report_runs(runs, bootstrap, f"Runs in {runs.name}")
+    from transfer_study.study_report import report_runs
+
+    analysis, path = report_runs(runs, bootstrap)
     if as_json:
         print_json(analysis.to_json())
     else:

@@ -62,13 +62,8 @@ def test_a_cut_down_quick_study_goes_from_drawing_to_the_report(tmp_path, comman
     rows = pd.read_parquet(tmp_path / "runs" / "cut" / "results.parquet")
     found = rows.groupby(["protocol", "setting"]).size().to_dict()
     assert found == {
-<<<<<<< HEAD
-        ("linear", "default"): 6, ("linear", "label_smoothing"): 2, ("scratch", "default"): 6,
-        ("finetune", "default"): 6, ("finetune", "label_smoothing"): 2,
-=======
         ("linear", "default"): 6, ("linear", "label_smoothing"): 2,
         ("finetune", "default"): 6, ("finetune", "label_smoothing"): 2, ("scratch", "default"): 6,
->>>>>>> quickstart
     }  # fmt: skip
     assert rows["source_accuracy"].between(0, 0.3).all()  # six steps teach nothing much
     history = pd.read_csv(tmp_path / "runs" / "cut" / "histories.csv")

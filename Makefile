@@ -1,4 +1,4 @@
-# make study    install and analyse the published table; prints where the report is
+# make study    install and run the quick study, the whole paper in miniature; prints the three correlations and where the report is
 # make test     everything that must hold before a change is merged
 # make lab      JupyterLab on the tutorials, with charts that answer the pointer
 # make docs     the documentation site (needs Quarto)
@@ -6,19 +6,18 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-REPORT := runs/published/report.html
 SOURCES := $(wildcard transfer_study/*.py) $(shell find data -type f) pyproject.toml README.md LICENSE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: study test lab docs notebooks bench clean
 
-study: $(REPORT)
-	@echo "report: $(REPORT)"
+study: .venv/.package
+	$(BIN)/transfer-study run quickstart
 
 test: .venv/.dev build/.wheel-checked
 	$(BIN)/python tools/check_notebooks.py
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tools/test_notebooks.py
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tools/check_pages.py
 	$(BIN)/python -m pytest
 
 lab: .venv/.dev
@@ -40,9 +39,6 @@ bench: .venv/.dev
 
 clean:
 	rm -rf .venv build dist _proc _docs *.egg-info
-
-$(REPORT): .venv/.package $(SOURCES)
-	$(BIN)/transfer-study analyze data/published/embeddings_benchmark_16shot.csv --out $(@D)
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11"; exit 1; }

@@ -30,3 +30,22 @@ def test_part_of_the_real_study(real, command, tmp_path):
     for pair, reference in REFERENCE.items():
         assert scores[pair] == pytest.approx(reference, abs=NOISE), pair
     assert scores["mobilenetv1_025", "clothing"] < scores["mobilenetv1_050", "clothing"]
+
+
+def test_a_pretrained_network_beats_random_weights_within_few_steps(real, command, tmp_path):
+    (tmp_path / "mobilenets.py").write_bytes((real / "mobilenets.py").read_bytes())
+    protocol = "steps = 30\nbatch_size = 32\nn_learning_rates = 1\nlearning_rate_min = 1e-2\nlearning_rate_max = 1e-2"
+    (tmp_path / "study.toml").write_text(f"""
+        name = "few"
+        datasets = ["{real}/images/flowers5.tar"]
+        [[networks]]
+        name = "mobilenetv1_025"
+        architecture = "mobilenets:mobilenetv1_025"
+        weights = "{real}/weights/mobilenetv1_025_128_tfq.safetensors"
+        source_accuracy = 0.395
+        [protocols.finetune]\n{protocol}\nn_weight_decays = 0
+        [protocols.scratch]\n{protocol}\nn_weight_decays = 1
+    """)
+    code, out, _ = command("run", tmp_path / "study.toml", "--out", tmp_path / "runs", "--json")
+    scores = {row["protocol"]: row["score"] for row in json.loads(out)["results"]}
+    assert code == 0 and scores["finetune"] > 0.7 and 0.15 < scores["scratch"] < scores["finetune"] - 0.2

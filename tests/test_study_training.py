@@ -1,14 +1,17 @@
 """Studies that train: fine-tuning and random weights from a study file, in one process and in several."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from transfer_study.core import UserError
+from transfer_study.protocols import run_training
 from transfer_study.results import read_curves, read_histories, read_results
-from transfer_study.study import FailedRuns, Study
+from transfer_study.study import Study
+from transfer_study.training import read_training
 
 HERE = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
 TINY = "steps = 2\nbatch_size = 8\nn_evaluations = 2\nlearning_rate_min = 0.01\n"
@@ -83,12 +86,13 @@ def test_scratch_does_not_depend_on_the_weights(training_study, tmp_path):
 
 
 def test_a_training_that_diverges_is_a_failed_run(training_study, tmp_path):
-    text = training_study.read_text().replace("learning_rate_min = 0.01", "learning_rate_min = 9.0\nlearning_rate_max = 10.0")
-    training_study.write_text(text.replace("steps = 2", "steps = 60").replace("weight_decay_min", ""))
-    try:
-        Study.from_file(training_study).run(tmp_path / "runs", **HERE)
-    except FailedRuns as error:
-        assert "lower learning_rate_max" in str(error)
+    study = Study.from_file(training_study)
+    study.run(tmp_path / "runs", **HERE)
+    run = next(run for run in study.tasks(tmp_path / "runs", "cpu").runs if run.protocol == "scratch")
+    (final,) = (read_training(path) for path in (tmp_path / "runs" / ".training").glob(f"refit-{run.run_id}"))
+    assert run_training(run, [], final)[0]["score"] == final.score
+    with pytest.raises(UserError, match="the training that was to be tested failed: loss nan; lower learning_rate_max"):
+        run_training(run, [], replace(final, status="failed", reason="loss nan", score=None))
 
 
 @pytest.mark.parametrize(

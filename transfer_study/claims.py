@@ -9,6 +9,7 @@ __all__ = ['claim', 'Outcome', 'write_failure', 'read_failures', 'forget_failure
 import errno
 import json
 import platform
+import re
 import shutil
 import time
 import traceback
@@ -88,12 +89,13 @@ def forget_failures(
 
 # %% ../nbs/api/44_claims.ipynb #02a7ae09
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SAID = re.compile(r"No space left on device|File too large|\d+ requested and \d+ written|disk is full")  # the third by NumPy
 
 
 def is_disk_full(error: BaseException | None) -> bool:
     "Whether `error`, or what it was raised from, says that nothing more can be written."
     while error is not None:
-        if getattr(error, "errno", None) in _NO_ROOM or "No space left on device" in str(error):
+        if getattr(error, "errno", None) in _NO_ROOM or _SAID.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -151,6 +151,7 @@ def gain_trend(
     gains_by_network: pd.DataFrame,  # protocol, baseline, network, source_accuracy, dataset, gain, n_train_per_class
     against: str = "source_accuracy",  # or "n_train_per_class"
     width: int = 700,  # pixels in all
+    source: str = "ImageNet",  # what the source dataset is called
 ) -> alt.TopLevelMixin:
     "Gain in log-odds of one protocol over another against source accuracy or against the number of training images a class."
     columns = "protocol baseline network source_accuracy dataset gain n_train_per_class"
@@ -161,7 +162,7 @@ def gain_trend(
     size = (width // per_row - 60, int(0.6 * (width // per_row)))
     by_source = against == "source_accuracy"
     table = table.assign(x=logit(table[against]) if by_source else table[against].astype(float))
-    x = alt.X("x:Q", title="ImageNet top-1 accuracy" if by_source else "training images a class",
+    x = alt.X("x:Q", title=f"{source} top-1 accuracy" if by_source else "training images a class",
               **(logit_axis if by_source else log_axis)(table["x"], size[0]))  # fmt: skip
     y = alt.Y("gain:Q", title="odds of a correct answer", **odds_axis(table["gain"], size[1]))
     zero = alt.Chart(inline(pd.DataFrame({"gain": [0.0]}), "gain")).mark_rule(color=GREY, strokeDash=[4, 3]).encode(y=y)
@@ -173,7 +174,7 @@ def gain_trend(
         title = alt.Title(f"{shown(protocol)} over {shown(baseline).lower()}")
         points = dots(base, tooltip, 0.6 * dot_size(len(part)), len(panels))
         panels.append(alt.layer(zero, points).properties(width=size[0], height=size[1], title=title))
-    return side_by_side(panels, per_row, f"Gain against {'ImageNet accuracy' if by_source else 'the number of training images'}.")
+    return side_by_side(panels, per_row, f"Gain against {f'{source} accuracy' if by_source else 'the number of training images'}.")
 
 # %% ../nbs/api/71_comparison_figures.ipynb #fcd266b8
 def steps_to_near_best(

@@ -40,6 +40,7 @@ def residuals(
     influence: pd.DataFrame,  # protocol, network, studentized_residual, flagged
     networks: pd.DataFrame,  # protocol, network, source_logit, source_accuracy
     width: int = 700,  # pixels in all
+    source: str = "ImageNet",  # what the source dataset is called
 ) -> alt.TopLevelMixin:
     "Studentised residuals of the headline regression against source accuracy, a panel for each protocol."
     require(influence, "protocol network studentized_residual flagged", "residuals")
@@ -49,10 +50,10 @@ def residuals(
     panels = []
     for protocol, part in table.groupby("protocol", sort=False):
         y_values = np.append(part["studentized_residual"], [-2.2, 2.2])
-        x = alt.X("source_logit:Q", title="ImageNet top-1 accuracy", **logit_axis(part["source_logit"], size[0]))
+        x = alt.X("source_logit:Q", title=f"{source} top-1 accuracy", **logit_axis(part["source_logit"], size[0]))
         y = alt.Y("studentized_residual:Q", title="studentised residual", **linear_axis(y_values, size[1], grid=False))
         data = inline(part, "network family source_logit source_accuracy studentized_residual")
-        tooltip = ["network:N", alt.Tooltip("source_accuracy:Q", title="ImageNet", format=".1%"),
+        tooltip = ["network:N", alt.Tooltip("source_accuracy:Q", title=source, format=".1%"),
                    alt.Tooltip("studentized_residual:Q", title="residual", format="+.2f")]  # fmt: skip
         points = dots(alt.Chart(data).encode(x=x, y=y, **encodings), tooltip, dot_size(len(part)), len(panels))
         labels = name_layers(_flagged_first(part, "studentized_residual"), x, y, size)
@@ -122,7 +123,7 @@ def left_out(
     most: int = 24,  # names in a panel
 ) -> alt.TopLevelMixin:
     "r without each network and each dataset, about a line at the r of everything."
-    table = require(leave_one_out, "protocol left_out name r", "left_out").dropna(subset="r")
+    table = require(require(leave_one_out, "r", "left_out").dropna(subset="r"), "protocol left_out name r", "left_out")
     per_row = 2 if width >= 600 else 1
     size = width // per_row - 180
     headline = correlations.query("dataset == @HEADLINE and method == 'pearson'").set_index("protocol")["estimate"]

@@ -26,7 +26,7 @@ from transfer_study.drawing import (
 )  # fmt: skip
 
 # %% ../nbs/api/18_drawn.ipynb #fc3e76d2
-DRAWING_VERSION = 1  # raised whenever the same numbers draw other pixels: results of the two must not be mixed
+DRAWING_VERSION = 2  # raised whenever the same numbers draw other pixels: results of the two must not be mixed
 DEJAVU = tuple(typeface for typeface in TYPEFACES if typeface.startswith("DejaVu"))
 
 # %% ../nbs/api/18_drawn.ipynb #71c1170c
@@ -102,10 +102,10 @@ def _accented() -> str:
 # %% ../nbs/api/18_drawn.ipynb #0e1079db
 def _draw_texture(label: int, size: int, random: np.random.Generator) -> np.ndarray:
     kind = tuple(TEXTURES)[label]
-    image = textured(kind, size, random, _between(0.06, 0.3, random))
+    image = textured(kind, size, random, _between(0.15, 0.5, random))
     other = texture("clouds", size, random)[..., None]
-    image = image + 0.25 * (other - 0.5)
-    return finished(image, random, light=0.5, noise=0.3)
+    image = image + 0.2 * (other - 0.5)
+    return finished(image, random, light=0.5, noise=0.15)
 
 # %% ../nbs/api/18_drawn.ipynb #94d99ad4
 LAYOUTS, N_SHAPES, SHAPES = ("row", "column", "diagonal", "nested"), (2, 3, 4, 5), "●■▲◆★"

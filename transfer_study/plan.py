@@ -8,6 +8,7 @@ __all__ = ['Extraction', 'Fit', 'GridPoint', 'Refit', 'Pretraining', 'Plan', 'ne
 # %% ../nbs/api/51_plan.ipynb #8f8af449
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -136,9 +137,15 @@ def run_label(run: Run) -> str:
     )
 
 # %% ../nbs/api/51_plan.ipynb #688a90f2
+@lru_cache(maxsize=64)
+def _counts(dataset: ImageDataset) -> dict[str, int]:
+    "Its counts, counted once: a plan asks for each task."
+    return dataset.counts
+
+
 def _n_images(run: Run, dataset: ImageDataset, split: tuple[str, ...]) -> int:
     "About how many images of `split` the run uses; validation images count as training ones."
-    counts, size = dataset.counts, run.parameters["n_train_per_class"]
+    counts, size = _counts(dataset), run.parameters["n_train_per_class"]
     training = counts["train"] + counts["val"] if size is None else size * counts["classes"]
     return (training if "train" in split else 0) + (counts["test"] if "test" in split else 0)
 
@@ -160,7 +167,7 @@ def _add_extraction(builder: _Builder, networks: list[ResolvedNetwork], dataset:
 
 def _add_fit(builder: _Builder, run: Run, each: ResolvedNetwork, extraction: str, position: int) -> None:
     copies = 1 + run.extraction.get("n_augmentations", 0)
-    size = float(_n_images(run, run.dataset, ("train", "test")) * each.n_features * len(run.dataset.classes) * copies)
+    size = float(_n_images(run, run.dataset, ("train", "test")) * each.n_features * _counts(run.dataset)["classes"] * copies)
     costs = ((f"fit {run.protocol}", size),)
     builder.runs.append(run)
     task = Task(run.run_id, "fit", run_label(run), builder.run_directory(run), (extraction,), run.protocol, costs)

@@ -54,13 +54,14 @@ def _pretrain(task: Task, work: Pretraining, place: Place, device: str) -> str:
     return f"{result.source_accuracy:.3f} on the source"
 
 
-def _source_accuracy(network: Network, place: Place) -> dict[str, float]:
-    "What a network that the study trained reached on the source; nothing where it came with its weights."
+def _source_accuracy(network: Network, place: Place) -> dict[str, Any]:
+    "On which source a network was trained by the study, and what it reached there; nothing where it came with its weights."
     from transfer_study.pretraining import read_pretraining
 
     if network.weights is None or network.weights.parent.parent != place.out / ".pretrained":
         return {}
-    return {"source_accuracy": read_pretraining(network.weights.parent).source_accuracy}
+    trained = read_pretraining(network.weights.parent)
+    return {"source": trained.dataset, "source_accuracy": trained.source_accuracy}
 
 # %% ../nbs/api/52_work.ipynb #f377853f
 def _features(networks: tuple[Network, ...], work: Extraction, place: Place, device: str) -> tuple[list[Features], list[str]]:

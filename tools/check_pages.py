@@ -1,8 +1,8 @@
 """Runs every notebook once, as nbdev_test does, and compares what it shows with what is stored.
 
-`tools/test_notebooks.py [NOTEBOOK …]`, without names all of nbs/. An error in a cell, and an output other than the stored one (apart from
-the last digit of a number), end it with exit code 1. Cells with a flag of settings.ini are neither run nor compared; a cell that
-starts with `#| varies: true` and those below it are run but not compared, since what they show depends on what lies on the machine.
+`tools/check_pages.py [NOTEBOOK …]`, without names all of nbs/. An error in a cell, and an output other than the stored one (apart
+from the last digit of a number), end it with exit code 1. Cells with a flag of settings.ini are neither run nor compared; a cell
+that starts with `#| varies: true` and those below it are run but not compared: what they show depends on the machine.
 """
 
 import os
@@ -37,8 +37,9 @@ def shown(outputs: list) -> list[tuple[str, str]]:
         rich = [kind for kind in sorted(data) if kind in COMPARED[1:] or kind.startswith("image/")]
         for kind in rich or [kind for kind in COMPARED if kind in data]:  # plain text only where it is what a reader sees
             found.append((kind, "".join(data[kind]) if kind in COMPARED else ""))
+    found = [(kind, CHANGING.sub("#", text).rstrip()) for kind, text in found]
     # A shell's width decides where a line of plain text breaks.
-    return [(kind, " ".join(CHANGING.sub("#", text).split()) if kind == "text/plain" else CHANGING.sub("#", text).rstrip()) for kind, text in found]
+    return [(kind, " ".join(text.split()) if kind == "text/plain" else text) for kind, text in found]
 
 
 def tolerance(number: str, kind: str) -> float:
@@ -107,5 +108,6 @@ if __name__ == "__main__":
     with ProcessPoolExecutor(2, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         wrong = [line for lines in pool.map(check, [Path(name).resolve() for name in names]) for line in lines]
     if wrong:
-        sys.exit("\n".join([*wrong, "what pages store is not what they show: tools/run_notebooks.py, then look at the difference"]))
+        advice = "what pages store is not what they show: tools/run_notebooks.py, then look at the difference"
+        sys.exit("\n".join([*wrong, advice]))
     print(f"{len(names)} notebooks run and show what they store")

@@ -10,7 +10,7 @@ import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 
 from execnb.nbio import read_nb
@@ -85,6 +85,7 @@ def skipped(cell) -> bool:
 def check(path: Path) -> list[str]:
     "Runs a notebook; what is wrong with it, a line each."
     os.environ |= {"IN_TEST": "1", "COLUMNS": "120"}
+    set_start_method(None, force=True)  # a page that starts processes does it the platform's own way, not as this one was started
     sys.path.insert(0, str(ROOT))
     notebook, stored = NBProcessor(path, procs=FrontmatterProc, process=True).nb, read_nb(path)
     shell, wrong, varies = CaptureShell(path), [], False
@@ -106,7 +107,10 @@ if __name__ == "__main__":
     names = sys.argv[1:] or sorted(str(p) for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
     # A fresh process for each, since a notebook's shell takes the place of the main module.
     with ProcessPoolExecutor(2, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        wrong = [line for lines in pool.map(check, [Path(name).resolve() for name in names]) for line in lines]
+        wrong = []
+        for name, lines in zip(names, pool.map(check, [Path(name).resolve() for name in names]), strict=True):
+            print(f"{Path(name).resolve().relative_to(ROOT)}: {'differs' if lines else 'as stored'}", flush=True)
+            wrong += lines
     if wrong:
         advice = "what pages store is not what they show: tools/run_notebooks.py, then look at the difference"
         sys.exit("\n".join([*wrong, advice]))

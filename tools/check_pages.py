@@ -22,7 +22,8 @@ from nbdev.process import NBProcessor
 ROOT = Path(__file__).resolve().parent.parent
 NUMBER = re.compile(r"(?<![\w.])[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d{1,3})?(?!\w)")  # in words
 COORDINATE = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d{1,3})?")  # in a picture, where letters and commas stand between them
-CHANGING = re.compile(r"0x[0-9a-f]{6,}|(?<=clip)\d+")  # addresses, and names that a picture's parts have by their number
+# Addresses, names that a picture's parts have by their number, and pictures made of pixels within a drawing.
+CHANGING = re.compile(r"0x[0-9a-f]{6,}|(?<=clip)\d+|(?<=;base64,)[\w+/=]+")
 COMPARED = ("text/plain", "text/html", "text/markdown", "image/svg+xml")
 PIXELS = 0.5  # by which a point of a picture may move
 

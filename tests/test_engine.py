@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import interrupt_at_work
 
 from transfer_study.claims import Outcome, attempt, claim, read_failures
 from transfer_study.cleaning import clean
@@ -223,14 +224,10 @@ def test_a_full_disk_is_one_line_and_tears_nothing(small_study, tmp_path, n_byte
     assert complete.to_csv() == whole.to_csv()
 
 
-def test_ctrl_c_leaves_no_process_behind(small_study, tmp_path):
-    arguments = [*RUN, "run", str(small_study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "2"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 200
-    while process.poll() is None and not list(tmp_path.glob("runs/tiny/[!.]*/result.json")) and time.monotonic() < deadline:
-        os.sched_yield()
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+def test_ctrl_c_leaves_no_process_behind(waiting_study, tmp_path):
+    study, reached = waiting_study
+    arguments = [*RUN, "run", str(study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "2"]
+    process, err = interrupt_at_work(arguments, reached)
     assert process.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
     deadline = time.monotonic() + 60
     with pytest.raises(ProcessLookupError):

@@ -17,7 +17,7 @@ NBS = ROOT / "nbs"
 HOST = "https://transfer-study.github.io/transfer_study"
 # Pages in reading order; a notebook of the folder that is not named here follows in alphabetical order.
 PAGES = {
-    "Start here": ("tutorials", ["first_result", "fixed_features", "real_images", "still_transfer_better"]),
+    "Start here": ("tutorials", ["five_minutes", "fixed_features", "real_images", "still_transfer_better"]),
     "How to": ("howto", ["own_table", "own_network", "add_dataset", "from_python", "cluster", "full_scale"]),
     "The paper": ("paper", ["headline", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
                             "fixed_against_finetuned", "convergence", "dataset_size", "near_duplicates", "augmentation",

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import write_study
 
 from transfer_study.claims import Outcome, attempt, claim, read_failures
 from transfer_study.cleaning import clean
 from transfer_study.core import UserError, committed_directory
 from transfer_study.executors import DiskFull, LocalExecutor
+from transfer_study.results import read_runs
 from transfer_study.study import FailedRuns, Study
 from transfer_study.tasks import Schedule, Task, drop_failed, pending
 
@@ -36,6 +39,14 @@ def add_trainings(study_file: Path) -> Path:
 @pytest.fixture
 def small_study(study_file):
     return add_trainings(study_file)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, weights):
+    "The runs of that study, computed without any trouble."
+    folder = tmp_path_factory.mktemp("whole")
+    Study.from_file(add_trainings(write_study(folder, weights))).run(folder / "runs", **HERE)
+    return folder / "runs"
 
 
 # A process that has imported everything, and forks one that computes the study as often as it is told to.
@@ -74,17 +85,16 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(compute(f"{folder}/round{round_}")
 """
 
 
-def test_fifty_kills_at_random_moments_end_in_the_same_table(small_study, tmp_path):
-    whole = Study.from_file(small_study).run(tmp_path / "whole", **HERE)
+def test_fifty_kills_at_random_moments_end_in_the_same_table(small_study, whole, tmp_path):
     arguments = [sys.executable, "-c", ZYGOTE, str(small_study), str(tmp_path), "50", "0"]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     rounds = sorted(tmp_path.glob("round*"))
     for out in rounds:
         table = Study.from_file(small_study).results(out)
-        assert table.to_csv(index=False) == whole.to_csv(index=False)
+        assert table.to_csv(index=False) == read_runs(whole).to_csv(index=False)
         for run_id in table["run_id"]:
-            first, second = (np.load(place / "tiny" / run_id / "predictions.npz") for place in (tmp_path / "whole", out))
+            first, second = (np.load(place / "tiny" / run_id / "predictions.npz") for place in (whole, out))
             assert all(np.array_equal(first[name], second[name]) for name in first.files)
     assert rounds
 
@@ -213,14 +223,13 @@ def limited(n_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("n_bytes", [4_000, 40_000])
-def test_a_full_disk_is_one_line_and_tears_nothing(small_study, tmp_path, n_bytes):
+def test_a_full_disk_is_one_line_and_tears_nothing(small_study, whole, tmp_path, n_bytes):
     arguments = [*RUN, "run", str(small_study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1"]
     done = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=partial(limited, n_bytes))
     errors = [line for line in done.stderr.splitlines() if not line.startswith("[")]
     assert done.returncode == 2 and len(errors) == 1 and "disk full" in errors[0], done.stderr
     complete = Study.from_file(small_study).run(tmp_path / "runs", **HERE)
-    whole = Study.from_file(small_study).run(tmp_path / "whole", **HERE)
-    assert complete.to_csv() == whole.to_csv()
+    assert complete.to_csv() == read_runs(whole).to_csv()
 
 
 def test_ctrl_c_leaves_no_process_behind(small_study, tmp_path):
@@ -238,9 +247,9 @@ def test_ctrl_c_leaves_no_process_behind(small_study, tmp_path):
             os.killpg(process.pid, 0)
 
 
-def test_what_is_done_needs_no_cache(small_study, tmp_path):
-    study = Study.from_file(small_study)
-    before = study.run(tmp_path / "runs", **HERE)
+def test_what_is_done_needs_no_cache(small_study, whole, tmp_path):
+    study, before = Study.from_file(small_study), read_runs(whole)
+    shutil.copytree(whole, tmp_path / "runs")
     removed = clean(tmp_path / "runs")
     assert {"features", "decoded images", "locks"} <= set(removed["removed"])
     assert not list((tmp_path / "runs").glob(".[fit]*"))
@@ -266,9 +275,9 @@ def test_pending_tasks_and_their_order(tmp_path):
     assert [task.id for task in drop_failed(schedule, first)] == ["last"] and schedule.left == {"b"}
 
 
-def test_runs_of_another_version_are_not_misread(small_study, tmp_path):
+def test_runs_of_another_version_are_not_misread(small_study, whole, tmp_path):
     study = Study.from_file(small_study)
-    study.run(tmp_path / "runs", **HERE)
+    shutil.copytree(whole, tmp_path / "runs")
     plan = tmp_path / "runs" / "tiny" / "plan.json"
     plan.write_text(json.dumps(json.loads(plan.read_text()) | {"format": 1, "transfer_study": "0.0.1"}))
     for use in (study.results, partial(study.run, **HERE)):

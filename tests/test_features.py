@@ -377,7 +377,8 @@ assert np.array_equal(found.X, extract_features(models, squares, **options)[0].X
 
 def test_a_disk_that_is_full_when_shards_are_joined_is_an_error_and_not_a_crash(squares, tmp_path):
     "On a file system of a megabyte in a namespace of its own: there a memory map would end the process by SIGBUS."
-    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=1m none "$0" && exec "$@"', tmp_path]
+    script = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
+    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, tmp_path]
     if shutil.which("unshare") is None or subprocess.run([*mount, "true"], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -24,7 +24,7 @@ from .pretraining import PretrainingProtocol
 from .protocols import NUMERICS_VERSION, Run
 from .resolution import ResolvedNetwork, check_sizes
 from .study_file import StudyFile
-from .tasks import Task
+from .tasks import Task, pending
 from .training_protocol import FineTuneProtocol, hyperparameter_grid
 
 # %% ../nbs/api/51_plan.ipynb #306db059
@@ -86,8 +86,9 @@ class Plan:
     missing: list[str] = field(default_factory=list)  # datasets that are not there, a line each
 
     def table(self) -> pd.DataFrame:
-        "A row a task: id, kind, protocol, label, number of tasks it needs, and whether it is done."
-        rows = [(task.id, task.kind, task.protocol, task.label, len(task.needs), task.done) for task in self.tasks]
+        "A row a task: id, kind, protocol, label, number of tasks it needs, and whether it is done, or needed by nothing that is left."
+        left = {task.id for task in pending(self.tasks)}  # caches of finished runs may have been removed
+        rows = [(task.id, task.kind, task.protocol, task.label, len(task.needs), task.id not in left) for task in self.tasks]
         return pd.DataFrame(rows, columns=["id", "kind", "protocol", "task", "needs", "done"])
 
 # %% ../nbs/api/51_plan.ipynb #7d3d2e0c

@@ -19,10 +19,12 @@ from conftest import write_study
 from transfer_study.claims import Outcome, attempt, claim, read_failures
 from transfer_study.cleaning import clean
 from transfer_study.core import UserError, committed_directory
+from transfer_study.engine import compute
 from transfer_study.executors import DiskFull, LocalExecutor
 from transfer_study.results import read_runs
 from transfer_study.study import FailedRuns, Study
 from transfer_study.tasks import Schedule, Task, drop_failed, pending
+from transfer_study.work import Place
 
 HERE = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
 RUN = [sys.executable, "-c", "from transfer_study.cli import main; main()"]
@@ -287,3 +289,45 @@ def test_runs_of_another_version_are_not_misread(small_study, whole, tmp_path):
     (tmp_path / "runs" / "tiny" / "plan.csv").write_text("run_id\n")
     with pytest.raises(UserError, match="older version"):
         study.results(tmp_path / "runs")
+
+
+SHARDS = """
+import sys
+from transfer_study.engine import compute, local_executor
+from transfer_study.study import Study
+from transfer_study.work import Place
+
+if __name__ == "__main__":
+    plan = Study.from_file(sys.argv[1]).tasks(sys.argv[2], "cpu", shard_size=4, n_together=2)
+    compute(plan, Place(Path(sys.argv[2]), "tiny", 0), local_executor("cpu", 2), progress="none")
+"""
+
+
+def features_of(out: Path) -> list[np.ndarray]:
+    return [np.load(path) for path in sorted(out.glob(".features/*/features/features.npy"))]
+
+
+def test_shards_of_a_large_dataset_are_tasks_of_their_own(study_file, tmp_path):
+    "Two processes are killed in the middle, one goes on, and the features are those that a single task computes."
+    text = study_file.read_text().replace('"squares", "packed.tar"', '"squares"').rsplit("[[networks]]", 1)[0]
+    study_file.write_text(text)
+    study, out, whole = Study.from_file(study_file), tmp_path / "runs", tmp_path / "whole"
+    plan = study.tasks(out, "cpu", shard_size=4, n_together=2)
+    shards = [task for task in plan.tasks if task.kind == "extract" and not task.needs]
+    assert len(shards) == 7 and len(plan.tasks) == 7 + 1 + 2
+    arguments = [sys.executable, "-c", f"from pathlib import Path\n{SHARDS}", str(study_file), str(out)]
+    process = subprocess.Popen(arguments, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while process.poll() is None and sum(task.done for task in shards) < 2 and time.monotonic() < deadline:
+        os.sched_yield()
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and sum(task.done for task in shards) >= 2
+    compute(plan, Place(out, "tiny", 0), LocalExecutor(), progress="none")
+    assert pending(plan.tasks) == [] and plan.table()["done"].all()
+    together = study.tasks(whole, "cpu", shard_size=4, n_together=7)
+    assert len(together.tasks) == 1 + 2
+    compute(together, Place(whole, "tiny", 0), LocalExecutor(), progress="none")
+    assert study.results(out).to_csv() == study.results(whole).to_csv()
+    pairs = list(zip(features_of(out), features_of(whole), strict=True))
+    assert len(pairs) == 2 and all(np.array_equal(first, second) for first, second in pairs)
+    assert not list(out.glob(".features/*/shards"))

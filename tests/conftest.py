@@ -65,16 +65,15 @@ def weights(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def study_file(tmp_path, weights):
+def write_study(folder: Path, weights: Path) -> Path:
     "A study of three tiny networks on two small datasets."
-    write_images(tmp_path / "squares")
-    pack(write_images(tmp_path / "more", test=6), tmp_path / "packed.tar", prefix="packed/")
+    write_images(folder / "squares")
+    pack(write_images(folder / "more", test=6), folder / "packed.tar", prefix="packed/")
     lines = ['name = "tiny"', 'datasets = ["squares", "packed.tar"]']
     for name, accuracy in NETWORKS.items():
         lines += ["[[networks]]", f'name = "{name}"', f'weights = "{weights / name}.safetensors"']
         lines += [f"source_accuracy = {accuracy}"]
-    path = tmp_path / "study.toml"
+    path = folder / "study.toml"
     path.write_text("\n".join(lines))
     return path
 
@@ -119,6 +118,12 @@ def interrupt_at_work(arguments: list, reached: Path):
     assert reached.exists(), process.communicate()[1]
     os.killpg(process.pid, signal.SIGINT)
     return process, process.communicate(timeout=100)[1]
+
+
+@pytest.fixture
+def study_file(tmp_path, weights):
+    "A study of three tiny networks on two small datasets."
+    return write_study(tmp_path, weights)
 
 
 @pytest.fixture

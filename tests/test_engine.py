@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,14 +14,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import interrupt_at_work
+from conftest import interrupt_at_work, write_study
 
 from transfer_study.claims import Outcome, attempt, claim, read_failures
 from transfer_study.cleaning import clean
 from transfer_study.core import UserError, committed_directory
+from transfer_study.engine import compute
 from transfer_study.executors import DiskFull, LocalExecutor
+from transfer_study.results import read_runs
 from transfer_study.study import FailedRuns, Study
 from transfer_study.tasks import Schedule, Task, drop_failed, pending
+from transfer_study.work import Place
 
 HERE = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
 RUN = [sys.executable, "-c", "from transfer_study.cli import main; main()"]
@@ -37,6 +41,14 @@ def add_trainings(study_file: Path) -> Path:
 @pytest.fixture
 def small_study(study_file):
     return add_trainings(study_file)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, weights):
+    "The runs of that study, computed without any trouble."
+    folder = tmp_path_factory.mktemp("whole")
+    Study.from_file(add_trainings(write_study(folder, weights))).run(folder / "runs", **HERE)
+    return folder / "runs"
 
 
 # A process that has imported everything, and forks one that computes the study as often as it is told to.
@@ -75,17 +87,16 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(compute(f"{folder}/round{round_}")
 """
 
 
-def test_fifty_kills_at_random_moments_end_in_the_same_table(small_study, tmp_path):
-    whole = Study.from_file(small_study).run(tmp_path / "whole", **HERE)
+def test_fifty_kills_at_random_moments_end_in_the_same_table(small_study, whole, tmp_path):
     arguments = [sys.executable, "-c", ZYGOTE, str(small_study), str(tmp_path), "50", "0"]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     rounds = sorted(tmp_path.glob("round*"))
     for out in rounds:
         table = Study.from_file(small_study).results(out)
-        assert table.to_csv(index=False) == whole.to_csv(index=False)
+        assert table.to_csv(index=False) == read_runs(whole).to_csv(index=False)
         for run_id in table["run_id"]:
-            first, second = (np.load(place / "tiny" / run_id / "predictions.npz") for place in (tmp_path / "whole", out))
+            first, second = (np.load(place / "tiny" / run_id / "predictions.npz") for place in (whole, out))
             assert all(np.array_equal(first[name], second[name]) for name in first.files)
     assert rounds
 
@@ -214,14 +225,13 @@ def limited(n_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("n_bytes", [4_000, 40_000])
-def test_a_full_disk_is_one_line_and_tears_nothing(small_study, tmp_path, n_bytes):
+def test_a_full_disk_is_one_line_and_tears_nothing(small_study, whole, tmp_path, n_bytes):
     arguments = [*RUN, "run", str(small_study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1"]
     done = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=partial(limited, n_bytes))
     errors = [line for line in done.stderr.splitlines() if not line.startswith("[")]
     assert done.returncode == 2 and len(errors) == 1 and "disk full" in errors[0], done.stderr
     complete = Study.from_file(small_study).run(tmp_path / "runs", **HERE)
-    whole = Study.from_file(small_study).run(tmp_path / "whole", **HERE)
-    assert complete.to_csv() == whole.to_csv()
+    assert complete.to_csv() == read_runs(whole).to_csv()
 
 
 def test_ctrl_c_leaves_no_process_behind(waiting_study, tmp_path):
@@ -235,9 +245,9 @@ def test_ctrl_c_leaves_no_process_behind(waiting_study, tmp_path):
             os.killpg(process.pid, 0)
 
 
-def test_what_is_done_needs_no_cache(small_study, tmp_path):
-    study = Study.from_file(small_study)
-    before = study.run(tmp_path / "runs", **HERE)
+def test_what_is_done_needs_no_cache(small_study, whole, tmp_path):
+    study, before = Study.from_file(small_study), read_runs(whole)
+    shutil.copytree(whole, tmp_path / "runs")
     removed = clean(tmp_path / "runs")
     assert {"features", "decoded images", "locks"} <= set(removed["removed"])
     assert not list((tmp_path / "runs").glob(".[fit]*"))
@@ -263,9 +273,9 @@ def test_pending_tasks_and_their_order(tmp_path):
     assert [task.id for task in drop_failed(schedule, first)] == ["last"] and schedule.left == {"b"}
 
 
-def test_runs_of_another_version_are_not_misread(small_study, tmp_path):
+def test_runs_of_another_version_are_not_misread(small_study, whole, tmp_path):
     study = Study.from_file(small_study)
-    study.run(tmp_path / "runs", **HERE)
+    shutil.copytree(whole, tmp_path / "runs")
     plan = tmp_path / "runs" / "tiny" / "plan.json"
     plan.write_text(json.dumps(json.loads(plan.read_text()) | {"format": 1, "transfer_study": "0.0.1"}))
     for use in (study.results, partial(study.run, **HERE)):
@@ -275,3 +285,45 @@ def test_runs_of_another_version_are_not_misread(small_study, tmp_path):
     (tmp_path / "runs" / "tiny" / "plan.csv").write_text("run_id\n")
     with pytest.raises(UserError, match="older version"):
         study.results(tmp_path / "runs")
+
+
+SHARDS = """
+import sys
+from transfer_study.engine import compute, local_executor
+from transfer_study.study import Study
+from transfer_study.work import Place
+
+if __name__ == "__main__":
+    plan = Study.from_file(sys.argv[1]).tasks(sys.argv[2], "cpu", shard_size=4, n_together=2)
+    compute(plan, Place(Path(sys.argv[2]), "tiny", 0), local_executor("cpu", 2), progress="none")
+"""
+
+
+def features_of(out: Path) -> list[np.ndarray]:
+    return [np.load(path) for path in sorted(out.glob(".features/*/features/features.npy"))]
+
+
+def test_shards_of_a_large_dataset_are_tasks_of_their_own(study_file, tmp_path):
+    "Two processes are killed in the middle, one goes on, and the features are those that a single task computes."
+    text = study_file.read_text().replace('"squares", "packed.tar"', '"squares"').rsplit("[[networks]]", 1)[0]
+    study_file.write_text(text)
+    study, out, whole = Study.from_file(study_file), tmp_path / "runs", tmp_path / "whole"
+    plan = study.tasks(out, "cpu", shard_size=4, n_together=2)
+    shards = [task for task in plan.tasks if task.kind == "extract" and not task.needs]
+    assert len(shards) == 7 and len(plan.tasks) == 7 + 1 + 2
+    arguments = [sys.executable, "-c", f"from pathlib import Path\n{SHARDS}", str(study_file), str(out)]
+    process = subprocess.Popen(arguments, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while process.poll() is None and sum(task.done for task in shards) < 2 and time.monotonic() < deadline:
+        os.sched_yield()
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and sum(task.done for task in shards) >= 2
+    compute(plan, Place(out, "tiny", 0), LocalExecutor(), progress="none")
+    assert pending(plan.tasks) == [] and plan.table()["done"].all()
+    together = study.tasks(whole, "cpu", shard_size=4, n_together=7)
+    assert len(together.tasks) == 1 + 2
+    compute(together, Place(whole, "tiny", 0), LocalExecutor(), progress="none")
+    assert study.results(out).to_csv() == study.results(whole).to_csv()
+    pairs = list(zip(features_of(out), features_of(whole), strict=True))
+    assert len(pairs) == 2 and all(np.array_equal(first, second) for first, second in pairs)
+    assert not list(out.glob(".features/*/shards"))

@@ -1,6 +1,7 @@
 """Features: those of each image alone, computed once, whoever dies in between."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -343,3 +344,44 @@ def test_batches_keep_order_and_name_bad_images(squares, models):
     batches = list(load_batches(broken, np.array([5, 3, 0]), [view], batch_size=2))
     assert [batch.rows.tolist() for batch in batches] == [[5], [0]] and batches[0].bad == [(3, "empty file")]
     assert batches[0].images[0].dtype == torch.uint8 and [batch.n_images for batch in batches] == [2, 1]
+
+
+FULL_DISK = """
+import shutil, sys
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+from test_features import build
+from transfer_study.claims import is_disk_full
+from transfer_study.datasets import image_folder
+from transfer_study.features import extract_features, extract_shard, shard_rows
+
+disk, models, squares = Path(sys.argv[1]), [build("test_resnet")], image_folder(Path(sys.argv[2]))
+options = {"shard_size": 36, "n_augmentations": 8}
+for rows in shard_rows(squares, **options):
+    extract_shard(models, squares, rows, disk / "cache", **options)
+needed = sum(path.stat().st_size for path in disk.rglob("features.npy"))
+(disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - needed))  # the small files beside the features are too much
+try:
+    extract_features(models, squares, disk / "cache", **options)
+except OSError as error:
+    assert is_disk_full(error), error
+else:
+    sys.exit("there was room")
+(disk / "ballast").unlink()
+unread = replace(squares, root=Path("gone"))  # every shard is still there
+found = extract_features(models, unread, disk / "cache", **options)[0]
+assert np.array_equal(found.X, extract_features(models, squares, **options)[0].X)
+"""
+
+
+def test_a_disk_that_is_full_when_shards_are_joined_is_an_error_and_not_a_crash(squares, tmp_path):
+    "On a file system of a megabyte in a namespace of its own: there a memory map would end the process by SIGBUS."
+    script = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
+    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, tmp_path]
+    if shutil.which("unshare") is None or subprocess.run([*mount, "true"], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [*mount, sys.executable, "-c", FULL_DISK, tmp_path, squares.root]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, f"{done.returncode} {done.stderr}"

@@ -585,6 +585,7 @@ def test_a_damaged_image_is_named_or_skipped(tmp_path, short):
     result = train_point(network(), dataset, short, 0.05, 0, device="cpu", on_bad_image="skip")
     assert result.notes == ["images that could not be decoded and were left out: 1"]
     assert result.details["n_train"] + result.details["n_scored"] == 19
+    assert [bad["name"] for bad in result.details["skipped_images"]] == ["train/dim/3.png"]
 
 
 def test_pretrained_weights_are_kept_but_the_classifier(squares, short, weights):

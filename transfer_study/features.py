@@ -227,13 +227,11 @@ def _join_shards(shards: list[Path], directory: Path, dataset: ImageDataset) -> 
     if not len(rows):
         raise UserError(f"dataset {dataset.name}: not one image can be decoded; the first: {bad['name'][0]} ({bad['reason'][0]})")
     _write(first[:0], rows, copy, bad, directory)
-    shape = (len(rows), first.shape[1])
-    X, start = np.lib.format.open_memmap(directory / "features.npy", "w+", first.dtype, shape), 0
-    for shard in shards:
-        block = _read(shard, None).X
-        X[start : start + len(block)] = block
-        start += len(block)
-    X.flush()
+    header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (len(rows), first.shape[1])}
+    with open(directory / "features.npy", "wb") as stream:  # not through a memory map, where a full disk kills the process
+        np.lib.format.write_array_header_1_0(stream, header)
+        for shard in shards:
+            stream.write(_read(shard, None).X.tobytes())
 
 # %% ../nbs/api/25_features.ipynb #34018852
 def _complete(directory: Path, shards: list[Path], dataset: ImageDataset) -> None:

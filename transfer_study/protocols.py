@@ -144,7 +144,7 @@ def run_training(
     split = used_images(run, np.arange(len(run.dataset.images)))[1]
     chosen = {name: getattr(final, name) for name in ("learning_rate", "weight_decay", "score", "notes")}
     seconds = sum(training.seconds for training in [*grid, final])
-    result = _labels(run) | chosen | final.details | _n_images(split) | {"skipped_images": [], "seconds": round(seconds, 3)}
+    result = _labels(run) | chosen | final.details | _n_images(split) | {"seconds": round(seconds, 3)}
     result["n_train"] = int((split == "train").sum())  # of the choice, as everywhere; `details` has those of the last training
     result["n_test"] = len(final.predictions["y_true"])
     columns = ["learning_rate", "weight_decay", "status", "validation_score", "validation_loss", "reason"]

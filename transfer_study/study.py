@@ -83,13 +83,13 @@ class _StudyFile:
         "The study with some of its networks, datasets and protocols; all where none is named."
         return replace(self, file=study_part(self.file, networks, datasets, protocols), _resolved={})
 
-    def tasks(self, out: Path | str = "runs", device: str = "auto", stand_in: bool = False) -> Plan:
-        "Every run and task; raises `UserError` where its networks or data are not what the file says."
+    def tasks(self, out: Path | str = "runs", device: str = "auto", stand_in: bool = False, **options: Any) -> Plan:
+        "Every run and task (`options` of `make_plan`); raises `UserError` where its networks or data are not what the file says."
         if stand_in not in self._resolved:
             self._resolved[stand_in] = _resolve(self, stand_in)
         found = self._resolved[stand_in]
         source, missing = next(iter(found.source.datasets), None), (*found.datasets.missing, *found.source.missing)
-        return make_plan(self.file, found.networks, found.datasets.datasets, Path(out), resolve_device(device), source, missing)
+        return make_plan(self.file, found.networks, found.datasets.datasets, Path(out), resolve_device(device), source, missing, **options)
 
     def _repr_html_(self) -> str:
         return _facts(self).to_html(header=False)

@@ -184,11 +184,12 @@ def _notes(run: _Run, train: TrainingBatches, fitted: dict[str, Any]) -> list[st
 # %% ../nbs/api/37_training.ipynb #b5c6fa39
 def _result(run: _Run, train: TrainingBatches, model: "torch.nn.Module", fitted: dict[str, Any]) -> TrainingResult:
     images, history, failed = run.images, fitted["history"], bool(fitted["reason"])
+    bad = pd.concat([images.whole.bad, images.crops.bad]).drop_duplicates("row")
     details = {
         "n_train": len(images.training), "n_train_per_class": run.specification["n_train_per_class"], "n_scored": len(images.scored), "steps": run.protocol.steps, "batch_size": train.batch_size,
         "n_parts": train.n_parts, "steps_per_epoch": len(images.training) / train.batch_size,
         "image_side": images.whole.pixels.shape[1], "batch_norm_layers": fitted["batch_norm_layers"],
-        "device": run.device, "precision": run.protocol.precision,
+        "device": run.device, "precision": run.protocol.precision, "skipped_images": bad[["name", "reason"]].to_dict("records"),
     }  # fmt: skip
     names = images.dataset.images["name"].to_numpy(str)[images.scored]
     predictions = {} if failed else {

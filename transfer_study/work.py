@@ -16,9 +16,9 @@ from typing import Any
 from .architectures import build_architecture
 from .claims import Outcome, attempt
 from .core import UserError, committed_directory
-from .features import Features, extract_features, feature_key
+from .features import Features, extract_features, extract_shard, feature_key
 from .networks import Network, build_network
-from .plan import Extraction, Fit, GridPoint, Pretraining, Refit
+from .plan import Extraction, Fit, GridPoint, Pretraining, Refit, Shard
 from .protocols import Run, run_protocol, run_training
 from .provenance import provenance
 from .results import write_run
@@ -68,8 +68,9 @@ def _features(networks: tuple[Network, ...], work: Extraction, place: Place, dev
     "Features under each of `networks`, from the cache where it has them, and what they are known by there."
     models = [build_network(network) for network in networks]
     features = extract_features(
-        models, work.dataset, place.out / ".features", place.on_bad_image, device=device, n_workers=place.n_workers, **work.options
-    )
+        models, work.dataset, place.out / ".features", place.on_bad_image, device=device, n_workers=place.n_workers,
+        shard_size=work.shard_size, **work.options,
+    )  # fmt: skip
     return features, [feature_key(model, work.dataset, **work.options) for model in models]
 
 
@@ -78,6 +79,14 @@ def _extract(task: Task, work: Extraction, place: Place, device: str) -> str:
     with committed_directory(task.output) as temporary:
         (temporary / "features.json").write_text(json.dumps(keys))
     return f"{len(features[0].X):,} images"
+
+# %% ../nbs/api/52_work.ipynb #f678b923
+def _extract_shard(task: Task, work: Shard, place: Place, device: str) -> str:
+    models = [build_network(network) for network in work.whole.networks]
+    options = work.whole.options | {"device": device, "n_workers": place.n_workers}
+    extract_shard(models, work.whole.dataset, work.rows, place.out / ".features", **options)
+    with committed_directory(task.output):
+        return f"{len(work.rows):,} images"
 
 # %% ../nbs/api/52_work.ipynb #84be39f1
 def _fit(task: Task, work: Fit, place: Place, device: str) -> str:
@@ -124,7 +133,7 @@ def _refit(task: Task, work: Refit, place: Place, device: str) -> str:
 
 # %% ../nbs/api/52_work.ipynb #cfde1f10
 _WORK: dict[type, Callable[[Task, Any, Place, str], str]] = {
-    Pretraining: _pretrain, Extraction: _extract, Fit: _fit, GridPoint: _grid_point, Refit: _refit,
+    Pretraining: _pretrain, Extraction: _extract, Shard: _extract_shard, Fit: _fit, GridPoint: _grid_point, Refit: _refit,
 }  # fmt: skip
 
 

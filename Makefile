@@ -17,7 +17,7 @@ study: .venv/.package
 test: .venv/.dev build/.wheel-checked
 	$(BIN)/python tools/check_notebooks.py
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tools/test_notebooks.py
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tools/check_pages.py
 	$(BIN)/python -m pytest
 
 lab: .venv/.dev

@@ -1,8 +1,12 @@
 """Small real inputs: images that differ, networks that run, a study that goes from one end to the other."""
 
 import io
+import os
+import signal
+import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +76,48 @@ def write_study(folder: Path, weights: Path) -> Path:
     path = folder / "study.toml"
     path.write_text("\n".join(lines))
     return path
+
+
+WAITS = """
+import time
+from pathlib import Path
+
+import timm
+
+
+def network():
+    "A network that says that it is asked for features, and never gives any."
+    model = timm.create_model("test_resnet")
+
+    def waits(images):
+        Path(__file__).with_name("reached").touch()
+        time.sleep(600)
+
+    model.forward_features = waits
+    return model
+"""
+
+
+@pytest.fixture
+def waiting_study(study_file, weights):
+    "A study that does not end, and the file that appears when it is at work."
+    study_file.with_name("waits.py").write_text(WAITS)
+    entry = f'\n[[networks]]\nname = "waits"\narchitecture = "waits:network"\nweights = "{weights / "test_resnet"}.safetensors"\n'
+    study_file.write_text(f"{study_file.read_text()}{entry}source_accuracy = 0.5\n")
+    return study_file, study_file.with_name("reached")
+
+
+def interrupt_at_work(arguments: list, reached: Path):
+    "Runs a command, sends Ctrl-C to it once `reached` is there, and gives the ended process and what it said on stderr."
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for _ in range(2000):
+        if reached.exists() or process.poll() is not None:
+            break
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    assert reached.exists(), process.communicate()[1]
+    os.killpg(process.pid, signal.SIGINT)
+    return process, process.communicate(timeout=100)[1]
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """The command line: results on stdout, messages on stderr, 2 for a mistake of the user's."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
+from conftest import interrupt_at_work
 
 from transfer_study.core import data_path
 from transfer_study.results import read_runs
@@ -159,14 +157,9 @@ def test_help_names_every_command():
     assert done.returncode == 0 and all(name in done.stdout for name in ("run", "analyze", "report", "networks", "datasets"))
 
 
-def test_interrupted_by_ctrl_c(study_file, tmp_path):
-    process = subprocess.Popen([*RUN, "run", str(study_file), "--out", str(tmp_path / "runs"), "--device", "cpu"],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
-    deadline = time.monotonic() + 120
-    while process.poll() is None and not list(tmp_path.glob("runs/tiny/[!.]*/result.json")) and time.monotonic() < deadline:
-        os.sched_yield()
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+def test_interrupted_by_ctrl_c(waiting_study, tmp_path):
+    study, reached = waiting_study
+    process, err = interrupt_at_work([*RUN, "run", str(study), "--out", str(tmp_path / "runs"), *HERE], reached)
     assert process.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
 
 

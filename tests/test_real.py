@@ -34,7 +34,7 @@ def test_part_of_the_real_study(real, command, tmp_path):
 
 def test_a_pretrained_network_beats_random_weights_within_few_steps(real, command, tmp_path):
     (tmp_path / "mobilenets.py").write_bytes((real / "mobilenets.py").read_bytes())
-    protocol = "steps = 30\nbatch_size = 32\nn_learning_rates = 1\nlearning_rate_min = 0.01\nlearning_rate_max = 0.01\nn_evaluations = 1"
+    protocol = "steps = 30\nbatch_size = 32\nn_learning_rates = 1\nlearning_rate_min = 1e-2\nlearning_rate_max = 1e-2"
     (tmp_path / "study.toml").write_text(f"""
         name = "few"
         datasets = ["{real}/images/flowers5.tar"]

@@ -17,16 +17,17 @@ NBS = ROOT / "nbs"
 HOST = "https://transfer-study.github.io/transfer_study"
 # Pages in reading order; a notebook of the folder that is not named here follows in alphabetical order.
 PAGES = {
-    "Start here": ("tutorials", ["first_result", "fixed_features", "real_images", "still_transfer_better"]),
+    "Start here": ("tutorials", ["five_minutes", "fixed_features", "real_images", "still_transfer_better"]),
     "How to": ("howto", ["own_table", "own_network", "add_dataset", "from_python", "cluster", "full_scale"]),
-    "The paper": ("paper", ["headline", "per_dataset", "rank_correlation", "settings", "settings_finetuned", "fixed_against_finetuned",
-                            "convergence", "dataset_size", "near_duplicates", "augmentation", "other_predictors"]),
+    "The paper": ("paper", ["headline", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
+                            "fixed_against_finetuned", "convergence", "dataset_size", "near_duplicates", "augmentation",
+                            "other_predictors"]),
     "Understanding": ("explanations", ["why_log_odds"]),
 }  # fmt: skip
 # Reference by what a reader looks for: numbers of the module notebooks from which a group begins.
-MODULES = {0: "Foundations and networks", 13: "Images and datasets", 22: "Features", 28: "Classifiers on features", 34: "Training",
-           40: "Classifiers on features", 43: "Studies and results", 55: "Statistics", 66: "Figures and report", 67: "Near-duplicates",
-           69: "Figures and report", 90: "Command line"}  # fmt: skip
+MODULES = {0: "Foundations and networks", 13: "Images and datasets", 22: "Features", 28: "Classifiers on features",
+           34: "Training", 40: "Classifiers on features", 43: "Studies and results", 55: "Statistics", 66: "Figures and report",
+           67: "Near-duplicates", 69: "Figures and report", 78: "Studies and results", 84: "Command line"}  # fmt: skip
 
 
 def notebook(path: Path) -> list[dict]:
@@ -67,7 +68,8 @@ def sidebar() -> str:
         section = {"section": title.removeprefix("Reference: "), "contents": [p.relative_to(NBS).as_posix() for p in pages]}
         (reference if title.startswith("Reference: ") else sections).append(section)
     sections.append({"section": "Reference", "contents": reference})
-    text = yaml.safe_dump({"website": {"sidebar": {"style": "floating", "collapse-level": 1, "contents": sections}}}, sort_keys=False)
+    settings = {"style": "floating", "collapse-level": 1, "contents": sections}
+    text = yaml.safe_dump({"website": {"sidebar": settings}}, sort_keys=False)
     return "# Made by tools/make_site.py from the notebooks.\n" + text
 
 

@@ -1,7 +1,8 @@
-"""Puts the figures into the processed pages of the documentation site: Quarto runs it before it renders (`pre-render`), in _proc/.
+"""Puts the figures into the processed pages of the site: Quarto runs it before it renders (`pre-render`), in _proc/.
 
-Pictures become part of their page, so that their text can be read and their colours follow the page's, light or dark. Where a page stores a
-chart's specification too, a script draws it anew in the reader's browser; script and style lie beside the pages, and nothing is fetched.
+Pictures become part of their page, so that their text can be read and their colours follow the page's, light or dark. Where
+a page stores a chart's specification too, a script draws it anew in the reader's browser; script and style lie beside the
+pages, and nothing is fetched.
 """
 
 import json
@@ -25,7 +26,8 @@ _SCRIPT = """
 const themes = %s, dark = () => document.body.classList.contains("quarto-dark"), views = new Map();
 async function draw(figure) {
   const scheme = dark() ? "dark" : "light", spec = JSON.parse(figure.querySelector("script").textContent);
-  const place = figure.querySelector(".live") || figure.appendChild(Object.assign(document.createElement("div"), { className: "live" }));
+  const place = figure.querySelector(".live") || figure.appendChild(document.createElement("div"));
+  place.className = "live";
   const drawn = await vegaEmbed(place, { ...spec, config: themes[scheme] },
     { actions: false, renderer: "svg", tooltip: { theme: scheme } });
   views.get(figure)?.finalize();
@@ -63,7 +65,8 @@ def style() -> str:
     light, dark = (theme(dark) for dark in (False, True))
     pairs = {light["text"]["fill"]: dark["text"]["fill"], light["axis"]["labelColor"]: dark["axis"]["labelColor"],
              light["axis"]["gridColor"]: dark["axis"]["gridColor"]}  # fmt: skip
-    rules = [f'.quarto-dark .figure-svg svg [{kind}="{a}"] {{ {kind}: {b} }}' for a, b in pairs.items() for kind in ("fill", "stroke")]
+    rule = '.quarto-dark .figure-svg svg [{kind}="{light}"] {{ {kind}: {dark} }}'
+    rules = [rule.format(kind=kind, light=a, dark=b) for a, b in pairs.items() for kind in ("fill", "stroke")]
     return _STYLE + "\n".join(rules) + "\n"
 
 

@@ -95,7 +95,7 @@ def _averaging(start: np.ndarray, length: np.ndarray, side: int) -> np.ndarray:
 # %% ../nbs/api/67_alignment.ipynb #d5bf68f5
 def pattern(
     T: np.ndarray,  # (…, 32, 32) thumbnails
-    box: np.ndarray = np.array([0, 0, 1, 1], np.float32),  # (…, 4) top, left, height, width in shares of the sides
+    box: np.ndarray | tuple = (0, 0, 1, 1),  # (…, 4) top, left, height, width in shares of the sides
     side: int = PATTERN,
 ) -> np.ndarray:
     "Patterns (…, side²) float32 of length 1, shorter where the box holds less than a grey level of structure."

@@ -159,16 +159,16 @@ def overlap(
             progress=lambda stage, n, total: bars.update(tasks[stage], advance=n, total=total),
         )  # fmt: skip
     if out is not None:
-        _say(f"written: {', '.join(map(str, overlap_figures.write_overlap(found, *sets, out)))}")
+        say(f"written: {', '.join(map(str, overlap_figures.write_overlap(found, *sets, out)))}")
     scores = None if runs is None else overlap_scores.scores_without(runs, found.pairs, sets[1].name)
     if as_json:
-        _print_json(found.to_json() | ({} if scores is None else {"scores": json.loads(scores.to_json(orient="records"))}))
+        print_json(found.to_json() | ({} if scores is None else {"scores": json.loads(scores.to_json(orient="records"))}))
         return
     print(found)
     shown = ["source_image", "target_image", "similarity", "mirrored", "found_by", "cluster"]
     for table in (found.pairs[shown].head(20), scores):
         if table is not None and len(table):
-            _print_table(table)
+            print_table(table)
 
 # %% ../nbs/api/90_cli.ipynb #c5598fb6
 def main() -> None:

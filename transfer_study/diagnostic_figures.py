@@ -123,7 +123,7 @@ def left_out(
     most: int = 24,  # names in a panel
 ) -> alt.TopLevelMixin:
     "r without each network and each dataset, about a line at the r of everything."
-    table = require(leave_one_out, "protocol left_out name r", "left_out").dropna(subset="r")
+    table = require(require(leave_one_out, "r", "left_out").dropna(subset="r"), "protocol left_out name r", "left_out")
     per_row = 2 if width >= 600 else 1
     size = width // per_row - 180
     headline = correlations.query("dataset == @HEADLINE and method == 'pearson'").set_index("protocol")["estimate"]

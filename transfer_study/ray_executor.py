@@ -91,7 +91,7 @@ def _connect(ray: Any, address: str | None) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"executor ray: no cluster at {address}: {str(error).splitlines()[0]}") from error
 
-
+# %% ../nbs/api/47_ray_executor.ipynb #2f81a677
 def _submit(ray: Any, tasks: list[Task], perform: Perform, how: RayExecutor) -> "dict[ObjectRef, Task]":
     "Hands all tasks to Ray, each with the outcomes of those that it needs, yet to come."
     gpus = how.gpus if how.gpus is not None else float(bool(ray.cluster_resources().get("GPU")))
@@ -103,7 +103,7 @@ def _submit(ray: Any, tasks: list[Task], perform: Perform, how: RayExecutor) -> 
         references[task.id] = placed.remote(shared, task, os.getcwd(), *needs)
     return {references[task.id]: task for task in tasks}
 
-
+# %% ../nbs/api/47_ray_executor.ipynb #e169e65f
 def _ends(ray: Any, waiting: "dict[ObjectRef, Task]") -> "Iterator[Event]":
     "What became of the tasks, as it happens; takes those that have ended out of `waiting`."
     while waiting:

@@ -69,8 +69,8 @@ class _StudyFile:
     "A checked study file and where it lies."
 
     file: StudyFile
-    directory: Path = Path()  # what relative paths in it are relative to
-    data_root: Path | None = None  # where official datasets lie; the user's cache directory where None
+    directory: Path = field(default=Path(), repr=False)  # what relative paths in it are relative to
+    data_root: Path | None = field(default=None, repr=False)  # where official datasets lie; the user's cache directory where None
     _resolved: dict[bool, _Resolved] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod

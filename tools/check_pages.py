@@ -1,8 +1,8 @@
 """Runs every notebook once, as nbdev_test does, and compares what it shows with what is stored.
 
-`tools/test_notebooks.py [NOTEBOOK …]`, without names all of nbs/. An error in a cell, and an output other than the stored one (apart from
-the last digit of a number), end it with exit code 1. Cells with a flag of settings.ini are neither run nor compared; a cell that
-starts with `#| varies: true` and those below it are run but not compared, since what they show depends on what lies on the machine.
+`tools/check_pages.py [NOTEBOOK …]`, without names all of nbs/. An error in a cell, and an output other than the stored one (apart
+from the last digit of a number), end it with exit code 1. Cells with a flag of settings.ini are neither run nor compared; a cell
+that starts with `#| varies: true` and those below it are run but not compared: what they show depends on the machine.
 """
 
 import os
@@ -10,7 +10,7 @@ import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 
 from execnb.nbio import read_nb
@@ -22,7 +22,8 @@ from nbdev.process import NBProcessor
 ROOT = Path(__file__).resolve().parent.parent
 NUMBER = re.compile(r"(?<![\w.])[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d{1,3})?(?!\w)")  # in words
 COORDINATE = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d{1,3})?")  # in a picture, where letters and commas stand between them
-CHANGING = re.compile(r"0x[0-9a-f]{6,}|(?<=clip)\d+")  # addresses, and names that a picture's parts have by their number
+# Addresses, names that a picture's parts have by their number, and pictures made of pixels within a drawing.
+CHANGING = re.compile(r"0x[0-9a-f]{6,}|(?<=clip)\d+|(?<=;base64,)[\w+/=]+")
 COMPARED = ("text/plain", "text/html", "text/markdown", "image/svg+xml")
 PIXELS = 0.5  # by which a point of a picture may move
 
@@ -37,8 +38,9 @@ def shown(outputs: list) -> list[tuple[str, str]]:
         rich = [kind for kind in sorted(data) if kind in COMPARED[1:] or kind.startswith("image/")]
         for kind in rich or [kind for kind in COMPARED if kind in data]:  # plain text only where it is what a reader sees
             found.append((kind, "".join(data[kind]) if kind in COMPARED else ""))
+    found = [(kind, CHANGING.sub("#", text).rstrip()) for kind, text in found]
     # A shell's width decides where a line of plain text breaks.
-    return [(kind, " ".join(CHANGING.sub("#", text).split()) if kind == "text/plain" else CHANGING.sub("#", text).rstrip()) for kind, text in found]
+    return [(kind, " ".join(text.split()) if kind == "text/plain" else text) for kind, text in found]
 
 
 def tolerance(number: str, kind: str) -> float:
@@ -84,6 +86,7 @@ def skipped(cell) -> bool:
 def check(path: Path) -> list[str]:
     "Runs a notebook; what is wrong with it, a line each."
     os.environ |= {"IN_TEST": "1", "COLUMNS": "120"}
+    set_start_method(None, force=True)  # a page that starts processes does it the platform's own way, not as this one was started
     sys.path.insert(0, str(ROOT))
     notebook, stored = NBProcessor(path, procs=FrontmatterProc, process=True).nb, read_nb(path)
     shell, wrong, varies = CaptureShell(path), [], False
@@ -105,7 +108,11 @@ if __name__ == "__main__":
     names = sys.argv[1:] or sorted(str(p) for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
     # A fresh process for each, since a notebook's shell takes the place of the main module.
     with ProcessPoolExecutor(2, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        wrong = [line for lines in pool.map(check, [Path(name).resolve() for name in names]) for line in lines]
+        wrong = []
+        for name, lines in zip(names, pool.map(check, [Path(name).resolve() for name in names]), strict=True):
+            print(f"{Path(name).resolve().relative_to(ROOT)}: {'differs' if lines else 'as stored'}", flush=True)
+            wrong += lines
     if wrong:
-        sys.exit("\n".join([*wrong, "what pages store is not what they show: tools/run_notebooks.py, then look at the difference"]))
+        advice = "what pages store is not what they show: tools/run_notebooks.py, then look at the difference"
+        sys.exit("\n".join([*wrong, advice]))
     print(f"{len(names)} notebooks run and show what they store")

@@ -289,13 +289,14 @@ def test_runs_of_another_version_are_not_misread(small_study, whole, tmp_path):
 
 SHARDS = """
 import sys
+from pathlib import Path
 from transfer_study.engine import compute, local_executor
 from transfer_study.study import Study
 from transfer_study.work import Place
 
 if __name__ == "__main__":
     plan = Study.from_file(sys.argv[1]).tasks(sys.argv[2], "cpu", shard_size=4, n_together=2)
-    compute(plan, Place(Path(sys.argv[2]), "tiny", 0), local_executor("cpu", 2), progress="none")
+    compute(plan, Place(Path(sys.argv[2]), "tiny", 0), local_executor("cpu", 2), progress="json")
 """
 
 
@@ -311,13 +312,13 @@ def test_shards_of_a_large_dataset_are_tasks_of_their_own(study_file, tmp_path):
     plan = study.tasks(out, "cpu", shard_size=4, n_together=2)
     shards = [task for task in plan.tasks if task.kind == "extract" and not task.needs]
     assert len(shards) == 7 and len(plan.tasks) == 7 + 1 + 2
-    arguments = [sys.executable, "-c", f"from pathlib import Path\n{SHARDS}", str(study_file), str(out)]
-    process = subprocess.Popen(arguments, start_new_session=True)
-    deadline = time.monotonic() + 200
-    while process.poll() is None and sum(task.done for task in shards) < 2 and time.monotonic() < deadline:
-        os.sched_yield()
+    arguments = [sys.executable, "-c", SHARDS, str(study_file), str(out)]
+    process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    while sum(task.done for task in shards) < 2 and process.stderr.readline():  # a line an event
+        pass
     os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL and sum(task.done for task in shards) >= 2
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and 2 <= sum(task.done for task in shards)
     compute(plan, Place(out, "tiny", 0), LocalExecutor(), progress="none")
     assert pending(plan.tasks) == [] and plan.table()["done"].all()
     together = study.tasks(whole, "cpu", shard_size=4, n_together=7)

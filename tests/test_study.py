@@ -214,3 +214,11 @@ def test_mistakes_in_a_study_are_said_before_anything_runs(study_file, tmp_path,
     with pytest.raises(UserError, match=message):
         Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
     assert not (tmp_path / "runs").exists()
+
+
+def test_parts_of_a_study_add_up_to_it(study_file, tmp_path):
+    study, options = Study.from_file(study_file), {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
+    first = study.part(datasets=["squares"]).run(tmp_path / "parts", **options)
+    both = study.part(datasets=["packed.tar"]).run(tmp_path / "parts", **options)
+    assert len(first) == 3 and len(both) == 6
+    pd.testing.assert_frame_equal(both, study.run(tmp_path / "parts", **options))

@@ -194,14 +194,19 @@ def _read_plan(study: Path) -> dict | None:
 def write_plan(
     plan: pd.DataFrame,  # at least the column run_id
     directory: Path,  # runs/<study>
+    part: bool = False,  # of a study: what the plan there lists besides stays listed
 ) -> None:
     "Writes plan.json, whole or not at all; raises `UserError` where another version's runs are there."
-    _read_plan(directory)
+    from filelock import FileLock
+
     directory.mkdir(parents=True, exist_ok=True)
-    temporary = directory / f".plan.{os.getpid()}.tmp"
-    runs = json.loads(plan.to_json(orient="records"))
-    temporary.write_text(json.dumps({"format": RUNS_FORMAT, "transfer_study": transfer_study.__version__, "runs": runs}, indent=1))
-    os.replace(temporary, directory / "plan.json")
+    with FileLock(directory / ".plan.lock"):  # two parts may begin at once
+        before, runs = _read_plan(directory), json.loads(plan.to_json(orient="records"))
+        if part and before:
+            runs = [*(run for run in before["runs"] if run["run_id"] not in set(plan["run_id"])), *runs]
+        temporary = directory / f".plan.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps({"format": RUNS_FORMAT, "transfer_study": transfer_study.__version__, "runs": runs}, indent=1))
+        os.replace(temporary, directory / "plan.json")
 
 # %% ../nbs/api/45_results.ipynb #21d0065f
 def _current_runs(study: Path) -> list[Path]:

@@ -71,6 +71,7 @@ class _StudyFile:
     file: StudyFile
     directory: Path = field(default=Path(), repr=False)  # what relative paths in it are relative to
     data_root: Path | None = field(default=None, repr=False)  # where official datasets lie; the user's cache directory where None
+    is_part: bool = field(default=False, repr=False)  # of what the file holds
     _resolved: dict[bool, _Resolved] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -81,7 +82,8 @@ class _StudyFile:
 
     def part(self, networks: Iterable[str] = (), datasets: Iterable[str] = (), protocols: Iterable[str] = ()) -> "Study":
         "The study with some of its networks, datasets and protocols; all where none is named."
-        return replace(self, file=study_part(self.file, networks, datasets, protocols), _resolved={})
+        names = [list(each) for each in (networks, datasets, protocols)]
+        return replace(self, file=study_part(self.file, *names), is_part=self.is_part or any(names), _resolved={})
 
     def tasks(self, out: Path | str = "runs", device: str = "auto", stand_in: bool = False, **options: Any) -> Plan:
         "Every run and task (`options` of `make_plan`); raises `UserError` where its networks or data are not what the file says."
@@ -132,7 +134,7 @@ class Study(_StudyFile):
         """
         plan, place = self.tasks(out, device), Place(Path(out), self.file.name, n_workers, self.file.on_bad_image)
         executor = executor or local_executor(device, processes, len(pending(plan.tasks)))
-        write_plan(runs_table(plan).drop(columns="done"), Path(out) / self.file.name)
+        write_plan(runs_table(plan).drop(columns="done"), Path(out) / self.file.name, self.is_part)
         compute(plan, place, executor, retry_failed, {True: "auto", False: "none"}.get(progress, progress))
         return self.results(out)
 

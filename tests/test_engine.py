@@ -318,7 +318,7 @@ def test_shards_of_a_large_dataset_are_tasks_of_their_own(study_file, tmp_path):
         pass
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert process.returncode == -signal.SIGKILL and 2 <= sum(task.done for task in shards)
+    assert process.returncode == -signal.SIGKILL and sum(task.done for task in shards) >= 2
     compute(plan, Place(out, "tiny", 0), LocalExecutor(), progress="none")
     assert pending(plan.tasks) == [] and plan.table()["done"].all()
     together = study.tasks(whole, "cpu", shard_size=4, n_together=7)

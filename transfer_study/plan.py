@@ -56,7 +56,7 @@ class Fit:
     extraction: Path  # what the extraction's task left
     position: int  # of the run's network in it
 
-
+# %% ../nbs/api/51_plan.ipynb #5a1d7c3e
 @dataclass(frozen=True, eq=False)
 class GridPoint:
     "A training with one learning rate and weight decay, scored on validation images."

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
+from .comparison import t_intervals
 from .correlation import HEADLINE
 from .scales import log_axis, logit_axis, odds_axis
 from transfer_study.theme import (
@@ -196,7 +197,9 @@ def _curve_panel(
     encodings: dict,
     panel: int,  # its number
 ) -> alt.LayerChart:
-    y = alt.Y("logit:Q", title=None, **logit_axis(lines["logit"], size[1], 24, minExtent=34))
+    several = marked.dropna(subset=["low"]) if "low" in marked else marked.iloc[:0].assign(low=[], high=[])
+    shown_values = pd.concat([lines["logit"], several["low"], several["high"]])
+    y = alt.Y("logit:Q", title=None, **logit_axis(shown_values, size[1], 24, minExtent=34))
     hover = hovered()
     base = alt.Chart(inline(lines, "network protocol x logit score")).encode(x=x, y=y, color=encodings["color"])
     thin = base.mark_line(interpolate="linear").encode(
@@ -208,7 +211,10 @@ def _curve_panel(
         tooltip=["network:N", "protocol:N", alt.Tooltip("x:Q", title=x.to_dict()["title"] or "at", format=",.0f"),
                  alt.Tooltip("score:Q", title="accuracy", format=".1%")],
     ).properties(name=f"panel_{panel}").add_params(hover)  # fmt: skip
-    return alt.layer(thin, points).properties(width=size[0], height=size[1], title=title)
+    bars = alt.Chart(inline(several, "network protocol x low high")).mark_rule(opacity=0.5).encode(
+        x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=encodings["color"],
+    )  # fmt: skip
+    return alt.layer(thin, *([bars] if len(several) else []), points).properties(width=size[0], height=size[1], title=title)
 
 # %% ../nbs/api/71_comparison_figures.ipynb #8ce4d62a
 def _curve_figure(
@@ -247,15 +253,27 @@ def convergence(
     return _curve_figure(history, marked, "training steps", description, width)
 
 # %% ../nbs/api/71_comparison_figures.ipynb #2da1a1b0
+def _over_seeds(
+    rows: pd.DataFrame,  # network, dataset, protocol, x, score; a row a seed
+) -> pd.DataFrame:
+    "Mean over seeds, in log-odds, of each point of a curve, with its interval; NaN where there is one seed."
+    key = ["network", "dataset", "protocol", "x"]
+    rows = rows.assign(logit=logit(rows["score"].clip(1e-3, 1 - 1e-3)), seed=rows.groupby(key).cumcount())
+    grid = rows.pivot(index=key, columns="seed", values="logit").reindex(pd.MultiIndex.from_frame(rows[key].drop_duplicates()))
+    found = t_intervals(grid.to_numpy()).set_index(grid.index)[["difference", "low", "high"]].reset_index()
+    return found.assign(score=expit(found.pop("difference")))
+
+# %% ../nbs/api/71_comparison_figures.ipynb #5b0de93c
 def size_curves(
     rows: pd.DataFrame,  # results table: network, dataset, protocol, score, n_train_per_class, setting
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
-    "Accuracy against the number of training images a class, a line a network and protocol; rows with all images are left out."
+    """Accuracy against the number of training images a class, a line a network and protocol; rows with all images are left out.
+    Of several seeds the mean of their log-odds, with its 95 % interval (Student's t)."""
     require(rows, "network dataset protocol score n_train_per_class setting", "size_curves")
     rows = rows[rows["n_train_per_class"].notna() & (rows["setting"] == "default")]
     rows = rows.assign(x=rows["n_train_per_class"].astype(float))
-    means = rows.groupby(["network", "dataset", "protocol", "x"], sort=False)["score"].mean().reset_index()
+    means = _over_seeds(rows)
     several = means.groupby(["network", "dataset", "protocol"])["x"].transform("nunique") > 1
     means = require(means[several], "x", "size_curves (two or more sizes)")
     n = means["network"].nunique()

@@ -109,8 +109,11 @@ def waiting_study(study_file, weights):
 
 def interrupt_at_work(arguments: list, reached: Path):
     "Runs a command, sends Ctrl-C to it once `reached` is there, and gives the ended process and what it said on stderr."
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    for _ in range(2000):
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background job ignores
+    )  # fmt: skip
+    for _ in range(3000):
         if reached.exists() or process.poll() is not None:
             break
         with suppress(subprocess.TimeoutExpired):

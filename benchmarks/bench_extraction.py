@@ -28,7 +28,7 @@ from transfer_study.datasets import ImageDataset, image_folder, split_images
 from transfer_study.features import extract_features
 from transfer_study.images import decode
 from transfer_study.inference import kept_memory, prepare_network, resolve_device
-from transfer_study.logistic import linear_probe
+from transfer_study.linear_probe import linear_probe
 from transfer_study.networks import Network, build_network, input_configuration, input_transform, penultimate_features
 from transfer_study.paired_tests import exact_binomial_test
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from .claims import Outcome, forget_failures, read_failures, write_failure
 from .core import UserError
-from .costs import known_speeds, task_seconds
+from .costs import known_speeds, measure_speeds, task_seconds
 from .executors import DiskFull, Event, Executor, LocalExecutor
 from .inference import resolve_device
 from .plan import Plan
-from .progress import RUN_KINDS, Progress, shown
+from .progress import RUN_KINDS, Progress, shown, watched
 from .tasks import Schedule, Task, drop_failed, pending
 from .work import Performance, Place
 
@@ -84,9 +84,7 @@ def compute(
     tasks, failed, dropped = _without(pending(plan.tasks), known)
     failures = [known[task.id] for task in failed]
     runs = [task for task in plan.tasks if task.kind in RUN_KINDS]
-    speeds = known_speeds(place.out, getattr(executor, "devices", ("cpu",))[0])
-    estimates = {task.id: task_seconds(task, speeds) for task in tasks}
-    state = Progress(tasks, len(runs), sum(task.done for task in runs), estimates)
+    state = Progress(tasks, len(runs), sum(task.done for task in runs), _estimates(plan, tasks, place.out, executor, progress))
     with shown(state, progress) as show:
         for event in _events(executor, tasks, Performance(place, plan.works)):
             show(event)

@@ -62,6 +62,21 @@ def _without(tasks: list[Task], failures: dict[str, Outcome]) -> tuple[list[Task
     dropped = [task for task in dropped if task.id not in failures]
     return [task for task in tasks if task.id in schedule.left], failed, dropped
 
+# %% ../nbs/api/53_engine.ipynb #37e3101e
+def _estimates(plan: Plan, tasks: list[Task], out: Path, executor: Executor, progress: str) -> dict[str, float]:
+    "About how many seconds each task takes; measured now only where somebody sees the time that is left."
+    devices = getattr(executor, "devices", ())  # a cluster's machines are not this one
+    if not tasks or not devices:
+        return {}
+    if progress == "auto" and watched():
+        from rich.console import Console
+
+        with Console(stderr=True).status("measuring how fast this machine is"):
+            speeds = measure_speeds(plan, out, devices[0])
+    else:
+        speeds = known_speeds(out, devices[0])
+    return {task.id: task_seconds(task, speeds) for task in tasks}
+
 # %% ../nbs/api/53_engine.ipynb #31b69013
 def _events(executor: Executor, tasks: list[Task], perform: Performance) -> Iterator[Event]:
     try:

@@ -9,6 +9,7 @@ __all__ = ['measure_network', 'measure_fit', 'measure_reading', 'known_speeds', 
 # %% ../nbs/api/52_costs.ipynb #ac891b39
 import io
 import json
+import math
 import os
 import platform
 import tempfile
@@ -61,8 +62,8 @@ def _random_network(network: ResolvedNetwork, device: str) -> "torch.nn.Module":
 
 
 def _n_images(side: int, device: str) -> int:
-    "Images of a batch to measure with: as many as are usual, and on a CPU no more than four of 224 pixels have pixels."
-    return 64 if device != "cpu" else max(2, min(64, 4 * 224**2 // side**2))
+    "Images of a batch to measure with: as many as are usual, and on a CPU no more pixels than two images of 224 have."
+    return 64 if device != "cpu" else max(2, min(64, 2 * 224**2 // side**2))
 
 
 def measure_network(
@@ -127,9 +128,12 @@ def measure_reading(
     def prepared(read: Callable[[int], bytes]) -> Callable[[], None]:
         return lambda: [prepare(decode(read(int(row)))) for row in rows] and None
 
+    there = dataset.reader is not None or "file" in dataset.images
     try:
-        seconds = _seconds(prepared(dataset.read))
-    except (OSError, BadImage):
+        seconds = _seconds(prepared(dataset.read)) if there else math.nan
+    except (OSError, BadImage):  # it comes to light when the study runs
+        seconds = math.nan
+    if math.isnan(seconds):
         photograph = _photograph()
         seconds = _seconds(prepared(lambda row: photograph))
     return seconds / len(rows) / (1 if device == "cpu" else ExtractionOptions(device=device).resolved().n_workers)

@@ -127,7 +127,7 @@ def duration(
 
 def summary(progress: Progress) -> str:
     "One line."
-    parts = [f"{progress.n_done:,} of {progress.n_runs:,} runs done", f"{len(progress.running)} tasks running"]
+    parts = [f"{progress.n_done:,} of {progress.n_runs:,} runs done", f"{len(progress.running)} running"]
     parts += [f"{len(progress.left) - len(progress.running):,} waiting"]
     parts += [f"{progress.n_failed:,} failed"] * bool(progress.n_failed)
     left = seconds_left(progress)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from .claims import Outcome, forget_failures, read_failures, write_failure
 from .core import UserError
-from .costs import known_speeds, task_seconds
+from .costs import known_speeds, measure_speeds, task_seconds
 from .executors import DiskFull, Event, Executor, LocalExecutor
 from .inference import resolve_device
 from .plan import Plan
-from .progress import RUN_KINDS, Progress, shown
+from .progress import RUN_KINDS, Progress, shown, watched
 from .tasks import Schedule, Task, drop_failed, pending
 from .work import Performance, Place
 
@@ -62,6 +62,21 @@ def _without(tasks: list[Task], failures: dict[str, Outcome]) -> tuple[list[Task
     dropped = [task for task in dropped if task.id not in failures]
     return [task for task in tasks if task.id in schedule.left], failed, dropped
 
+# %% ../nbs/api/53_engine.ipynb #37e3101e
+def _estimates(plan: Plan, tasks: list[Task], out: Path, executor: Executor, progress: str) -> dict[str, float]:
+    "About how many seconds each task takes; measured now only where somebody sees the time that is left."
+    devices = getattr(executor, "devices", ())  # a cluster's machines are not this one
+    if not tasks or not devices:
+        return {}
+    if progress == "auto" and watched():
+        from rich.console import Console
+
+        with Console(stderr=True).status("measuring how fast this machine is"):
+            speeds = measure_speeds(plan, out, devices[0])
+    else:
+        speeds = known_speeds(out, devices[0])
+    return {task.id: task_seconds(task, speeds) for task in tasks}
+
 # %% ../nbs/api/53_engine.ipynb #31b69013
 def _events(executor: Executor, tasks: list[Task], perform: Performance) -> Iterator[Event]:
     try:
@@ -84,9 +99,7 @@ def compute(
     tasks, failed, dropped = _without(pending(plan.tasks), known)
     failures = [known[task.id] for task in failed]
     runs = [task for task in plan.tasks if task.kind in RUN_KINDS]
-    speeds = known_speeds(place.out, getattr(executor, "devices", ("cpu",))[0])
-    estimates = {task.id: task_seconds(task, speeds) for task in tasks}
-    state = Progress(tasks, len(runs), sum(task.done for task in runs), estimates)
+    state = Progress(tasks, len(runs), sum(task.done for task in runs), _estimates(plan, tasks, place.out, executor, progress))
     with shown(state, progress) as show:
         for event in _events(executor, tasks, Performance(place, plan.works)):
             show(event)

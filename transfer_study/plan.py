@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHARDS_TOGETHER', 'Extraction', 'Shard', 'Fit', 'GridPoint', 'Refit', 'Pretraining', 'Plan', 'network_label',
-           'run_label', 'make_plan']
+           'run_label', 'reading_speed', 'make_plan']
 
 # %% ../nbs/api/51_plan.ipynb #8f8af449
 from collections.abc import Iterator
@@ -97,6 +97,7 @@ class Plan:
     tasks: list[Task]  # each after those that it needs
     works: dict[str, Any] = field(repr=False)  # what each task works on, by its id
     networks: list[ResolvedNetwork] = field(default_factory=list, repr=False)
+    datasets: list[ImageDataset] = field(default_factory=list, repr=False)
     missing: list[str] = field(default_factory=list)  # datasets that are not there, a line each
 
     def table(self) -> pd.DataFrame:
@@ -166,6 +167,13 @@ def _n_images(run: Run, dataset: ImageDataset, split: tuple[str, ...]) -> int:
     training = counts["train"] + counts["val"] if size is None else size * counts["classes"]
     return (training if "train" in split else 0) + (counts["test"] if "test" in split else 0)
 
+# %% ../nbs/api/51_plan.ipynb #58e662f3
+def reading_speed(
+    dataset: ImageDataset,
+) -> str:
+    "The name under which it is kept how long an image of `dataset` takes to read."
+    return f"read {dataset.name}#{digest(dataset.fingerprint)}"
+
 # %% ../nbs/api/51_plan.ipynb #a901ec1f
 def _add_shards(
     builder: _Builder, work: Extraction, known: list, label: str, costs: list[tuple[str, float]], needs: tuple[str, ...]
@@ -190,7 +198,7 @@ def _add_extraction(builder: _Builder, networks: list[ResolvedNetwork], dataset:
     name, n = digest(known), len(dataset.images) * (1 + options.get("n_augmentations", 0))
     names = network_label(networks[0].network) if len(networks) == 1 else f"{len(networks)} networks"
     label, needs = f"features of {dataset.name} under {names}", tuple(need for each in networks for need in each.needs)
-    costs = [(f"forward {each.speed}", float(n)) for each in networks]
+    costs = [(reading_speed(dataset), float(n)), *((f"forward {each.speed}", float(n)) for each in networks)]
     shards = _add_shards(builder, work, known, label, costs, needs)
     output = builder.out / ".features" / f"task-{name}"
     return builder.add(Task(name, "extract", label, output, shards or needs, work=() if shards else tuple(costs)), work)
@@ -218,9 +226,9 @@ def _add_fits(builder: _Builder, networks: list[ResolvedNetwork], dataset: Image
                 _add_fit(builder, Run(each.network, dataset, protocol, parameters, seed, inputs, options), each, extraction, i)
 
 # %% ../nbs/api/51_plan.ipynb #a6460444
-def _training_costs(run: Run, protocol: FineTuneProtocol, speed: str, scored: int) -> tuple:
+def _training_costs(run: Run, protocol: FineTuneProtocol, speed: str, n_scored: int) -> tuple:
     batch = min(protocol.batch_size, _n_images(run, run.dataset, ("train",)))
-    return ((f"train {speed}", float(protocol.steps * batch)), (f"forward {speed}", float(protocol.n_evaluations * scored)))
+    return ((f"train {speed}", float(protocol.steps * batch)), (f"forward {speed}", float(n_scored)))
 
 
 def _add_grid_point(builder: _Builder, run: Run, protocol: FineTuneProtocol, each: ResolvedNetwork, point: tuple[float, float]) -> str:
@@ -230,14 +238,15 @@ def _add_grid_point(builder: _Builder, run: Run, protocol: FineTuneProtocol, eac
     name = digest(["grid", NUMERICS_VERSION, *known, rate, decay])
     label = f"{run_label(run)}, learning rate {rate:.2g}, weight decay {decay:.2g}"
     held_out = round(protocol.validation_share * _n_images(run, run.dataset, ("train",)))
-    costs = _training_costs(run, protocol, each.speed, held_out)
+    costs = _training_costs(run, protocol, each.speed, held_out)  # scored once, at its end
     return builder.add(Task(name, "grid", label, builder.out / ".training" / name, needs, run.protocol, costs), GridPoint(run, rate, decay))
 
 
 def _add_training(builder: _Builder, run: Run, protocol: FineTuneProtocol, each: ResolvedNetwork) -> None:
     points = [tuple(map(float, point)) for point in hyperparameter_grid(protocol).itertuples(index=False)]
     grid = [_add_grid_point(builder, run, protocol, each, point) for point in points] if len(points) > 1 else []
-    costs = _training_costs(run, protocol, each.speed, _n_images(run, run.dataset, ("test",)))
+    n_scored = protocol.n_evaluations * _n_images(run, run.dataset, ("test",))
+    costs = _training_costs(run, protocol, each.speed, n_scored)
     builder.runs.append(run)
     needs = (*grid, *each.needs)  # from scratch too, because the row says what the network reached on the source
     task = Task(run.run_id, "refit", run_label(run), builder.run_directory(run), needs, run.protocol, costs)
@@ -291,4 +300,4 @@ def make_plan(
     for add in (_add_fits, _add_trainings):
         for dataset in datasets:
             add(builder, networks, dataset)
-    return Plan(builder.runs, list(builder.tasks.values()), builder.works, networks, list(missing))
+    return Plan(builder.runs, list(builder.tasks.values()), builder.works, networks, datasets, list(missing))

@@ -52,6 +52,7 @@ def test_scores_are_proportions_and_stand_there_once(name):
 def test_names_are_those_of_the_package(methods, datasets):
     best = pd.read_csv(data_path("published/kornblith2019_best_finetuned.csv"))
     assert set(methods["dataset"]) <= set(datasets.index) and set(best["dataset"]) <= set(datasets.index)
+    assert set(best["network"]) <= set(pd.read_csv(data_path("networks.csv"))["name"])
     assert set(methods["metric"]) <= {"top1", "mean_per_class", "map_area"}
     assert set(methods["pretraining"].dropna()) == {"none", "imagenet", "more"}
     assert (best["metric"] == best["dataset"].map(datasets["metric"])).all()

@@ -21,7 +21,7 @@ PAGES = {
     "How to": ("howto", ["own_table", "own_network", "add_dataset", "from_python", "cluster", "full_scale"]),
     "The paper": ("paper", ["headline", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
                             "fixed_against_finetuned", "convergence", "dataset_size", "near_duplicates", "augmentation",
-                            "other_predictors"]),
+                            "other_predictors", "specialised_methods"]),
     "Understanding": ("explanations", ["why_log_odds"]),
 }  # fmt: skip
 # Reference by what a reader looks for: numbers of the module notebooks from which a group begins.

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['DRAWING_VERSION', 'DEJAVU', 'GLYPHS', 'SYMBOLS', 'VOWELS', 'MARKS', 'BACKGROUNDS', 'LAYOUTS', 'N_SHAPES', 'SHAPES',
-           'known_drawn', 'DrawnImages', 'drawn_dataset', 'drawn_arrays']
+           'KEPT_SIZE', 'known_drawn', 'DrawnImages', 'drawn_dataset', 'drawn_arrays']
 
 # %% ../nbs/api/18_drawn.ipynb #a5958576
 import io
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -223,8 +223,21 @@ class DrawnImages:
 
     def __call__(self, i: int) -> bytes:
         "Image of row `i` as a PNG file."
-        Image.fromarray(self.pixels(i)).save(buffer := io.BytesIO(), "png", compress_level=1)
-        return buffer.getvalue()
+        return _kept_png(self, i) if self.size <= KEPT_SIZE else _png(self.pixels(i))
+
+
+KEPT_SIZE = 64  # side in pixels up to which files are kept: 32,768 of them take about 100 MB at 32 pixels, 400 MB at 64
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    Image.fromarray(pixels).save(buffer := io.BytesIO(), "png", compress_level=1)
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=1 << 15)
+def _kept_png(drawn: DrawnImages, i: int) -> bytes:
+    "A study asks for the same image once for each network, and drawing it takes longer than a small network."
+    return _png(drawn.pixels(i))
 
 # %% ../nbs/api/18_drawn.ipynb #bab838e8
 def _versions() -> dict[str, str]:

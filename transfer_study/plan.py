@@ -218,9 +218,9 @@ def _add_fits(builder: _Builder, networks: list[ResolvedNetwork], dataset: Image
                 _add_fit(builder, Run(each.network, dataset, protocol, parameters, seed, inputs, options), each, extraction, i)
 
 # %% ../nbs/api/51_plan.ipynb #a6460444
-def _training_costs(run: Run, protocol: FineTuneProtocol, speed: str, scored: int) -> tuple:
+def _training_costs(run: Run, protocol: FineTuneProtocol, speed: str, n_scored: int) -> tuple:
     batch = min(protocol.batch_size, _n_images(run, run.dataset, ("train",)))
-    return ((f"train {speed}", float(protocol.steps * batch)), (f"forward {speed}", float(protocol.n_evaluations * scored)))
+    return ((f"train {speed}", float(protocol.steps * batch)), (f"forward {speed}", float(n_scored)))
 
 
 def _add_grid_point(builder: _Builder, run: Run, protocol: FineTuneProtocol, each: ResolvedNetwork, point: tuple[float, float]) -> str:
@@ -230,14 +230,15 @@ def _add_grid_point(builder: _Builder, run: Run, protocol: FineTuneProtocol, eac
     name = digest(["grid", NUMERICS_VERSION, *known, rate, decay])
     label = f"{run_label(run)}, learning rate {rate:.2g}, weight decay {decay:.2g}"
     held_out = round(protocol.validation_share * _n_images(run, run.dataset, ("train",)))
-    costs = _training_costs(run, protocol, each.speed, held_out)
+    costs = _training_costs(run, protocol, each.speed, held_out)  # scored once, at its end
     return builder.add(Task(name, "grid", label, builder.out / ".training" / name, needs, run.protocol, costs), GridPoint(run, rate, decay))
 
 
 def _add_training(builder: _Builder, run: Run, protocol: FineTuneProtocol, each: ResolvedNetwork) -> None:
     points = [tuple(map(float, point)) for point in hyperparameter_grid(protocol).itertuples(index=False)]
     grid = [_add_grid_point(builder, run, protocol, each, point) for point in points] if len(points) > 1 else []
-    costs = _training_costs(run, protocol, each.speed, _n_images(run, run.dataset, ("test",)))
+    n_scored = protocol.n_evaluations * _n_images(run, run.dataset, ("test",))
+    costs = _training_costs(run, protocol, each.speed, n_scored)
     builder.runs.append(run)
     needs = (*grid, *each.needs)  # from scratch too, because the row says what the network reached on the source
     task = Task(run.run_id, "refit", run_label(run), builder.run_directory(run), needs, run.protocol, costs)

@@ -23,7 +23,7 @@ import pandas as pd
 from .core import UserError, committed_directory
 from .datasets import ImageDataset
 from .halving import successive_halving
-from .inference import resolve_device
+from .inference import kept_memory, resolve_device
 from .learner import StageImages, autocast_forward, build_learner, build_model, check_hyperparameters, stage_images
 from .networks import Network, input_configuration, network_digest
 from .training_batches import TrainingBatches
@@ -111,7 +111,7 @@ def _fit(run: _Run, model: "torch.nn.Module", train: TrainingBatches, state: dic
     if state is not None:
         checkpoint.restore(state)
     silent = contextlib.nullcontext() if hasattr(learner, "progress") else learner.no_logging()
-    with silent, autocast_forward(model, run.device, run.protocol.precision):
+    with silent, kept_memory(), autocast_forward(model, run.device, run.protocol.precision):
         learner.fit(sum(stop > train.step for stop in train.stops))
         if not hasattr(learner.metrics[0], "preds"):  # the checkpoint was the last step's: only what it predicts is missing
             with learner.removed_cbs([history, checkpoint]):

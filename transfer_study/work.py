@@ -109,7 +109,8 @@ def _train(run: Run, rate: float, decay: float, stage: str, directory: Path, pla
     network = run.network
     if run.protocol == "scratch":
         network = partial(build_architecture, network.architecture, network.directory)
-    parameters = dict(run.parameters)
+    once = {"n_evaluations": 1} if stage == "select" else {}  # its last score chooses, and nobody sees the others
+    parameters = run.parameters | once
     size = parameters.pop("n_train_per_class")
     return train_point(
         network, run.dataset, training_protocol(run.protocol, **parameters), rate, decay, run.seed, stage, n_train_per_class=size,

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .claims import Outcome, forget_failures, read_failures, write_failure
-from .core import UserError
+from .core import PlainError, UserError
 from .costs import known_speeds, task_seconds
 from .executors import DiskFull, Event, Executor, LocalExecutor
 from .inference import resolve_device
 from .plan import Plan
 from .progress import RUN_KINDS, Progress, shown
 from .tasks import Schedule, Task, drop_failed, pending
+from .waiting import bars_hidden
 from .work import Performance, Place
 
 # %% ../nbs/api/53_engine.ipynb #40436016
@@ -43,7 +44,7 @@ def local_executor(
     return LocalExecutor(tuple(devices[i % len(devices)] for i in range(max(1, min(processes, n_tasks)))))
 
 # %% ../nbs/api/53_engine.ipynb #da0c62ee
-class FailedRuns(RuntimeError):
+class FailedRuns(PlainError, RuntimeError):
     "Some tasks of a study failed; its results are there all the same, as far as they go."
 
     def __init__(self, failures: list[Outcome], n_dropped: int, directory: Path):
@@ -87,7 +88,7 @@ def compute(
     speeds = known_speeds(place.out, getattr(executor, "devices", ("cpu",))[0])
     estimates = {task.id: task_seconds(task, speeds) for task in tasks}
     state = Progress(tasks, len(runs), sum(task.done for task in runs), estimates)
-    with shown(state, progress) as show:
+    with bars_hidden(), shown(state, progress) as show:
         for event in _events(executor, tasks, Performance(place, plan.works)):
             show(event)
             if event.kind == "failed":

@@ -18,6 +18,7 @@ from .core import UserError
 from .inference import resolve_device
 from .logistic_solver import Logistic, Point, Problem, Softmax, Solved, minimise, next_start
 from .principal_axes import PrincipalAxes, double_precision, principal_axes, row_chunks, single_precision
+from .waiting import bar_shown
 
 # %% ../nbs/api/30_logistic.ipynb #673ce3d4
 @dataclass(frozen=True, eq=False)
@@ -235,5 +236,9 @@ class LogisticPath(_SolvedPath):
         self._axes = principal_axes(X)
         problem = _problem(self._axes, X, self._targets, weights, self)
         falling, place = np.unique(-l2, return_inverse=True)
-        found = list(_solve(problem, self._targets.start[self._targets.solved], -falling, weights.sum()))
+        found = []
+        with bar_shown("values of λ", len(falling)) as progress:
+            for solution in _solve(problem, self._targets.start[self._targets.solved], -falling, weights.sum()):
+                found.append(solution)
+                progress(1)
         return self._keep([found[i] for i in place])

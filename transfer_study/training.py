@@ -8,6 +8,7 @@ __all__ = ['train_point', 'FineTuning', 'point_name', 'fine_tune']
 # %% ../nbs/api/37_training.ipynb #d4880353
 import contextlib
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -22,13 +23,14 @@ import pandas as pd
 
 from .core import UserError, committed_directory
 from .datasets import ImageDataset
-from .halving import successive_halving
+from .halving import rung_steps, successive_halving
 from .inference import kept_memory, resolve_device
 from .learner import StageImages, autocast_forward, build_learner, build_model, check_hyperparameters, stage_images
 from .networks import Network, input_configuration, network_digest
 from .training_batches import TrainingBatches
 from .training_protocol import GRID_KEYS, FineTuneProtocol, evaluation_steps, hyperparameter_grid
 from .training_result import TrainingResult, read_training, select, write_training
+from .waiting import bar_shown
 
 if TYPE_CHECKING:
     import torch
@@ -288,6 +290,14 @@ def point_name(
     return f"learning_rate={learning_rate:.4g},weight_decay={weight_decay:.4g}{shorter}"
 
 # %% ../nbs/api/37_training.ipynb #24ee8c90
+def _n_trainings(protocol: FineTuneProtocol, halving_factor: int | None) -> int:
+    "How many trainings the grid and the last one are."
+    rungs = [len(hyperparameter_grid(protocol))]
+    for _ in rung_steps(protocol, halving_factor)[1:] if halving_factor is not None else ():
+        rungs.append(math.ceil(rungs[-1] / halving_factor))
+    return sum(rungs) + 1
+
+
 def _train_grid(
     train: Callable[[float, float, int], TrainingResult],  # a learning rate, a weight decay and a number of steps
     protocol: FineTuneProtocol,
@@ -321,7 +331,10 @@ def fine_tune(
     **options: Any,  # device, checkpoint_every, on_bad_image, n_workers of `train_point`
 ) -> FineTuning:
     "Trains every grid point, chooses on validation images, trains with the choice on train and validation, tests once."
-    with tempfile.TemporaryDirectory() if cache is None else contextlib.nullcontext(cache) as images:
+    with (
+        tempfile.TemporaryDirectory() if cache is None else contextlib.nullcontext(cache) as images,
+        bar_shown("trainings", _n_trainings(protocol, halving_factor)) as trained,
+    ):
         def train(rate: float, decay: float, steps: int, stage: str = "select") -> TrainingResult:
             name = ("refit," if stage == "refit" else "") + point_name(rate, decay, steps if steps < protocol.steps else None)
             result = train_point(
@@ -329,6 +342,7 @@ def fine_tune(
                 directory and directory / name, callbacks=callbacks(), cache=Path(images), **options,
             )  # fmt: skip
             progress(result)
+            trained(1)
             return result if stage == "refit" else replace(result, model=None)  # 56 networks would fill the memory
 
         grid = _train_grid(train, protocol, halving_factor)

@@ -44,6 +44,11 @@ class Features:
     bad: pd.DataFrame  # images that could not be decoded: name, reason
     copy: np.ndarray  # (n_rows,) 0 for the central crop, 1, 2, … for random ones
 
+    def __repr__(self) -> str:
+        (n, d), n_images, n_copies = self.X.shape, len(np.unique(self.rows)), int(self.copy.max(initial=0))
+        crops = f", with up to {n_copies} random crops of each" if n_copies else ""
+        return f"Features({n:,} × {d:,} {self.X.dtype} of {n_images:,} images{crops}; {len(self.bad):,} images not decoded)"
+
 # %% ../nbs/api/25_features.ipynb #837ae6cf
 @dataclass(frozen=True)
 class Extraction:

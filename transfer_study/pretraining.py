@@ -110,7 +110,7 @@ class PretrainingResult:
     source_accuracy: float | None  # top-1 on the source's test images after the last step; None where it failed
     loss: float | None  # cross-entropy on them
     seconds: float  # over all interruptions
-    details: dict[str, Any]  # images, batch, steps, device and precision as they were
+    details: dict[str, Any] = field(repr=False)  # images, batch, steps, device and precision as they were
     notes: list[str]  # what a reader of the result should know, a line each
     history: pd.DataFrame = field(repr=False)  # step, learning_rate, train_loss, loss, score
     weights: Path | None = None  # the weights file; None where it failed, or where no directory was given

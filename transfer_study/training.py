@@ -29,7 +29,7 @@ from .learner import StageImages, autocast_forward, build_learner, build_model, 
 from .networks import Network, input_configuration, network_digest
 from .training_batches import TrainingBatches
 from .training_protocol import GRID_KEYS, FineTuneProtocol, evaluation_steps, hyperparameter_grid
-from .training_result import TrainingResult, read_training, select, write_training
+from .training_result import TrainingResult, read_training, results_table, select, write_training
 from .waiting import bar_shown
 
 if TYPE_CHECKING:
@@ -278,6 +278,17 @@ class FineTuning:
     selected: TrainingResult  # the one chosen among those trained to the end
     final: TrainingResult  # trained with its hyperparameters on train and validation images, scored on the test images
     halving_factor: int | None = None  # of the successive halving of the grid; None where every point was trained to the end
+
+    def __repr__(self) -> str:
+        final = self.final
+        score = f"{final.metric} {final.score:.3f}" if final.score is not None else f"failed: {final.reason}"
+        point = f"learning rate {final.learning_rate:.3g}, weight decay {final.weight_decay:.3g}"
+        return f"FineTuning({final.dataset}: {score} on test images; {point}, chosen after {len(self.grid)} trainings)"
+
+    def _repr_html_(self) -> str:
+        columns = ["stage", "learning_rate", "weight_decay", "steps", "status", "score", "loss"]
+        table = results_table([*self.grid, self.final])[columns]
+        return repr(self) + table.to_html(index=False, float_format="{:.4g}".format, max_rows=60)
 
 # %% ../nbs/api/37_training.ipynb #51c7e163
 def point_name(

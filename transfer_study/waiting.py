@@ -89,7 +89,7 @@ def bars_hidden() -> Iterator[None]:
     finally:
         _HIDDEN.reset(token)
 
-
+# %% ../nbs/api/07_waiting.ipynb #77ad10c2
 @contextmanager
 def stages_shown(
     progress: Callable[[str, int, int], None] | None = None,  # takes the reports in place of the bar

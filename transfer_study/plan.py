@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHARDS_TOGETHER', 'Extraction', 'Shard', 'Fit', 'GridPoint', 'Refit', 'Pretraining', 'Plan', 'network_label',
-           'run_label', 'make_plan']
+           'run_label', 'reading_speed', 'make_plan']
 
 # %% ../nbs/api/51_plan.ipynb #8f8af449
 from collections.abc import Iterator
@@ -97,6 +97,7 @@ class Plan:
     tasks: list[Task]  # each after those that it needs
     works: dict[str, Any] = field(repr=False)  # what each task works on, by its id
     networks: list[ResolvedNetwork] = field(default_factory=list, repr=False)
+    datasets: list[ImageDataset] = field(default_factory=list, repr=False)
     missing: list[str] = field(default_factory=list)  # datasets that are not there, a line each
 
     def table(self) -> pd.DataFrame:
@@ -110,7 +111,7 @@ class Plan:
 
     def _repr_html_(self) -> str:
         counts = self.table().groupby(["kind", "protocol"], sort=False)["done"].agg(tasks="size", done="sum")
-        return f"{len(self.runs):,} runs; tasks that lead to them:" + counts.reset_index().to_html(index=False)
+        return f"<p>{len(self.runs):,} runs; tasks that lead to them:</p>" + counts.reset_index().to_html(index=False)
 
 # %% ../nbs/api/51_plan.ipynb #7d3d2e0c
 def _feature_protocols(file: StudyFile) -> Iterator[tuple[str, dict, int]]:
@@ -173,6 +174,13 @@ def _n_images(run: Run, dataset: ImageDataset, split: tuple[str, ...]) -> int:
     training = counts["train"] + counts["val"] if size is None else size * counts["classes"]
     return (training if "train" in split else 0) + (counts["test"] if "test" in split else 0)
 
+# %% ../nbs/api/51_plan.ipynb #58e662f3
+def reading_speed(
+    dataset: ImageDataset,
+) -> str:
+    "The name under which it is kept how long an image of `dataset` takes to read."
+    return f"read {dataset.name}#{digest(dataset.fingerprint)}"
+
 # %% ../nbs/api/51_plan.ipynb #a901ec1f
 def _add_shards(
     builder: _Builder, work: Extraction, known: list, label: str, costs: list[tuple[str, float]], needs: tuple[str, ...]
@@ -197,7 +205,7 @@ def _add_extraction(builder: _Builder, networks: list[ResolvedNetwork], dataset:
     name, n = digest(known), len(dataset.images) * (1 + options.get("n_augmentations", 0))
     names = network_label(networks[0].network) if len(networks) == 1 else f"{len(networks)} networks"
     label, needs = f"features of {dataset.name} under {names}", tuple(need for each in networks for need in each.needs)
-    costs = [(f"forward {each.speed}", float(n)) for each in networks]
+    costs = [(reading_speed(dataset), float(n)), *((f"forward {each.speed}", float(n)) for each in networks)]
     shards = _add_shards(builder, work, known, label, costs, needs)
     output = builder.out / ".features" / f"task-{name}"
     return builder.add(Task(name, "extract", label, output, shards or needs, work=() if shards else tuple(costs)), work)
@@ -299,4 +307,4 @@ def make_plan(
     for add in (_add_fits, _add_trainings):
         for dataset in datasets:
             add(builder, networks, dataset)
-    return Plan(builder.runs, list(builder.tasks.values()), builder.works, networks, list(missing))
+    return Plan(builder.runs, list(builder.tasks.values()), builder.works, networks, datasets, list(missing))

@@ -20,6 +20,7 @@ from .tasks import Task
 
 if TYPE_CHECKING:
     from ray import ObjectRef
+    from ray.actor import ActorHandle
 
 # %% ../nbs/api/47_ray_executor.ipynb #3dc0e99f
 def _import_ray() -> Any:
@@ -35,7 +36,21 @@ def _import_ray() -> Any:
 _PAUSE = 0.25  # seconds between two looks at what another process is computing
 
 
-def _perform_there(perform: Perform, task: Task, directory: str, *needs: Outcome) -> Outcome:
+class _Begun:
+    "Which tasks have begun somewhere, since it was last asked."
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def add(self, task: str) -> None:
+        self.ids.append(task)
+
+    def take(self) -> list[str]:
+        ids, self.ids = self.ids, []
+        return ids
+
+
+def _perform_there(perform: Perform, task: Task, directory: str, begun: "ActorHandle", *needs: Outcome) -> Outcome:
     "Performs a task on the machine that Ray has chosen, unless one that it needs has failed."
     import ray
 
@@ -47,6 +62,7 @@ def _perform_there(perform: Perform, task: Task, directory: str, *needs: Outcome
     except OSError as error:
         message = f"{directory}: not on machine {os.uname().nodename}; all machines must see the same files ({error})"
         return Outcome(task.id, "failed", message, kind=task.kind, label=task.label)
+    begun.add.remote(task.id)
     device = "cuda" if ray.get_gpu_ids() else "cpu"
     outcome = perform(task, device)
     while outcome.status == "claimed":
@@ -72,8 +88,9 @@ class RayExecutor:
             _connect(ray, self.address)
         waiting: dict[ObjectRef, Task] = {}
         try:
-            waiting = _submit(ray, list(tasks), perform, self)
-            yield from _ends(ray, waiting)
+            begun = _here(ray)
+            waiting = _submit(ray, list(tasks), perform, begun, self)
+            yield from _events(ray, waiting, begun)
         finally:
             for reference in waiting:
                 ray.cancel(reference, force=True)
@@ -92,7 +109,15 @@ def _connect(ray: Any, address: str | None) -> None:
         raise UserError(f"executor ray: no cluster at {address}: {str(error).splitlines()[0]}") from error
 
 # %% ../nbs/api/47_ray_executor.ipynb #2f81a677
-def _submit(ray: Any, tasks: list[Task], perform: Perform, how: RayExecutor) -> "dict[ObjectRef, Task]":
+def _here(ray: Any) -> "ActorHandle":
+    "A `_Begun` in a process beside this one."
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(_Begun).options(num_cpus=0, scheduling_strategy=near).remote()
+
+
+def _submit(ray: Any, tasks: list[Task], perform: Perform, begun: "ActorHandle", how: RayExecutor) -> "dict[ObjectRef, Task]":
     "Hands all tasks to Ray, each with the outcomes of those that it needs, yet to come."
     gpus = how.gpus if how.gpus is not None else float(bool(ray.cluster_resources().get("GPU")))
     remote, shared, references = ray.remote(_perform_there), ray.put(perform), {}
@@ -100,19 +125,30 @@ def _submit(ray: Any, tasks: list[Task], perform: Perform, how: RayExecutor) -> 
         needs = [references[need] for need in task.needs if need in references]
         resources = {"num_cpus": how.cpus, "num_gpus": 0 if task.kind == "fit" else gpus}
         placed = remote.options(**resources, max_retries=how.max_retries, name=f"{task.kind} {task.label}")
-        references[task.id] = placed.remote(shared, task, os.getcwd(), *needs)
+        references[task.id] = placed.remote(shared, task, os.getcwd(), begun, *needs)
     return {references[task.id]: task for task in tasks}
 
 # %% ../nbs/api/47_ray_executor.ipynb #e169e65f
-def _ends(ray: Any, waiting: "dict[ObjectRef, Task]") -> "Iterator[Event]":
-    "What became of the tasks, as it happens; takes those that have ended out of `waiting`."
+def _events(ray: Any, waiting: "dict[ObjectRef, Task]", begun: "ActorHandle") -> "Iterator[Event]":
+    "What becomes of the tasks, as it happens; takes those that have ended out of `waiting`."
+    tasks = {task.id: task for task in waiting.values()}
     while waiting:
-        (reference,), _ = ray.wait(list(waiting), num_returns=1)
-        task = waiting.pop(reference)
-        outcome = _outcome(ray, reference, task)
-        if outcome.status == "disk_full":
-            raise DiskFull(outcome.message)
-        yield Event(outcome.status, task, outcome.message, outcome.seconds, outcome)
+        ended, _ = ray.wait(list(waiting), num_returns=1, timeout=1)
+        yield from (Event("started", tasks[name]) for name in _newly_begun(ray, begun))
+        for reference in ended:
+            task = waiting.pop(reference)
+            outcome = _outcome(ray, reference, task)
+            if outcome.status == "disk_full":
+                raise DiskFull(outcome.message)
+            yield Event(outcome.status, task, outcome.message, outcome.seconds, outcome)
+
+
+def _newly_begun(ray: Any, begun: "ActorHandle") -> list[str]:
+    "Ids of tasks; none where the process that knows them is lost, or slow: results do not depend on it."
+    try:
+        return ray.get(begun.take.remote(), timeout=1)
+    except ray.exceptions.RayError:
+        return []
 
 
 def _outcome(ray: Any, reference: "ObjectRef", task: Task) -> Outcome:

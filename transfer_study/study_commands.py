@@ -122,13 +122,14 @@ class _Where(StrEnum):
     ray = "ray"
 
 
-def _executor(where: _Where, address: str | None, gpus: float | None) -> "RayExecutor | None":
-    "The cluster; None for this machine, whose executor the study chooses."
+def _executor(where: _Where, **options: str | float | None) -> "RayExecutor | None":
+    "The cluster, with the `options` that are given; None for this machine, whose executor the study chooses."
     from transfer_study.ray_executor import RayExecutor
 
-    if where is _Where.local and (address or gpus is not None):
-        raise UserError("--address and --gpus are for --executor ray")
-    return RayExecutor(address, gpus) if where is _Where.ray else None
+    given = {name: value for name, value in options.items() if value is not None}
+    if where is _Where.local and given:
+        raise UserError(f"--{next(iter(given)).replace('_', '-')} is for --executor ray")
+    return RayExecutor(**given) if where is _Where.ray else None
 
 # %% ../nbs/api/86_study_commands.ipynb #eec1573e
 def run(
@@ -142,6 +143,8 @@ def run(
     executor: Annotated[_Where, typer.Option(help="local: processes here; ray: a Ray cluster.")] = _Where.local,
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster; a new one here if not given.")] = None,
     gpus: Annotated[float | None, typer.Option(min=0, help="With ray: GPUs for each task, such as 0.5.")] = None,
+    cpus: Annotated[float | None, typer.Option(min=0, help="With ray: cores for each task; 1 if not given.")] = None,
+    max_retries: Annotated[int | None, typer.Option(min=0, help="With ray: of a task whose machine is lost; 3 if not given.")] = None,
     bootstrap: Draws = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout, a line of JSON for each event on stderr.")] = False,
 ) -> None:  # fmt: skip
@@ -152,7 +155,8 @@ def run(
 
         parsed, failed = _study(study, data_root, networks, datasets, protocols), None
         try:
-            shown, cluster = "json" if as_json else "auto", _executor(executor, address, gpus)
+            cluster = _executor(executor, address=address, gpus=gpus, cpus=cpus, max_retries=max_retries)
+            shown = "json" if as_json else "auto"
             parsed.run(out, device, processes, retry_failed=retry_failed, progress=shown, executor=cluster)
         except FailedRuns as error:
             failed = error

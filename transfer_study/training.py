@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -288,7 +289,7 @@ class FineTuning:
     def _repr_html_(self) -> str:
         columns = ["stage", "learning_rate", "weight_decay", "steps", "status", "score", "loss"]
         table = results_table([*self.grid, self.final])[columns]
-        return repr(self) + table.to_html(index=False, float_format="{:.4g}".format, max_rows=60)
+        return f"<p>{escape(repr(self))}</p>" + table.to_html(index=False, float_format="{:.4g}".format, max_rows=60)
 
 # %% ../nbs/api/37_training.ipynb #51c7e163
 def point_name(

@@ -1,4 +1,4 @@
-"""What a reader sees who steps through cells: bars that go, objects in words, short errors, charts that answer, and no warnings."""
+"""What a reader sees who steps through cells: bars that go, objects in words, short errors, live charts, no warnings."""
 
 import os
 import re

@@ -16,10 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from html import escape
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from typing import Any
 
 # %% ../nbs/api/07_waiting.ipynb #c5ef51b5
 def in_notebook() -> bool:
@@ -60,7 +57,7 @@ def shown_below_cell(
 
 # %% ../nbs/api/07_waiting.ipynb #a5a5aa10
 def as_html(
-    renderable: "RenderableType",  # anything that rich can print
+    renderable: Any,  # what rich can print: a table, a text, a string with its marks
     width: int = 110,  # letters in a line
 ) -> str:
     "What rich would print, as HTML."

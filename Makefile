@@ -21,7 +21,7 @@ test: .venv/.dev build/.wheel-checked
 	$(BIN)/python -m pytest
 
 lab: .venv/.dev
-	TRANSFER_STUDY_CHARTS=live $(BIN)/jupyter lab --notebook-dir nbs --LabApp.default_url=/lab/tree/tutorials/fixed_features.ipynb
+	TRANSFER_STUDY_CHARTS=live $(BIN)/jupyter lab --notebook-dir nbs --LabApp.default_url=/lab/tree/tutorials/five_minutes.ipynb
 
 docs: .venv/.dev
 	@command -v quarto > /dev/null || { echo "make docs needs Quarto: install it from https://quarto.org/docs/get-started/ and run make docs again"; exit 1; }

@@ -88,21 +88,29 @@ def test_false_claims_after_holm_are_rare():
 
 
 def test_mean_over_networks_not_cells():
-    cells = pd.DataFrame({"network": list("aabb"), "dataset": list("xyxy"), "difference": [1.0, 2.0, 3.0, 4.0]})
+    cells = pd.DataFrame({"network": list("aabbcc"), "dataset": list("xyxyxy"), "difference": [1.0, 2.0, 3.0, 4.0, -1.0, 0.0]})
     table = mean_differences(cells).set_index("dataset")
-    interval = stats.ttest_1samp([1.5, 3.5], 0).confidence_interval(0.95)
-    np.testing.assert_allclose(table.loc["mean", ["difference", "low", "high"]].astype(float), [2.5, *interval])
-    assert table["n_pairs"].to_dict() == {"mean": 4, "x": 2, "y": 2} and table["wins"].to_dict() == {
-        "mean": 4,
-        "x": 2,
-        "y": 2,
-    }
+    interval = stats.ttest_1samp([1.5, 3.5, -0.5], 0).confidence_interval(0.95)
+    np.testing.assert_allclose(table.loc["mean", ["difference", "low", "high"]].astype(float), [1.5, *interval])
+    assert table["n_pairs"].to_dict() == {"mean": 6, "x": 3, "y": 3} and table["wins"].to_dict() == {"mean": 4, "x": 2, "y": 2}
+    assert (table["over"] == "networks").all()
 
 
-def test_single_network_takes_datasets_as_the_sample():
-    cells = pd.DataFrame({"network": list("aaa"), "dataset": list("xyz"), "difference": [1.0, 2.0, 4.0]})
-    low = stats.ttest_1samp([1, 2, 4], 0).confidence_interval(0.95).low
-    assert mean_differences(cells).loc[0, "low"] == pytest.approx(low)
+@pytest.mark.parametrize("networks", ["aaa", "aaabbb"])
+def test_one_or_two_networks_take_datasets_as_the_sample(networks):
+    "Two that happen to gain the same would otherwise have an interval of no width."
+    cells = pd.DataFrame({"network": list(networks), "dataset": list("xyz") * (len(networks) // 3)})
+    cells["difference"] = [1.0, 2.0, 4.0, 3.0, 3.0, 1.0][: len(cells)]
+    table, means = mean_differences(cells), cells.groupby("dataset")["difference"].mean()
+    low, high = stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    assert table.loc[0, ["low", "high", "over"]].tolist() == [pytest.approx(low), pytest.approx(high), "datasets"]
+    assert table.loc[1:, ["low", "high", "over"]].isna().all(axis=None)
+
+
+def test_two_networks_on_two_datasets_have_no_interval():
+    cells = pd.DataFrame({"network": list("aabb"), "dataset": list("xyxy"), "difference": [0.1, 0.3, -0.1, 0.5]})
+    table = mean_differences(cells)
+    assert table.loc[0, "difference"] == pytest.approx(0.2) and table[["low", "high", "over"]].isna().all(axis=None)
 
 
 def test_interval_of_a_setting_covers():

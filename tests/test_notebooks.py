@@ -46,6 +46,13 @@ def test_stored_outputs_are_clean(notebook):
             assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), f"a progress bar below: {source}"
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: str(path.relative_to(ROOT / "nbs")))
+def test_a_page_opens_without_a_question(path):
+    "JupyterLab asks for a kernel where a notebook names none, and complains of widgets that it was saved with."
+    metadata = json.loads(path.read_text())["metadata"]
+    assert metadata.get("kernelspec", {}).get("name") == "python3" and "widgets" not in metadata
+
+
 def test_a_page_begins_with_title_and_subtitle(notebook):
     path, cells = notebook
     assert cells[0][0] == "markdown" and cells[0][1].startswith("# ")

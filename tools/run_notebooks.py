@@ -8,12 +8,18 @@ import nbformat
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
+KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}  # without it, JupyterLab asks for one
 
 
 def run(path: Path) -> None:
     "Executes `path` in its own folder; an error in a cell ends the program with the cell's traceback."
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    notebook.metadata.setdefault("kernelspec", KERNEL)
+    options = {"timeout": 3600, "kernel_name": "python3", "store_widget_state": False}
+    NotebookClient(notebook, resources={"metadata": {"path": path.parent}}, **options).execute()
+    for cell in notebook.cells:  # a bar that was below a cell while it ran has left an empty output
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
     nbformat.write(notebook, path)
     print(path.relative_to(ROOT))
 

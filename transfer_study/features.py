@@ -25,6 +25,7 @@ from .datasets import ImageDataset
 from .inference import PreparedNetwork, kept_memory, prepare_network, resolve_device, resolve_precision
 from .loading import load_batches, lost_processes_named
 from .networks import input_configuration, network_digest
+from .waiting import bar_shown
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,11 @@ class Features:
     rows: np.ndarray  # (n_rows,) the row of `dataset.images` that each belongs to
     bad: pd.DataFrame  # images that could not be decoded: name, reason
     copy: np.ndarray  # (n_rows,) 0 for the central crop, 1, 2, … for random ones
+
+    def __repr__(self) -> str:
+        (n, d), n_images, n_copies = self.X.shape, len(np.unique(self.rows)), int(self.copy.max(initial=0))
+        crops = f", with up to {n_copies} random crops of each" if n_copies else ""
+        return f"Features({n:,} × {d:,} {self.X.dtype} of {n_images:,} images{crops}; {len(self.bad):,} images not decoded)"
 
 # %% ../nbs/api/25_features.ipynb #837ae6cf
 @dataclass(frozen=True)
@@ -257,15 +263,15 @@ def _check_bad(features: Features, dataset: ImageDataset, on_bad_image: str) -> 
 
 # %% ../nbs/api/25_features.ipynb #8f83f0b8
 def _extract(
-    models: "list[torch.nn.Module]", dataset: ImageDataset, cache: Path, how: Extraction, progress: Callable
+    models: "list[torch.nn.Module]", dataset: ImageDataset, cache: Path, how: Extraction, progress: Callable | None
 ) -> list[Features]:
     directories = [cache / feature_key(model, dataset, **asdict(how)) for model in models]
     pairs = zip(directories, models, strict=True)
     wanted, prepared = {path: model for path, model in pairs if not (path / "features").is_dir()}, {}
     shards = shard_rows(dataset, how.n_augmentations, how.shard_size)
-    with lost_processes_named(dataset), kept_memory():
+    with lost_processes_named(dataset), kept_memory(), bar_shown("images", sum(map(len, shards)), progress) as told:
         for rows in shards if wanted else []:
-            _extract_rows(wanted, dataset, rows, how, prepared, progress)
+            _extract_rows(wanted, dataset, rows, how, prepared, told)
     for path in wanted:
         _complete(path, [_shard(path, rows) for rows in shards], dataset)
     return [_read(path / "features") for path in directories]
@@ -284,7 +290,7 @@ def extract_features(
     cache: Path | None = None,  # directory of cached features; None for one that goes when the features go
     on_bad_image: str = "error",  # or "skip": leave it out and list it
     *,
-    progress: Callable[[int], None] = lambda n: None,  # called with the number of images done since the last call
+    progress: Callable[[int], None] | None = None,  # called with the number of images done since the last call; None: a bar, in a notebook
     **options,  # of `Extraction`
 ) -> list[Features]:
     "Each network's features of every image, from one pass over the images for all that the cache lacks; raises `UserError` for a bad image."

@@ -8,7 +8,7 @@ __all__ = ['predicted', 'select_rows', 'LinearProbe', 'linear_probe']
 # %% ../nbs/api/33_linear_probe.ipynb #a735f542
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -52,8 +52,8 @@ class LinearProbe:
 
     l2: float  # the λ chosen on validation
     score: float  # the metric on the test images, in [0, 1]
-    y_pred: np.ndarray  # (n_test,) predicted labels; for multi-label data (n_test, n_classes) confidences
-    curve: pd.DataFrame  # a row a λ: l2, validation_score, objective, gradient_norm, n_iter, converged
+    y_pred: np.ndarray = field(repr=False)  # (n_test,) predicted labels; for multi-label data (n_test, n_classes) confidences
+    curve: pd.DataFrame = field(repr=False)  # a row a λ: l2, validation_score, objective, gradient_norm, n_iter, converged
     converged: bool  # of the final fit
 
 # %% ../nbs/api/33_linear_probe.ipynb #cd66017b

@@ -18,6 +18,7 @@ from .core import UserError
 from .inference import resolve_device
 from .logistic_solver import Logistic, Point, Problem, Softmax, Solved, minimise, next_start
 from .principal_axes import PrincipalAxes, double_precision, principal_axes, row_chunks, single_precision
+from .waiting import bar_shown
 
 # %% ../nbs/api/30_logistic.ipynb #673ce3d4
 @dataclass(frozen=True, eq=False)
@@ -162,8 +163,21 @@ def _scores(X: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarra
     return out
 
 # %% ../nbs/api/30_logistic.ipynb #4ecfe908
+def _in_words(path: "LogisticPath") -> str:
+    "A path as a notebook shows it."
+    l2 = np.atleast_1d(path.l2)
+    values = f"λ = {l2[0]:g}" if len(l2) == 1 else f"{len(l2)} values of λ from {l2.min():g} to {l2.max():g}"
+    if not hasattr(path, "classes_"):
+        return f"LogisticPath({values}; not fitted)"
+    n_features, failed = path.coefficients(0)[0].shape[1], int((~path.converged_).sum())
+    ended = f"{failed} not converged" if failed else "converged"
+    return f"LogisticPath({values}; fitted to {n_features:,} features and {len(path.classes_):,} classes, {ended})"
+
+# %% ../nbs/api/30_logistic.ipynb #5be2a0f1
 class _SolvedPath:
     "What a fitted path can be asked for."
+
+    __repr__ = _in_words
 
     def _keep(self, solutions: list[_Solution]) -> "LogisticPath":
         self._solutions, self.classes_ = solutions, self._targets.classes
@@ -235,5 +249,9 @@ class LogisticPath(_SolvedPath):
         self._axes = principal_axes(X)
         problem = _problem(self._axes, X, self._targets, weights, self)
         falling, place = np.unique(-l2, return_inverse=True)
-        found = list(_solve(problem, self._targets.start[self._targets.solved], -falling, weights.sum()))
+        found = []
+        with bar_shown("values of λ", len(falling)) as progress:
+            for solution in _solve(problem, self._targets.start[self._targets.solved], -falling, weights.sum()):
+                found.append(solution)
+                progress(1)
         return self._keep([found[i] for i in place])

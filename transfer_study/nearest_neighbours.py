@@ -6,7 +6,7 @@
 __all__ = ['nearest', 'votes', 'NeighbourProbe', 'knn_probe']
 
 # %% ../nbs/api/40_nearest_neighbours.ipynb #e7d58d8e
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -51,8 +51,8 @@ class NeighbourProbe:
 
     n_neighbors: int  # the number chosen on validation
     score: float  # the metric on the test images, in [0, 1]
-    y_pred: np.ndarray  # (n_test,) predicted labels; for multi-label data (n_test, n_classes) scores
-    curve: pd.DataFrame  # a row a number of neighbours: n_neighbors, validation_score
+    y_pred: np.ndarray = field(repr=False)  # (n_test,) predicted labels; for multi-label data (n_test, n_classes) scores
+    curve: pd.DataFrame = field(repr=False)  # a row a number of neighbours: n_neighbors, validation_score
 
 # %% ../nbs/api/40_nearest_neighbours.ipynb #8f09db64
 def _scores(X_train, Y_train: np.ndarray, X, numbers: list[int]) -> list[np.ndarray]:

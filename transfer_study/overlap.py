@@ -18,6 +18,7 @@ from .core import UserError
 from .datasets import SPLITS, ImageDataset
 from .features import Features
 from .nearest_neighbours import nearest
+from .waiting import stages_shown
 
 # %% ../nbs/api/68_overlap.ipynb #8858b750
 @dataclass(frozen=True, eq=False)
@@ -264,7 +265,7 @@ def find_overlap(
     features: tuple[Features, Features] | None = None,  # of source and target under one network; None for a descriptor
     n_neighbors: int = 5,  # source images proposed for each target image, by each step
     similarity: float = SIMILARITY,  # correlation that a pair has to reach, in [−1, 1]
-    progress: Callable[[str, int, int], None] = lambda stage, n, total: None,  # stage, done since the last call, its total
+    progress: Callable[[str, int, int], None] | None = None,  # stage, done since the last call, its total; None: a bar, in a notebook
 ) -> Overlap:
     """Near-duplicates between two sets of images, or within one.
 
@@ -278,12 +279,13 @@ def find_overlap(
         source = replace(source, name=f"{source.name} (source)")
     asked = ((source, source_splits), (target, target_splits))
     n_images = sum(len(_rows_of(*one)) for one in asked)
-    one, other = (_read_images(*which, lambda n: progress("images", n, n_images)) for which in asked)
-    for images in (one, other):
-        if not len(images.rows):
-            reason = images.bad["reason"].iloc[0]
-            raise UserError(f"dataset {images.dataset.name}: no image that can be compared; first: {reason}")
-    proposed = _propose(one, other, n_neighbors, features, lambda n, total: progress("searches", n, total))
-    pairs = _decided(proposed, one, other, similarity, lambda n: progress("pairs", n, len(proposed)))
+    with stages_shown(progress) as told:
+        one, other = (_read_images(*which, lambda n: told("images", n, n_images)) for which in asked)
+        for images in (one, other):
+            if not len(images.rows):
+                reason = images.bad["reason"].iloc[0]
+                raise UserError(f"dataset {images.dataset.name}: no image that can be compared; first: {reason}")
+        proposed = _propose(one, other, n_neighbors, features, lambda n, total: told("searches", n, total))
+        pairs = _decided(proposed, one, other, similarity, lambda n: told("pairs", n, len(proposed)))
     bad = pd.concat([one.bad, other.bad]).drop_duplicates(ignore_index=True)
     return Overlap(pairs, bad, len(one.rows), len(other.rows))

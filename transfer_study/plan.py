@@ -106,6 +106,13 @@ class Plan:
         rows = [(task.id, task.kind, task.protocol, task.label, len(task.needs), task.id not in left) for task in self.tasks]
         return pd.DataFrame(rows, columns=["id", "kind", "protocol", "task", "needs", "done"])
 
+    def __repr__(self) -> str:
+        return f"Plan({len(self.runs):,} runs; {len(pending(self.tasks)):,} of {len(self.tasks):,} tasks left)"
+
+    def _repr_html_(self) -> str:
+        counts = self.table().groupby(["kind", "protocol"], sort=False)["done"].agg(tasks="size", done="sum")
+        return f"<p>{len(self.runs):,} runs; tasks that lead to them:</p>" + counts.reset_index().to_html(index=False)
+
 # %% ../nbs/api/51_plan.ipynb #7d3d2e0c
 def _feature_protocols(file: StudyFile) -> Iterator[tuple[str, dict, int]]:
     "Protocol, its parameters, and the number of augmented copies that it asks for, one after the other."

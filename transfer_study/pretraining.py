@@ -27,6 +27,7 @@ from .networks import Network, input_configuration, network_digest
 from .training import _check_same, _commit, _fit_in_memory, _own_randomness, _Run
 from .training_batches import TrainingBatches
 from .training_result import TrainingResult
+from .waiting import bar_shown
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +110,7 @@ class PretrainingResult:
     source_accuracy: float | None  # top-1 on the source's test images after the last step; None where it failed
     loss: float | None  # cross-entropy on them
     seconds: float  # over all interruptions
-    details: dict[str, Any]  # images, batch, steps, device and precision as they were
+    details: dict[str, Any] = field(repr=False)  # images, batch, steps, device and precision as they were
     notes: list[str]  # what a reader of the result should know, a line each
     history: pd.DataFrame = field(repr=False)  # step, learning_rate, train_loss, loss, score
     weights: Path | None = None  # the weights file; None where it failed, or where no directory was given
@@ -297,7 +298,7 @@ def pretrain(
     cache: Path | None = None,  # directory of cached images; None for memory
     checkpoint_every: int = 1000,  # steps
     callbacks: Iterable[Any] = (),  # of fastai, such as ProgressCallback() or CSVLogger()
-    progress: Callable[[int], None] | None = None,  # called with the number of steps done since the last call
+    progress: Callable[[int], None] | None = None,  # called with the number of steps done since the last call; None: a bar, in a notebook
     **options: Any,  # of `cached_images`: on_bad_image, n_workers
 ) -> PretrainingResult:
     """Trains from the beginning or from the last checkpoint; on a CPU the same to the bit either way. A finished one is read.
@@ -312,14 +313,14 @@ def pretrain(
     process, n_processes = processes(device)
     plain = partial(_build_source, network, len(dataset.classes), seed)
     changed = partial(plain, SETTINGS[setting], protocol.dropout)
-    with _own_randomness(device):
+    with _own_randomness(device), bar_shown("steps", protocol.steps, progress) as told:
         specification = _specification(network, model := changed(), dataset, setting, seed, protocol)
         if directory and directory.is_dir():
             _check_same(json.loads((directory / "specification.json").read_text()), specification, directory)
             return read_pretraining(directory)
         run = _source_run(
             specification, protocol, changed, input_configuration(model), replace(dataset, metric="top1"), device, directory,
-            max(1, checkpoint_every), list(callbacks), progress, process, n_processes, cache, **options,
+            max(1, checkpoint_every), list(callbacks), told, process, n_processes, cache, **options,
         )  # fmt: skip
         result = _source_result(_fit_in_memory(run), network, setting, plain())
     if directory and process == 0:

@@ -66,8 +66,8 @@ TABLES = {
     "coefficients": ["protocol", "model", "term", "estimate", "standard_error", "low", "high", "odds_ratio",
                      "odds_ratio_low", "odds_ratio_high", "p_value", "note"],
     "pairs": ["protocol", "network_a", "network_b", "difference", "low", "high", "p_value", "p_holm", "p_bh", "n_datasets"],
-    "settings": ["protocol", "setting", "dataset", "difference", "low", "high", "n_pairs"],
-    "gains": ["protocol", "baseline", "dataset", "n_pairs", "wins", "mean_gain", "low", "high"],
+    "settings": ["protocol", "setting", "dataset", "difference", "low", "high", "over", "n_pairs"],
+    "gains": ["protocol", "baseline", "dataset", "n_pairs", "wins", "mean_gain", "low", "high", "over"],
     "gains_by_network": ["protocol", "baseline", "network", "source_accuracy", "dataset", "gain", "n_train_per_class"],
     "prediction": ["protocol", "dataset", "source_accuracy", "expected", "low", "high"],
 }  # fmt: skip
@@ -266,11 +266,14 @@ def _doubt_messages(selection: Selection, tables: dict[str, pd.DataFrame]) -> li
 # %% ../nbs/api/60_statistics.ipynb #3872ff27
 def _gain_messages(gains: pd.DataFrame) -> list[str]:
     "How often one protocol beats another."
-    return [
-        f"{row.protocol} beats {row.baseline} in {row.wins} of {row.n_pairs} (network, dataset) pairs; mean gain "
-        f"{row.mean_gain:.2f} log-odds ({row.low:.2f} to {row.high:.2f}), odds × {np.exp(row.mean_gain):.2f}"
-        for row in gains[gains["dataset"] == HEADLINE].itertuples()
-    ]
+    found = []
+    for row in gains[gains["dataset"] == HEADLINE].itertuples():
+        interval = f" ({row.low:.2f} to {row.high:.2f})" if np.isfinite(row.low) else ""
+        found.append(
+            f"{row.protocol} beats {row.baseline} in {row.wins} of {row.n_pairs} (network, dataset) pairs; mean gain "
+            f"{row.mean_gain:.2f} log-odds{interval}, odds × {np.exp(row.mean_gain):.2f}"
+        )
+    return found
 
 # %% ../nbs/api/60_statistics.ipynb #a191433a
 def _gather(parts: list[dict[str, pd.DataFrame]], name: str) -> pd.DataFrame:

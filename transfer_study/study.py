@@ -93,6 +93,10 @@ class _StudyFile:
         source, missing = next(iter(found.source.datasets), None), (*found.datasets.missing, *found.source.missing)
         return make_plan(self.file, found.networks, found.datasets.datasets, Path(out), resolve_device(device), source, missing, **options)
 
+    def __repr__(self) -> str:
+        rows = _facts(self).iloc[1:]
+        return f"Study({self.file.name!r}: " + "; ".join(f"{n} {what} ({names})" for what, n, names in rows.itertuples()) + ")"
+
     def _repr_html_(self) -> str:
         return _facts(self).to_html(header=False)
 
@@ -110,7 +114,7 @@ def _facts(study: _StudyFile) -> pd.DataFrame:
     return pd.DataFrame.from_dict({"study": ("", file.name)} | rows, orient="index")
 
 # %% ../nbs/api/78_study.ipynb #b30ec754
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study(_StudyFile):
     "A checked study file and where it lies; everything else follows from them."
 

@@ -9,9 +9,11 @@ __all__ = ['FAMILIES', 'GREY', 'PROTOCOL_NAMES', 'DATASET_NAMES', 'PROTOCOL_MARK
            'described_svg', 'live', 'live_html', 'enable', 'save']
 
 # %% ../nbs/api/69_theme.ipynb #fa931175
+import base64
 import json
 import os
 import re
+import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -312,7 +314,8 @@ def live(
     return copy
 
 # %% ../nbs/api/69_theme.ipynb #b5603246
-_LIVE = """<div id="{key}"></div><script type="text/javascript">{bundle}
+_LIVE = """<div id="{key}"><img alt={alt} src="data:image/svg+xml;base64,{svg}"></div>
+<script type="text/javascript">window.vegaEmbed || (function () {{{bundle}}})();
 (function draw(tries) {{
   if (window.vegaEmbed) window.vegaEmbed("#{key}", {spec}, {{actions: false}});
   else if (tries) setTimeout(draw, 100, tries - 1);
@@ -323,12 +326,13 @@ def live_html() -> Callable[..., dict[str, str]]:
     "An Altair renderer that draws charts in the browser without network; the first chart brings Vega with it."
     import vl_convert
 
-    scripts = iter([vl_convert.javascript_bundle().replace("</script", "<\\/script") + "; window.vegaEmbed = vegaEmbed;"])
-    numbers = iter(range(1_000_000))
+    scripts = iter([vl_convert.javascript_bundle().replace("</script", "<\\/script")])
 
     def render(spec: dict, **_) -> dict[str, str]:
-        text = json.dumps(spec).replace("</", "<\\/")
-        return {"text/html": _LIVE.format(key=f"transfer-study-{next(numbers)}", bundle=next(scripts, ""), spec=text)}
+        text, alt_text = json.dumps(spec).replace("</", "<\\/"), quoteattr(spec.get("description", ""))
+        svg = base64.b64encode(vl_convert.vegalite_to_svg(spec).encode()).decode()
+        key = f"transfer-study-{uuid.uuid4().hex}"
+        return {"text/html": _LIVE.format(key=key, bundle=next(scripts, ""), spec=text, alt=alt_text, svg=svg)}
 
     return render
 

@@ -8,12 +8,14 @@ __all__ = ['train_point', 'FineTuning', 'point_name', 'fine_tune']
 # %% ../nbs/api/37_training.ipynb #d4880353
 import contextlib
 import json
+import math
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +24,14 @@ import pandas as pd
 
 from .core import UserError, committed_directory
 from .datasets import ImageDataset
-from .halving import successive_halving
+from .halving import rung_steps, successive_halving
 from .inference import kept_memory, resolve_device
 from .learner import StageImages, autocast_forward, build_learner, build_model, check_hyperparameters, stage_images
 from .networks import Network, input_configuration, network_digest
 from .training_batches import TrainingBatches
 from .training_protocol import GRID_KEYS, FineTuneProtocol, evaluation_steps, hyperparameter_grid
-from .training_result import TrainingResult, read_training, select, write_training
+from .training_result import TrainingResult, read_training, results_table, select, write_training
+from .waiting import bar_shown
 
 if TYPE_CHECKING:
     import torch
@@ -277,6 +280,17 @@ class FineTuning:
     final: TrainingResult  # trained with its hyperparameters on train and validation images, scored on the test images
     halving_factor: int | None = None  # of the successive halving of the grid; None where every point was trained to the end
 
+    def __repr__(self) -> str:
+        final = self.final
+        score = f"{final.metric} {final.score:.3f}" if final.score is not None else f"failed: {final.reason}"
+        point = f"learning rate {final.learning_rate:.3g}, weight decay {final.weight_decay:.3g}"
+        return f"FineTuning({final.dataset}: {score} on test images; {point}, chosen after {len(self.grid)} trainings)"
+
+    def _repr_html_(self) -> str:
+        columns = ["stage", "learning_rate", "weight_decay", "steps", "status", "score", "loss"]
+        table = results_table([*self.grid, self.final])[columns]
+        return f"<p>{escape(repr(self))}</p>" + table.to_html(index=False, float_format="{:.4g}".format, max_rows=60)
+
 # %% ../nbs/api/37_training.ipynb #51c7e163
 def point_name(
     learning_rate: float,
@@ -288,6 +302,14 @@ def point_name(
     return f"learning_rate={learning_rate:.4g},weight_decay={weight_decay:.4g}{shorter}"
 
 # %% ../nbs/api/37_training.ipynb #24ee8c90
+def _n_trainings(protocol: FineTuneProtocol, halving_factor: int | None) -> int:
+    "How many trainings the grid and the last one are."
+    rungs = [len(hyperparameter_grid(protocol))]
+    for _ in rung_steps(protocol, halving_factor)[1:] if halving_factor is not None else ():
+        rungs.append(math.ceil(rungs[-1] / halving_factor))
+    return sum(rungs) + 1
+
+
 def _train_grid(
     train: Callable[[float, float, int], TrainingResult],  # a learning rate, a weight decay and a number of steps
     protocol: FineTuneProtocol,
@@ -321,7 +343,10 @@ def fine_tune(
     **options: Any,  # device, checkpoint_every, on_bad_image, n_workers of `train_point`
 ) -> FineTuning:
     "Trains every grid point, chooses on validation images, trains with the choice on train and validation, tests once."
-    with tempfile.TemporaryDirectory() if cache is None else contextlib.nullcontext(cache) as images:
+    with (
+        tempfile.TemporaryDirectory() if cache is None else contextlib.nullcontext(cache) as images,
+        bar_shown("trainings", _n_trainings(protocol, halving_factor)) as trained,
+    ):
         def train(rate: float, decay: float, steps: int, stage: str = "select") -> TrainingResult:
             name = ("refit," if stage == "refit" else "") + point_name(rate, decay, steps if steps < protocol.steps else None)
             result = train_point(
@@ -329,6 +354,7 @@ def fine_tune(
                 directory and directory / name, callbacks=callbacks(), cache=Path(images), **options,
             )  # fmt: skip
             progress(result)
+            trained(1)
             return result if stage == "refit" else replace(result, model=None)  # 56 networks would fill the memory
 
         grid = _train_grid(train, protocol, halving_factor)

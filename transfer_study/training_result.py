@@ -36,7 +36,7 @@ class TrainingResult:
     score: float | None  # after the last step, in [0, 1]; None where it failed
     loss: float | None  # on the scored images after the last step; None where it failed
     seconds: float  # of the training with its evaluations, over all its interruptions
-    details: dict[str, Any]  # images, batch, steps, batch norm, device and precision as they were
+    details: dict[str, Any] = field(repr=False)  # images, batch, steps, batch norm, device and precision as they were
     notes: list[str]  # what a reader of the result should know, a line each
     history: pd.DataFrame = field(repr=False)  # step, learning_rate, train_loss, loss, score
     predictions: dict[str, np.ndarray] = field(repr=False)  # y_true, y_pred (labels; scores where multi-label), image

@@ -15,26 +15,27 @@ from pydantic import BaseModel, ValidationError
 
 # %% ../nbs/api/06_options.ipynb #0e119bc4
 _TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "object": "table"}
-_BOUNDS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}", "exclusiveMaximum": "below {}"}
+_BOUNDS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "at most {}", "exclusiveMaximum": "below {}"}
 
 
 def _possibilities(entry: dict) -> list[dict]:
-    "The entries of a schema of which one is to fit, but for the absence of a value."
+    "The entries of a schema of which one is to fit, but for the absence of a value (TOML has no word for it)."
     return [each for each in entry.get("anyOf", [entry]) if each.get("type") != "null"]
 
 
-def _allowed(entry: dict) -> str:
-    "What may stand where the schema has `entry`."
+def _allowed(entry: dict, s: str = "") -> str:
+    "What may stand where the schema has `entry`; with an `s`, of several."
     several = _possibilities(entry)
     if len(several) > 1 or several[0] is not entry:
-        return " or ".join(map(_allowed, several))
+        return " or ".join(_allowed(each, s) for each in several)
     if "enum" in entry or "const" in entry:
         return " or ".join(json.dumps(value) for value in entry.get("enum", [entry.get("const")]))
     if entry.get("type") == "array":
-        inside = f" of {_allowed(entry['items'])}" if entry.get("items") else ""
-        return f"list{inside}{f', at least {n}' if (n := entry.get('minItems')) else ''}"
-    bounds = [words.format(f"{entry[name]:.6g}") for name, words in _BOUNDS.items() if name in entry]
-    return " ".join([_TYPES.get(entry.get("type"), "table"), *bounds])
+        inside = f" of {_allowed(entry['items'], 's')}" if entry.get("items") else ""
+        return f"list{inside}{', not empty' if entry.get('minItems') else ''}"
+    kind = "path" if entry.get("format") == "path" else _TYPES.get(entry.get("type"), "table")
+    bounds = [words.format(f"{entry[name]:.10g}") for name, words in _BOUNDS.items() if name in entry]
+    return f"{kind}{s} {' and '.join(bounds)}".rstrip()
 
 # %% ../nbs/api/06_options.ipynb #14125e44
 def _as_toml(value: Any) -> str:
@@ -47,7 +48,7 @@ def _as_toml(value: Any) -> str:
 def key_table(
     options: type[BaseModel],
 ) -> pd.DataFrame:
-    "A row a key, indexed by key: what is `allowed`, its `default` as TOML has it (or that it is required), and its `meaning`."
+    "A row a key, indexed by key: what is `allowed`, its `default` as TOML has it (`none` where it is absent), and its `meaning`."
     rows = {}
     for key, entry in options.model_json_schema()["properties"].items():
         required = options.model_fields[key].is_required()

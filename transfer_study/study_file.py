@@ -45,7 +45,7 @@ def _check_sizes(sizes: tuple) -> tuple:
 # %% ../nbs/api/48_study_file.ipynb #ba710639
 class _Sizes(_Part):
     n_train_per_class: Annotated[tuple[Any, ...], AfterValidator(_check_sizes)] = Field(
-        ("all",), description="training images of each class, a run for each number; all for all that there are"
+        ("all",), description='training images of each class: numbers, or "all"; a run for each'
     )
 
     @property
@@ -155,7 +155,7 @@ class SourceOptions(PretrainingProtocol):
     "`[source]`: what networks without weights are trained on, and how."
 
     dataset: str = Field(min_length=1, description="as in datasets; or imagenet, a folder below the data root with train/ and val/")
-    seed: int = Field(0, ge=0, lt=2**63, description="of everything random in the trainings")
+    seed: int = Field(0, ge=0, lt=2**32, description="of everything random in the trainings")
 
     @property
     def training(self) -> PretrainingProtocol:
@@ -209,7 +209,7 @@ class StudyFile(_Part):
         min_length=1, description="folders and tars relative to this file, the paper's names, hf:NAME and drawn:NAME"
     )
     networks: tuple[NetworkEntry, ...] = Field(min_length=1, description="a part [[networks]] for each")
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field((0,), min_length=1, description="a run of everything for each")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0,), min_length=1, description="a run of everything for each")
     on_bad_image: Literal["error", "skip"] = Field("error", description="what to do about an image that cannot be decoded")
     features: FeatureOptions = Field(FeatureOptions(), description="how features are computed and kept")
     protocols: Protocols = Field(Protocols(), description="a part [protocols.NAME] for each that is run; linear where there is none")

@@ -5,7 +5,14 @@ import pytest
 from transfer_study.core import UserError
 from transfer_study.options import key_table
 from transfer_study.study_file import (
-    FeatureOptions, FineTuneOptions, LinearProtocol, NearestNeighbourProtocol, NetworkEntry, ScratchOptions, SourceOptions, StudyFile,
+    FeatureOptions,
+    FineTuneOptions,
+    LinearProtocol,
+    NearestNeighbourProtocol,
+    NetworkEntry,
+    ScratchOptions,
+    SourceOptions,
+    StudyFile,
     read_study_file,
 )  # fmt: skip
 
@@ -15,12 +22,16 @@ NETWORK = '[[networks]]\nname = "resnet50"\n'
 
 @pytest.mark.parametrize("text, lines", [
     (HEAD.replace('["dtd"]', '"dtd"') + NETWORK, ['datasets = "dtd": expected list of texts']),
-    (HEAD + 'seeds = [true, 1.5, -1, "2"]\n' + NETWORK, ["seeds[1] = true: ", "seeds[2] = 1.5: ", "seeds[3] = -1: ", 'seeds[4] = "2": ']),
+    (HEAD + 'seeds = [true, 1.5, -1, "2"]\n' + NETWORK, [
+        "seeds[1] = true: ", "seeds[2] = 1.5: ", "seeds[3] = -1: ", 'seeds[4] = "2": ',
+    ]),
     (HEAD + 'networks = ["resnet50"]', ['networks[1] = "resnet50": expected table']),
     (HEAD + NETWORK.replace("[[", "[").replace("]]", "]"), ["networks: expected list of tables"]),
     (HEAD + NETWORK + "[protocols.linear]\nl2_max = inf", ["protocols.linear.l2_max = inf: expected number above 0"]),
     (HEAD + NETWORK + "[protocols.linear]\nl2_min = 10.0\nl2_max = 1.0", ["protocols.linear: l2_min 10 is above l2_max 1"]),
-    (HEAD + NETWORK + "[protocols.scratch]\nsteps = 2.5\nflip = 1", ["protocols.scratch.steps = 2.5: ", "flip = 1: expected true or false"]),
+    (HEAD + NETWORK + "[protocols.scratch]\nsteps = 2.5\nflip = 1", [
+        "protocols.scratch.steps = 2.5: ", "flip = 1: expected true or false",
+    ]),
     ("", ["name: missing; expected text", "datasets: missing", "networks: missing"]),
     (HEAD + "[[networks]", ["not TOML: "]),
 ])  # fmt: skip
@@ -47,7 +58,8 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
 
 
 @pytest.mark.parametrize("part", [
-    FeatureOptions, FineTuneOptions, LinearProtocol, NearestNeighbourProtocol, NetworkEntry, ScratchOptions, SourceOptions, StudyFile,
+    FeatureOptions, FineTuneOptions, LinearProtocol, NearestNeighbourProtocol, NetworkEntry, ScratchOptions, SourceOptions,
+    StudyFile,
 ])  # fmt: skip
 def test_every_key_has_a_meaning(part):
     table = key_table(part)

@@ -190,7 +190,7 @@ def test_a_class_whose_training_images_are_all_bad_is_an_error(study_file, tmp_p
     [
         ("weights =", "weigths =", r"networks\[1\]\.weigths: unknown key; did you mean weights\?"),
         ('name = "tiny"', "", r"name: missing"),
-        ('["squares", "packed.tar"]', "[]", r"datasets = .*at least 1"),
+        ('["squares", "packed.tar"]', "[]", r"datasets = .*not empty"),
         ("source_accuracy = 0.5\n", "source_accuracy = 50\n", r"source_accuracy = 50: .*below 1"),
         ('"squares", "packed.tar"', '"squares", "squares"', r"dataset 'squares' stands there more than once"),
         ('"squares", "packed.tar"', '"squares", "sqares"', r"unknown dataset 'sqares'"),

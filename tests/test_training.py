@@ -79,11 +79,11 @@ def test_defaults_are_the_protocol_page():
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"learning_rate_max": 0}, "learning_rate_max = 0: input should be greater than 0"),
+    ({"learning_rate_max": 0}, "learning_rate_max = 0: expected number above 0"),
     ({"weight_decay_max": 1.5}, "weight_decay_max = 1.5"),
     ({"weight_decay_min": 0.01}, "weight_decay_min 0.01 is above weight_decay_max 0.001"),
     ({"step": 3}, "did you mean steps?"),
-    ({"precision": "float16"}, "precision = 'float16'"),
+    ({"precision": "float16"}, "precision = \"float16\""),
     ({"n_weight_decays": 0, "no_weight_decay": False}, "empty grid"),
 ])  # fmt: skip
 def test_a_key_out_of_range_is_named(changes, words):

@@ -44,7 +44,7 @@ def clean(
     out = out.parent if (out / "plan.json").is_file() else out
     _check_idle(out)
     removed = {what: [out / name] for name, what in CACHES.items()}
-    removed["half-written directories"] = [*out.glob(".*.tmp"), *out.glob("*/.*.tmp"), *out.glob(".pretrained/.*")]
+    removed["half-written directories"] = sorted({*out.glob(".*.tmp"), *out.glob("*/.*.tmp"), *out.glob(".pretrained/.*")})
     removed["locks"] = [out / ".claims"]
     rows = []
     for what, paths in removed.items():

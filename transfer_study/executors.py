@@ -20,7 +20,7 @@ from typing import Protocol
 from .claims import Outcome
 from .tasks import Schedule, Task, drop_failed
 
-# %% ../nbs/api/46_executors.ipynb #61cf9af6
+# %% ../nbs/api/46_executors.ipynb #1d77282b
 Perform = Callable[[Task, str], Outcome]  # a task, and the device to compute on
 
 
@@ -34,14 +34,14 @@ class Event:
     seconds: float = 0.0
     outcome: Outcome | None = None  # where an attempt ended
 
-
+# %% ../nbs/api/46_executors.ipynb #7fa03b6e
 class Executor(Protocol):
     "What every executor can do."
 
     def run(self, tasks: Iterable[Task], perform: Perform) -> Iterator[Event]:
         "Performs every task that can be, each after those that it needs; raises `DiskFull`."
 
-
+# %% ../nbs/api/46_executors.ipynb #22547781
 class DiskFull(RuntimeError):
     "Nothing more can be written."
 

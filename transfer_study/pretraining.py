@@ -41,29 +41,29 @@ SETTINGS: dict[str, tuple[str, ...]] = {"default": (), **{change: (change,) for 
 class PretrainingProtocol(BaseModel):
     "How a source network is trained; the defaults are a common recipe for ResNets on ImageNet (see the sources on this page)."
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    steps: int = Field(450_000, ge=1)
-    batch_size: int = Field(256, ge=1)
-    learning_rate: float = Field(0.1, gt=0, le=10)  # after the warm-up
-    momentum: float = Field(0.9, ge=0, lt=1)  # Nesterov's
-    weight_decay: float = Field(1e-4, ge=0, lt=1)  # factor of ½‖w‖² in the loss
-    warmup_steps: int | None = Field(None, ge=0)  # None for 5 of 90 parts of the steps
-    ema_decay: float | None = Field(None, gt=0, lt=1)  # of averaged weights; None for the weights themselves
-    mixup: float = Field(0.0, ge=0)  # α of the beta distribution; 0 for none
-    cutmix: float = Field(0.0, ge=0)
-    randaugment: str | None = None  # as timm writes it, such as "rand-m9-mstd0.5-inc1"
-    label_smoothing: float = Field(0.1, ge=0, lt=1)  # this and the next two count where the setting says so
-    dropout: float = Field(0.2, ge=0, lt=1)
-    auxiliary_weight: float = Field(0.4, ge=0)
-    crop_area_min: float = Field(0.08, gt=0, le=1)  # share of the image's area that a random crop keeps at least
-    flip: bool = True  # mirror half of the training images
-    test_resize: float | None = Field(None, ge=1)  # short side at test over the input size; None for the network's own
-    cache_margin: float = Field(10 / 7, ge=1)  # side of the cached training images over the input size
-    gradient_clip: float | None = Field(None, gt=0)  # largest norm of the gradient; None for no clipping
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast, weights stay float32
-    channels_last: bool = True  # memory layout for which convolutions are fast
-    n_evaluations: int = Field(20, ge=1)  # at steps spaced evenly on a log scale
+    steps: int = Field(450_000, ge=1, description="of the optimiser")
+    batch_size: int = Field(256, ge=1, description="images a step")
+    learning_rate: float = Field(0.1, gt=0, le=10, description="after the warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov's")
+    weight_decay: float = Field(1e-4, ge=0, lt=1, description="factor of ½‖w‖² in the loss")
+    warmup_steps: int | None = Field(None, ge=0, description="of rising learning rate; none for 5 of 90 parts of all steps")
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="of averaged weights; none for the weights themselves")
+    mixup: float = Field(0.0, ge=0, description="α of the beta distribution; 0 for none")
+    cutmix: float = Field(0.0, ge=0, description="α of the beta distribution; 0 for none")
+    randaugment: str | None = Field(None, description="as timm writes it, such as rand-m9-mstd0.5-inc1")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="weight spread over all classes, where the setting says so")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of penultimate features, where the setting says so")
+    auxiliary_weight: float = Field(0.4, ge=0, description="of the auxiliary head's loss, where the setting says so")
+    crop_area_min: float = Field(0.08, gt=0, le=1, description="share of the image's area that a random crop keeps at least")
+    flip: bool = Field(True, description="mirror half of the training images")
+    test_resize: float | None = Field(None, ge=1, description="short side at test over the input size; none: the network's own")
+    cache_margin: float = Field(10 / 7, ge=1, description="side of the cached training images over the input size")
+    gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; none for no clipping")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast, weights stay float32")
+    channels_last: bool = Field(True, description="memory layout for which convolutions are fast")
+    n_evaluations: int = Field(20, ge=1, description="evaluations on the way, at steps spaced evenly on a log scale")
 
     decay_normalization: ClassVar[bool] = False
     batch_norm_rule: ClassVar[bool] = False  # the rule for fine-tuning; here batch norm keeps the network's own momentum

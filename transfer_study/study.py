@@ -8,6 +8,7 @@ __all__ = ['runs_table', 'Study', 'skipped_images', 'dataset_counts', 'analyze_r
 # %% ../nbs/api/78_study.ipynb #aa2f9669
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,12 @@ from .costs import cost_summary, cost_table, measure_speeds
 from .engine import FailedRuns, compute, local_executor, n_cores
 from .executors import Executor
 from .inference import resolve_device
+from .networks import Network
 from .plan import Plan, make_plan
 from .progress import RUN_KINDS
 from transfer_study.resolution import (
-    ResolvedDatasets, ResolvedNetwork, identify_network, identify_source_network, resolve_datasets, resolve_networks, resolve_source,
+    ResolvedDatasets, ResolvedNetwork, identify_network, identify_source_network, resolve_all, resolve_datasets, resolve_networks,
+    resolve_source,
 )  # fmt: skip
 from .results import read_results, read_runs, with_source_accuracy, write_plan
 from .study_file import StudyFile, read_study_file
@@ -46,12 +49,19 @@ def _resolve(study: "Study", stand_in: bool) -> _Resolved:
     "Its networks and datasets, with stand-ins for datasets of the paper that are not there, or an error."
     file, directory, root = study.file, study.directory, study.data_root
     datasets = resolve_datasets(file, directory, root, stand_in)
-    source = resolve_source(file.source.dataset, directory, root, stand_in) if file.source else ResolvedDatasets([])
+    source = ResolvedDatasets([])
+    if file.source:
+        opened = partial(resolve_source, directory=directory, root=root, stand_in=stand_in)
+        source = resolve_all(opened, [f"study {file.name}: source.dataset"], [file.source.dataset])[0]
     n_classes, fetch = len(source.datasets[0].classes) if source.datasets else 0, not datasets.missing
-    networks = [
-        identify_source_network(each, file.source, n_classes) if file.source and each.weights is None else identify_network(each, fetch)
-        for each in resolve_networks(file, directory)
-    ]
+
+    def identified(network: Network) -> ResolvedNetwork:
+        if file.source and network.weights is None:
+            return identify_source_network(network, file.source, n_classes)
+        return identify_network(network, fetch)
+
+    places = [f"study {file.name}: networks[{i + 1}]" for i, entry in enumerate(file.networks) for _ in entry.variants]
+    networks = resolve_all(identified, places, resolve_networks(file, directory))
     return _Resolved(networks, datasets, source)
 
 # %% ../nbs/api/78_study.ipynb #727c7359

@@ -7,8 +7,9 @@ __all__ = ['FeatureOptions', 'FeatureProtocol', 'LinearProtocol', 'NearestNeighb
            'NetworkEntry', 'SourceOptions', 'Protocols', 'StudyFile', 'read_study_file']
 
 # %% ../nbs/api/48_study_file.ipynb #30d18817
-import difflib
+import json
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,19 +18,22 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .core import UserError
+from .options import explain_errors
 from .pretraining import SETTINGS, PretrainingProtocol
 from .training_protocol import FineTuneProtocol, ScratchProtocol
 
 # %% ../nbs/api/48_study_file.ipynb #dc481d3d
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 # %% ../nbs/api/48_study_file.ipynb #3a186a13
 class FeatureOptions(_Part):
     "`[features]`: how features are computed and kept."
 
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"  # auto: bfloat16 where the processor has it, which may cost accuracy
-    storage: Literal["float32", "float16"] = "float32"  # on disk
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32", description="in which networks compute; auto: bfloat16 where the processor has it, which may cost accuracy"
+    )
+    storage: Literal["float32", "float16"] = Field("float32", description="of features on disk; float16 takes half the room")
 
 # %% ../nbs/api/48_study_file.ipynb #7f57e0c4
 def _check_sizes(sizes: tuple) -> tuple:
@@ -40,7 +44,9 @@ def _check_sizes(sizes: tuple) -> tuple:
 
 # %% ../nbs/api/48_study_file.ipynb #ba710639
 class _Sizes(_Part):
-    n_train_per_class: Annotated[tuple[Any, ...], AfterValidator(_check_sizes)] = ("all",)  # numbers of images, or "all"
+    n_train_per_class: Annotated[tuple[Any, ...], AfterValidator(_check_sizes)] = Field(
+        ("all",), description='training images of each class: numbers, or "all"; a run for each'
+    )
 
     @property
     def sizes(self) -> list[int | None]:
@@ -51,16 +57,16 @@ class _Sizes(_Part):
 class FeatureProtocol(_Sizes):
     "What the protocols on fixed features share."
 
-    validation_share: float = Field(0.2, gt=0, lt=1)  # of each class's training images, where a dataset has no val/
+    validation_share: float = Field(0.2, gt=0, lt=1, description="of each class's training images, where a dataset has no val/")
 
-# %% ../nbs/api/48_study_file.ipynb #b3c9aff6
+# %% ../nbs/api/48_study_file.ipynb #684330d9
 class LinearProtocol(FeatureProtocol):
     "Logistic regression on fixed features; the defaults are the paper's (Kornblith et al. 2019; Chen et al. 2020, B.8)."
 
-    l2_min: float = Field(1e-6, gt=0)  # weakest λ
-    l2_max: float = Field(1e5, gt=0)  # strongest λ
-    n_l2: int = Field(45, ge=1)  # number of λ between them, logarithmically spaced
-    n_augmentations: int = Field(0, ge=0)  # random crops and flips of each image that are fitted besides it
+    l2_min: float = Field(1e-6, gt=0, description="weakest λ")
+    l2_max: float = Field(1e5, gt=0, description="strongest λ")
+    n_l2: int = Field(45, ge=1, description="number of λ from the one to the other, logarithmically spaced")
+    n_augmentations: int = Field(0, ge=0, description="random crops and flips of each image that are fitted besides it")
 
     @model_validator(mode="after")
     def _possible(self) -> "LinearProtocol":
@@ -75,11 +81,13 @@ class LinearProtocol(FeatureProtocol):
         "The path of λ, (n_l2,), weakest first."
         return np.logspace(math.log10(self.l2_min), math.log10(self.l2_max), self.n_l2)
 
-# %% ../nbs/api/48_study_file.ipynb #db436b3a
+# %% ../nbs/api/48_study_file.ipynb #ae400882
 class NearestNeighbourProtocol(FeatureProtocol):
     "The label of the images that lie nearest in feature space."
 
-    n_neighbors: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 2, 5, 10, 20, 50, 100, 200), min_length=1)  # to choose from
+    n_neighbors: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 2, 5, 10, 20, 50, 100, 200), min_length=1, description="numbers of neighbours to choose from"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> "NearestNeighbourProtocol":
@@ -87,7 +95,7 @@ class NearestNeighbourProtocol(FeatureProtocol):
             raise ValueError("n_train_per_class 1 leaves no image to choose n_neighbors by; expected 2 or more, or n_neighbors = [1]")
         return self
 
-# %% ../nbs/api/48_study_file.ipynb #684330d9
+# %% ../nbs/api/48_study_file.ipynb #9cbd9969
 def _check_choice(protocol: FineTuneProtocol) -> None:
     "Raises `ValueError` where images per class leave none to choose a grid point by."
     n_points = protocol.n_learning_rates * (protocol.n_weight_decays + protocol.no_weight_decay)
@@ -108,7 +116,7 @@ class FineTuneOptions(FineTuneProtocol, _Sizes):
         "How each training goes."
         return FineTuneProtocol(**self.model_dump(exclude={"n_train_per_class"}))
 
-
+# %% ../nbs/api/48_study_file.ipynb #09f1b11e
 class ScratchOptions(ScratchProtocol, _Sizes):
     "Training from random weights."
 
@@ -122,16 +130,20 @@ class ScratchOptions(ScratchProtocol, _Sizes):
         "How each training goes."
         return ScratchProtocol(**self.model_dump(exclude={"n_train_per_class"}))
 
-# %% ../nbs/api/48_study_file.ipynb #8d18bb76
+# %% ../nbs/api/48_study_file.ipynb #a54fa2e9
 class NetworkEntry(_Part):
     "One `[[networks]]` of a study file."
 
-    name: str = Field(min_length=1)
-    architecture: str = ""  # one of the paper's 16, a timm name, torchvision:NAME, pytorchcv:NAME or module:function; the name where empty
-    weights: Path | None = None  # relative to the study file; timm's own where absent
-    source_accuracy: float | None = Field(None, gt=0, lt=1)
-    setting: str = "default"  # how it was trained on the source
-    settings: tuple[str, ...] | None = Field(None, min_length=1)  # how it is to be trained on [source]: a network for each
+    name: str = Field(min_length=1, description="what it is called in results and figures")
+    architecture: str = Field(
+        "", description="one of the paper's 16, a timm name, torchvision:NAME, pytorchcv:NAME or module:function; the name where empty"
+    )
+    weights: Path | None = Field(None, description="a file, relative to the study file; none for the library's own")
+    source_accuracy: float | None = Field(None, gt=0, lt=1, description="top-1 on the source; none for the published one")
+    setting: str = Field("default", description="how it was trained on the source")
+    settings: tuple[str, ...] | None = Field(
+        None, min_length=1, description="how it is to be trained on [source]: a network for each"
+    )
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -142,8 +154,8 @@ class NetworkEntry(_Part):
 class SourceOptions(PretrainingProtocol):
     "`[source]`: what networks without weights are trained on, and how."
 
-    dataset: str  # as in `datasets`; or "imagenet", a folder below the data root with train/<class>/ and val/<class>/
-    seed: int = 0  # of everything random in it
+    dataset: str = Field(min_length=1, description="as in datasets; or imagenet, a folder below the data root with train/ and val/")
+    seed: int = Field(0, ge=0, lt=2**32, description="of everything random in the trainings")
 
     @property
     def training(self) -> PretrainingProtocol:
@@ -176,23 +188,32 @@ class Protocols(_Part):
     finetune: FineTuneOptions | None = None
     scratch: ScratchOptions | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _linear_by_default(cls, given: Any) -> Any:
-        return {"linear": {}} if given == {} else given
+    @model_validator(mode="after")
+    def _linear_by_default(self) -> "Protocols":
+        if not any(protocol for _, protocol in self):
+            object.__setattr__(self, "linear", LinearProtocol())  # the model is frozen for everybody else
+        return self
 
 # %% ../nbs/api/48_study_file.ipynb #49cd85aa
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError("expected letters, digits, '.', '_' and '-', as in a file name")
+    return name
+
+# %% ../nbs/api/48_study_file.ipynb #8af95fcf
 class StudyFile(_Part):
     "A whole study file."
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    datasets: tuple[str, ...] = Field(min_length=1)
-    networks: tuple[NetworkEntry, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
-    on_bad_image: Literal["error", "skip"] = "error"
-    features: FeatureOptions = FeatureOptions()
-    protocols: Protocols = Protocols()
-    source: SourceOptions | None = None
+    name: Annotated[str, AfterValidator(_check_name)] = Field(description="of the study, and of the directory of its runs")
+    datasets: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        min_length=1, description="folders and tars relative to this file, the paper's names, hf:NAME and drawn:NAME"
+    )
+    networks: tuple[NetworkEntry, ...] = Field(min_length=1, description="a part [[networks]] for each")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0,), min_length=1, description="a run of everything for each")
+    on_bad_image: Literal["error", "skip"] = Field("error", description="what to do about an image that cannot be decoded")
+    features: FeatureOptions = Field(FeatureOptions(), description="how features are computed and kept")
+    protocols: Protocols = Field(Protocols(), description="a part [protocols.NAME] for each that is run; linear where there is none")
+    source: SourceOptions | None = Field(None, description="what networks without weights are trained on")
 
     @model_validator(mode="after")
     def _possible(self) -> "StudyFile":
@@ -210,52 +231,21 @@ class StudyFile(_Part):
         return self
 
 # %% ../nbs/api/48_study_file.ipynb #e4baf88f
-def _allowed_keys(place: tuple) -> list[str]:
-    "The keys that the part of the file at `place` knows."
-    part: Any = StudyFile
-    for name in place:
-        if isinstance(name, str):
-            annotation = part.model_fields[name].annotation
-            part = annotation if isinstance(annotation, type) else annotation.__args__[0]
-    return list(part.model_fields)
-
-# %% ../nbs/api/48_study_file.ipynb #c725268a
-def _explain(error: dict) -> str:
-    "One of pydantic's errors in one line."
-    *place, key = error["loc"] or ("",)
-    where = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
-    if error["type"] == "extra_forbidden":
-        allowed = _allowed_keys(tuple(place))
-        near = difflib.get_close_matches(str(key), allowed, n=1)
-        return f"{where}: unknown key; {f'did you mean {near[0]}? ' if near else ''}allowed: {', '.join(allowed)}"
-    if error["type"] == "missing":
-        return f"{where}: missing"
-    if error["type"] == "string_pattern_mismatch":
-        return f"{where} = {error['input']!r}: expected letters, digits, '.', '_' and '-', as in a file name"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{where} = {error['input']!r}: {message[:1].lower()}{message[1:]}" if where else message
-
-# %% ../nbs/api/48_study_file.ipynb #9134f765
-def _distinct(errors: list[dict]) -> list[dict]:
-    "Without a list's complaint that it is too short when that is only because of mistakes inside it."
-    places = [error["loc"] for error in errors]
-    inside = {place[:i] for place in places for i in range(len(place))}
-    return [error for error in errors if not (error["type"] == "too_short" and error["loc"] in inside)]
-
-# %% ../nbs/api/48_study_file.ipynb #e63ddc5e
 def read_study_file(
     path: Path | str,
 ) -> StudyFile:
     "The checked study file; raises `UserError` with a line for each mistake."
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"study {path}: no such file")
+        raise UserError(f"study {path}: {'a directory; expected a study file (TOML)' if path.is_dir() else 'no such file'}")
     try:
-        return StudyFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte order mark
+        return StudyFile.model_validate_json(json.dumps(values, default=str), strict=True)
+    except OSError as error:
+        raise UserError(f"study {path}: not readable ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
-        lines = [line for each in _distinct(error.errors()) for line in _explain(each).splitlines()]
-        raise UserError("\n".join(f"{path}: {line}" for line in lines)) from error
+        raise UserError("\n".join(f"{path}: {line}" for line in explain_errors(error, StudyFile))) from error

@@ -7,7 +7,6 @@ __all__ = ['GRID_KEYS', 'FineTuneProtocol', 'ScratchProtocol', 'training_protoco
            'hyperparameter_grid', 'batch_norm_momentum', 'evaluation_steps', 'steps_to_90_percent_of_maximum_odds']
 
 # %% ../nbs/api/34_training_protocol.ipynb #f58ddb8c
-import difflib
 import math
 from typing import Any, Literal
 
@@ -16,34 +15,35 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .core import UserError
+from .options import explain_errors
 
 # %% ../nbs/api/34_training_protocol.ipynb #884874cc
 class FineTuneProtocol(BaseModel):
     "Fine-tuning of all weights; the defaults are the paper's (Kornblith et al. 2019; Chen et al. 2020, B.8)."
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    steps: int = Field(20_000, ge=1)
-    batch_size: int = Field(256, ge=1)
-    momentum: float = Field(0.9, ge=0, lt=1)  # Nesterov's
-    learning_rate_min: float = Field(1e-4, gt=0, le=10)
-    learning_rate_max: float = Field(1e-1, gt=0, le=10)
-    n_learning_rates: int = Field(7, ge=1)
-    weight_decay_min: float = Field(1e-6, gt=0, lt=1)  # before the division by the learning rate
-    weight_decay_max: float = Field(1e-3, gt=0, lt=1)
-    n_weight_decays: int = Field(7, ge=0)
-    no_weight_decay: bool = True  # one more grid point for each learning rate
-    decay_normalization: bool = True  # weight decay on the scales and shifts of normalisation layers too
-    batch_norm_rule: bool = True  # momentum of batch norm's statistics max(1 - 10/s, 0.9); False leaves the network's own
-    crop_area_min: float = Field(0.08, gt=0, le=1)  # share of the image's area that a random crop keeps at least
-    flip: bool = True  # mirror half of the training images
-    test_resize: float = Field(8 / 7, ge=1)  # short side at test over the input size
-    cache_margin: float = Field(10 / 7, ge=1)  # side of the cached training images over the input size
-    gradient_clip: float | None = Field(None, gt=0)  # largest norm of the gradient; None for no clipping
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast, weights stay float32
-    channels_last: bool = True  # memory layout for which convolutions are fast
-    n_evaluations: int = Field(20, ge=1)  # at steps spaced evenly on a log scale
-    validation_share: float = Field(0.2, gt=0, lt=1)  # of each class's training images, where a dataset has no val/
+    steps: int = Field(20_000, ge=1, description="of the optimiser, in each training")
+    batch_size: int = Field(256, ge=1, description="images a step")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov's")
+    learning_rate_min: float = Field(1e-4, gt=0, le=10, description="lowest of the grid; each falls to 0 along a cosine")
+    learning_rate_max: float = Field(1e-1, gt=0, le=10, description="highest of the grid")
+    n_learning_rates: int = Field(7, ge=1, description="learning rates in the grid, logarithmically spaced")
+    weight_decay_min: float = Field(1e-6, gt=0, lt=1, description="weakest of the grid, before the division by the learning rate")
+    weight_decay_max: float = Field(1e-3, gt=0, lt=1, description="strongest of the grid")
+    n_weight_decays: int = Field(7, ge=0, description="weight decays in the grid, logarithmically spaced")
+    no_weight_decay: bool = Field(True, description="a further grid point without weight decay for each learning rate")
+    decay_normalization: bool = Field(True, description="weight decay on the scales and shifts of normalisation layers too")
+    batch_norm_rule: bool = Field(True, description="batch norm's momentum is max(1 - 10/s, 0.9); false: the network's own")
+    crop_area_min: float = Field(0.08, gt=0, le=1, description="share of the image's area that a random crop keeps at least")
+    flip: bool = Field(True, description="mirror half of the training images")
+    test_resize: float = Field(8 / 7, ge=1, description="short side at test over the input size")
+    cache_margin: float = Field(10 / 7, ge=1, description="side of the cached training images over the input size")
+    gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; none for no clipping")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast, weights stay float32")
+    channels_last: bool = Field(True, description="memory layout for which convolutions are fast")
+    n_evaluations: int = Field(20, ge=1, description="evaluations on the way, at steps spaced evenly on a log scale")
+    validation_share: float = Field(0.2, gt=0, lt=1, description="of each class's training images, where a dataset has no val/")
 
     @model_validator(mode="after")
     def _ordered(self) -> "FineTuneProtocol":
@@ -68,15 +68,6 @@ class ScratchProtocol(FineTuneProtocol):
     no_weight_decay: bool = False
 
 # %% ../nbs/api/34_training_protocol.ipynb #17716122
-def _explain(error: dict, protocol: type[BaseModel]) -> str:
-    "One of pydantic's errors in one line."
-    key, message = ".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, protocol.model_fields, n=1)
-        return f"{key}: unknown key; {f'did you mean {near[0]}? ' if near else ''}allowed: {', '.join(protocol.model_fields)}"
-    return f"{key} = {error['input']!r}: {message[:1].lower()}{message[1:]}" if key else message
-
-# %% ../nbs/api/34_training_protocol.ipynb #1eb016e5
 def training_protocol(
     name: str = "finetune",  # or "scratch"
     **changes: Any,  # of the protocol's keys
@@ -88,8 +79,7 @@ def training_protocol(
     try:
         return protocols[name](**changes)
     except ValidationError as errors:
-        lines = [_explain(error, protocols[name]) for error in errors.errors()]
-        raise UserError(f"protocol {name}: {'; '.join(lines)}") from errors
+        raise UserError(f"protocol {name}: {'; '.join(explain_errors(errors, protocols[name]))}") from errors
 
 # %% ../nbs/api/34_training_protocol.ipynb #b04af04b
 def optimizer_weight_decay(

@@ -1,0 +1,66 @@
+"""Mistakes in a study file: each a line with its place and what is allowed; and every key has a meaning that can be looked up."""
+
+import pytest
+
+from transfer_study.core import UserError
+from transfer_study.options import key_table
+from transfer_study.study_file import (
+    FeatureOptions,
+    FineTuneOptions,
+    LinearProtocol,
+    NearestNeighbourProtocol,
+    NetworkEntry,
+    ScratchOptions,
+    SourceOptions,
+    StudyFile,
+    read_study_file,
+)  # fmt: skip
+
+HEAD = 'name = "x"\ndatasets = ["dtd"]\n'
+NETWORK = '[[networks]]\nname = "resnet50"\n'
+
+
+@pytest.mark.parametrize("text, lines", [
+    (HEAD.replace('["dtd"]', '"dtd"') + NETWORK, ['datasets = "dtd": expected list of texts']),
+    (HEAD + 'seeds = [true, 1.5, -1, "2"]\n' + NETWORK, [
+        "seeds[1] = true: ", "seeds[2] = 1.5: ", "seeds[3] = -1: ", 'seeds[4] = "2": ',
+    ]),
+    (HEAD + 'networks = ["resnet50"]', ['networks[1] = "resnet50": expected table']),
+    (HEAD + NETWORK.replace("[[", "[").replace("]]", "]"), ["networks: expected list of tables"]),
+    (HEAD + NETWORK + "[protocols.linear]\nl2_max = inf", ["protocols.linear.l2_max = inf: expected number above 0"]),
+    (HEAD + NETWORK + "[protocols.linear]\nl2_min = 10.0\nl2_max = 1.0", ["protocols.linear: l2_min 10 is above l2_max 1"]),
+    (HEAD + NETWORK + "[protocols.scratch]\nsteps = 2.5\nflip = 1", [
+        "protocols.scratch.steps = 2.5: ", "flip = 1: expected true or false",
+    ]),
+    ("", ["name: missing; expected text", "datasets: missing", "networks: missing"]),
+    (HEAD + "[[networks]", ["not TOML: "]),
+])  # fmt: skip
+def test_each_mistake_is_a_line_with_its_place(tmp_path, text, lines):
+    (tmp_path / "study.toml").write_text(text)
+    with pytest.raises(UserError) as error:
+        read_study_file(tmp_path / "study.toml")
+    found = sorted(str(error.value).replace(f"{tmp_path}/", "").splitlines())
+    assert len(found) == len(lines) and all(line.startswith("study.toml: ") for line in found)
+    assert all(any(words in line for line in found) for words in lines)
+
+
+def test_a_directory_and_what_is_not_utf8_are_said(tmp_path):
+    (tmp_path / "latin.toml").write_bytes('name = "é"'.encode("latin-1"))
+    for path, words in {tmp_path: "a directory", tmp_path / "latin.toml": "not UTF-8 text (byte 8)"}.items():
+        with pytest.raises(UserError) as error:
+            read_study_file(path)
+        assert words in str(error.value)
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    (tmp_path / "study.toml").write_text(HEAD + NETWORK, encoding="utf-8-sig")
+    assert read_study_file(tmp_path / "study.toml").name == "x"
+
+
+@pytest.mark.parametrize("part", [
+    FeatureOptions, FineTuneOptions, LinearProtocol, NearestNeighbourProtocol, NetworkEntry, ScratchOptions, SourceOptions,
+    StudyFile,
+])  # fmt: skip
+def test_every_key_has_a_meaning(part):
+    table = key_table(part)
+    assert list(table.index) == list(part.model_json_schema()["properties"]) and (table["meaning"] != "").all()

@@ -11,21 +11,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # What other modules call and no page shows by itself yet. This list can only become shorter.
 _PLUMBING = """
-alignment.thumbnails callbacks.Checkpoint callbacks.ClassScores callbacks.History callbacks.MLflowCallback
-callbacks.NetworkInput callbacks.set_random_state callbacks.training_state claims.forget_failures
+claims.forget_failures
 claims.write_failure console.print_table console.say console.write_analysis costs.cost_summary
 costs.cost_table costs.known_speeds costs.measure_fit costs.measure_speeds costs.task_seconds engine.n_cores
-executors.DiskFull executors.Executor feature_separation.feature_map features.read_features
-learner.autocast_forward learner.check_hyperparameters plan.Fit plan.GridPoint
-plan.Pretraining plan.Refit plan.network_label plan.run_label planted_duplicates.PlantedImages
-pretraining.read_pretraining pretraining.source_folder protocols.used_images
-report.dataset_table resolution.check_sizes resolution.identify_source_network resolution.meta_network
+executors.DiskFull executors.Executor
+plan.Fit plan.GridPoint
+plan.Pretraining plan.Refit plan.network_label plan.run_label
+protocols.used_images
+resolution.check_sizes resolution.identify_source_network resolution.meta_network
 resolution.resolve_source results.with_source_accuracy results.write_plan
-source_callbacks.AveragedWeights source_callbacks.SourceLoss source_callbacks.StepsDone
-source_settings.AuxiliaryHead study.analyze_runs study_file.FeatureOptions study_file.FeatureProtocol
+study.analyze_runs study_file.FeatureOptions study_file.FeatureProtocol
 study_file.FineTuneOptions study_file.LinearProtocol study_file.NearestNeighbourProtocol
-study_file.ScratchOptions study_file.SourceOptions training.point_name training_batches.EvaluationBatches
-training_batches.as_tensors
+study_file.ScratchOptions study_file.SourceOptions
 """
 PLUMBING = set(_PLUMBING.split())
 MODULES = sorted(p for p in (ROOT / "transfer_study").glob("*.py") if p.stem not in ("__init__", "_modidx"))

@@ -87,7 +87,7 @@ def dataset_table(
              "max": "highest %"}  # fmt: skip
     return _tidy(table.rename(columns=names))
 
-
+# %% ../nbs/api/75_report.ipynb #aa0cf0a4
 def network_table(
     analysis: Analysis,
     source: str = "ImageNet",  # what the source dataset is called

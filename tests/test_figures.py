@@ -315,12 +315,6 @@ def test_curves_of_cooks_distance_pass_through_the_networks_that_have_it(fine_tu
         assert np.isclose(found, row.studentized_residual, rtol=0.02)
 
 
-def test_near_best_is_counted_in_odds():
-    curve = pd.DataFrame({"step": [100, 1, 10], "score": [0.8, 0.5, 0.79]})  # odds 4, 1, 3.76: 90 % of 4 is 3.6
-    assert comparison_figures.steps_to_near_best(curve) == 10
-    assert comparison_figures.steps_to_near_best(curve.assign(score=[0.8, 0.5, 0.78])) == 100  # odds 3.55
-
-
 # Size, files, imports
 
 

@@ -28,6 +28,25 @@ def test_a_module_imports_lower_numbers_only(module):
     assert not wrong, f"{module} ({MODULES[module]}) imports {wrong}"
 
 
+def private(module: str) -> set[str]:
+    "Underscored names of other modules of this package that `module` imports, or reaches through the module."
+    tree = ast.parse((ROOT / "transfer_study" / f"{module}.py").read_text())
+    names, modules = {}, set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").split(".")[0] == "transfer_study"):
+            names |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.asname or alias.name for alias in node.names if alias.name.startswith("transfer_study.")}
+    modules |= set(names) & set(MODULES)
+    reached = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) in modules}
+    return {name for name in {*names.values(), *reached} if name.startswith("_") and not name.startswith("__")}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_what_is_private_stays_in_its_module(module):
+    assert private(module) == set(), "give it a public name, or move it to the module that needs it"
+
+
 def test_every_module_has_its_notebook():
     modules = {path.stem for path in (ROOT / "transfer_study").glob("*.py")} - {"__init__", "_modidx"}
     assert modules == set(MODULES)

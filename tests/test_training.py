@@ -112,6 +112,7 @@ def test_odds_by_hand():
     history = pd.DataFrame({"step": [1, 2, 4, 8], "score": [0.2, 0.6, 0.58, 0.5]})  # odds 0.25, 1.5, 1.38, 1
     assert steps_to_90_percent_of_maximum_odds(history) == 2
     assert steps_to_90_percent_of_maximum_odds(history.assign(score=[0.5, 0.59, 0.6, 0.5])) == 2  # 1.44 ≥ 0.9 × 1.5
+    assert steps_to_90_percent_of_maximum_odds(history[::-1].assign(score=[0.5, 0.6, 0.58, 0.2])) == 2  # in any order
 
 
 # ---------------------------------------------------------------- the optimisation, against PyTorch alone

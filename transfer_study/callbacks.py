@@ -4,13 +4,10 @@
 
 # %% auto #0
 __all__ = ['NORMALIZATION', 'LOGGERS', 'replace_classifier', 'parameter_groups', 'multilabel_loss', 'NetworkInput', 'ClassScores',
-           'BatchNormMomentum', 'CosineByStep', 'NonFiniteLoss', 'History', 'write_checkpoint', 'read_checkpoint',
-           'random_state', 'set_random_state', 'training_state', 'Checkpoint', 'MLflowCallback', 'logging_callback']
+           'BatchNormMomentum', 'CosineByStep', 'NonFiniteLoss', 'History', 'logging_callback']
 
 # %% ../nbs/api/35_callbacks.ipynb #c76a5eab
 import importlib
-import os
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,6 @@ with warnings.catch_warnings():
     from fastai.callback.core import Callback, CancelFitException
     from fastai.callback.schedule import ParamScheduler, SchedCos
     from fastai.callback.tracker import TerminateOnNaNCallback
-    from fastai.torch_core import get_model
 
 from .core import UserError, unknown
 from .networks import classifier_names
@@ -163,101 +159,8 @@ class History(Callback):
         self.rows.append({"step": step, "learning_rate": rate, "train_loss": train_loss, "loss": float(loss), "score": float(score)})
         self.total, self.n = 0.0, 0
 
-# %% ../nbs/api/35_callbacks.ipynb #423b66f2
-def write_checkpoint(
-    path: Path,
-    state: dict[str, Any],  # tensors, numbers, text, and lists and dictionaries of them
-) -> None:
-    "Writes `state`, whole or not at all; raises `UserError` where it cannot, and an older checkpoint survives."
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            torch.save(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # PyTorch's writer raises RuntimeError
-        reason = next((str(e) for e in (error, error.__context__) if isinstance(e, OSError)), str(error).splitlines()[0])
-        kept = "the one before it is intact: make room and start again to go on from there" if path.is_file() else "make room and start again"
-        raise UserError(f"checkpoint {path}: could not be written ({reason}); {kept}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-# %% ../nbs/api/35_callbacks.ipynb #6193e33b
-def read_checkpoint(
-    path: Path,
-) -> dict[str, Any]:
-    "What `write_checkpoint` wrote, on the CPU; runs no code from the file. Raises `UserError` for a damaged one."
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle's and PyTorch's errors on damaged files are of many kinds
-        raise UserError(f"checkpoint {path}: damaged ({str(error).splitlines()[0].split('. ')[0]}); remove it to start over") from error
-
-# %% ../nbs/api/35_callbacks.ipynb #122c25d2
-def random_state() -> dict[str, Any]:
-    "PyTorch's random states, on the CPU and on every GPU."
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []}
-
-# %% ../nbs/api/35_callbacks.ipynb #1d4569f5
-def set_random_state(
-    state: dict[str, Any],  # of `random_state`
-) -> None:
-    "Sets the generators of the CPU and, where their number is the same, of the GPUs."
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-# %% ../nbs/api/35_callbacks.ipynb #513be9fc
-def training_state(
-    learner: Any,  # fastai's
-    history: History,
-) -> dict[str, Any]:
-    "Weights, momentum, random state and history, as a checkpoint holds them."
-    state = {"model": get_model(learner.model).state_dict(), "optimizer": learner.opt.state_dict(), "random_state": random_state()}
-    return state | {"history": history.rows, "total": history.total, "n": history.n}
-
-# %% ../nbs/api/35_callbacks.ipynb #bb97a288
-class Checkpoint(Callback):
-    "Writes a checkpoint every `every` steps, and begins where the last one ended."
-
-    order, run_valid, error = 90, False, None
-
-    def __init__(self, path: Path, every: int, history: History, fixed: dict[str, Any], n_parts: int = 1):
-        self.path, self.every, self.history, self.fixed, self.n_parts = path, every, history, fixed, n_parts
-        self.start, self.seconds = time.monotonic(), 0.0
-
-    def restore(self, state: dict[str, Any]) -> None:
-        "Puts the learner, whose optimiser exists, where `state` was taken."
-        self.learn.model.load_state_dict(state["model"])
-        self.learn.opt.load_state_dict(state["optimizer"])
-        self.history.rows, self.history.total, self.history.n = state["history"], state["total"], state["n"]
-        self.learn.dls.train.step, self.seconds = state["step"], state["seconds"]
-        self.random_state = state["random_state"]
-
-    def before_fit(self) -> None:
-        self.learn.train_iter = self.learn.dls.train.step * self.n_parts
-        if hasattr(self, "random_state"):
-            set_random_state(self.random_state)
-
-    def _save_if_due(self, after_evaluation: bool) -> None:
-        step, part = divmod(self.train_iter, self.n_parts)
-        if part or step % self.every or (step in self.learn.dls.train.stops) != after_evaluation:
-            return
-        state = training_state(self.learn, self.history) | {"step": step, "n_parts": self.n_parts}
-        try:
-            write_checkpoint(self.path, self.fixed | state | {"seconds": self.seconds + time.monotonic() - self.start})
-        except UserError as error:
-            self.error = error
-            raise CancelFitException from error
-
-    def after_batch(self) -> None:
-        self._save_if_due(after_evaluation=False)
-
-    def after_epoch(self) -> None:
-        self._save_if_due(after_evaluation=True)
-
 # %% ../nbs/api/35_callbacks.ipynb #e89dce98
-class MLflowCallback(Callback):
+class _MLflowCallback(Callback):
     "Logs losses and score of each evaluation to the active MLflow run, or to a new one."
 
     order = 60
@@ -291,7 +194,7 @@ LOGGERS = {
     "csv": ("fastai.callback.progress", "CSVLogger", {"append": True}, "fastai"),
     "tensorboard": (__name__, "_tensorboard_callback", {}, "tensorboard"),
     "wandb": ("fastai.callback.wandb", "WandbCallback", {"log_preds": False}, "wandb"),
-    "mlflow": (__name__, "MLflowCallback", {}, "mlflow"),
+    "mlflow": (__name__, "_MLflowCallback", {}, "mlflow"),
 }
 
 # %% ../nbs/api/35_callbacks.ipynb #1e103946

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from .core import UserError, digest
-from .datasets import ImageDataset, _read_file
+from .datasets import ImageDataset, read_file
 from .images import BadImage, decode
 from .networks import input_configuration, input_transform
 
@@ -113,7 +113,7 @@ class _Inputs:
     def __getitem__(self, i: int) -> tuple[int, list[list], str, str]:
         row = int(self.rows[i])
         try:
-            image = decode(self.dataset.read(row) if self.files is None else _read_file(self.dataset.root, *self.files[i]))
+            image = decode(self.dataset.read(row) if self.files is None else read_file(self.dataset.root, *self.files[i]))
         except BadImage as error:
             return row, [], str(error), ""
         except OSError as error:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from .core import UserError
 from .metrics import METRICS
-from .paired_tests import _share_as_far
+from .paired_tests import permutation_p_value
 from .results import read_results
 
 # %% ../nbs/api/68_overlap_scores.ipynb #21cd5e2a
@@ -51,7 +51,7 @@ def _without(
     return {
         "n_test": len(y_true), "n_removed": int(removed.sum()), "score": score_all, "score_without": score_without,
         "difference": score_without - score_all, "chance_low": low, "chance_high": high,
-        "p_value": _share_as_far(score_without - score_all - middle, at_random - middle),
+        "p_value": permutation_p_value(score_without - score_all - middle, at_random - middle),
     }  # fmt: skip
 
 # %% ../nbs/api/68_overlap_scores.ipynb #985bc400

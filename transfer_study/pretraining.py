@@ -24,9 +24,9 @@ from .datasets import IMAGE_SUFFIXES, ImageDataset, image_folder, listed_dataset
 from .inference import resolve_device
 from .learner import build_model, stage_images
 from .networks import Network, input_configuration, network_digest
-from .training import _check_same, _commit, _fit_in_memory, _own_randomness, _Run
 from .training_batches import TrainingBatches
 from .training_result import TrainingResult
+from .training_run import TrainingRun, check_specification, commit_run, fit_in_memory, own_randomness
 from .waiting import bar_shown
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def read_pretraining(
 
 # %% ../nbs/api/38_pretraining.ipynb #8e50fd87
 @dataclass(frozen=True)
-class _SourceRun(_Run):
+class _SourceRun(TrainingRun):
     "A source training, with all that it needs to begin or to go on."
 
     augment: Callable | None = None  # RandAugment
@@ -313,16 +313,16 @@ def pretrain(
     process, n_processes = processes(device)
     plain = partial(_build_source, network, len(dataset.classes), seed)
     changed = partial(plain, SETTINGS[setting], protocol.dropout)
-    with _own_randomness(device), bar_shown("steps", protocol.steps, progress) as told:
+    with own_randomness(device), bar_shown("steps", protocol.steps, progress) as told:
         specification = _specification(network, model := changed(), dataset, setting, seed, protocol)
         if directory and directory.is_dir():
-            _check_same(json.loads((directory / "specification.json").read_text()), specification, directory)
+            check_specification(json.loads((directory / "specification.json").read_text()), specification, directory)
             return read_pretraining(directory)
         run = _source_run(
             specification, protocol, changed, input_configuration(model), replace(dataset, metric="top1"), device, directory,
             max(1, checkpoint_every), list(callbacks), told, process, n_processes, cache, **options,
         )  # fmt: skip
-        result = _source_result(_fit_in_memory(run), network, setting, plain())
+        result = _source_result(fit_in_memory(run), network, setting, plain())
     if directory and process == 0:
-        _commit(partial(_write_result, result, _metadata(specification, result, protocol)), specification, run.work, directory)
+        commit_run(partial(_write_result, result, _metadata(specification, result, protocol)), specification, run.work, directory)
     return replace(result, weights=directory / "weights.safetensors" if directory and result.status == "finished" else None)

@@ -17,9 +17,7 @@ import pandas as pd
 from scipy.special import expit
 
 import transfer_study
-from transfer_study.comparison_figures import (
-    convergence, gain_trend, protocol_gains, setting_effects, size_curves, slopes, steps_to_near_best,
-)  # fmt: skip
+from .comparison_figures import convergence, gain_trend, protocol_gains, setting_effects, size_curves, slopes
 from .correlation import HEADLINE
 from transfer_study.diagnostic_figures import (
     calibration, coefficient_forest, influence_map, left_out, residuals, significance,
@@ -28,6 +26,7 @@ from .figures import drawn_rows, headline, per_dataset
 from .page import Figure, Section, extra_section, make_figure, render_page
 from .statistics import PAPER_CORRELATIONS, Analysis
 from .theme import shown
+from .training_protocol import steps_to_90_percent_of_maximum_odds
 
 # %% ../nbs/api/75_report.ipynb #0f44d785
 def _verdict(low: float, high: float) -> str:
@@ -87,7 +86,7 @@ def dataset_table(
              "max": "highest %"}  # fmt: skip
     return _tidy(table.rename(columns=names))
 
-
+# %% ../nbs/api/75_report.ipynb #aa0cf0a4
 def network_table(
     analysis: Analysis,
     source: str = "ImageNet",  # what the source dataset is called
@@ -130,7 +129,8 @@ def convergence_table(
     history: pd.DataFrame,  # network, dataset, protocol, step, score
 ) -> pd.DataFrame:
     "Per protocol: trainings, their length, the median of the steps at which they reach 90 % of their largest odds, and the paper's mean."
-    steps = history.groupby(["protocol", "network", "dataset"], sort=False)[["step", "score"]].apply(steps_to_near_best)
+    runs = history.groupby(["protocol", "network", "dataset"], sort=False)[["step", "score"]]
+    steps = runs.apply(steps_to_90_percent_of_maximum_odds)
     by_protocol = steps.groupby("protocol", sort=False)
     return pd.DataFrame({
         "trainings": by_protocol.size(), "steps in all": history.groupby("protocol", sort=False)["step"].max(),

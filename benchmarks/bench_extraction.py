@@ -1,6 +1,6 @@
 """Images per second of feature extraction against the plain timm way, and what it costs in accuracy.
 
-`python benchmarks/bench_extraction.py [--out DIRECTORY] [--images N] [--rounds N] [--compile]`
+`python benchmarks/bench_extraction.py [--out DIRECTORY] [--images N] [--rounds N] [--compile]`; with `--rounds 0` only accuracy.
 
 The plain way is what a user writes with timm: a DataLoader with timm's own transform on PIL images, float32, batches of 64,
 one network at a time. Both ways run one after the other in every round, in one process (the plain way with the C library's
@@ -134,7 +134,8 @@ def accuracies(models: dict, dataset: ImageDataset, device: str) -> pd.DataFrame
             predicted = linear_probe(X, y, split, dataset.metric, l2).y_pred
             p_value, only_this, only_plain = exact_binomial_test(reference == truth, predicted == truth)
             rows.append({
-                "network": name, "features": kind, "accuracy": (predicted == truth).mean(), "n_test": len(truth),
+                "network": name, "dataset": dataset.name, "features": kind,
+                "accuracy": (predicted == truth).mean(), "n_test": len(truth),
                 "changed_predictions": int((predicted != reference).sum()), "only_right_here": only_this,
                 "only_right_plain": only_plain, "p_value": p_value,
                 "largest_difference": np.abs(X - base).max() / np.abs(base).max(),
@@ -205,7 +206,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="directory for the tables")
     parser.add_argument("--images", type=int, default=512, help="images that speed is measured on")
     parser.add_argument("--accuracy-images", type=int, default=650, help="images that accuracy is measured on; 0 to leave it out")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="how often speed is measured; 0 to leave it out")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes of the plain way")
     parser.add_argument("--networks", nargs="*", help="names; all five where not given")
     parser.add_argument("--precision", default="float32")
@@ -220,16 +221,19 @@ if __name__ == "__main__":
     models = {name: model for name, model in networks().items() if not given.networks or name in given.networks}
     real = REAL.is_dir()
     dataset = some(image_folder(REAL / "images" / "caltech101.tar"), given.images) if real else generated(given.images)
-    extract_features(list(models.values()), some(dataset, 32), device=device)  # first calls are not what is timed
-    tables = {"steps_before_the_network": decoding(dataset, list(models.values())[-1])}
-    tables["speed"] = speeds(models, dataset, device, given.rounds, given.workers, **options)
-    tables["against_synthetic_tensors"] = on_synthetic_tensors(models, dataset, device, given.rounds, **options)
+    tables = {}
+    if given.rounds:
+        extract_features(list(models.values()), some(dataset, 32), device=device)  # first calls are not what is timed
+        tables["steps_before_the_network"] = decoding(dataset, list(models.values())[-1])
+        tables["speed"] = speeds(models, dataset, device, given.rounds, given.workers, **options)
+        tables["against_synthetic_tensors"] = on_synthetic_tensors(models, dataset, device, given.rounds, **options)
     if given.accuracy_images:
         images = image_folder(REAL / "images" / f"{ACCURACY_ON}.tar") if real else generated(given.accuracy_images)
         tables["accuracy"] = accuracies(models, some(images, given.accuracy_images), device)
     gpu = torch.cuda.get_device_name() if device.startswith("cuda") else "none"
     kind = "real images and weights" if real else "generated images, random weights (accuracies mean nothing)"
-    notes = [f"- processor: {processor()}", f"- GPU: {gpu}", f"- {len(dataset.images)} images, {given.rounds} rounds, {kind}"]
+    notes = [f"- processor: {processor()}", f"- GPU: {gpu}"]
+    notes.append(f"- {kind}; speed on {len(dataset.images)} images in {given.rounds} rounds")
     ours = f"{given.precision}{', compiled' if given.compile else ''}"
     notes.append(f"- plain way: {given.workers} processes decode, batches of 64; ours: {ours}")
     report(tables, notes, given.out)

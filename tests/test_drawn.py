@@ -204,3 +204,11 @@ def test_no_row_beyond_the_last_and_no_arrays_of_files(tmp_path):
         dataset.read(len(dataset.images))
     with pytest.raises(UserError, match="read from files"):
         drawn_arrays(image_folder(write_images(tmp_path / "squares")))
+
+
+def test_small_files_are_kept_and_are_still_their_own():
+    first, same = (drawn_dataset("symbols", n_train_per_class=2, n_test_per_class=1).reader for _ in range(2))
+    assert first(0) is same(0) != first(1)
+    assert drawn_dataset("symbols", seed=1, n_train_per_class=2, n_test_per_class=1).reader(0) != first(0)
+    large = drawn_dataset("symbols", n_train_per_class=2, n_test_per_class=1, size=96).reader
+    assert large(0) is not large(0) and large(0) == large(0) != first(0)

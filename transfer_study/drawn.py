@@ -225,7 +225,7 @@ class DrawnImages:
         "Image of row `i` as a PNG file."
         return _kept_png(self, i) if self.size <= KEPT_SIZE else _png(self.pixels(i))
 
-# %% ../nbs/api/18_drawn.ipynb #a2e238bd
+# %% ../nbs/api/18_drawn.ipynb #c9b874cc
 KEPT_SIZE = 64  # side in pixels up to which files are kept: 32,768 of them take about 100 MB at 32 pixels, 400 MB at 64
 
 
@@ -236,6 +236,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 @lru_cache(maxsize=1 << 15)
 def _kept_png(drawn: DrawnImages, i: int) -> bytes:
+    "A study asks for the same image once for each network, and drawing it takes longer than sending it through a small one."
     return _png(drawn.pixels(i))
 
 # %% ../nbs/api/18_drawn.ipynb #bab838e8

@@ -152,7 +152,8 @@ def progress_table(
     progress: Progress,
     now: float,  # of `time.monotonic()`
 ) -> Any:
-    "rich's table of what a person sees: how much of the study is done, and what is being computed, a row a task."
+    "What a person sees, as rich can print it: how much of the study is done, and what is being computed, a row a task."
+    from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -163,14 +164,14 @@ def progress_table(
     table.add_column(justify="right", no_wrap=True)
     table.expand = True
     whole = ProgressBar(total=max(1, progress.n_runs), completed=progress.n_done, width=24)
-    table.add_row(Text(summary(progress), style="bold"), whole, f"{progress.n_done / max(1, progress.n_runs):.0%}")
+    table.add_row("  all runs", whole, f"{progress.n_done / max(1, progress.n_runs):.0%}")
     for task, began in list(progress.running.values())[:MOST_ROWS]:
         elapsed, expected = now - began, progress.expected(task)
         times = duration(elapsed) if math.isnan(expected) else f"{duration(elapsed)} of {duration(expected)}"
         table.add_row(Text(f"  {task.kind}: {task.label}"), _bar(elapsed, expected), times)
     if len(progress.running) > MOST_ROWS:
         table.add_row(f"  and {len(progress.running) - MOST_ROWS} more")
-    return table
+    return Group(Text(summary(progress), style="bold"), table)
 
 # %% ../nbs/api/47_progress.ipynb #b6b4fecf
 def line(event: Event, progress: Progress) -> str:

@@ -114,9 +114,9 @@ def test_a_training_that_diverges_is_a_failed_run(finished):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("steps = 2", "steps = 0", r"protocols\.finetune\.steps = 0: .*greater than or equal to 1"),
+        ("steps = 2", "steps = 0", r"protocols\.finetune\.steps = 0: expected whole number from 1"),
         ("steps = 2", "step = 2", r"protocols\.finetune\.step: unknown key; did you mean steps\?"),
-        ("steps = 2", 'steps = "two"', r"protocols\.finetune\.steps = 'two': "),
+        ("steps = 2", 'steps = "two"', r'protocols\.finetune\.steps = "two": expected whole number from 1'),
         ("n_weight_decays = 0", "n_weight_decays = 0\nno_weight_decay = false", r"an empty grid"),
         ("steps = 2", "learning_rate_max = 0.001", r"learning_rate_min 0.01 is above learning_rate_max 0.001"),
         ("steps = 2", "n_train_per_class = [1]", r"leaves no image to choose a grid point by"),

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_limits
 
 from transfer_study.core import UserError
 from transfer_study.feature_map_figure import feature_map_panels
@@ -77,6 +78,15 @@ def test_a_map_is_decided_by_the_seed_and_keeps_neighbours():
     assert np.array_equal(first, feature_map(X, perplexity=10)) and not np.array_equal(first, feature_map(X, perplexity=20))
     assert np.abs(first).max() == 1 and first.shape == (60, 2)
     assert (y[(cdist(first, first) + 9 * np.eye(60)).argmin(axis=1)] == y).mean() > 0.95
+
+
+def test_a_map_does_not_depend_on_the_number_of_threads():
+    X = random.normal(size=(500, 40))
+    maps = []
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads):
+            maps.append(feature_map(X))
+    assert np.array_equal(*maps)
 
 
 def test_too_few_images_for_a_map():

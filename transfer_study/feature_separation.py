@@ -74,12 +74,14 @@ def feature_map(
 ) -> np.ndarray:
     "Places (n_samples, 2) of the images in a plane by t-SNE, within -1 and 1; raises `UserError` for too few images."
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     if len(X) <= perplexity:
         raise UserError(f"t-SNE: {len(X)} images, expected more than the perplexity of {perplexity:g}; lower it or give more images")
     if not np.isfinite(X).all():
         raise UserError(f"t-SNE: features of {(~np.isfinite(X).all(axis=1)).sum()} images are infinite or no numbers")
-    places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(np.asarray(X, dtype=np.float32))
+    with threadpool_limits(1):  # another number of threads adds up in another order, and t-SNE makes another map of that
+        places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(np.asarray(X, dtype=np.float32))
     places = places - (places.max(axis=0) + places.min(axis=0)) / 2
     return places / max(np.abs(places).max(), 1e-12)
 

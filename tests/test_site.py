@@ -21,6 +21,7 @@ MADE_WHEN_RENDERED = {"figures.css", "figures.js"}  # by tools/prepare_site.py
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?[^)]*\)")
 PROCESS = """
 import sys
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,6 +30,7 @@ from nbdev.processors import FilterDefaults
 
 def process(pair):
     source, target = pair
+    warnings.filterwarnings("error", message="Found cells containing imports")  # nbdev runs such a cell without those above it
     try:
         notebook = read_nb(source)
         FilterDefaults()(notebook)

@@ -40,6 +40,13 @@ def test_analyze_writes_a_report(command, tmp_path):
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.html", "results.csv", "analysis.json"}
 
 
+def test_a_place_that_cannot_be_written_is_one_line(command, tmp_path):
+    (tmp_path / "taken").write_text("no directory")
+    code, _, err = command("analyze", "embeddings_benchmark_16shot", "--out", tmp_path / "taken", "--bootstrap", 100)
+    assert code == 2 and err.splitlines()[-1].startswith(f"transfer-study: {tmp_path / 'taken'}: ") and "Traceback" not in err
+    assert (tmp_path / "taken").read_text() == "no directory"
+
+
 def test_a_table_of_source_accuracies_can_be_given(command, tmp_path):
     (tmp_path / "scores.csv").write_text("network,dataset,score\na,pets,60\nb,pets,70\nc,pets,75\n")
     (tmp_path / "source.csv").write_text("network,source_accuracy\na,50\nb,60\nc,70\n")

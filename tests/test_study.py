@@ -216,6 +216,16 @@ def test_mistakes_in_a_study_are_said_before_anything_runs(study_file, tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
+def test_mistakes_in_datasets_and_in_networks_are_said_together(study_file, tmp_path):
+    text = study_file.read_text().replace('"squares", "packed.tar"', '"sqares", "folder:packd"')
+    text = text.replace('name = "test_resnet"', 'name = "test_resnett"')
+    study_file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3 and ["datasets[1]" in lines[0], "datasets[2]" in lines[1], "networks[1]" in lines[2]] == [True] * 3
+
+
 def test_parts_of_a_study_add_up_to_it(study_file, tmp_path):
     study, options = Study.from_file(study_file), {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
     first = study.part(datasets=["squares"]).run(tmp_path / "parts", **options)

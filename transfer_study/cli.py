@@ -172,10 +172,15 @@ def overlap(
 
 # %% ../nbs/api/90_cli.ipynb #c5598fb6
 def main() -> None:
-    "Runs the command line; a `UserError` becomes its message on stderr and exit code 2."
+    "Runs the command line; a `UserError`, or a place that cannot be written, becomes a line on stderr and exit code 2."
     try:
         app(prog_name="transfer-study")
     except UserError as error:
-        for line in str(error).splitlines():
-            say(f"transfer-study: {line}")
-        sys.exit(2)
+        problem = str(error)
+    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        problem = f"{error.filename}: {(error.strerror or 'not possible').lower()}; name a directory that can be written"
+    else:
+        return
+    for line in problem.splitlines():
+        say(f"transfer-study: {line}")
+    sys.exit(2)

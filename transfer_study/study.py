@@ -6,7 +6,7 @@
 __all__ = ['runs_table', 'Study', 'skipped_images', 'dataset_counts', 'analyze_runs']
 
 # %% ../nbs/api/78_study.ipynb #aa2f9669
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -46,14 +46,22 @@ class _Resolved:
 
 
 def _resolve(study: "Study", stand_in: bool) -> _Resolved:
-    "Its networks and datasets, with stand-ins for datasets of the paper that are not there, or an error."
-    file, directory, root = study.file, study.directory, study.data_root
-    datasets = resolve_datasets(file, directory, root, stand_in)
-    source = ResolvedDatasets([])
+    "Its networks and datasets, with stand-ins for datasets of the paper that are not there; one `UserError` with a line for every mistake."
+    file, directory, root, problems = study.file, study.directory, study.data_root, []
+
+    def found(resolve: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return resolve()
+        except UserError as error:
+            problems.append(str(error))
+            return otherwise
+
+    datasets, source = found(lambda: resolve_datasets(file, directory, root, stand_in), ResolvedDatasets([])), ResolvedDatasets([])
     if file.source:
         opened = partial(resolve_source, directory=directory, root=root, stand_in=stand_in)
-        source = resolve_all(opened, [f"study {file.name}: source.dataset"], [file.source.dataset])[0]
-    n_classes, fetch = len(source.datasets[0].classes) if source.datasets else 0, not datasets.missing
+        source = found(lambda: resolve_all(opened, [f"study {file.name}: source.dataset"], [file.source.dataset])[0], source)
+    n_classes = len(source.datasets[0].classes) if source.datasets else 2
+    fetch = not datasets.missing and not problems  # no weights for a study that cannot run
 
     def identified(network: Network) -> ResolvedNetwork:
         if file.source and network.weights is None:
@@ -61,7 +69,9 @@ def _resolve(study: "Study", stand_in: bool) -> _Resolved:
         return identify_network(network, fetch)
 
     places = [f"study {file.name}: networks[{i + 1}]" for i, entry in enumerate(file.networks) for _ in entry.variants]
-    networks = resolve_all(identified, places, resolve_networks(file, directory))
+    networks = found(lambda: resolve_all(identified, places, resolve_networks(file, directory)), [])
+    if problems:
+        raise UserError("\n".join(problems))
     return _Resolved(networks, datasets, source)
 
 # %% ../nbs/api/78_study.ipynb #727c7359

@@ -73,6 +73,27 @@ def test_bad_tables_are_one_clear_line(table, text, message):
     assert "\n" not in str(error.value) and "table.csv" in str(error.value) or "no source" in str(error.value)
 
 
+WIDE = "model,source_accuracy,pets,cars,notes\na,0.6,0.8,0.5,new\nb,0.7,0.85,,old\n"
+
+
+def test_a_wide_table_loses_no_column_for_one_cell(table):
+    assert set(read_table(table(WIDE))["dataset"]) == {"pets", "cars"}  # notes hold no number at all, and a missing score is one
+    with pytest.raises(UserError, match=r"score 'good' of network 'b' on dataset 'pets': expected a number"):
+        read_table(table(WIDE.replace("0.85", "good")))
+
+
+def test_shares_are_not_taken_for_per_cent(table):
+    with pytest.raises(UserError, match=r"no score is above 0\.85: these are no per cent"):
+        read_table(table(TABLE), percent=True)
+    with pytest.raises(UserError, match=r"no source_accuracy is above 0\.7: these are no per cent"):
+        read_table(table(TABLE.replace("0.8\n", "80\n").replace("0.85", "85")), percent=True)
+
+
+def test_a_network_has_one_source_accuracy(table):
+    with pytest.raises(UserError, match=r"network 'a' has source accuracies from 0\.6 to 0\.65; expected one"):
+        read_table(table(TABLE + "a,0.65,cars,0.7\n"))
+
+
 def test_a_file_that_is_not_there_or_not_parquet(table, tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_table(tmp_path / "absent.csv")

@@ -42,6 +42,19 @@ def _read_file(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: not readable as {path.suffix.lstrip('.') or 'csv'}: {str(error).splitlines()[0]}") from error
 
 # %% ../nbs/api/45_results.ipynb #1cf5342b
+def _check_columns(table: pd.DataFrame, datasets: list[str], path: Path) -> None:
+    "Raises `UserError` for a column that would be a dataset of a wide table but for a cell that is no number."
+    for name in [name for name in table.columns if name not in [*COLUMNS, *datasets]]:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        wrong = table[name].notna() & numbers.isna()
+        if wrong.any() and numbers.notna().any():
+            row = table[wrong].iloc[0]
+            raise UserError(
+                f"{path}: score {row[name]!r} of network {row['network']!r} on dataset {name!r}: expected a number or an empty cell; "
+                "correct it, or remove the column if it holds no scores"
+            )
+
+# %% ../nbs/api/45_results.ipynb #78fdf33a
 def _to_long(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     "One row a score, from a long table or from a wide one (a column for each dataset)."
     table = table.rename(columns={"model": "network"} if "network" not in table else {})
@@ -53,6 +66,7 @@ def _to_long(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         missing = "score" if "dataset" in table else "dataset"
         raise UserError(f"{path}: no column {missing!r}; found: {', '.join(map(str, table.columns))}")
     datasets = [name for name in table.select_dtypes("number").columns if name not in COLUMNS]
+    _check_columns(table, datasets, path)
     if not datasets:
         raise UserError(f"{path}: expected the columns network, dataset, score, or one numeric column for each dataset")
     return table.melt(
@@ -82,7 +96,10 @@ def _check_rows(rows: pd.DataFrame, path: Path, column: str) -> None:
 def _scores_as_numbers(rows: pd.DataFrame, path: Path, percent: bool) -> pd.DataFrame:
     rows = rows.copy()
     for column in [name for name in ("score", "source_accuracy") if name in rows]:
-        numbers = pd.to_numeric(rows[column], errors="coerce") / (100 if percent else 1)
+        numbers = pd.to_numeric(rows[column], errors="coerce")
+        if percent and 0 < numbers.max() <= 1:
+            raise UserError(f"{path}: no {column} is above {numbers.max():g}: these are no per cent; leave --percent out, or give all columns in it")
+        numbers = numbers / (100 if percent else 1)
         rows[column] = numbers.where(numbers.notna(), rows[column])  # what is not a number stays, to be named
         _check_rows(rows, path, column)
         rows[column] = rows[column].astype("float64")
@@ -148,6 +165,9 @@ def read_table(
         raise UserError(f"{path}: network {row['network']!r} on dataset {row['dataset']!r} stands there more than once")
     if rows.empty:
         raise UserError(f"{path}: no scores on a target dataset")
+    accuracies = rows.groupby(["network", "setting"])["source_accuracy"].agg(["nunique", "min", "max"]).query("nunique > 1")
+    for (network, _), row in accuracies.head(1).iterrows():
+        raise UserError(f"{path}: network {network!r} has source accuracies from {row['min']:g} to {row['max']:g}; expected one")
     return rows
 
 # %% ../nbs/api/45_results.ipynb #9a445620

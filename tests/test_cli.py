@@ -75,6 +75,18 @@ def test_bad_tables_are_one_line_and_exit_code_2(command, tmp_path, text, messag
     assert code == 2 and out == "" and err.count("\n") == 1 and message in err and "Traceback" not in err
 
 
+def test_a_folder_without_runs_has_no_report(command, tmp_path):
+    (tmp_path / "photos").mkdir()
+    code, _, err = command("report", tmp_path / "photos")
+    assert code == 2 and "photos: no finished run in it" in err and err.count("\n") == 1
+
+
+def test_a_plan_needs_no_place_to_write(command, study_file, tmp_path):
+    (tmp_path / "taken").write_text("no directory")
+    code, out, err = command("plan", study_file, "--out", tmp_path / "taken")
+    assert code == 0 and "6 runs" in out + err
+
+
 def test_run_and_report(command, study_file, tmp_path):
     code, out, err = command("run", study_file, "--out", tmp_path / "runs", *HERE, "--bootstrap", 500)
     assert code == 0 and "squares" in out and "packed" in out and "test_mambaout" in out

@@ -197,6 +197,6 @@ def analyze_runs(
     "The analysis of finished runs; raises `UserError` where a network's source accuracy is not known."
     from transfer_study.statistics import analyze
 
-    counts = dataset_counts(runs).drop_duplicates("dataset").set_index("dataset")["n_classes"]
     rows = with_source_accuracy(read_runs(runs), known=pd.Series(dtype=float))  # a name alone says nothing of own weights
+    counts = dataset_counts(runs).drop_duplicates("dataset").set_index("dataset")["n_classes"]
     return analyze(rows, n_classes=counts.to_dict(), **options)

@@ -31,19 +31,7 @@ def free_port() -> int:
 @pytest.fixture
 def cluster(tmp_path_factory):
     "Address of a cluster of two `ray start` nodes on loopback, and the nodes' processes."
-    for attempt in range(3):
-        port, nodes = free_port(), []
-        if start_nodes(port, tmp_path_factory.mktemp("r"), nodes) or attempt == 2:
-            break
-        for node in nodes:  # another program took one of the ports in the meantime
-            kill_tree(node.pid)
-    yield f"127.0.0.1:{port}", nodes
-    for node in nodes:
-        kill_tree(node.pid)
-
-
-def start_nodes(port: int, folder: Path, nodes: list[subprocess.Popen]) -> bool:
-    "Starts a head and a second node, and puts them into `nodes`; whether both came up."
+    port, folder = free_port(), tmp_path_factory.mktemp("r")
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_DASHBOARD": "1"}
     common = ["--num-cpus=1", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1", "--block"]
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start"]
@@ -51,18 +39,14 @@ def start_nodes(port: int, folder: Path, nodes: list[subprocess.Popen]) -> bool:
         [*ray, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}", *common],
         [*ray, f"--address=127.0.0.1:{port}", *common],
     ]
+    nodes = []
     for command in commands:
-        path = folder / f"node{len(nodes)}.log"
-        with path.open("w") as log:
-            node = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        nodes.append(node)
-        wait_for(
-            lambda node=node, path=path: "Ray runtime started" in path.read_text() or node.poll() is not None,
-            f"node did not start: {path}",
-        )
-        if node.poll() is not None:
-            return False
-    return True
+        log = (folder / f"node{len(nodes)}.log").open("w")
+        nodes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
+        wait_for(lambda log=log: "Ray runtime started" in Path(log.name).read_text(), f"node did not start: {log.name}")
+    yield f"127.0.0.1:{port}", nodes
+    for node in nodes:
+        kill_tree(node.pid)
 
 
 def kill_tree(pid: int) -> None:

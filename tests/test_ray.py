@@ -31,7 +31,7 @@ def free_port() -> int:
 @pytest.fixture
 def cluster(tmp_path_factory, monkeypatch):
     "Address of a cluster of two `ray start` nodes on loopback, and the nodes' processes."
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else a head asks for the token that Ray left in ~/.ray, and no node sends it
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else a head asks for the token that Ray left in ~/.ray, which no node sends
     port, folder = free_port(), tmp_path_factory.mktemp("r")
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_DASHBOARD": "1"}
     common = ["--num-cpus=1", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1", "--block"]

@@ -57,7 +57,7 @@ def inline(
 
 # %% ../nbs/api/69_theme.ipynb #2e4d4923
 FAMILIES = {
-    "Inception": r"inception|googlenet", "DenseNet": r"densenet", "MobileNet": r"mobilenet", "NASNet": r"nasnet",
+    "Inception": r"inception|googlenet", "DenseNet": r"densenet", "MobileNet": r"mobilenet|mnasnet", "NASNet": r"(?<!m)nasnet",
     "EfficientNet": r"efficientnet", "ConvNeXt": r"convnext", "RegNet": r"regnet", "ResNet": r"resne[tsx]",
     "SigLIP": r"siglip", "BLIP": r"blip", "CLIP": r"clip|\balign", "DINO, MoCo": r"dino|moco|\bmae\b",
     "Swin": r"swin", "ViT": r"vit|deit|beit|eva",

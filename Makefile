@@ -1,5 +1,5 @@
 # make study    install and run the quick study, the whole paper in miniature; prints the three correlations and where the report is
-# make test     everything that must hold before a change is merged
+# make test     everything that must hold before a change is merged; says at the end what failed
 # make lab      JupyterLab on the tutorials, with charts that answer the pointer
 # make docs     the documentation site (needs Quarto)
 # make notebooks  run every notebook and store its outputs
@@ -14,11 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 study: .venv/.package
 	$(BIN)/transfer-study run quickstart
 
-test: .venv/.dev build/.wheel-checked
-	$(BIN)/python tools/check_notebooks.py
-	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tools/check_pages.py
-	$(BIN)/python -m pytest
+test: .venv/.dev
+	$(BIN)/python tools/run_checks.py
 
 lab: .venv/.dev
 	TRANSFER_STUDY_CHARTS=live $(BIN)/jupyter lab --notebook-dir nbs --LabApp.default_url=/lab/tree/tutorials/five_minutes.ipynb

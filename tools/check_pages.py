@@ -1,8 +1,12 @@
 """Runs every notebook once, as nbdev_test does, and compares what it shows with what is stored.
 
 `tools/check_pages.py [NOTEBOOK …]`, without names all of nbs/. An error in a cell, and an output other than the stored one (apart
-from the last digit of a number), end it with exit code 1. Cells with a flag of settings.ini are neither run nor compared; a cell
-that starts with `#| varies: true` and those below it are run but not compared: what they show depends on the machine.
+from the last digit of a number), end it with exit code 1. Cells with a flag of settings.ini are neither run nor compared.
+
+Training amplifies the last digits of a processor's arithmetic, so a cell that shows the outcome of one says how far its numbers
+may lie from the stored ones: `#| tolerance: 0.05`. What follows from such numbers is not compared in that cell: ids made of
+digests, and the shapes and coordinates of its charts. Its words are. A cell that starts with `#| varies: true` and those below it
+are run but not compared: they show a reader's own machine.
 """
 
 import os
@@ -24,6 +28,8 @@ NUMBER = re.compile(r"(?<![\w.])[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d{1,3})?(?!\
 COORDINATE = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d{1,3})?")  # in a picture, where letters and commas stand between them
 # Addresses, names that a picture's parts have by their number, and pictures made of pixels within a drawing.
 CHANGING = re.compile(r"0x[0-9a-f]{6,}|(?<=clip)\d+|(?<=;base64,)[\w+/=]+")
+IDENTIFIER = re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{16,64}\b")  # a digest, such as a run's
+LETTERS = re.compile(r"(?s)<(style|script|metadata).*?</\1>|<[^>]*>")  # what of a picture is not text
 COMPARED = ("text/plain", "text/html", "text/markdown", "image/svg+xml")
 PIXELS = 0.5  # by which a point of a picture may move
 
@@ -55,25 +61,35 @@ def value(number: str) -> float:
     return float(number.replace(",", "").replace("−", "-"))
 
 
-def difference(kind: str, stored: str, found: str) -> str | None:
-    "The first place where two texts differ, or None where only last digits do."
-    pattern = COORDINATE if kind == "image/svg+xml" else NUMBER
+def words_of_picture(svg: str) -> str:
+    "Titles and labels of a chart, without the numbers at its axes."
+    return " ".join(text for text in LETTERS.sub("\n", svg).split("\n") if text.strip() and not NUMBER.fullmatch(text.strip(" %")))
+
+
+def difference(kind: str, stored: str, found: str, allowed: float = 0.0) -> str | None:
+    """The first place where two texts differ, or None where only last digits do.
+
+    With `allowed` above 0 numbers may lie that far apart, and neither digests nor the coordinates of a picture count.
+    """
+    pattern = COORDINATE if kind == "image/svg+xml" and not allowed else NUMBER
+    if allowed:
+        stored, found = (IDENTIFIER.sub("#", words_of_picture(t) if kind == "image/svg+xml" else t) for t in (stored, found))
     old, new = pattern.split(stored), pattern.split(found)
     numbers = list(zip(pattern.findall(stored), pattern.findall(found), strict=False))
     for i, (a, b) in enumerate(zip(old, new, strict=False)):
         if a != b:
             return f"{a[-60:]!r} is now {b[-60:]!r}"
-        if i < len(numbers) and abs(value(numbers[i][0]) - value(numbers[i][1])) > tolerance(numbers[i][0], kind):
+        if i < len(numbers) and abs(value(numbers[i][0]) - value(numbers[i][1])) > max(allowed, tolerance(numbers[i][0], kind)):
             return f"{a[-40:]!r} {numbers[i][0]} is now {numbers[i][1]}"
     return None if len(old) == len(new) else f"{len(old)} numbers and texts are now {len(new)}"
 
 
-def compare(stored: list, found: list) -> str | None:
-    "How what a cell shows differs from what is stored."
+def compare(stored: list, found: list, allowed: float = 0.0) -> str | None:
+    "How what a cell shows differs from what is stored; numbers may lie `allowed` apart."
     old, new = shown(stored), shown(found)
     if [kind for kind, _ in old] != [kind for kind, _ in new]:
         return f"{[kind for kind, _ in old]} is now {[kind for kind, _ in new]}"
-    return next((text for (kind, a), (_, b) in zip(old, new, strict=True) if (text := difference(kind, a, b))), None)
+    return next((text for (kind, a), (_, b) in zip(old, new, strict=True) if (text := difference(kind, a, b, allowed))), None)
 
 
 def skipped(cell) -> bool:
@@ -94,12 +110,13 @@ def check(path: Path) -> list[str]:
         for cell, before in zip(notebook.cells[-len(stored.cells) :], stored.cells, strict=True):
             if skipped(cell):
                 continue
-            varies = varies or "varies:" in (getattr(cell, "directives_", None) or {})
+            directives = getattr(cell, "directives_", None) or {}
+            varies, allowed = varies or "varies:" in directives, float(directives.get("tolerance:", [0])[0])
             cell.outputs = []
             shell.cell(cell)
             if shell.exc:
                 return [*wrong, shell.prettytb(fname=path)]
-            if not varies and (text := compare(before.get("outputs", []), cell.outputs)):
+            if not varies and (text := compare(before.get("outputs", []), cell.outputs, allowed)):
                 wrong.append(f"{path.relative_to(ROOT)}: below {cell.source.splitlines()[0]!r}: {text}")
     return wrong
 

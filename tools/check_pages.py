@@ -63,7 +63,8 @@ def value(number: str) -> float:
 
 def words_of_picture(svg: str) -> str:
     "Titles and labels of a chart, without the numbers at its axes."
-    return " ".join(text for text in LETTERS.sub("\n", svg).split("\n") if text.strip() and not NUMBER.fullmatch(text.strip(" %")))
+    lines = [line.strip() for line in LETTERS.sub("\n", svg).split("\n")]
+    return " ".join(line for line in lines if line and not NUMBER.fullmatch(line.strip(" %")))
 
 
 def difference(kind: str, stored: str, found: str, allowed: float = 0.0) -> str | None:

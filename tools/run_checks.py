@@ -38,5 +38,5 @@ if __name__ == "__main__":
         sys.exit(f"unknown check {sorted(unknown)[0]!r}; known: {', '.join(CHECKS)}")
     failed = [name for name in names if not run(name)]
     if failed:
-        sys.exit(f"\nfailed: {', '.join(failed)}; each one's output is above, and `tools/run_checks.py {failed[0]}` runs it alone")
+        sys.exit(f"\nfailed: {', '.join(failed)}; the output is above; `tools/run_checks.py {failed[0]}` runs one alone")
     print(f"\nall checks passed: {', '.join(names)}")

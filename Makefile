@@ -6,7 +6,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-SOURCES := $(wildcard transfer_study/*.py) $(shell find data -type f) pyproject.toml README.md LICENSE
+SOURCES := $(shell find transfer_study -name '*.py') $(shell find data -type f) pyproject.toml README.md LICENSE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: study test lab docs notebooks bench clean

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from transfer_study.costs import measure_speeds, task_seconds
-from transfer_study.plan import Plan
-from transfer_study.provenance import provenance
-from transfer_study.study import Study
-from transfer_study.tasks import Task
-from transfer_study.work import Performance, Place
+from transfer_study.core import provenance
+from transfer_study.study.costs import measure_speeds, task_seconds
+from transfer_study.study.execute import Performance, Place
+from transfer_study.study.plan import Plan
+from transfer_study.study.study import Study
+from transfer_study.study.tasks import Task
 
 NETWORKS, DATASETS = ("densenet", "resnet_10", "inception_wide"), ("drawn:symbols", "drawn:digits")
 

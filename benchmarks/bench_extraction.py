@@ -24,13 +24,13 @@ import timm
 import torch
 from PIL import Image
 
-from transfer_study.datasets import ImageDataset, image_folder, split_images
-from transfer_study.features import extract_features
-from transfer_study.images import decode
-from transfer_study.inference import kept_memory, prepare_network, resolve_device
-from transfer_study.linear_probe import linear_probe
-from transfer_study.networks import Network, build_network, input_configuration, input_transform, penultimate_features
-from transfer_study.paired_tests import exact_binomial_test
+from transfer_study.classifiers.linear_probe import linear_probe
+from transfer_study.features.extraction import extract_features
+from transfer_study.features.inference import kept_memory, prepare_network, resolve_device
+from transfer_study.images.datasets import ImageDataset, image_folder, split_images
+from transfer_study.images.decoding import decode
+from transfer_study.networks.networks import Network, build_network, input_configuration, input_transform, penultimate_features
+from transfer_study.statistics.paired_tests import exact_binomial_test
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
 SIZES = {"mobilenetv1_025": 128, "mobilenetv1_050": 160, "mobilenetv1_075": 192, "mobilenetv1_100": 224, "mobilenetv2_100": 224}
@@ -173,7 +173,7 @@ def on_synthetic_tensors(models: dict, dataset: ImageDataset, device: str, n_rou
 
 def decoding(dataset: ImageDataset, model: torch.nn.Module) -> pd.DataFrame:
     "Milliseconds an image of each step before the network, one thread."
-    from transfer_study.loading import network_view
+    from transfer_study.features.loading import network_view
 
     view, transform = network_view(model)[0], input_transform(model)
     data = [dataset.read(i) for i in range(len(dataset.images))]

@@ -25,10 +25,10 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from transfer_study.datasets import image_folder
-from transfer_study.features import extract_features
-from transfer_study.logistic import LogisticPath
-from transfer_study.networks import Network, build_network
+from transfer_study.classifiers.logistic import LogisticPath
+from transfer_study.features.extraction import extract_features
+from transfer_study.images.datasets import image_folder
+from transfer_study.networks.networks import Network, build_network
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
 SHAPES = [  # n, n_features, n_classes, values of λ

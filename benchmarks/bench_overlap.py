@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from transfer_study.alignment import VIEWS, align, pattern, perceptual_hashes, thumbnails
-from transfer_study.datasets import ImageDataset, image_folder
-from transfer_study.drawn import drawn_dataset
-from transfer_study.images import decode
-from transfer_study.nearest_neighbours import nearest
-from transfer_study.overlap import find_overlap
-from transfer_study.planted_duplicates import choose_similarity, plant_duplicates, recall_and_precision
+from transfer_study.classifiers.knn import nearest
+from transfer_study.duplicates.alignment import VIEWS, align, pattern, perceptual_hashes, thumbnails
+from transfer_study.duplicates.planted import choose_similarity, plant_duplicates, recall_and_precision
+from transfer_study.duplicates.search import find_overlap
+from transfer_study.images.datasets import ImageDataset, image_folder
+from transfer_study.images.decoding import decode
+from transfer_study.images.drawn import drawn_dataset
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
 CHOSEN_ON, MEASURED_ON = ("clothing", "stanford_cars"), ("flowers5", "caltech101", "dtd10", "cifar10", "gtsrb")
@@ -99,8 +99,8 @@ def found_in(sets: list[ImageDataset], n: int) -> tuple[pd.DataFrame, pd.DataFra
 
 def by_network(dataset: ImageDataset, n: int, threshold: float) -> pd.DataFrame:
     "Recall and precision with the features of a real network in place of the descriptor."
-    from transfer_study.features import extract_features
-    from transfer_study.networks import Network, build_network
+    from transfer_study.features.extraction import extract_features
+    from transfer_study.networks.networks import Network, build_network
 
     weights = REAL / "weights" / "mobilenetv1_025_128_tfq.safetensors"
     model = build_network(Network("mobilenetv1_025", "mobilenets:mobilenetv1_025", weights, directory=REAL))

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import expit
 
 from transfer_study.results import tidy
-from transfer_study.statistics import analyze
+from transfer_study.statistics.analysis import analyze
 
 SIZES = ((16, 12), (50, 12), (200, 12), (1500, 12))  # networks × datasets
 

@@ -31,11 +31,11 @@ from fastai.vision.all import (  # noqa: E402
     RandomResizedCrop,
 )
 
-from transfer_study.datasets import ImageDataset, image_folder  # noqa: E402
-from transfer_study.learner import build_learner, build_model, input_configuration, stage_images  # noqa: E402
-from transfer_study.random_crops import cut_crops  # noqa: E402
-from transfer_study.training import train_point  # noqa: E402
-from transfer_study.training_protocol import training_protocol  # noqa: E402
+from transfer_study.images.datasets import ImageDataset, image_folder  # noqa: E402
+from transfer_study.training.batches import cut_crops  # noqa: E402
+from transfer_study.training.finetune import train_point  # noqa: E402
+from transfer_study.training.learner import build_learner, build_model, input_configuration, stage_images  # noqa: E402
+from transfer_study.training.protocol import training_protocol  # noqa: E402
 
 
 def jpeg_folder(folder: Path, n: int, shape: tuple[int, int], n_classes: int = 4) -> ImageDataset:

@@ -132,7 +132,7 @@ def study_file(tmp_path, weights):
 @pytest.fixture
 def command(monkeypatch, capsys):
     "Runs the command line in this process: (exit code, stdout, stderr)."
-    from transfer_study.cli import main
+    from transfer_study.cli.main import main
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["transfer-study", *map(str, arguments)])

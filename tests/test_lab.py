@@ -8,8 +8,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import NETWORKS
 from nbclient import NotebookClient
+
+from tests.conftest import NETWORKS
 
 ROOT = Path(__file__).resolve().parent.parent
 CELLS = {
@@ -17,10 +18,10 @@ CELLS = {
 import threading
 from pathlib import Path
 import numpy as np
-from transfer_study import waiting
-from transfer_study.logistic import LogisticPath
-from transfer_study.study import Study
-from transfer_study.theme import enable
+from transfer_study import progress_bars
+from transfer_study.classifiers.logistic import LogisticPath
+from transfer_study.study.study import Study
+from transfer_study.figures.theme import enable
 enable()
 study = Study.from_file("study.toml")""",
     "study": "study",
@@ -31,7 +32,7 @@ results[["network", "dataset"]]""",
     "path": "LogisticPath([0.1, 1.0]).fit(np.eye(4), np.arange(4) % 2)",
     "bar": """
 seen = threading.Event()
-with waiting.shown_below_cell(lambda: seen.set() or "<b>half</b>"):
+with progress_bars.shown_below_cell(lambda: seen.set() or "<b>half</b>"):
     seen.wait(60)
 seen.is_set()""",
     "error": 'study.results("nowhere")',

@@ -4,41 +4,74 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = {path.stem.split("_", 1)[1]: int(path.stem.split("_")[0]) for path in (ROOT / "nbs" / "api").glob("*.ipynb")}
+PACKAGE, API = ROOT / "transfer_study", ROOT / "nbs" / "api"
+# Rooms in the order in which they may import; a module at the top of the package is a room of its own.
+ORDER = (
+    "core", "options", "progress_bars", "images", "networks", "results", "small_networks", "features", "classifiers", "training",
+    "statistics", "figures", "study", "duplicates", "selection", "cli",
+)  # fmt: skip
+NOTEBOOKS = [path for path in API.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+
+
+def name_of(notebook: Path) -> str:
+    "The module that a notebook exports, without the package's name: `images.hub`."
+    return ".".join([*notebook.relative_to(API).parent.parts, notebook.stem.split("_", 1)[1]])
+
+
+MODULES = {name_of(path): int(path.stem.split("_")[0]) for path in NOTEBOOKS}
+
+
+def place(module: str) -> tuple[int, int]:
+    "Where a module stands: its room in the order, its number within the room."
+    return ORDER.index(module.split(".")[0]), MODULES[module]
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
+
+
+def origin(node: ast.ImportFrom, module: str) -> str | None:
+    "What is imported from, as a name within this package; None where it is another package."
+    parts = (node.module or "").split(".") if node.module else []
+    if node.level:
+        package = ["transfer_study", *module.split(".")[:-1]]
+        parts = package[: len(package) - node.level + 1] + parts
+    return ".".join(parts[1:]) if parts[:1] == ["transfer_study"] else None
 
 
 def imported(module: str) -> set[str]:
     "Modules of this package that `module` imports anywhere in its text."
-    tree = ast.parse((ROOT / "transfer_study" / f"{module}.py").read_text())
     found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").startswith("transfer_study.")):
-            found.add((node.module or "").removeprefix("transfer_study."))
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.ImportFrom) and (source := origin(node, module)) is not None:
+            found |= {source, *(f"{source}.{alias.name}".strip(".") for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("transfer_study.") for alias in node.names}
     return found & set(MODULES)
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_module_imports_lower_numbers_only(module):
-    wrong = {other for other in imported(module) if MODULES[other] >= MODULES[module]}
-    assert not wrong, f"{module} ({MODULES[module]}) imports {wrong}"
+def test_a_module_imports_rooms_above_and_lower_numbers_only(module):
+    wrong = {other for other in imported(module) if place(other) >= place(module)}
+    assert not wrong, f"{module} imports {wrong}"
 
 
 def private(module: str) -> set[str]:
     "Underscored names of other modules of this package that `module` imports, or reaches through the module."
-    tree = ast.parse((ROOT / "transfer_study" / f"{module}.py").read_text())
     names, modules = {}, set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").split(".")[0] == "transfer_study"):
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.ImportFrom) and (source := origin(node, module)) is not None:
             names |= {alias.asname or alias.name: alias.name for alias in node.names}
+            modules |= {a.asname or a.name for a in node.names if f"{source}.{a.name}".strip(".") in MODULES}
         elif isinstance(node, ast.Import):
             modules |= {alias.asname or alias.name for alias in node.names if alias.name.startswith("transfer_study.")}
-    modules |= set(names) & set(MODULES)
-    reached = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) in modules}
+    reached = {n.attr for n in ast.walk(tree(module)) if isinstance(n, ast.Attribute) and ast.unparse(n.value) in modules}
     return {name for name in {*names.values(), *reached} if name.startswith("_") and not name.startswith("__")}
 
 
@@ -48,16 +81,25 @@ def test_what_is_private_stays_in_its_module(module):
 
 
 def test_every_module_has_its_notebook():
-    modules = {path.stem for path in (ROOT / "transfer_study").glob("*.py")} - {"__init__", "_modidx"}
+    files = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py")]
+    modules = {".".join(path.parts) for path in files if path.name not in ("__init__", "_modidx")}
     assert modules == set(MODULES)
+
+
+def test_numbers_of_a_folder_are_unique_and_every_folder_is_packaged():
+    assert len({(path.parent, path.stem.split("_")[0]) for path in NOTEBOOKS}) == len(NOTEBOOKS)
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {module.split(".")[0] for module in MODULES if "." in module}
+    assert {f"transfer_study.{folder}" for folder in folders} <= set(packages)
 
 
 HEAVY = ("torch", "torchvision", "timm", "fastai", "ray")
 LIGHT = [
     "import transfer_study",
-    "import transfer_study.cli",
-    "import transfer_study.results, transfer_study.study_file",
-    "import transfer_study.statistics, transfer_study.figures, transfer_study.report",
+    "import transfer_study.cli.main",
+    "import transfer_study.results, transfer_study.study.file",
+    "import transfer_study.statistics.analysis, transfer_study.figures.headline, transfer_study.figures.report",
+    *(f"import transfer_study.{module}" for module in sorted(MODULES) if module.startswith(("statistics.", "figures."))),
 ]
 
 
@@ -70,7 +112,7 @@ def test_nothing_heavy_is_imported(statement):
 
 def test_help_imports_neither_torch_nor_pandas():
     code = (
-        "import sys; from transfer_study.cli import main\n"
+        "import sys; from transfer_study.cli.main import main\n"
         "sys.argv = ['transfer-study', '--help']\n"
         "try: main()\n"
         "except SystemExit: pass\n"

@@ -25,7 +25,7 @@ def notebook(request):
 def test_a_page_is_of_readable_size(notebook):
     path, cells = notebook
     assert path.stat().st_size <= 300 * 1024
-    assert len(cells) <= 60
+    assert len(cells) <= 80
     exported = [source for kind, source, _ in cells if kind == "code" and source.startswith("#| export")]
     assert all(len(source.splitlines()) <= 40 for source in exported if '"""<!doctype' not in source)
 
@@ -56,7 +56,7 @@ def test_a_page_opens_without_a_question(path):
 def test_a_page_begins_with_title_and_subtitle(notebook):
     path, cells = notebook
     assert cells[0][0] == "markdown" and cells[0][1].startswith("# ")
-    if path.parent.name == "api":
+    if "api" in path.relative_to(ROOT / "nbs").parts:
         assert "\n> " in cells[0][1]
 
 

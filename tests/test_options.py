@@ -4,7 +4,7 @@ import pytest
 
 from transfer_study.core import UserError
 from transfer_study.options import key_table
-from transfer_study.study_file import (
+from transfer_study.study.file import (
     FeatureOptions,
     FineTuneOptions,
     LinearProtocol,

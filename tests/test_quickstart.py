@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from transfer_study.core import data_path
-from transfer_study.statistics import analyze
-from transfer_study.study_file import read_study_file
+from transfer_study.statistics.analysis import analyze
+from transfer_study.study.file import read_study_file
 
 STUDY = data_path("studies/quickstart.toml")
 RESULTS = data_path("results/quickstart/results.csv").parent
@@ -22,9 +22,9 @@ SIZES = {  # penultimate features
 def test_a_small_network_has_the_features_and_the_input_that_it_says(name):
     import torch
 
-    from transfer_study.architectures import build_architecture
-    from transfer_study.callbacks import replace_classifier
-    from transfer_study.networks import describe_network, input_configuration, penultimate_features
+    from transfer_study.networks.architectures import build_architecture
+    from transfer_study.networks.networks import describe_network, input_configuration, penultimate_features
+    from transfer_study.training.callbacks import replace_classifier
 
     model = build_architecture(f"transfer_study.small_networks:{name}").eval()
     told, configuration = describe_network(model), input_configuration(model)

@@ -159,7 +159,7 @@ def rendered(page: Path) -> str:
     from nbconvert import HTMLExporter
 
     body, _ = HTMLExporter(template_name="basic").from_filename(str(page))
-    style = "figures.css" if (page.parent / "figures.css").is_file() else "../figures.css"
+    style = next(f"{up}figures.css" for up in ("", "../", "../../") if (page.parent / up / "figures.css").is_file())
     head = f'<meta charset="utf-8"><title>page</title><link rel="icon" href="data:,"><link rel="stylesheet" href="{style}">'
     return f'<!doctype html><html lang="en"><head>{head}</head><body class="quarto-light">{body}</body></html>'
 

@@ -11,7 +11,7 @@ BIN = Path(sys.executable).parent
 
 def contents() -> dict[str, str]:
     "Digest of every notebook and every exported module."
-    files = [*(ROOT / "nbs").rglob("*.ipynb"), *(ROOT / "transfer_study").glob("*.py")]
+    files = [*(ROOT / "nbs").rglob("*.ipynb"), *(ROOT / "transfer_study").rglob("*.py")]
     return {str(f.relative_to(ROOT)): sha256(f.read_bytes()).hexdigest() for f in files if ".ipynb_checkpoints" not in f.parts}
 
 

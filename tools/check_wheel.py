@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # Run against the installed package: with the newest of every dependency, a study must still go from images to a report.
-TESTS = ("test_study.py", "test_cli.py", "conftest.py")
+TESTS = ("__init__.py", "conftest.py", "study/__init__.py", "study/test_study.py", "cli/__init__.py", "cli/test_main.py")
 
 
 def run(*command: str | Path, **options) -> str:
@@ -31,8 +31,8 @@ if __name__ == "__main__":
         analysis = json.loads(run(command, "analyze", "embeddings_benchmark_16shot", "--json", **outside))
         assert analysis["protocols"]["linear"]["n_networks"] == 41, analysis
         assert "resnet50" in run(command, "networks", "--search", "resnet50", **outside)
-        (folder / "tests").mkdir()
         for test in TESTS:
-            shutil.copy(ROOT / "tests" / test, folder / "tests")
+            (folder / "tests" / test).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / "tests" / test, folder / "tests" / test)
         subprocess.run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"], check=True, **outside)
         print(f"{wheel.name}: installs and runs outside the checkout")

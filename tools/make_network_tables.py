@@ -18,8 +18,8 @@ from timm.models import get_arch_name, get_pretrained_cfg
 from timm.models._registry import _model_to_module
 from torchvision.models import get_model_weights
 
-from transfer_study.architectures import build_architecture, split_architecture
-from transfer_study.networks import describe_network
+from transfer_study.networks.architectures import build_architecture, split_architecture
+from transfer_study.networks.networks import describe_network
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 

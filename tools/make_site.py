@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from transfer_study.theme import theme
+from transfer_study.figures.theme import theme
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
@@ -24,10 +24,11 @@ PAGES = {
                             "other_predictors", "specialised_methods"]),
     "Understanding": ("explanations", ["why_log_odds"]),
 }  # fmt: skip
-# Reference by what a reader looks for: numbers of the module notebooks from which a group begins.
-MODULES = {0: "Foundations and networks", 13: "Images and datasets", 22: "Features", 28: "Classifiers on features",
-           34: "Training", 40: "Classifiers on features", 43: "Studies and results", 55: "Statistics", 66: "Figures and report",
-           67: "Near-duplicates", 69: "Figures and report", 78: "Studies and results", 84: "Command line"}  # fmt: skip
+# Sections of the reference: the folders of nbs/api in the order in which they import; the first is nbs/api itself.
+ROOMS = [
+    "transfer_study", "images", "networks", "features", "classifiers", "training", "statistics", "figures", "study", "duplicates",
+    "selection", "cli",
+]  # fmt: skip
 
 
 def notebook(path: Path) -> list[dict]:
@@ -46,8 +47,7 @@ def title_of(path: Path) -> tuple[str, str]:
 
 def group_of(path: Path) -> str:
     "Where a module stands in the reference."
-    number = int(path.stem.split("_")[0])
-    return MODULES[max(first for first in MODULES if first <= number)]
+    return "/".join(path.relative_to(NBS / "api").parent.parts) or ROOMS[0]
 
 
 def structure() -> dict[str, list[Path]]:
@@ -56,8 +56,9 @@ def structure() -> dict[str, list[Path]]:
     for title, (folder, order) in PAGES.items():
         pages = sorted(NBS.glob(f"{folder}/*.ipynb"))
         found[title] = sorted(pages, key=lambda p, order=order: (order.index(p.stem) if p.stem in order else len(order), p.stem))
-    for title in dict.fromkeys(MODULES.values()):
-        found[f"Reference: {title}"] = [p for p in sorted(NBS.glob("api/*.ipynb")) if group_of(p) == title]
+    modules = [p for p in sorted(NBS.glob("api/**/*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+    for title in sorted({group_of(p) for p in modules}, key=ROOMS.index):
+        found[f"Reference: {title}"] = [p for p in modules if group_of(p) == title]
     return {title: pages for title, pages in found.items() if pages}
 
 
@@ -76,7 +77,7 @@ def sidebar() -> str:
 def address(path: Path) -> str:
     "Where Quarto puts the page of a notebook: a module's without its number."
     folder, name = path.parent.relative_to(NBS).as_posix(), path.stem
-    return f"{HOST}/{folder}/{name.split('_', 1)[1] if folder == 'api' else name}.html"
+    return f"{HOST}/{folder}/{name.split('_', 1)[1] if folder.split('/')[0] == 'api' else name}.html"
 
 
 def llms_txt() -> str:

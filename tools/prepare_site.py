@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 
 import vl_convert
 
-from transfer_study.theme import LIVE_TYPE, theme
+from transfer_study.figures.theme import LIVE_TYPE, theme
 
 STYLE, SCRIPT = "figures.css", "figures.js"
 # Wide pictures scroll on a phone.

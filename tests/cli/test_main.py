@@ -1,0 +1,193 @@
+"""The command line: results on stdout, messages on stderr, 2 for a mistake of the user's."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from tests.conftest import interrupt_at_work
+from transfer_study.core import data_path
+from transfer_study.results import read_runs
+
+HERE = ("--device", "cpu", "--processes", "1")
+RUN = [sys.executable, "-c", "from transfer_study.cli.main import main; main()"]
+
+
+def test_analyze_prints_the_contract(command):
+    code, out, _ = command("analyze", data_path("published/embeddings_benchmark_16shot.csv"), "--json")
+    result = json.loads(out)
+    linear = result["protocols"]["linear"]
+    assert code == 0 and linear["n_networks"] == 41 and linear["n_datasets"] == 12
+    assert linear["r"] == pytest.approx(0.928, abs=0.0005) and linear["r_low"] < linear["r"] < linear["r_high"]
+    assert linear["r_all"] == pytest.approx(0.542, abs=0.0005)
+    assert linear["datasets"]["food101"]["n"] == 41 and -1 <= linear["datasets"]["food101"]["r"] <= 1
+    assert len(result["excluded"]) == 7 and all(entry["network"] and entry["reason"] for entry in result["excluded"])
+    assert sum("chance" in entry["reason"] for entry in result["excluded"]) == 6
+
+
+def test_analyze_names_the_protocol_and_looks_up_torchvisions_accuracies(command):
+    code, out, _ = command("analyze", "sfda_finetune_supervised", "--protocol", "finetune", "--json", "--bootstrap", 500)
+    protocols = json.loads(out)["protocols"]
+    assert code == 0 and list(protocols) == ["finetune"] and protocols["finetune"]["n_networks"] == 11
+    assert protocols["finetune"]["r"] == pytest.approx(0.65, abs=0.01)
+
+
+def test_analyze_writes_a_report(command, tmp_path):
+    code, out, err = command("analyze", "embeddings_benchmark_16shot", "--out", tmp_path / "new", "--bootstrap", 500)
+    assert code == 0 and "0.93" in out and "report.html" in err
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.html", "results.csv", "analysis.json"}
+
+
+def test_a_place_that_cannot_be_written_is_one_line(command, tmp_path):
+    (tmp_path / "taken").write_text("no directory")
+    code, _, err = command("analyze", "embeddings_benchmark_16shot", "--out", tmp_path / "taken", "--bootstrap", 100)
+    assert code == 2 and err.splitlines()[-1].startswith(f"transfer-study: {tmp_path / 'taken'}: ") and "Traceback" not in err
+    assert (tmp_path / "taken").read_text() == "no directory"
+
+
+def test_a_table_of_source_accuracies_can_be_given(command, tmp_path):
+    (tmp_path / "scores.csv").write_text("network,dataset,score\na,pets,60\nb,pets,70\nc,pets,75\n")
+    (tmp_path / "source.csv").write_text("network,source_accuracy\na,50\nb,60\nc,70\n")
+    arguments = ("analyze", tmp_path / "scores.csv", "--source-accuracy", tmp_path / "source.csv", "--json")
+    assert command(*arguments)[0] == 2
+    code, out, _ = command(*arguments, "--percent")
+    assert code == 0 and json.loads(out)["protocols"]["linear"]["n_networks"] == 3
+
+
+TABLE = "network,source_accuracy,dataset,score\n" + "".join(f"{n},0.{6 + i},pets,0.{7 + i}\n" for i, n in enumerate("abc"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TABLE.replace("0.9", "1.9"), "--percent"),
+        (TABLE.replace("0.9", "-1"), "expected a number from 0 to 1"),
+        (TABLE.replace("0.9", "high"), "'high'"),
+        ("\n".join(TABLE.splitlines()[:3]), "3 or more"),
+        (TABLE.replace("0.7,", "0.6,").replace("0.8,", "0.6,"), "source accuracy"),
+    ],
+)
+def test_bad_tables_are_one_line_and_exit_code_2(command, tmp_path, text, message):
+    (tmp_path / "table.csv").write_text(text)
+    code, out, err = command("analyze", tmp_path / "table.csv")
+    assert code == 2 and out == "" and err.count("\n") == 1 and message in err and "Traceback" not in err
+
+
+def test_a_folder_without_runs_has_no_report(command, tmp_path):
+    (tmp_path / "photos").mkdir()
+    code, _, err = command("report", tmp_path / "photos")
+    assert code == 2 and "photos: no finished run in it" in err and err.count("\n") == 1
+
+
+def test_a_plan_needs_no_place_to_write(command, study_file, tmp_path):
+    (tmp_path / "taken").write_text("no directory")
+    code, out, err = command("plan", study_file, "--out", tmp_path / "taken")
+    assert code == 0 and "6 runs" in out + err
+
+
+def test_run_and_report(command, study_file, tmp_path):
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", *HERE, "--bootstrap", 500)
+    assert code == 0 and "squares" in out and "packed" in out and "test_mambaout" in out
+    report = tmp_path / "runs" / "tiny" / "report.html"
+    assert str(report) in err and report.stat().st_size > 10_000
+    report.unlink()
+    code, out, _ = command("report", tmp_path / "runs" / "tiny", "--json", "--bootstrap", 500)
+    assert code == 0 and json.loads(out)["protocols"]["linear"]["n_networks"] == 3 and report.exists()
+
+
+def test_run_for_machines(command, study_file, tmp_path):
+    code, out, _ = command("run", study_file, "--out", tmp_path / "runs", *HERE, "--json", "--bootstrap", 500)
+    result = json.loads(out)
+    assert code == 0 and len(result["results"]) == 6 and "linear" in result["protocols"]
+
+
+def test_images_that_only_carry_an_official_name_are_said_to(command, study_file, tmp_path):
+    (tmp_path / "squares").rename(tmp_path / "cifar10")
+    study_file.write_text(study_file.read_text().replace('"squares"', '"folder:cifar10"'))
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", *HERE, "--bootstrap", 500)
+    assert code == 0 and "not the official images: cifar10: 2 classes found, 10 expected" in err
+    assert "2 classes found, 10 expected" in (tmp_path / "runs" / "tiny" / "report.html").read_text()
+
+
+def test_a_network_without_source_accuracy_has_scores_but_no_correlation(command, study_file, tmp_path):
+    study_file.write_text(study_file.read_text().replace("source_accuracy = 0.6\n", ""))
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", *HERE)
+    assert code == 0 and "test_efficientnet" in out and "no source accuracy for 1 of 3 networks (test_efficientnet)" in err
+    code, _, err = command("report", tmp_path / "runs")
+    assert code == 2 and "no source accuracy" in err and err.count("\n") == 1
+
+
+def test_two_networks_have_scores_but_no_correlation(command, study_file, tmp_path):
+    study_file.write_text(study_file.read_text().rsplit("[[networks]]", 1)[0])
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs", *HERE)
+    assert code == 0 and "test_resnet" in out and "no correlation" in err and "3 or more" in err
+    code, _, err = command("report", tmp_path / "runs")
+    assert code == 2 and "3 or more" in err and err.count("\n") == 1
+
+
+def test_mistakes_in_a_study_are_exit_code_2(command, study_file, tmp_path):
+    study_file.write_text(study_file.read_text().replace("weights =", "weigths =", 1))
+    code, out, err = command("run", study_file, "--out", tmp_path / "runs")
+    assert code == 2 and out == "" and "did you mean weights?" in err and not (tmp_path / "runs").exists()
+    code, _, err = command("run", tmp_path / "absent.toml")
+    assert code == 2 and "no such file" in err and err.count("\n") == 1
+    code, _, err = command("report", tmp_path / "absent")
+    assert code == 2 and "no such directory" in err and err.count("\n") == 1
+
+
+def test_a_device_that_is_not_there(command, study_file, tmp_path):
+    code, _, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cuda:99")
+    assert code == 2 and "cuda:99" in err and "--device auto" in err and err.count("\n") == 1
+
+
+def test_networks(command):
+    code, out, err = command("networks")
+    header, *rows = out.splitlines()
+    assert code == 0 and header.split() == [
+        "name", "family", "n_features", "input_size", "parameters_millions", "checkpoint", "imagenet_top1", "source"]  # fmt: skip
+    assert len(rows) == 16 and rows[-1].split() == [
+        "nasnet_large", "NASNet", "4032", "331", "84.720", "nasnetalarge.tf_in1k", "0.826", "timm"]  # fmt: skip
+    assert "--search" in err and command("networks", "--paper")[1] == out
+
+
+def test_searching_networks(command):
+    code, out, _ = command("networks", "--search", "resnet50.tv_in1k")
+    assert code == 0 and [row.split()[0] for row in out.splitlines()[1:]] == ["resnet50", "resnet50.tv_in1k"] and "0.762" in out
+    code, out, err = command("networks", "--search", "ResNet", "--limit", 3)
+    assert code == 0 and len(out.splitlines()) == 4 and "3 of" in err
+    found = json.loads(command("networks", "--paper", "--search", "resnet50", "--json")[1])
+    assert [row["name"] for row in found] == ["resnet50"]
+    everything = json.loads(command("networks", "--search", "", "--json")[1])
+    assert len(everything) == 16 + 1266 and all(row["n_features"] and row["parameters"] for row in everything)
+    code, _, err = command("networks", "--search", "nothing like it")
+    assert code == 2 and err.count("\n") == 1
+
+
+def test_datasets(command):
+    code, out, _ = command("datasets", "--json")
+    datasets = pd.DataFrame(json.loads(out)).set_index("name")
+    assert code == 0 and len(datasets) == 12 and datasets.loc["oxford_pets", "test"] == 3669
+
+
+def test_help_names_every_command():
+    done = subprocess.run([*RUN, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and all(name in done.stdout for name in ("run", "analyze", "report", "networks", "datasets"))
+
+
+def test_interrupted_by_ctrl_c(waiting_study, tmp_path):
+    study, reached = waiting_study
+    process, err = interrupt_at_work([*RUN, "run", str(study), "--out", str(tmp_path / "runs"), *HERE], reached)
+    assert process.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
+
+
+def test_scores_of_different_protocols_are_not_averaged(command, study_file, tmp_path):
+    study_file.write_text(study_file.read_text() + '\n[protocols.linear]\nn_train_per_class = [4, "all"]\n[protocols.knn]\n')
+    code, out, _ = command("run", study_file, "--out", tmp_path / "runs", *HERE, "--bootstrap", 100)
+    assert code == 0
+    results = read_runs(tmp_path / "runs" / "tiny").query("network == 'test_resnet' and dataset == 'squares'")
+    for protocol, few, label in [("linear", True, "linear on 4 per class"), ("linear", False, "linear"), ("knn", False, "knn")]:
+        score = results[(results["protocol"] == protocol) & (results["n_train_per_class"].notna() == few)]["score"].item()
+        line = next(line for line in out.splitlines() if line.split("test_resnet")[0].strip() == label)
+        assert f"{score:.3f}" in line

@@ -1,0 +1,239 @@
+"""Every kind of reference opens; downloads come from a server on this machine, complete or not at all."""
+
+import functools
+import hashlib
+import http.server
+import json
+import shutil
+import tarfile
+import threading
+import zipfile
+
+import pandas as pd
+import pytest
+
+from tests import layouts
+from tests.conftest import pack, write_images
+from transfer_study.core import UserError
+from transfer_study.images.catalog import (
+    BY_HAND,
+    data_root,
+    download_dataset,
+    find_dataset,
+    known_downloads,
+    open_dataset,
+)
+from transfer_study.images.official import known_datasets
+
+
+def test_references(tmp_path, monkeypatch):
+    write_images(tmp_path / "squares")
+    pack(tmp_path / "squares", tmp_path / "squares.tar")
+    write_images(tmp_path / "root" / "dtd")
+    for reference in ("folder:squares", "squares", "squares.tar", "tar:squares.tar", str(tmp_path / "squares")):
+        assert open_dataset(reference, tmp_path).name == "squares"
+    monkeypatch.setenv("TRANSFER_STUDY_DATA", str(tmp_path / "root"))
+    assert open_dataset("dtd").name == "dtd"
+    assert open_dataset("dtd", root=tmp_path / "root").metric == "top1"
+    with pytest.raises(UserError, match="did you mean cifar10"):
+        open_dataset("cifar01", tmp_path)
+    with pytest.raises(UserError, match=r"not found below .*--download cifar10 fetches it, or put below .*cifar-10-batches-py/"):
+        open_dataset("cifar10")
+    with pytest.raises(UserError, match="no such folder or tar"):
+        open_dataset("images/absent.tar", tmp_path)
+
+
+def test_a_folder_per_class_cannot_be_voc(tmp_path):
+    write_images(tmp_path / "voc2007")
+    with pytest.raises(UserError, match="several classes each"):
+        open_dataset("voc2007", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", layouts.ALL)
+def test_official_names_open_the_official_layout(tmp_path, name):
+    assert find_dataset(name, tmp_path) is None
+    folder = layouts.ALL[name](tmp_path)
+    assert find_dataset(name, tmp_path) == folder
+    assert open_dataset(name, root=tmp_path).metric == known_datasets().set_index("name").loc[name, "metric"]
+
+
+def test_official_files_come_before_folders_and_folders_before_tars(tmp_path):
+    pack(write_images(tmp_path / "loose", classes=("a", "b")), tmp_path / "dtd.tar")
+    assert open_dataset("dtd", root=tmp_path).classes == ["a", "b"]
+    write_images(tmp_path / "dtd", classes=("c", "d"))
+    assert open_dataset("dtd", root=tmp_path).classes == ["c", "d"]
+    layouts.dtd(tmp_path)
+    assert open_dataset("dtd", root=tmp_path).classes == ["banded", "dotted", "zigzagged"]
+
+
+def test_drawn_references_are_dispatched():
+    drawn = pytest.importorskip("transfer_study.images.drawn", reason="this version draws no images")
+    name = drawn.known_drawn()["name"].iloc[-1]
+    assert open_dataset(f"drawn:{name}").counts["test"] > 0
+
+
+def test_the_data_root_is_given_or_the_environments_or_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TRANSFER_STUDY_DATA", raising=False)
+    assert data_root() == tmp_path / "cache" / "transfer_study"
+    monkeypatch.setenv("TRANSFER_STUDY_DATA", str(tmp_path / "data"))
+    assert data_root() == tmp_path / "data" and data_root(tmp_path / "given") == tmp_path / "given"
+
+
+def test_each_dataset_can_be_fetched_or_says_how_to_get_it():
+    downloads = known_downloads()
+    assert set(downloads["name"]) | set(BY_HAND) == set(known_datasets()["name"])
+    assert not set(downloads["name"]) & set(BY_HAND)
+    assert downloads["url"].str.startswith("http").all() and downloads["md5"].str.fullmatch("([0-9a-f]{32})?").all()
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_what_cannot_be_fetched_names_the_files(tmp_path, name):
+    with pytest.raises(UserError, match=r"it has no download: .*\. Put below .*: .*/: .*;"):
+        download_dataset(name, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    "A folder, and the address at which a server on this machine shows it."
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    folder = tmp_path / "server"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{serving.server_address[1]}"
+        serving.shutdown()
+
+
+def tar_gz(path, *members):
+    with tarfile.open(path, "w:gz") as tar:
+        for member in members:
+            tar.add(member, member.name)
+    return path
+
+
+def publish(name, server, root):
+    "The official archives of a small dataset on the server, and the table of their addresses."
+    folder, address = server
+    source = layouts.ALL[name](root / "source")
+    if name == "voc2007":
+        files = []
+        for which in ("trainval", "test"):
+            files.append(folder / f"VOC{which}_06-Nov-2007.tar")
+            with tarfile.open(files[-1], "w") as tar:
+                for path in sorted(source.rglob("*")):
+                    in_test = path.stem.endswith("test") or path.stem in layouts.VOC["test"]
+                    if path.is_file() and in_test == (which == "test"):
+                        tar.add(path, f"VOCdevkit/VOC2007/{path.relative_to(source)}")
+    elif name == "oxford_pets":
+        files = [tar_gz(folder / f"{part}.tar.gz", source / part) for part in ("images", "annotations")]
+    elif name == "oxford_flowers":
+        files = [tar_gz(folder / "102flowers.tgz", source / "jpg")]
+        files += [shutil.copy(source / mat, folder / mat) for mat in ("imagelabels.mat", "setid.mat")]
+    elif name == "caltech101":
+        inner = tar_gz(root / "101_ObjectCategories.tar.gz", source / "101_ObjectCategories")
+        files = [folder / "caltech-101.zip"]
+        with zipfile.ZipFile(files[0], "w") as packed:
+            packed.write(inner, "caltech-101/101_ObjectCategories.tar.gz")
+            packed.writestr("__MACOSX/caltech-101/._101_ObjectCategories.tar.gz", b"not a tar")
+    else:
+        files = [tar_gz(folder / f"{name}.tar.gz", source)]
+    rows = [(name, f"{address}/{file.name}", hashlib.md5(file.read_bytes()).hexdigest()) for file in map(layouts.Path, files)]
+    return pd.DataFrame(rows, columns=["name", "url", "md5"])
+
+
+@pytest.mark.parametrize("name", sorted(set(layouts.ALL) - set(BY_HAND)))
+def test_a_download_is_the_dataset(tmp_path, server, name):
+    downloads = publish(name, server, tmp_path)
+    dataset = download_dataset(name, tmp_path / "root", downloads)
+    assert dataset.fingerprint == open_dataset(name, root=tmp_path / "source").fingerprint
+    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [".downloads", name]
+    assert not list((tmp_path / "root" / ".downloads").iterdir())
+    with pytest.raises(UserError, match="already at .*; remove it to fetch it again"):
+        download_dataset(name, tmp_path / "root", downloads)
+
+
+def test_a_download_that_is_not_as_published_leaves_nothing_behind(tmp_path, server):
+    downloads = publish("dtd", server, tmp_path)
+    for change, message in [
+        ({"md5": "0" * 32}, "could not be fetched: its MD5 is not 0000"),
+        ({"url": downloads["url"] + ".gone"}, "could not be fetched: .*404"),
+        ({"url": "http://127.0.0.1:9/other.tar.gz"}, "could not be fetched"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            download_dataset("dtd", tmp_path / "root", downloads.assign(**change))
+        assert find_dataset("dtd", tmp_path / "root") is None
+    download_dataset("dtd", tmp_path / "root", downloads)
+
+
+@pytest.mark.parametrize("md5", [True, False])
+def test_an_archive_that_is_harmful_or_cut_short_leaves_nothing_behind(tmp_path, server, md5):
+    downloads = publish("dtd", server, tmp_path)
+    archive = server[0] / "dtd.tar.gz"
+    whole = archive.read_bytes()
+    with tarfile.open(tmp_path / "harmful.tar.gz", "w:gz") as tar:
+        tar.add(layouts.Path(__file__), "../outside.jpg")
+    for content in (whole[: len(whole) // 2], (tmp_path / "harmful.tar.gz").read_bytes()):
+        archive.write_bytes(content)
+        checked = downloads.assign(md5=hashlib.md5(content).hexdigest() if md5 else "")
+        with pytest.raises(UserError, match="damaged|not unpacked"):
+            download_dataset("dtd", tmp_path / "root", checked)
+        assert find_dataset("dtd", tmp_path / "root") is None and not list(tmp_path.rglob("outside.jpg"))
+    archive.write_bytes(whole)
+    download_dataset("dtd", tmp_path / "root", downloads if md5 else downloads.assign(md5=""))
+
+
+def test_an_archive_fetched_before_is_not_fetched_again(tmp_path, server):
+    downloads = publish("dtd", server, tmp_path)
+    archives = tmp_path / "root/.downloads/dtd"
+    archives.mkdir(parents=True)
+    shutil.move(server[0] / "dtd.tar.gz", archives / "dtd.tar.gz")  # the server has it no more
+    assert download_dataset("dtd", tmp_path / "root", downloads).counts["train"] == 9
+
+
+def test_an_unknown_download_suggests_names(tmp_path):
+    with pytest.raises(UserError, match="did you mean dtd"):
+        download_dataset("dtt", tmp_path)
+
+
+def test_the_command_lists_and_names_what_to_do(tmp_path, command):
+    layouts.dtd(tmp_path)
+    layouts.text(tmp_path / "food101.tar", "x")
+    code, out, _ = command("datasets", "--data-root", tmp_path, "--json")
+    found = pd.DataFrame(json.loads(out)).set_index("name")["found"]
+    assert code == 0 and found[found].index.tolist() == ["food101", "dtd"]
+    code, out, err = command("datasets", "--data-root", tmp_path)
+    assert code == 0 and "oxford_flowers" in out and "--download NAME" in err
+    code, _, err = command("datasets", "--data-root", tmp_path, "--download", "stanford_cars")
+    assert code == 2 and "cars_test_annos_withlabels.mat" in err and len(err.splitlines()) == 1
+    code, _, err = command("datasets", "--data-root", tmp_path, "--download", "dtd")
+    assert code == 2 and "already at" in err
+
+
+def test_the_command_downloads_and_reports_other_counts(tmp_path, command, server, monkeypatch):
+    downloads = publish("dtd", server, tmp_path)
+    downloads.to_csv(tmp_path / "downloads.csv", index=False)
+    real = __import__("transfer_study.core", fromlist=["data_path"]).data_path
+    table = tmp_path / "downloads.csv"  # the addresses are the network's; everything else is as it is
+    monkeypatch.setattr("transfer_study.images.catalog.data_path", lambda name: table if name == "downloads.csv" else real(name))
+    code, out, err = command("datasets", "--data-root", tmp_path / "root", "--download", "dtd")
+    assert code == 0 and "ImageDataset(dtd: 3 classes, 9 train, 3 val, 6 test)" in out
+    assert "not the official images: dtd: 3 classes found, 47 expected" in err
+
+
+def test_a_mismatch_is_carried_into_the_results(tmp_path, weights):
+    from transfer_study.study.study import Study, dataset_counts
+
+    layouts.birdsnap(tmp_path, gone=("Acadian_Flycatcher/14.jpg",))
+    lines = ['name = "birds"', 'datasets = ["birdsnap"]', "[[networks]]", 'name = "test_resnet"', "source_accuracy = 0.5"]
+    (tmp_path / "study.toml").write_text("\n".join([*lines, f'weights = "{weights / "test_resnet"}.safetensors"']))
+    Study.from_file(tmp_path / "study.toml", tmp_path).run(tmp_path / "runs", "cpu")
+    (line,) = dataset_counts(tmp_path / "runs" / "birds")["count_mismatch"]
+    assert "3 test images found, 2,443 expected; 1 file missing, first: images/Acadian_Flycatcher/14.jpg" in line

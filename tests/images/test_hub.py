@@ -1,0 +1,144 @@
+"""Hugging Face datasets from folders and Parquet files on this machine: no network is touched."""
+
+import builtins
+import io
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import layouts
+from tests.conftest import write_images
+from transfer_study.core import UserError
+from transfer_study.images.catalog import open_dataset
+from transfer_study.images.datasets import image_folder, split_images
+from transfer_study.images.official import count_mismatch
+
+
+@pytest.fixture
+def hf(tmp_path, monkeypatch):
+    "The library, with a cache of its own."
+    library = pytest.importorskip("datasets", reason="the Hugging Face library (extra hf) is not installed")
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(library.config, "HF_HUB_OFFLINE", True)
+    return library
+
+
+def png(value: int) -> dict:
+    Image.new("RGB", (4, 4), (value, 2 * value, 0)).save(buffer := io.BytesIO(), "png")
+    return {"bytes": buffer.getvalue(), "path": f"{value}.png"}
+
+
+def parquet(hf, folder, labels, feature, column="label", **more):
+    "A Parquet file a split, as the hub keeps them; image `i` of a split is of brightness `i`."
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, values in labels.items():
+        columns = {"image": [png(i) for i in range(len(values))], column: values}
+        features = {"image": hf.Image(), column: feature}
+        for name, (extra, values_of_extra) in more.items():
+            features[name], columns[name] = extra, values_of_extra[split]
+        hf.Dataset.from_dict(columns, features=hf.Features(features)).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+LABELS = {"train": [2, 0, 1, 1, 0, 2], "validation": [1, 2, 0], "test": [0, 1, 2, 2]}
+
+
+def test_parquet_images_and_labels_are_what_was_stored(tmp_path, hf):
+    parquet(hf, tmp_path / "shapes", LABELS, hf.ClassLabel(names=["square", "circle", "star"]))
+    dataset = open_dataset("hf:shapes", tmp_path)
+    assert dataset.name == "shapes" and dataset.metric == "top1" and count_mismatch(dataset) == ""
+    assert dataset.counts == {"classes": 3, "train": 6, "val": 3, "test": 4}
+    assert dataset.classes == ["square", "circle", "star"]  # the library's order, not the alphabet's
+    assert dataset.targets.tolist() == LABELS["train"] + LABELS["validation"] + LABELS["test"]
+    assert [dataset.read(i) for i in range(13)] == [png(i)["bytes"] for n in (6, 3, 4) for i in range(n)]
+    assert (split_images(dataset) == dataset.images["split"]).all()
+
+
+def test_it_travels_to_another_process_and_has_a_stable_fingerprint(tmp_path, hf):
+    feature = hf.ClassLabel(names=["square", "circle", "star"])
+    parquet(hf, tmp_path / "shapes", LABELS, feature)
+    dataset, again = open_dataset("hf:shapes", tmp_path), open_dataset("hf:shapes", tmp_path)
+    assert pickle.loads(pickle.dumps(dataset)).read(7) == dataset.read(7)
+    assert dataset.fingerprint == again.fingerprint
+    parquet(hf, tmp_path / "other/shapes", LABELS | {"test": [0, 1, 2, 1]}, feature)
+    assert open_dataset("hf:other/shapes", tmp_path).fingerprint != dataset.fingerprint
+
+
+def test_a_folder_of_images_is_the_same_as_without_the_library(tmp_path, hf):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    ours, theirs = image_folder(folder), open_dataset(f"hf:{folder}")
+    assert theirs.classes == ours.classes and theirs.counts == ours.counts
+    for split in ("train", "test"):
+        rows = [np.flatnonzero(d.images["split"] == split) for d in (ours, theirs)]
+        contents = [{(d.read(i), d.images["class"][i]) for i in of} for d, of in zip((ours, theirs), rows, strict=True)]
+        assert contents[0] == contents[1]
+
+
+def test_a_validation_split_of_another_name_and_labels_as_text(tmp_path, hf):
+    labels = {"train": ["b", "a", "b", "a"], "valid": ["a", "b"], "test": ["b", "a"]}
+    loaded = parquet(hf, tmp_path / "letters", labels, hf.Value("string"))
+    (loaded / "README.md").write_text(
+        "---\nconfigs:\n- config_name: small\n  data_files:\n"
+        + "".join(f"  - split: {split}\n    path: {split}-*.parquet\n" for split in labels)
+        + "---\n"
+    )
+    dataset = open_dataset("hf:letters:small", tmp_path)
+    assert dataset.name == "letters-small" and dataset.counts["val"] == 2 and dataset.classes == ["a", "b"]
+    assert dataset.targets.tolist() == [1, 0, 1, 0, 0, 1, 1, 0]
+
+
+def test_one_that_bears_an_official_name_is_counted_like_it(tmp_path, hf):
+    labels = {"train": list(range(100)) * 2, "test": list(range(100))}
+    coarse = {split: [k // 5 for k in values] for split, values in labels.items()}
+    names = [f"fine{k}" for k in range(100)]
+    more = {"coarse_label": (hf.ClassLabel(num_classes=20), coarse)}
+    parquet(hf, tmp_path / "cifar100", labels, hf.ClassLabel(names=names), "fine_label", **more)
+    dataset = open_dataset("hf:cifar100", tmp_path)
+    assert dataset.classes == names
+    expected = "cifar100: 200 training images found, 50,000 expected; 100 test images found, 10,000 expected"
+    assert count_mismatch(dataset) == expected
+
+
+def test_what_the_library_cannot_tell_is_asked_for(tmp_path, hf):
+    feature = hf.ClassLabel(names=["square", "circle", "star"])
+    cases = {
+        "no_test": ({"train": [0, 1], "validation": [0, 1]}, feature, {}, "no split 'test', found: train, validation"),
+        "hidden": ({"train": [0, 1, 0, 1], "test": [-1, -1]}, feature, {}, "labels of split test are missing"),
+        "unseen": ({"train": [0, 1, 0, 1], "test": [2, 1]}, feature, {}, "class 'star' is in test but not in train"),
+        "numbers": ({"train": [0.5, 1.0], "test": [0.5, 1.0]}, hf.Value("float32"), {}, "column 'label' holds float32"),
+    }
+    for name, (labels, kind, more, message) in cases.items():
+        parquet(hf, tmp_path / name, labels, kind, **more)
+        with pytest.raises(UserError, match=message):
+            open_dataset(f"hf:{name}", tmp_path)
+    two = {split: values for split, values in LABELS.items()}
+    parquet(hf, tmp_path / "two", two, feature, "shape", colour=(feature, two))
+    with pytest.raises(UserError, match="one label column expected, 2 found among the columns shape, colour"):
+        open_dataset("hf:two", tmp_path)
+
+
+def test_what_cannot_be_loaded_is_one_line(tmp_path, hf):
+    with pytest.raises(UserError, match="hf:nobody/nothing could not be loaded: ") as failure:
+        open_dataset("hf:nobody/nothing", tmp_path)
+    assert "\n" not in str(failure.value)
+    layouts.text(tmp_path / "empty/notes.txt2", "x")
+    with pytest.raises(UserError, match="could not be loaded"):
+        open_dataset("hf:empty", tmp_path)
+
+
+def test_without_the_library_the_message_names_the_extra(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *arguments, **keywords):
+        if name == "datasets" or name.startswith("datasets."):
+            raise ImportError(name)
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    for name in [name for name in sys.modules if name.split(".")[0] == "datasets"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UserError, match=r'hf:beans needs the Hugging Face library: pip install "transfer_study\[hf\]"'):
+        open_dataset("hf:beans")

@@ -1,0 +1,229 @@
+"""The whole analysis: the contract of its tables, published headlines, bad input and odd shapes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from transfer_study.core import UserError, data_path
+from transfer_study.results import COLUMNS, read_table, tidy
+from transfer_study.statistics.analysis import PAPER_CORRELATIONS, TABLES, analyze
+
+
+def study(n_networks=10, n_datasets=4, seed=0, **columns):
+    generator = np.random.default_rng(seed)
+    x = generator.normal(1, 0.4, n_networks)
+    values = 1.2 * x[:, None] + 0.2 * generator.normal(size=(n_networks, 1)) + generator.normal(size=n_datasets)
+    values += 0.2 * generator.normal(size=values.shape)
+    return tidy(
+        pd.DataFrame(
+            {
+                "network": np.repeat([f"net{i:04}" for i in range(n_networks)], n_datasets),
+                "source_accuracy": np.repeat(expit(x), n_datasets),
+                "dataset": np.tile([f"data{i}" for i in range(n_datasets)], n_networks),
+                "score": expit(values).ravel(),
+            }
+            | columns
+        )
+    )
+
+
+def quick(results, **options):
+    return analyze(results, n_bootstrap=200, **options)
+
+
+@pytest.fixture(scope="module")
+def embeddings():
+    return quick(read_table(data_path("published/embeddings_benchmark_16shot.csv")))
+
+
+@pytest.fixture(scope="module")
+def finetuned():
+    return quick(read_table(data_path("published/sfda_finetune_supervised.csv"), protocol="finetune"))
+
+
+@pytest.fixture(scope="module")
+def everything():
+    "Three protocols, two settings, two training-set sizes, two seeds."
+    parts = []
+    for power, protocol in ((1.0, "linear"), (0.8, "finetune"), (3.0, "scratch")):
+        for seed in (0, 1):
+            rows = study().assign(protocol=protocol, seed=seed)
+            rows["score"] **= power + 0.02 * seed
+            smoothed = rows.assign(setting="label_smoothing", score=rows["score"] ** 1.1)
+            small = rows.assign(n_train_per_class=10, score=rows["score"] ** 1.5)
+            parts += [rows, smoothed, small]
+    return quick(pd.concat(parts, ignore_index=True).astype(COLUMNS))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_has_its_columns_first_and_in_order(everything, embeddings, name):
+    for analysis in (everything, embeddings):
+        assert list(getattr(analysis, name).columns[: len(TABLES[name])]) == TABLES[name]
+    assert not getattr(everything, name).empty or name in ("excluded", "correlations_all")
+
+
+def test_rows_keep_the_results_table(embeddings):
+    assert list(embeddings.rows.columns) == [*COLUMNS, "logit", "source_logit", "corrected", "excluded"]
+    assert embeddings.rows["excluded"].sum() == 84 and len(embeddings.rows) == 576
+
+
+def test_published_headlines(embeddings, finetuned):
+    linear, finetune = embeddings.to_json()["protocols"]["linear"], finetuned.to_json()["protocols"]["finetune"]
+    assert (linear["n_networks"], linear["n_datasets"], linear["n_networks_all"]) == (41, 12, 48)
+    assert linear["r"] == pytest.approx(0.928, abs=5e-4) and linear["r_all"] == pytest.approx(0.542, abs=5e-4)
+    assert finetune["r"] == pytest.approx(0.65, abs=5e-3) and finetune["r_all"] is None
+    assert linear["r_low"] < linear["r"] < linear["r_high"]
+
+
+def test_headline_is_numpys_correlation_of_the_sound_networks(embeddings):
+    rows = embeddings.rows[~embeddings.rows["excluded"]]
+    mean = rows.groupby("network")[["logit", "source_logit"]].mean()
+    assert embeddings.correlations.iloc[0]["estimate"] == pytest.approx(
+        np.corrcoef(mean["logit"], mean["source_logit"])[0, 1]
+    )
+
+
+def test_findings_in_words(embeddings, finetuned):
+    words = "\n".join(embeddings.messages)
+    assert "with all 48 networks r = 0.54" in words and "0.99 in the paper" in words
+    assert words.count("left out") == 7
+    assert "finetune: without mnasnet1_0 r rises from 0.65 to 0.79" in finetuned.messages
+
+
+def test_prints_serialises_and_renders(embeddings, everything):
+    for analysis in (embeddings, everything):
+        assert json.loads(json.dumps(analysis.to_json(), allow_nan=False))["protocols"].keys() == set(
+            analysis.protocols
+        )
+        assert str(analysis).count("\n") >= len(analysis.messages) and "r in the paper" in str(analysis)
+        assert analysis._repr_markdown_().startswith("| protocol | r |")
+    assert {"network", "reason"} <= embeddings.to_json()["excluded"][0].keys()
+
+
+def test_what_cannot_be_computed_is_null_in_json():
+    rows = study()
+    analysis = quick(rows[(rows["dataset"] != "data1") | (rows["network"] < "net0002")])
+    values = json.loads(json.dumps(analysis.to_json(), allow_nan=False))["protocols"]["linear"]["datasets"]
+    assert values["data1"] == {"r": None, "n": 2} and values["data0"]["n"] == 10
+
+
+def test_a_bar_or_a_line_in_a_name_does_not_break_the_markdown_table():
+    analysis = quick(study(protocol="lin|ear"))
+    assert "lin\\|ear" in analysis._repr_markdown_()
+
+
+def test_paper_values_are_those_of_the_paper():
+    assert PAPER_CORRELATIONS == {"linear": 0.99, "finetune": 0.96, "scratch": 0.55}
+
+
+def test_same_seed_same_numbers_and_another_seed_others():
+    one, again, other = quick(study()), quick(study()), quick(study(), seed=1)
+    pd.testing.assert_frame_equal(one.correlations, again.correlations)
+    assert (one.correlations["low"] != other.correlations["low"]).any()
+    assert (one.correlations["estimate"] == other.correlations["estimate"]).all()
+
+
+def test_order_of_the_rows_does_not_matter():
+    shuffled = study().sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(quick(study()).correlations, quick(shuffled).correlations)
+
+
+def test_headline_uses_default_setting_and_all_images(everything):
+    linear = quick(study(protocol="linear")).correlations.query("method == 'pearson'")["estimate"].to_numpy()
+    seeds = everything.correlations.query("method == 'pearson' and protocol == 'linear'")["estimate"].to_numpy()
+    np.testing.assert_allclose(seeds, linear, atol=0.01)
+    assert everything.protocols == ["linear", "finetune", "scratch"]
+
+
+def test_headline_accuracies_are_those_of_default_rows_with_seeds_averaged(everything):
+    rows = everything.rows.query("protocol == 'linear' and setting == 'default' and n_train_per_class.isna()")
+    expected = rows.groupby("network")["logit"].mean()
+    found = everything.networks.query("protocol == 'linear'").set_index("network")["mean_logit"]
+    np.testing.assert_allclose(found, expected[found.index])
+
+
+def test_settings_and_gains(everything):
+    assert (everything.settings["difference"] < 0).all() and set(everything.settings["setting"]) == {"label_smoothing"}
+    wins = everything.gains.set_index(["protocol", "baseline", "dataset"])["wins"]
+    assert wins[("finetune", "linear", "mean")] == wins[("linear", "scratch", "mean")] == 40
+    assert "finetune beats linear in 40 of 40" in "\n".join(everything.messages)
+    assert set(everything.gains_by_network["n_train_per_class"].dropna()) == {10}
+
+
+def test_only_another_setting_or_size_is_used_and_said():
+    analysis = quick(study(setting="dropout", n_train_per_class=16))
+    assert "no rows of setting 'default'; the headline uses 'dropout'" in analysis.messages[0]
+    assert "the headline uses 16 a class" in analysis.messages[1]
+
+
+def test_missing_cells_are_listed_and_no_network_is_lost():
+    analysis = quick(study().drop(index=[2, 9, 10, 11]))
+    assert analysis.correlations["n_networks"].iloc[0] == 10
+    message = next(text for text in analysis.messages if "missing" in text)
+    assert "4 cell(s) missing" in message and "net0000 on data2" in message and "net0002 on data1" in message
+    assert analysis.networks.set_index("network")["n_datasets"].loc[["net0000", "net0001", "net0002"]].tolist() == [
+        3,
+        4,
+        1,
+    ]
+
+
+def test_single_dataset():
+    analysis = quick(study(n_datasets=1))
+    estimates = analysis.correlations.query("method == 'pearson'")["estimate"]
+    assert analysis.networks["standard_error"].isna().all() and estimates.nunique() == 1
+    assert any("mixed: not fitted: needs at least two datasets" in text for text in analysis.messages)
+
+
+def test_corrected_scores_are_flagged_and_said():
+    rows = study(n_test=100)
+    rows.loc[5, "score"] = 1.0
+    analysis = quick(rows)
+    assert analysis.rows["corrected"].to_numpy().nonzero()[0].tolist() == [5]
+    assert any("moved by half an image: net0001 on data1" in text for text in analysis.messages)
+    assert "binomial" in set(analysis.coefficients.dropna(subset="estimate")["model"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (study(2), r"linear: 2 network\(s\).*needs 3"),
+        (study().assign(source_accuracy=0.7), "all 10 networks have the source accuracy 0.7"),
+        (study().assign(score=0.7), "all 10 networks have the same transfer accuracies"),
+        (study().assign(score=1.0), "'net0000' on dataset 'data0'.*n_test"),
+        (study().head(0), "no scores"),
+    ],
+    ids=["two networks", "constant source", "constant score", "certain", "empty"],
+)
+def test_bad_input_is_one_line(rows, message):
+    with pytest.raises(UserError, match=message) as error:
+        quick(rows)
+    assert "\n" not in str(error.value)
+
+
+def test_a_protocol_that_cannot_be_analysed_is_said():
+    analysis = quick(pd.concat([study(), study(2).assign(protocol="finetune")]))
+    assert analysis.protocols == ["linear"]
+    assert analysis.messages[-1].startswith("not analysed: finetune: 2 network(s)")
+
+
+def test_three_networks_and_a_perfect_line():
+    assert quick(study(3)).protocols == ["linear"]
+    rows = study()
+    assert quick(rows.assign(score=rows["source_accuracy"])).correlations["estimate"].min() == pytest.approx(1)
+
+
+def test_many_networks():
+    analysis = analyze(study(1500, 2), n_bootstrap=100)
+    assert len(analysis.networks) == 1500 and len(analysis.pairs) == 50 * 49 / 2
+    assert any("of 1,500 networks the best 50 are compared" in text for text in analysis.messages)
+
+
+def test_no_torch():
+    code = "import sys, transfer_study.statistics.power, transfer_study.statistics.predictors; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

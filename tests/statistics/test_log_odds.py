@@ -1,0 +1,113 @@
+"""Log-odds, the additive model and Morey's standard errors against hand computation, scipy and statsmodels."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+
+from transfer_study.core import UserError
+from transfer_study.results import tidy
+from transfer_study.statistics.log_odds import (
+    adjusted_accuracies,
+    dataset_effects,
+    half_count,
+    morey_standard_errors,
+    network_effects,
+    to_grid,
+    with_log_odds,
+)
+
+
+def results(**columns):
+    return tidy(pd.DataFrame({"dataset": "pets", "source_accuracy": 0.7} | columns))
+
+
+@pytest.fixture
+def holes():
+    "A 9 × 5 grid with a quarter of the cells missing."
+    generator = np.random.default_rng(3)
+    values = generator.normal(size=(9, 5)) + np.arange(5) + np.arange(9)[:, None] / 3
+    values[generator.random((9, 5)) < 0.25] = np.nan
+    return pd.DataFrame(values, index=[f"net{i}" for i in range(9)], columns=list("abcde"))
+
+
+def test_log_odds_are_the_natural_logarithm_of_the_odds():
+    rows = with_log_odds(results(network=["a", "b"], score=[0.8, 0.25]))
+    np.testing.assert_allclose(rows["logit"], [np.log(4), -np.log(3)])
+    np.testing.assert_allclose(rows["source_logit"], np.log(0.7 / 0.3))
+    assert not rows["corrected"].any()
+
+
+def test_half_count_by_hand_and_only_where_needed():
+    assert half_count(1.0, 50) == 50.5 / 51
+    assert half_count(0.0, 50) == 0.5 / 51
+    rows = with_log_odds(results(network=["a", "b", "c"], score=[1.0, 0.0, 0.98], n_test=50))
+    assert rows["corrected"].tolist() == [True, True, False]
+    np.testing.assert_allclose(rows["logit"], [np.log(101), -np.log(101), np.log(49)])
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_certainty_without_n_test_names_the_row(score):
+    with pytest.raises(UserError, match=r"'b'.*'pets'.*row 2.*n_test"):
+        with_log_odds(results(network=["a", "b"], score=[0.5, score]))
+
+
+def test_certain_source_accuracy_names_the_network():
+    with pytest.raises(UserError, match="source_accuracy 1 of network 'b'"):
+        with_log_odds(results(network=["a", "b"], score=0.5, source_accuracy=[0.5, 1.0]))
+
+
+def test_seeds_are_averaged_in_log_odds():
+    rows = with_log_odds(results(network="a", score=[0.5, 0.9], seed=[0, 1]))
+    assert to_grid(rows).logits.loc["a", "pets"] == pytest.approx(np.log(9) / 2)
+
+
+def test_complete_grid_is_the_papers_adjusted_accuracy():
+    logits = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 4)))
+    pd.testing.assert_frame_equal(adjusted_accuracies(logits), logits - logits.mean(axis=0))
+
+
+def test_missing_cells_against_statsmodels(holes):
+    long = holes.stack().rename("logit").rename_axis(["network", "dataset"]).reset_index()
+    fitted = smf.ols("logit ~ C(network) + C(dataset)", long).fit()
+    everywhere = pd.DataFrame([(n, d) for n in holes.index for d in holes], columns=["network", "dataset"])
+    complete = everywhere.assign(fit=fitted.predict(everywhere)).pivot(index="network", columns="dataset", values="fit")
+    np.testing.assert_allclose(dataset_effects(holes), complete.mean(axis=0))
+    np.testing.assert_allclose(
+        adjusted_accuracies(holes).mean(axis=1), complete.mean(axis=1) - complete.to_numpy().mean()
+    )
+
+
+def test_network_without_the_hard_dataset_is_not_favoured():
+    logits = pd.DataFrame({"easy": [2.0, 2, 2], "hard": [-2.0, -2, np.nan]})
+    np.testing.assert_allclose(adjusted_accuracies(logits).mean(axis=1), 0, atol=1e-12)
+
+
+def test_parts_that_share_no_network():
+    logits = pd.DataFrame({"a": [1.0, 2, np.nan, np.nan], "b": [np.nan, np.nan, 1, 2]})
+    with pytest.raises(UserError, match="share no network"):
+        dataset_effects(logits)
+
+
+def test_morey_against_the_formula():
+    logits = np.random.default_rng(1).normal(size=(7, 5))
+    adjusted = logits - logits.mean(axis=0)
+    by_hand = [np.std(row, ddof=1) / np.sqrt(5) * np.sqrt(7 / 6) for row in adjusted]
+    np.testing.assert_allclose(morey_standard_errors(pd.DataFrame(adjusted)), by_hand)
+
+
+def test_morey_recovers_the_true_error_where_the_uncorrected_one_is_too_small():
+    "Three networks whose cells have unit variance: the squared error of a mean over 4 datasets is 1/4 on average."
+    generator, n_networks, n_datasets = np.random.default_rng(5), 3, 4
+    variances = []
+    for _ in range(2000):
+        cells = generator.normal(size=(n_networks, n_datasets)) + 10 * generator.normal(size=n_datasets)
+        variances.append(morey_standard_errors(pd.DataFrame(cells - cells.mean(axis=0))) ** 2)
+    assert np.mean(variances) == pytest.approx(1 / n_datasets, rel=0.04)  # without the factor it would be 33 % less
+
+
+def test_single_dataset_has_no_error_bar():
+    rows = with_log_odds(results(network=["a", "b", "c"], score=[0.5, 0.6, 0.7]))
+    table = network_effects(to_grid(rows))
+    assert table["standard_error"].isna().all() and (table["n_datasets"] == 1).all()
+    np.testing.assert_allclose(table["mean_accuracy"], [0.5, 0.6, 0.7])

@@ -1,0 +1,329 @@
+"""Nothing is lost and nothing is done twice: kills, two processes at once, failures, Ctrl-C, a full disk."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import interrupt_at_work, write_study
+from transfer_study.core import UserError, committed_directory
+from transfer_study.results import read_runs
+from transfer_study.study.execute import Place, compute
+from transfer_study.study.executors import DiskFull, LocalExecutor
+from transfer_study.study.locks import Outcome, attempt, claim, read_failures
+from transfer_study.study.study import FailedRuns, Study, clean
+from transfer_study.study.tasks import Schedule, Task, drop_failed, pending
+
+HERE = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
+RUN = [sys.executable, "-c", "from transfer_study.cli.main import main; main()"]
+TINY = "steps = 2\nbatch_size = 8\nn_evaluations = 2\nlearning_rate_min = 0.01\n"
+
+
+def add_trainings(study_file: Path) -> Path:
+    "Two networks on one dataset, fixed features and fine-tuning on a grid of two points: 2 + 2 runs, 1 + 2 + 4 + 2 tasks."
+    text = study_file.read_text().rsplit("[[networks]]", 1)[0].replace('"squares", "packed.tar"', '"squares"')
+    study_file.write_text(f"{text}\n[protocols.linear]\n[protocols.finetune]\n{TINY}n_learning_rates = 2\nn_weight_decays = 0\n")
+    return study_file
+
+
+@pytest.fixture
+def small_study(study_file):
+    return add_trainings(study_file)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, weights):
+    "The runs of that study, computed without any trouble."
+    folder = tmp_path_factory.mktemp("whole")
+    Study.from_file(add_trainings(write_study(folder, weights))).run(folder / "runs", **HERE)
+    return folder / "runs"
+
+
+# A process that has imported everything, and forks one that computes the study as often as it is told to.
+ZYGOTE = """
+import os, signal, sys, time
+import numpy as np
+import torch, timm, fastai.vision.all
+from transfer_study.study import study
+from transfer_study.training import callbacks, finetune
+torch.set_num_threads(1)
+file, folder, kills, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+random, round_, killed = np.random.default_rng(seed), 0, 0
+
+def compute(out):
+    child = os.fork()
+    if child == 0:
+        try:
+            study.Study.from_file(file).run(out, device="cpu", processes=1, n_workers=0, progress=False)
+            os._exit(0)
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", flush=True)
+            os._exit(1)
+    return child
+
+while killed < kills:
+    child = compute(f"{folder}/round{round_}")
+    time.sleep(random.exponential(0.6))  # the moment of the kill, wherever the study is then
+    os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        killed += 1
+    elif os.WEXITSTATUS(status):
+        sys.exit(f"failed in round {round_} after {killed} kills")
+    else:
+        round_ += 1
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(compute(f"{folder}/round{round_}"), 0)[1]))
+"""
+
+
+def test_fifty_kills_at_random_moments_end_in_the_same_table(small_study, whole, tmp_path):
+    arguments = [sys.executable, "-c", ZYGOTE, str(small_study), str(tmp_path), "50", "0"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rounds = sorted(tmp_path.glob("round*"))
+    for out in rounds:
+        table = Study.from_file(small_study).results(out)
+        assert table.to_csv(index=False) == read_runs(whole).to_csv(index=False)
+        for run_id in table["run_id"]:
+            first, second = (np.load(place / "tiny" / run_id / "predictions.npz") for place in (whole, out))
+            assert all(np.array_equal(first[name], second[name]) for name in first.files)
+    assert rounds
+
+
+def events_of(process: subprocess.Popen) -> list[dict]:
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+
+
+def test_two_at_once_compute_each_task_once(small_study, tmp_path):
+    arguments = [*RUN, "run", str(small_study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1", "--json"]
+    both = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    events = pd.DataFrame([event for process in both for event in events_of(process)])
+    performed = events[events["event"] == "finished"]["task"].value_counts()
+    assert len(performed) == 1 + 2 + 4 + 2 and set(performed) == {1}
+    assert len(Study.from_file(small_study).results(tmp_path / "runs")) == 4
+
+
+def record(folder: Path, log: Path, task: Task, device: str) -> Outcome:
+    "Writes down that it is performed; kills its process where the task says so, once or always."
+    def compute() -> str:
+        with log.open("a") as stream:
+            stream.write(f"{task.id}\n")
+        tries = log.read_text().split().count(task.id)
+        if task.label == "always killed" or (task.label == "killed once" and tries == 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if task.label == "fails":
+            raise UserError("it cannot be")
+        if task.label == "full":
+            raise OSError(28, "No space left on device")
+        with committed_directory(task.output):
+            return "done"
+
+    return attempt(task, compute, folder / "claims", folder / "failed")
+
+
+def tasks_of(folder: Path, **labels: str) -> list[Task]:
+    "A task for each label, and one that needs them all."
+    tasks = [Task(name, "kind", label, folder / name) for name, label in labels.items()]
+    return [*tasks, Task("last", "kind", "needs all", folder / "last", needs=tuple(labels))]
+
+
+def run_tasks(folder: Path, tasks: list[Task], n: int) -> tuple[pd.Series, list[str]]:
+    "What happened last to each task, and what was performed."
+    log = folder / "log"
+    log.touch()
+    events = list(LocalExecutor(("cpu",) * n).run(tasks, partial(record, folder, log)))
+    return pd.Series({event.task.id: event.kind for event in events}), sorted(log.read_text().split())
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_fails_stops_only_what_needs_it(tmp_path, n):
+    tasks = [*tasks_of(tmp_path, a="works", b="fails"), Task("other", "kind", "works", tmp_path / "other")]
+    ended, performed = run_tasks(tmp_path, tasks, n)
+    assert ended.to_dict() == {"a": "finished", "b": "failed", "last": "dropped", "other": "finished"}
+    assert performed == ["a", "b", "other"] and read_failures(tmp_path / "failed")["b"].message == "it cannot be"
+
+
+def test_a_killed_process_is_tried_once_more(tmp_path):
+    ended, performed = run_tasks(tmp_path, tasks_of(tmp_path, a="killed once", b="works", c="works"), 2)
+    assert set(ended) == {"finished"} and performed == ["a", "a", "b", "c", "last"]
+
+
+def test_a_process_that_is_always_killed_is_a_failure_and_its_neighbour_is_not(tmp_path):
+    ended, performed = run_tasks(tmp_path, tasks_of(tmp_path, a="always killed", b="works", c="works"), 2)
+    assert ended.to_dict() == {"a": "failed", "b": "finished", "c": "finished", "last": "dropped"}
+    assert performed == ["a", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_full_disk_ends_everything(tmp_path, n):
+    with pytest.raises(DiskFull, match="disk full while writing"):
+        run_tasks(tmp_path, tasks_of(tmp_path, a="full"), n)
+    assert not read_failures(tmp_path / "failed")
+
+
+def test_a_claimed_task_is_waited_for(tmp_path):
+    "Another process has the first task, and finishes it after the second is done."
+    tasks, log = tasks_of(tmp_path, a="works", b="works"), tmp_path / "log"
+    log.touch()
+    with claim(tmp_path / "claims", "a"):
+        events = LocalExecutor().run(tasks, partial(record, tmp_path, log))
+        seen = [next(events) for _ in range(4)]
+        assert [(event.kind, event.task.id) for event in seen] == [
+            ("started", "a"), ("waiting", "a"), ("started", "b"), ("finished", "b")]  # fmt: skip
+        with committed_directory(tmp_path / "a"):
+            pass
+    rest = [(event.kind, event.task.id) for event in events if event.kind != "started"]
+    assert rest == [("present", "a"), ("finished", "last")] and log.read_text().split() == ["b", "last"]
+
+
+def test_a_failed_run_is_recorded_and_tried_again_on_request(small_study, tmp_path):
+    out, study = tmp_path / "runs", Study.from_file(small_study)
+    out.mkdir()
+    (out / ".images").write_text("in the way of the cache of decoded images")
+    for _ in range(2):
+        with pytest.raises(FailedRuns, match="4 failed; 2 more that need them were not run") as error:
+            study.run(out, **HERE)
+        assert all("FileExistsError" in failure.message and failure.traceback for failure in error.value.failures)
+    assert set(study.results(out)["protocol"]) == {"linear"}
+    (out / ".images").unlink()
+    with pytest.raises(FailedRuns):  # not tried again before somebody asks
+        study.run(out, **HERE)
+    assert len(study.run(out, **HERE, retry_failed=True)) == 4 and not read_failures(out / "tiny" / ".failed")
+
+
+def test_a_failed_run_is_exit_code_1_and_a_list(command, small_study, tmp_path):
+    text = small_study.read_text()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "squares" / "test" / "dim" / "0.png").rename(tmp_path / "kept.png")
+    (tmp_path / "squares" / "test" / "dim" / "0.png").write_bytes(b"not an image")
+    small_study.write_text(text.replace('["squares"]', '["squares", "packed.tar"]').split("[protocols.finetune]")[0])
+    arguments = ("run", small_study, "--out", tmp_path / "runs", "--device", "cpu", "--processes", 1, "--bootstrap", 100)
+    code, out, err = command(*arguments)
+    assert code == 1 and "packed" in out and "1 failed; 2 more that need them were not run" in err
+    assert "squares: test/dim/0.png cannot be decoded" in err and "--retry-failed" in err and "Traceback" not in err
+    assert command(*arguments)[0] == 1
+    (failure,) = read_failures(tmp_path / "runs" / "tiny" / ".failed").values()
+    assert failure.kind == "extract" and failure.machine and failure.when
+
+
+def limited(n_bytes: int) -> None:
+    "No file of this process may grow beyond that, which the system reports like a full disk."
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+
+
+@pytest.mark.parametrize("n_bytes", [4_000, 40_000])
+def test_a_full_disk_is_one_line_and_tears_nothing(small_study, whole, tmp_path, n_bytes):
+    arguments = [*RUN, "run", str(small_study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1"]
+    done = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=partial(limited, n_bytes))
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("[")]
+    assert done.returncode == 2 and len(errors) == 1 and "disk full" in errors[0], done.stderr
+    complete = Study.from_file(small_study).run(tmp_path / "runs", **HERE)
+    assert complete.to_csv() == read_runs(whole).to_csv()
+
+
+def test_ctrl_c_leaves_no_process_behind(waiting_study, tmp_path):
+    study, reached = waiting_study
+    arguments = [*RUN, "run", str(study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "2"]
+    process, err = interrupt_at_work(arguments, reached)
+    assert process.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
+    deadline = time.monotonic() + 60
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+
+
+def test_what_is_done_needs_no_cache(small_study, whole, tmp_path):
+    study, before = Study.from_file(small_study), read_runs(whole)
+    shutil.copytree(whole, tmp_path / "runs")
+    removed = clean(tmp_path / "runs")
+    assert {"features", "decoded images", "locks"} <= set(removed["removed"])
+    assert not list((tmp_path / "runs").glob(".[fit]*"))
+    assert study.tasks(tmp_path / "runs").table().query("kind in ('fit', 'refit')")["done"].all()
+    pd.testing.assert_frame_equal(before, study.run(tmp_path / "runs", **HERE))
+    assert not list((tmp_path / "runs").glob(".[fit]*"))
+
+
+def test_nothing_is_cleaned_under_a_running_study(tmp_path):
+    with claim(tmp_path / ".claims", "task"), pytest.raises(UserError, match="a study is running there"):
+        clean(tmp_path)
+
+
+def test_pending_tasks_and_their_order(tmp_path):
+    tasks = tasks_of(tmp_path, a="x", b="y")
+    assert [task.id for task in pending(tasks)] == ["a", "b", "last"]
+    (tmp_path / "a").mkdir()
+    assert [task.id for task in pending(tasks)] == ["b", "last"]
+    (tmp_path / "last").mkdir()
+    assert pending(tasks) == []
+    schedule = Schedule(tasks)
+    first = schedule.take()
+    assert [task.id for task in drop_failed(schedule, first)] == ["last"] and schedule.left == {"b"}
+
+
+def test_runs_of_another_version_are_not_misread(small_study, whole, tmp_path):
+    study = Study.from_file(small_study)
+    shutil.copytree(whole, tmp_path / "runs")
+    plan = tmp_path / "runs" / "tiny" / "plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"format": 1, "transfer_study": "0.0.1"}))
+    for use in (study.results, partial(study.run, **HERE)):
+        with pytest.raises(UserError, match=r"written by transfer_study 0\.0\.1 in format 1, this version reads format 2"):
+            use(tmp_path / "runs")
+    plan.unlink()
+    (tmp_path / "runs" / "tiny" / "plan.csv").write_text("run_id\n")
+    with pytest.raises(UserError, match="older version"):
+        study.results(tmp_path / "runs")
+
+
+SHARDS = """
+import sys
+from pathlib import Path
+from transfer_study.study.execute import compute, local_executor
+from transfer_study.study.study import Study
+from transfer_study.study.execute import Place
+
+if __name__ == "__main__":
+    plan = Study.from_file(sys.argv[1]).tasks(sys.argv[2], "cpu", shard_size=4, n_together=2)
+    compute(plan, Place(Path(sys.argv[2]), "tiny", 0), local_executor("cpu", 2), progress="json")
+"""
+
+
+def features_of(out: Path) -> list[np.ndarray]:
+    return [np.load(path) for path in sorted(out.glob(".features/*/features/features.npy"))]
+
+
+def test_shards_of_a_large_dataset_are_tasks_of_their_own(study_file, tmp_path):
+    "Two processes are killed in the middle, one goes on, and the features are those that a single task computes."
+    text = study_file.read_text().replace('"squares", "packed.tar"', '"squares"').rsplit("[[networks]]", 1)[0]
+    study_file.write_text(text)
+    study, out, whole = Study.from_file(study_file), tmp_path / "runs", tmp_path / "whole"
+    plan = study.tasks(out, "cpu", shard_size=4, n_together=2)
+    shards = [task for task in plan.tasks if task.kind == "extract" and not task.needs]
+    assert len(shards) == 7 and len(plan.tasks) == 7 + 1 + 2
+    arguments = [sys.executable, "-c", SHARDS, str(study_file), str(out)]
+    process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    while sum(task.done for task in shards) < 2 and process.stderr.readline():  # a line an event
+        pass
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and sum(task.done for task in shards) >= 2
+    compute(plan, Place(out, "tiny", 0), LocalExecutor(), progress="none")
+    assert pending(plan.tasks) == [] and plan.table()["done"].all()
+    together = study.tasks(whole, "cpu", shard_size=4, n_together=7)
+    assert len(together.tasks) == 1 + 2
+    compute(together, Place(whole, "tiny", 0), LocalExecutor(), progress="none")
+    assert study.results(out).to_csv() == study.results(whole).to_csv()
+    pairs = list(zip(features_of(out), features_of(whole), strict=True))
+    assert len(pairs) == 2 and all(np.array_equal(first, second) for first, second in pairs)
+    assert not list(out.glob(".features/*/shards"))

@@ -1,0 +1,234 @@
+"""Studies from file to table: nothing repeated, nothing half-written, every mistake said before anything runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import transfer_study.features.loading
+import transfer_study.study.execute
+from tests.conftest import png_bytes
+from transfer_study.classifiers.metrics import top1_accuracy
+from transfer_study.core import UserError
+from transfer_study.results import read_results
+from transfer_study.study.study import FailedRuns, Study, dataset_counts, skipped_images
+
+OPTIONS = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
+
+
+def runs_of(out: Path) -> dict[str, int]:
+    "Every run's directory, and when it was made."
+    return {path.name: path.stat().st_mtime_ns for path in (out / "tiny").iterdir() if path.is_dir()}
+
+
+def test_a_study_from_file_to_table(study_file, tmp_path):
+    results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert len(results) == 6 and results["score"].between(0, 1).all()
+    assert set(results["n_test"]) == {8, 12} and set(results["metric"]) == {"top1"}
+    assert results.groupby("network")["source_accuracy"].first().to_dict() == pytest.approx(
+        {"test_resnet": 0.5, "test_efficientnet": 0.6, "test_mambaout": 0.7}
+    )
+
+
+def test_a_run_keeps_what_its_score_was_made_from(study_file, tmp_path):
+    results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    for row in results.itertuples():
+        directory = tmp_path / "runs" / "tiny" / row.run_id
+        predictions, curve = np.load(directory / "predictions.npz"), pd.read_csv(directory / "curve.csv")
+        assert top1_accuracy(predictions["y_true"], predictions["y_pred"]) == row.score
+        assert len(predictions["image"]) == row.n_test and all(name.startswith("test/") for name in predictions["image"])
+        result = json.loads((directory / "result.json").read_text())
+        tied = curve.loc[curve["validation_score"] == curve["validation_score"].max(), "l2"].to_list()
+        assert len(curve) == 45 and result["l2"] == tied[(len(tied) - 1) // 2]
+
+
+def test_a_second_run_repeats_nothing_and_two_computations_agree(study_file, tmp_path):
+    study = Study.from_file(study_file)
+    first = study.run(tmp_path / "runs", **OPTIONS)
+    made = runs_of(tmp_path / "runs")
+    pd.testing.assert_frame_equal(first, Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS))
+    assert runs_of(tmp_path / "runs") == made
+    pd.testing.assert_frame_equal(first, Study.from_file(study_file).run(tmp_path / "again", **OPTIONS))
+
+
+def test_a_changed_protocol_or_image_is_another_run(study_file, tmp_path):
+    before = set(Study.from_file(study_file).plan(tmp_path / "runs")["run_id"])
+    text = study_file.read_text()
+    study_file.write_text(text + "\n[protocols.linear]\nn_l2 = 5\n")
+    fewer = set(Study.from_file(study_file).plan(tmp_path / "runs")["run_id"])
+    assert not before & fewer
+    study_file.write_text(text)
+    (tmp_path / "squares" / "train" / "dim" / "0.png").write_bytes(png_bytes())
+    assert len(before & set(Study.from_file(study_file).plan(tmp_path / "runs")["run_id"])) == 3
+
+
+def test_one_pass_over_the_images_serves_every_network_and_protocol(study_file, tmp_path, monkeypatch):
+    real, decoded = transfer_study.features.loading.decode, []
+    monkeypatch.setattr(transfer_study.features.loading, "decode", lambda data: decoded.append(data) or real(data))
+    study_file.write_text(study_file.read_text() + '\n[protocols.linear]\n[protocols.knn]\nn_train_per_class = [4, "all"]\n')
+    results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert len(results) == 3 * 2 * 3 and len(decoded) == 28 + 32
+
+
+def test_protocols_on_few_images(study_file, tmp_path):
+    extra = '\n[protocols.linear]\nn_train_per_class = [4, "all"]\n[protocols.knn]\nn_train_per_class = [4]\n'
+    study_file.write_text("seeds = [0, 1]\n" + study_file.read_text() + extra)
+    study = Study.from_file(study_file)
+    results = study.run(tmp_path / "runs", **OPTIONS)
+    assert results.groupby(["protocol", "n_train_per_class"], dropna=False).size().to_dict() == {
+        ("knn", 4): 12, ("linear", 4): 12, ("linear", pd.NA): 12
+    }  # fmt: skip
+    by_id = {result["run_id"]: result for result in read_results(tmp_path / "runs")}
+    for row in results.itertuples():
+        size = (by_id[row.run_id]["n_train"], by_id[row.run_id]["n_val"])
+        assert size == ((16, 4) if row.n_train_per_class is pd.NA else (6, 2))
+    assert set(dataset_counts(tmp_path / "runs")["n_train"]) == {16}
+    few = results[results["n_train_per_class"].notna() & (results["protocol"] == "linear")]
+    assert few.groupby(["network", "dataset"])["score"].nunique().max() == 2, "two seeds should draw different images"
+
+
+def test_more_images_per_class_than_there_are(study_file, tmp_path):
+    study_file.write_text(study_file.read_text() + "\n[protocols.linear]\nn_train_per_class = [11]\n")
+    with pytest.raises(UserError, match="dataset squares: n_train_per_class 11: class 'bright' has only 10 images"):
+        Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_augmented_copies_make_another_run(study_file, tmp_path):
+    plain = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    study_file.write_text(study_file.read_text() + "\n[protocols.linear]\nn_augmentations = 2\n")
+    augmented = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert not set(plain["run_id"]) & set(augmented["run_id"])
+    assert plain["n_test"].equals(augmented["n_test"])
+    numbers = [{r["run_id"]: (r["n_train"], r["n_val"]) for r in read_results(tmp_path / "runs")}]
+    assert set(numbers[0].values()) == {(16, 4)}
+    again = Study.from_file(study_file).run(tmp_path / "again", **OPTIONS)
+    pd.testing.assert_frame_equal(augmented, again)
+
+
+def test_an_edited_study_reports_its_own_runs_only(study_file, tmp_path):
+    Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    study_file.write_text(study_file.read_text().replace("source_accuracy = 0.5", "source_accuracy = 0.55"))
+    results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert len(results) == 6 and 0.5 not in set(results["source_accuracy"])
+
+
+class Stop(BaseException):
+    "The process dies here."
+
+
+@pytest.mark.parametrize("dies_at", [1, 2, 4])
+def test_interrupted_between_and_within_runs(study_file, tmp_path, monkeypatch, dies_at):
+    real, calls = transfer_study.study.execute.run_protocol, []
+
+    def dying(*arguments):
+        calls.append(arguments)
+        if len(calls) == dies_at:
+            raise Stop
+        return real(*arguments)
+
+    monkeypatch.setattr(transfer_study.study.execute, "run_protocol", dying)
+    with pytest.raises(Stop):
+        Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    finished = runs_of(tmp_path / "runs")
+    assert len(finished) == dies_at - 1
+    results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert len(results) == 6 and len(calls) == 6 + 1
+    assert finished.items() <= runs_of(tmp_path / "runs").items()
+
+
+def test_killed_and_started_again(study_file, tmp_path):
+    "A real kill -9 while the study runs; what was finished stays, what was half-written does not count."
+    out = tmp_path / "runs"
+    run = f"Study.from_file({str(study_file)!r}).run({str(out)!r}, device='cpu', processes=2, n_workers=1)"
+    code = f"from transfer_study.study.study import Study; {run}"
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and not list(out.glob("tiny/[!.]*/result.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, "the study was over before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = {name: made for name, made in runs_of(out).items() if not name.startswith(".")}
+    assert 1 <= len(finished) < 6
+    results = Study.from_file(study_file).run(out, **OPTIONS)
+    assert len(results) == 6 and finished.items() <= runs_of(out).items()
+    pd.testing.assert_frame_equal(results, Study.from_file(study_file).run(tmp_path / "whole", **OPTIONS))
+
+
+def test_skipped_images_are_counted_and_listed(study_file, tmp_path):
+    for name in ("train/dim/3.png", "test/bright/1.png"):
+        (tmp_path / "squares" / name).write_bytes(b"")
+    with pytest.raises(FailedRuns, match=r"squares: test/bright/1\.png cannot be decoded"):
+        Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    study_file.write_text('on_bad_image = "skip"\n' + study_file.read_text())
+    results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert set(results.loc[results["dataset"] == "squares", "n_test"]) == {7}
+    skipped = skipped_images(tmp_path / "runs")
+    assert skipped["name"].tolist() == ["test/bright/1.png", "train/dim/3.png"] and set(skipped["dataset"]) == {"squares"}
+    counts = dataset_counts(tmp_path / "runs").set_index("dataset")
+    assert counts.loc["squares", ["n_train", "n_val", "n_test"]].sum() == 20 + 8 - 2
+
+
+def test_a_class_whose_training_images_are_all_bad_is_an_error(study_file, tmp_path):
+    for path in (tmp_path / "squares" / "train" / "dim").iterdir():
+        path.write_bytes(b"")
+    study_file.write_text('on_bad_image = "skip"\n' + study_file.read_text())
+    with pytest.raises(FailedRuns, match="no decodable training image left of class 'dim'"):
+        Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("weights =", "weigths =", r"networks\[1\]\.weigths: unknown key; did you mean weights\?"),
+        ('name = "tiny"', "", r"name: missing"),
+        ('["squares", "packed.tar"]', "[]", r"datasets = .*not empty"),
+        ("source_accuracy = 0.5\n", "source_accuracy = 50\n", r"source_accuracy = 50: .*below 1"),
+        ('"squares", "packed.tar"', '"squares", "squares"', r"dataset 'squares' stands there more than once"),
+        ('"squares", "packed.tar"', '"squares", "sqares"', r"unknown dataset 'sqares'"),
+        ('"squares", "packed.tar"', '"squares", "folder:sqares"', r"no such folder or tar"),
+        ('name = "test_resnet"', 'name = "test_resnett"', r"unknown network 'test_resnett'; did you mean test_resnet"),
+        ("test_resnet.safetensors", "absent.safetensors", r"absent\.safetensors: no such file"),
+        ("test_resnet.safetensors", "test_mambaout.safetensors", r"not of this architecture: .* is missing"),
+        ('name = "tiny"', 'name = "tiny', r"not TOML"),
+        ('name = "tiny"', 'name = "../tiny"', r'name = "\.\./tiny"'),
+        ('name = "tiny"', 'name = "tiny"\nprotocols.linear.n_train_per_class = [5, 5]', r'whole numbers from 1, or "all"'),
+        ('name = "tiny"', 'name = "tiny"\nprotocols.linear.n_train_per_class = [1]', r"leaves no image to choose λ by"),
+        ('name = "tiny"', 'name = "tiny"\nprotocols.knn.n_neighbors = [0]', r"protocols\.knn\.n_neighbors\[1\] = 0"),
+        ('name = "tiny"', 'name = "tiny"\nprotocols.kn = {}', r"protocols\.kn: unknown key; did you mean knn"),
+        ('name = "tiny"', 'name = "tiny"\nfeatures.precision = "half"', r'features\.precision = "half"'),
+    ],
+)
+def test_mistakes_in_a_study_are_said_before_anything_runs(study_file, tmp_path, old, new, message):
+    text = study_file.read_text()
+    assert old in text
+    study_file.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=message):
+        Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_mistakes_in_datasets_and_in_networks_are_said_together(study_file, tmp_path):
+    text = study_file.read_text().replace('"squares", "packed.tar"', '"sqares", "folder:packd"')
+    text = text.replace('name = "test_resnet"', 'name = "test_resnett"')
+    study_file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3 and ["datasets[1]" in lines[0], "datasets[2]" in lines[1], "networks[1]" in lines[2]] == [True] * 3
+
+
+def test_parts_of_a_study_add_up_to_it(study_file, tmp_path):
+    study, options = Study.from_file(study_file), {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
+    first = study.part(datasets=["squares"]).run(tmp_path / "parts", **options)
+    both = study.part(datasets=["packed.tar"]).run(tmp_path / "parts", **options)
+    assert len(first) == 3 and len(both) == 6
+    pd.testing.assert_frame_equal(both, study.run(tmp_path / "parts", **options))

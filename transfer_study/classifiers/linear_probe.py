@@ -22,7 +22,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .logistic import PAPER_L2, LogisticPath
 from .metrics import METRICS
-from ..core import UserError, unknown
+from ..core import UserError, unknown_name_error
 
 # %% ../../nbs/api/classifiers/04_linear_probe.ipynb #98002908
 def middle_of_best(
@@ -50,7 +50,7 @@ def _folds(cv: Any, validation_fraction: float, random_state: Any, X: np.ndarray
 def _validation_scores(model: "LogisticPathClassifier", X, y, weights, l2) -> np.ndarray:
     "Mean score (n_l2,) over the folds."
     if model.metric not in METRICS:
-        raise unknown("metric", model.metric, METRICS)
+        raise unknown_name_error("metric", model.metric, METRICS)
     scores = []
     for fitted, held_out in _folds(model.cv, model.validation_fraction, model.random_state, X, y):
         path = LogisticPath(l2, model.tol, model.max_iter, model.device)

@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image, ImageEnhance, ImageOps
 from statsmodels.stats.proportion import proportion_confint
 
-from ..core import UserError, digest, unknown
+from ..core import UserError, digest, unknown_name_error
 from ..images.datasets import ImageDataset
 from ..images.decoding import decode
 
@@ -65,7 +65,7 @@ def altered(
 ) -> Image.Image:
     "An altered copy of `image`; raises `UserError` for an unknown kind."
     if kind not in ALTERATIONS:
-        raise unknown("alteration", kind, ALTERATIONS)
+        raise unknown_name_error("alteration", kind, ALTERATIONS)
     return ALTERATIONS[kind](image, random)
 
 # %% ../../nbs/api/duplicates/03_planted.ipynb #45ec8e69
@@ -113,7 +113,7 @@ def plant_duplicates(
     Raises `UserError` for a kind that does not exist and for a number of images that leaves either set empty.
     """
     for kind in set(kinds) - set(ALTERATIONS):
-        raise unknown("alteration", kind, ALTERATIONS)
+        raise unknown_name_error("alteration", kind, ALTERATIONS)
     n = len(dataset.images) // 2 if n_source is None else n_source
     if not 0 < n < len(dataset.images):
         raise UserError(f"dataset {dataset.name}: {n} of its {len(dataset.images)} images to copy; expected some, and not all")

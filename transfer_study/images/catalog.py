@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import UserError, committed_directory, data_path, unknown
+from ..core import UserError, committed_directory, data_path, unknown_name_error
 from .archives import unpack
 from .datasets import ImageDataset, image_folder
 from .hub import hub_dataset
@@ -90,7 +90,7 @@ def open_dataset(
         return _open_official(reference, data_root(root))
     path = directory / reference.removeprefix("folder:").removeprefix("tar:")
     if not path.exists() and ":" not in reference and "/" not in reference and path.suffix != ".tar":
-        raise unknown("dataset", reference, official, "or a folder or tar of images")
+        raise unknown_name_error("dataset", reference, official, "or a folder or tar of images")
     return image_folder(path)
 
 # %% ../../nbs/api/images/09_catalog.ipynb #c78eb54e
@@ -138,7 +138,7 @@ def download_dataset(
     "Fetches a dataset's official archives, unpacks them below the data root and opens it; raises `UserError` where it cannot."
     root = data_root(root)
     if name not in set(known_datasets()["name"]):
-        raise unknown("dataset", name, known_datasets()["name"])
+        raise unknown_name_error("dataset", name, known_datasets()["name"])
     if place := find_dataset(name, root):
         raise UserError(f"dataset {name!r}: already at {place}; remove it to fetch it again")
     files = (known_downloads() if downloads is None else downloads).query("name == @name")

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, features
 
-from ..core import UserError, digest, unknown
+from ..core import UserError, digest, unknown_name_error
 from .datasets import ImageDataset
 from transfer_study.images.drawing import (
     TEXTURES, TYPEFACES, contrasting, finished, glyph, lacking, paint, place, texture, textured, with_luminance,
@@ -286,7 +286,7 @@ def drawn_dataset(
 ) -> ImageDataset:
     "A drawn task as a dataset; raises `UserError` for an unknown name and for what cannot be drawn."
     if name not in _tasks():
-        raise unknown("drawn dataset", name, _tasks())
+        raise unknown_name_error("drawn dataset", name, _tasks())
     task = _tasks()[name]
     n_train = task.n_train if n_train_per_class is None else n_train_per_class
     n_test = task.n_test if n_test_per_class is None else n_test_per_class

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, data_path, unknown
+from ..core import UserError, data_path, unknown_name_error
 from .annotations import from_one_based, read_fields, read_json, read_lines, read_mat, read_pickle
 
 # %% ../../nbs/api/images/05_official_layouts.ipynb #088c01d2
@@ -295,7 +295,7 @@ def official_folder(
 ) -> Path | None:
     "The folder below `root` that holds the official files of a dataset; None where there is none."
     if name not in LAYOUTS:
-        raise unknown("dataset", name, LAYOUTS)
+        raise unknown_name_error("dataset", name, LAYOUTS)
     layout = LAYOUTS[name]
     folders = [root / name, *(place / folder for place in (root / name, root) for folder in layout.folders)]
     return next((folder for folder in folders for mark in layout.marks if (folder / mark).exists()), None)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import UserError, unknown
+from ..core import UserError, unknown_name_error
 from .table import default_checkpoint, paper_networks
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _timm_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
 
     name = default_checkpoint(f"timm:{name}")
     if not timm.is_model(name):
-        raise unknown("network", name, [*paper_networks()["name"], *timm.list_models(), *timm.list_pretrained()],
+        raise unknown_name_error("network", name, [*paper_networks()["name"], *timm.list_models(), *timm.list_pretrained()],
                       "or torchvision:NAME, pytorchcv:NAME, or module:function for one of your own")  # fmt: skip
     with _download(name) if pretrained else contextlib.nullcontext():
         try:
@@ -84,10 +84,10 @@ def _torchvision_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
     name, _, tag = name.partition(".")
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
-        raise unknown("torchvision network", name, names)
+        raise unknown_name_error("torchvision network", name, names)
     weights = {each.name: each for each in torchvision.models.get_model_weights(name)}
     if tag and tag not in weights:
-        raise unknown(f"weights of torchvision's {name}", tag, weights)
+        raise unknown_name_error(f"weights of torchvision's {name}", tag, weights)
     chosen = weights[tag] if tag else next(iter(weights.values()))
     options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") and not pretrained else {}
     with _download(f"torchvision:{name}.{chosen.name}") if pretrained else contextlib.nullcontext():
@@ -123,7 +123,7 @@ def _pytorchcv_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
 
     table = _pytorchcv_table()
     if name not in table:
-        raise unknown("pytorchcv network", name, table)
+        raise unknown_name_error("pytorchcv network", name, table)
     if pretrained and table[name]["checksum"] == "NA":
         raise UserError(f"network 'pytorchcv:{name}': pytorchcv has no weights of it; name a local file with weights = \"…\"")
     model = get_model(name)
@@ -164,7 +164,7 @@ def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
     module, function = architecture.split(":", 1)
     loaded = _import_beside(module, directory)
     if not callable(getattr(loaded, function, None)):
-        raise unknown(f"function in {module}", function, [name for name in vars(loaded) if not name.startswith("_")])
+        raise unknown_name_error(f"function in {module}", function, [name for name in vars(loaded) if not name.startswith("_")])
     model = getattr(loaded, function)()
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"architecture {architecture}: returned {type(model).__name__}, expected a torch.nn.Module")

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..core import UserError, data_path, unknown
+from ..core import UserError, data_path, unknown_name_error
 from ..options import explain_errors
 from ..training.pretrain import SETTINGS, PretrainingProtocol
 from ..training.protocol import FineTuneProtocol, ScratchProtocol
@@ -268,14 +268,14 @@ def find_study(
     try:
         return data_path(f"studies/{name}.toml")
     except FileNotFoundError:
-        raise unknown("study", str(name), built_in_studies(), "or a study file, such as study.toml") from None
+        raise unknown_name_error("study", str(name), built_in_studies(), "or a study file, such as study.toml") from None
 
 # %% ../../nbs/api/study/00_file.ipynb #8b9d2ee0
 def _chosen(what: str, names: Iterable[str], known: list[str], study: str) -> list[str]:
     names = list(names)
     for name in names:
         if name not in known:
-            raise unknown(f"{what} of the study {study!r}", name, known)
+            raise unknown_name_error(f"{what} of the study {study!r}", name, known)
     return names
 
 

@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     from fastai.callback.schedule import ParamScheduler, SchedCos
     from fastai.callback.tracker import TerminateOnNaNCallback
 
-from ..core import UserError, unknown
+from ..core import UserError, unknown_name_error
 from ..networks.networks import classifier_names
 from .batches import cut_crops
 from .protocol import batch_norm_momentum
@@ -204,7 +204,7 @@ def logging_callback(
 ) -> Callback:
     "fastai's callback of that name; raises `UserError` for an unknown one, and where its package is not installed."
     if name not in LOGGERS:
-        raise unknown("logger", name, LOGGERS)
+        raise unknown_name_error("logger", name, LOGGERS)
     module, kind, usual, package = LOGGERS[name]
     try:
         importlib.import_module(package)

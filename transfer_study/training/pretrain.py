@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..core import UserError, digest, unknown
+from ..core import UserError, digest, unknown_name_error
 from ..features.inference import resolve_device
 from ..images.datasets import IMAGE_SUFFIXES, ImageDataset, image_folder, listed_dataset
 from ..networks.architectures import build_architecture
@@ -219,7 +219,7 @@ def _augmentation(protocol: PretrainingProtocol, configuration: dict[str, Any]) 
 # %% ../../nbs/api/training/12_pretrain.ipynb #b20afacf
 def _check_source(dataset: ImageDataset, setting: str, protocol: PretrainingProtocol) -> None:
     if setting not in SETTINGS:
-        raise unknown("source-training setting", setting, SETTINGS)
+        raise unknown_name_error("source-training setting", setting, SETTINGS)
     if dataset.label_matrix is not None:
         raise UserError(f"dataset {dataset.name}: its images show several classes each; a source has one class an image")
     n_train = int((dataset.images["split"] != "test").sum())

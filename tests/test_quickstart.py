@@ -14,7 +14,7 @@ STUDY = data_path("studies/quickstart.toml")
 RESULTS = data_path("results/quickstart/results.csv").parent
 SIZES = {  # penultimate features
     "mobilenet_v1_075": 48, "mobilenet_v1": 64, "mobilenet_v2": 96, "mobilenet_v2_14": 136, "densenet": 46, "resnet_10": 64,
-    "resnet_18": 64, "resnet_10_wide": 128, "inception": 96, "inception_wide": 168,
+    "resnet_18": 64, "resnet_10_wide": 128, "inception": 96, "inception_narrow": 48, "inception_wide": 168,
 }  # fmt: skip
 
 

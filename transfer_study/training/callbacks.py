@@ -113,14 +113,18 @@ class BatchNormMomentum(Callback):
 
 # %% ../../nbs/api/training/03_callbacks.ipynb #cb545c7f
 class CosineByStep(ParamScheduler):
-    "The learning rate of each step: from `learning_rate` at the first along a cosine to 0 after the last."
+    "The learning rate of each step: up to `learning_rate` in `warmup_steps` equal steps, then along a cosine to 0 after the last."
 
-    def __init__(self, learning_rate: float, steps: int, n_parts: int = 1):
+    def __init__(self, learning_rate: float, steps: int, warmup_steps: int = 0, n_parts: int = 1):
         super().__init__({"lr": SchedCos(learning_rate, 0)})
-        self.steps, self.n_parts = steps, n_parts
+        self.learning_rate, self.steps, self.warmup_steps, self.n_parts = learning_rate, steps, warmup_steps, n_parts
 
     def before_batch(self) -> None:
-        self._update_val(self.train_iter // self.n_parts / self.steps)
+        step = self.train_iter // self.n_parts
+        if step < self.warmup_steps:
+            self.opt.set_hyper("lr", self.learning_rate * (step + 1) / self.warmup_steps)
+        else:
+            self._update_val((step - self.warmup_steps) / (self.steps - self.warmup_steps))
 
 # %% ../../nbs/api/training/03_callbacks.ipynb #145df02d
 class NonFiniteLoss(TerminateOnNaNCallback):

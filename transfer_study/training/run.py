@@ -22,7 +22,7 @@ from ..core import UserError, committed_directory
 from ..features.inference import kept_memory
 from .batches import TrainingBatches
 from .learner import StageImages, autocast_forward, build_learner
-from .protocol import FineTuneProtocol, evaluation_steps
+from .protocol import FineTuneProtocol, evaluation_steps, n_warmup_steps
 from .result import TrainingResult
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class TrainingRun:
         scored = self.images.evaluation_batches(-(-train.batch_size // train.n_parts))
         rate, decay, metric = self.specification["learning_rate"], self.specification["weight_decay"], self.images.dataset.metric
         learner = build_learner(model, train, scored, self.protocol, rate, decay, metric, self.device, self.work or Path())
-        return learner.add_cb(CosineByStep(rate, self.protocol.steps, train.n_parts)), {"specification": self.specification}
+        schedule = CosineByStep(rate, self.protocol.steps, n_warmup_steps(self.protocol), train.n_parts)
+        return learner.add_cb(schedule), {"specification": self.specification}
 
 # %% ../../nbs/api/training/08_run.ipynb #22444932
 def _restored(run: TrainingRun) -> dict[str, Any] | None:

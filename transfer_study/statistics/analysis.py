@@ -7,13 +7,14 @@ __all__ = ['CORRELATIONS', 'TABLES', 'PAPER_CORRELATIONS', 'headline_rows', 'Ana
 
 # %% ../../nbs/api/statistics/05_analysis.ipynb #a665c732
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
 from ..core import UserError
-from ..results import PROTOCOLS
+from ..results import COLUMNS, PROTOCOLS, read_table
 from transfer_study.statistics.comparison import (
     BEST_COMPARED, LARGEST_ALL_PAIRS, gain_table, gains_by_network, pair_table, setting_table,
 )  # fmt: skip
@@ -301,18 +302,26 @@ def _selections(rows: pd.DataFrame, **classes: object) -> tuple[list[Selection],
 
 # %% ../../nbs/api/statistics/05_analysis.ipynb #44069ccb
 def analyze(
-    results: pd.DataFrame,  # the tidy results table
-    n_bootstrap: int = 10_000,  # draws of networks for each interval
-    seed: int = 0,  # of those draws
-    n_classes: dict[str, int] | None = None,  # number of classes by dataset, for datasets that are not of the protocol page
+    table: pd.DataFrame | Path | str,  # the tidy results table, or any table that `read_table` reads
+    n_bootstrap: int = 10_000,  # bootstrap draws of networks for each interval
+    seed: int = 0,  # of the bootstrap
+    n_classes: dict[str, int] | None = None,  # number of classes by dataset, for datasets outside the paper's 12
     n_source_classes: int = IMAGENET_CLASSES,  # number of classes of the source dataset
+    protocol: str = "linear",  # of rows without a protocol
+    percent: bool = False,  # whether scores and source accuracies are in [0, 100]
+    source_accuracy: pd.Series | Path | str | None = None,  # for networks without one: in [0, 1] by network, or a file
 ) -> Analysis:
-    """Everything that the results say, by protocol; a protocol that cannot be analysed gives a message.
+    """The analysis of a results table by protocol; a protocol that cannot be analysed gives a message.
 
-    Raises `UserError` where no protocol has three networks of different source accuracy, or a score has no log-odds.
+    `table` is a CSV or Parquet file, the name of a table that ships with the package, or a DataFrame with the columns network,
+    dataset and score (or one column per dataset); `read_table` describes the options. A DataFrame with all columns of the
+    results table is analysed as it is, unless `percent` or `source_accuracy` is given. Raises `UserError` if the table cannot be
+    read, if no protocol has at least three networks of different source accuracy, or if a score has no log-odds.
     """
+    tidy = isinstance(table, pd.DataFrame) and set(COLUMNS) <= set(table.columns) and not percent and source_accuracy is None
+    results = table if tidy else read_table(table, protocol, percent, source_accuracy)
     if (results["dataset"] == HEADLINE).any():
-        raise UserError(f"a dataset is called {HEADLINE!r}, which here is the name of the mean over datasets; rename it")
+        raise UserError(f"a dataset is named {HEADLINE!r}, which is reserved for the mean over datasets; rename the dataset")
     rows = with_log_odds(results)
     selections, not_analysed = _selections(rows, n_classes=n_classes, n_source_classes=n_source_classes)
     parts, messages = [], []

@@ -16,7 +16,7 @@ from scipy.stats import binomtest, rankdata
 
 from ..classifiers.metrics import mean_average_precision_11_point, mean_per_class_accuracy
 from ..core import UserError
-from ..results import read_results
+from ..results import complete_runs, read_predictions
 from .comparison import corrected_p_values
 
 # %% ../../nbs/api/statistics/08_paired_tests.ipynb #afe1313d
@@ -97,14 +97,13 @@ def compare_predictions(
 # %% ../../nbs/api/statistics/08_paired_tests.ipynb #212ea435
 def _predictions_of(runs: Path | str, dataset: str, protocol: str) -> dict[str, tuple[str, dict]]:
     "Metric and predictions of each network's run with the lowest seed, default setting and all training images."
-    found = {}
-    for result in sorted(read_results(runs), key=lambda result: (result["network"], result.get("seed") or 0)):
-        usual = result.get("setting", "default") in (None, "default") and not result.get("n_train_per_class")
-        if (result["dataset"], result.get("protocol", "linear")) == (dataset, protocol) and usual:
-            directory = next(Path(runs).rglob(result["run_id"]))
-            with np.load(directory / "predictions.npz") as stored:
-                found.setdefault(result["network"], (result.get("metric") or "top1", dict(stored)))
-    return found
+    by_network = {}
+    for directory, result in sorted(complete_runs(runs), key=lambda run: (run[1]["network"], run[1].get("seed") or 0)):
+        default = result.get("setting", "default") in (None, "default") and not result.get("n_train_per_class")
+        same = (result["dataset"], result.get("protocol", "linear")) == (dataset, protocol)
+        if same and default and result["network"] not in by_network:
+            by_network[result["network"]] = result.get("metric") or "top1", read_predictions(directory)
+    return by_network
 
 # %% ../../nbs/api/statistics/08_paired_tests.ipynb #25172c53
 def compare_runs(

@@ -1,5 +1,7 @@
 """Predictions of a run: one pair of functions, from the images of a multi-label study to the paired test."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,9 +19,16 @@ from transfer_study.statistics.paired_tests import compare_runs
 from transfer_study.study.study import Study
 from transfer_study.training.finetune import read_training
 
-CLASSES = ("bright", "red")
 DIFFICULT = "test_01"  # shows a difficult bright object only
 TRAINING = "steps = 2\nbatch_size = 8\nn_evaluations = 1\nlearning_rate_min = 0.01\nn_learning_rates = 2\nn_weight_decays = 0\n"
+
+
+def write_image(folder, name, pixels, labels):
+    "An image and its annotation; all objects of the image called DIFFICULT are difficult."
+    Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(folder / f"JPEGImages/{name}.jpg")
+    difficult = f"<difficult>{int(name == DIFFICULT)}</difficult>"
+    objects = "".join(f"<object><name>{label}</name>{difficult}</object>" for label in labels)
+    (folder / f"Annotations/{name}.xml").write_text(f"<annotation><filename>{name}.jpg</filename>{objects}</annotation>")
 
 
 def write_voc(root):
@@ -29,17 +38,13 @@ def write_voc(root):
         (folder / directory).mkdir(parents=True)
     for split, n in {"train": 12, "val": 6, "test": 16}.items():
         names = [f"{split}_{i:02}" for i in range(n)]
-        shown = {name: ((i + 1) % 2, i // 2 % 2) for i, name in enumerate(names)}
-        for name, (bright, red) in shown.items():
+        for i, name in enumerate(names):
+            bright, red = (i + 1) % 2, i // 2 % 2
             pixels = random.normal(110 + 30 * bright, 50, (40, 40, 3)) + np.array([40 * red, 0, 0])
-            if name == "train_00":
-                copied = pixels
-            Image.fromarray((copied if name == "test_00" else pixels).clip(0, 255).astype("uint8")).save(folder / f"JPEGImages/{name}.jpg")
-            objects = [label for label, there in zip(CLASSES, (bright, red), strict=True) if there] + ["bright"] * (name == DIFFICULT)
-            lines = "".join(f"<object><name>{label}</name><difficult>{int(name == DIFFICULT)}</difficult></object>" for label in objects)
-            (folder / f"Annotations/{name}.xml").write_text(f"<annotation><filename>{name}.jpg</filename>{lines}</annotation>")
+            labels = ["bright"] * (bright or name == DIFFICULT) + ["red"] * red
+            write_image(folder, name, pixels, labels)
         (folder / f"ImageSets/Main/{split}.txt").write_text("\n".join(names))
-    return root
+    shutil.copy(folder / "JPEGImages/train_00.jpg", folder / "JPEGImages/test_00.jpg")
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +52,11 @@ def voc(tmp_path_factory, weights):
     "Dataset, results and runs of a study of two networks on several labels per image: features and classifier, and fine-tuning."
     folder = tmp_path_factory.mktemp("voc")
     write_voc(folder / "data" / "voc2007")
-    lines = ['name = "labels"', 'datasets = ["voc2007"]', "[protocols.linear]", "[protocols.knn]", f"[protocols.finetune]\n{TRAINING}"]
+    lines = ['name = "labels"', 'datasets = ["voc2007"]', "[protocols.linear]", "[protocols.knn]"]
+    lines += ["[protocols.finetune]", TRAINING]
     for name, accuracy in list(NETWORKS.items())[:2]:
-        lines += ["[[networks]]", f'name = "{name}"', f'weights = "{weights / name}.safetensors"', f"source_accuracy = {accuracy}"]
+        lines += ["[[networks]]", f'name = "{name}"', f'weights = "{weights / name}.safetensors"']
+        lines += [f"source_accuracy = {accuracy}"]
     (folder / "study.toml").write_text("\n".join(lines))
     study = Study.from_file(folder / "study.toml", folder / "data")
     results = study.run(folder / "runs", device="cpu", processes=1, n_workers=0, progress=False)
@@ -63,7 +70,8 @@ def test_runs_keep_a_confidence_for_each_class(voc):
     for directory, result in complete_runs(runs / "labels"):
         predictions = read_predictions(directory)
         assert set(predictions) == {"image", "y_true", "score"} and predictions["score"].shape == (16, 2)
-        assert np.array_equal(predictions["y_true"], y_true.loc[predictions["image"]]) and (predictions["y_true"] == -1).sum() == 1
+        assert np.array_equal(predictions["y_true"], y_true.loc[predictions["image"]])
+        assert (predictions["y_true"] == -1).sum() == 1
         assert mean_average_precision_11_point(predictions["y_true"], predictions["score"]) == pytest.approx(result["score"])
 
 
@@ -106,7 +114,8 @@ def test_the_predictions_of_earlier_versions_are_read(voc, tmp_path):
         old, predictions = tmp_path / "labels" / result["run_id"], read_predictions(directory)
         old.mkdir(parents=True)
         (old / "result.json").write_text((directory / "result.json").read_text())
-        np.savez(old / "predictions.npz", **{"y_pred" if name == "score" else name: values for name, values in predictions.items()})
+        predictions["y_pred"] = predictions.pop("score")
+        np.savez(old / "predictions.npz", **predictions)
     pd.testing.assert_frame_equal(compare_runs(tmp_path, "voc2007"), compare_runs(runs, "voc2007"))
 
 

@@ -84,7 +84,7 @@ def test_several_labels_against_one_regression_a_class():
 def test_one_l2_needs_no_validation_and_several_do():
     split = np.where(SPLIT == "val", "train", SPLIT)
     assert linear_probe(X, Y, split, l2=np.array([1.0])).l2 == 1.0
-    with pytest.raises(UserError, match="no validation images to choose one of 45 λ by"):
+    with pytest.raises(UserError, match="no validation images to choose one of 45 λ;"):
         linear_probe(X, Y, split)
     assert knn_probe(X, Y, split, n_neighbors=(3,)).n_neighbors == 3
     with pytest.raises(UserError, match="225 training and 0 validation images"):

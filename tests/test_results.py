@@ -57,13 +57,13 @@ def test_per_cent_on_request(table):
         (TABLE.replace("0.85", "good"), r"score 'good' of network 'b' on dataset 'pets': expected a number"),
         (TABLE.replace("0.85", ""), r"score nan of network 'b'"),
         (TABLE.replace("0.7", "1.7"), r"source_accuracy"),
-        (TABLE + "a,0.6,pets,0.81\n", r"network 'a' on dataset 'pets' stands there more than once"),
+        (TABLE + "a,0.6,pets,0.81\n", r"network 'a' has more than one score on dataset 'pets'"),
         ("x,y\n1,2\n", r"no column 'network'"),
         ("network,score\na,0.5\n", r"no column 'dataset'"),
         ("network,dataset\na,pets\n", r"no column 'score'"),
         ("network,dataset,score\nmine,pets,0.8\n", r"no source accuracy for 1 of 1 networks \(mine\)"),
         ("network,dataset,score\n", r"no scores|no source"),
-        ("", r"not readable as csv"),
+        ("", r"cannot be read as csv"),
         ("network,dataset,score\ncaf\xe9,pets,0.8\n".encode("latin-1"), r"not UTF-8 text"),
     ],
 )
@@ -83,9 +83,9 @@ def test_a_wide_table_loses_no_column_for_one_cell(table):
 
 
 def test_shares_are_not_taken_for_per_cent(table):
-    with pytest.raises(UserError, match=r"no score is above 0\.85: these are no per cent"):
+    with pytest.raises(UserError, match=r"the largest score is 0\.85, so the column is not in per cent"):
         read_table(table(TABLE), percent=True)
-    with pytest.raises(UserError, match=r"no source_accuracy is above 0\.7: these are no per cent"):
+    with pytest.raises(UserError, match=r"the largest source_accuracy is 0\.7, so the column is not in per cent"):
         read_table(table(TABLE.replace("0.8\n", "80\n").replace("0.85", "85")), percent=True)
 
 
@@ -97,7 +97,7 @@ def test_a_network_has_one_source_accuracy(table):
 def test_a_file_that_is_not_there_or_not_parquet(table, tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_table(tmp_path / "absent.csv")
-    with pytest.raises(UserError, match="not readable as parquet"):
+    with pytest.raises(UserError, match="cannot be read as parquet"):
         read_table(table("text", "table.parquet"))
 
 

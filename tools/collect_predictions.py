@@ -10,16 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from transfer_study.results import read_results
+from transfer_study.results import complete_runs, read_predictions
 
 
 def collect(name: str, runs: Path) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
     "Of each run its answers, indexed by image, and its path of λ."
     answers, curves = [], []
-    for result in read_results(runs):
-        directory, column = next(runs.rglob(result["run_id"])), f"{result['network']} {name}"
-        with np.load(directory / "predictions.npz") as stored:
-            table = pd.DataFrame({"image": stored["image"], "y_true": stored["y_true"], column: stored["y_pred"]})
+    for directory, result in complete_runs(runs):
+        stored, column = read_predictions(directory), f"{result['network']} {name}"
+        table = pd.DataFrame({"image": stored["image"], "y_true": stored["y_true"], column: stored["y_pred"]})
         answers.append(table.assign(dataset=result["dataset"]).set_index(["dataset", "image", "y_true"]))
         curve = pd.read_csv(directory / "curve.csv")[["l2", "validation_score"]]
         named = {"network": result["network"], "dataset": result["dataset"], "study": name}

@@ -78,7 +78,7 @@ def test_bad_tables_are_one_line_and_exit_code_2(command, tmp_path, text, messag
 def test_a_folder_without_runs_has_no_report(command, tmp_path):
     (tmp_path / "photos").mkdir()
     code, _, err = command("report", tmp_path / "photos")
-    assert code == 2 and "photos: no finished run in it" in err and err.count("\n") == 1
+    assert code == 2 and "photos: no finished run;" in err and err.count("\n") == 1
 
 
 def test_a_plan_needs_no_place_to_write(command, study_file, tmp_path):

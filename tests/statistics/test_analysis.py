@@ -227,3 +227,32 @@ def test_many_networks():
 def test_no_torch():
     code = "import sys, transfer_study.statistics.power, transfer_study.statistics.predictors; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_a_table_in_memory_and_the_tidy_table_give_the_same_analysis(tmp_path):
+    tidy_table = study()
+    columns = ["network", "source_accuracy", "dataset", "score"]
+    tidy_table[columns].to_csv(tmp_path / "table.csv", index=False)
+    expected = quick(tidy_table)
+    for table in (tmp_path / "table.csv", str(tmp_path / "table.csv"), tidy_table[columns]):
+        pd.testing.assert_frame_equal(quick(table).correlations, expected.correlations)
+
+
+def test_options_are_those_of_read_table(tmp_path):
+    tidy_table = study()
+    accuracies = tidy_table.drop_duplicates("network")[["network", "source_accuracy"]]
+    percent = tidy_table[["network", "dataset"]].assign(score=100 * tidy_table["score"])
+    accuracies.assign(source_accuracy=100 * accuracies["source_accuracy"]).to_csv(tmp_path / "accuracies.csv", index=False)
+    for given in (tmp_path / "accuracies.csv", accuracies.set_index("network")["source_accuracy"]):
+        analysis = quick(percent, protocol="finetune", percent=True, source_accuracy=given)
+        assert analysis.protocols == ["finetune"]
+        assert np.allclose(analysis.correlations["estimate"], quick(tidy_table).correlations["estimate"])
+    with pytest.raises(UserError, match=r"table\.csv: no column 'source_accuracy'; found: network, score"):
+        (tmp_path / "table.csv").write_text("network,score\na,0.5\n")
+        quick(percent, percent=True, source_accuracy=tmp_path / "table.csv")
+
+
+def test_a_shipped_table_is_analysed_by_its_name():
+    assert quick("sfda_finetune_supervised", protocol="finetune").to_json()["protocols"]["finetune"]["n_networks"] == 11
+    with pytest.raises(UserError, match="no_such_table: no such file, and no table of this name ships with transfer_study"):
+        quick("no_such_table")

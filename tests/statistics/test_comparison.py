@@ -17,14 +17,14 @@ from transfer_study.statistics.comparison import (
     setting_table,
     t_intervals,
 )
-from transfer_study.statistics.log_odds import Grid, with_log_odds
+from transfer_study.statistics.log_odds import LogOddsTable, with_log_odds
 
 
-def grid(n_networks=6, n_datasets=8, seed=0):
+def log_odds(n_networks=6, n_datasets=8, seed=0):
     generator = np.random.default_rng(seed)
     names = [f"net{i}" for i in range(n_networks)]
     values = generator.normal(size=(n_networks, n_datasets)) + np.arange(n_networks)[:, None] / 4
-    return Grid(pd.Series(generator.normal(size=n_networks), index=names), pd.DataFrame(values, index=names))
+    return LogOddsTable(pd.Series(generator.normal(size=n_networks), index=names), pd.DataFrame(values, index=names))
 
 
 def rows(**columns):
@@ -46,7 +46,7 @@ def test_one_pair_has_no_interval():
 
 
 def test_pairs_against_scipy_with_a_missing_cell():
-    complete = grid()
+    complete = log_odds()
     complete.logits.iloc[2, 3] = np.nan
     for row in pair_table(complete).itertuples():
         both = complete.logits.loc[[row.network_a, row.network_b]].dropna(axis=1).to_numpy()
@@ -57,7 +57,7 @@ def test_pairs_against_scipy_with_a_missing_cell():
 
 
 def test_corrections_against_statsmodels_over_all_pairs():
-    table = pair_table(grid())
+    table = pair_table(log_odds())
     assert len(table) == 15
     np.testing.assert_allclose(table["p_holm"], multipletests(table["p_value"], method="holm")[1])
     np.testing.assert_allclose(table["p_bh"], multipletests(table["p_value"], method="fdr_bh")[1])
@@ -69,7 +69,7 @@ def test_corrections_leave_out_what_was_not_tested():
 
 
 def test_many_networks_compare_the_best():
-    many = grid(70, 4)
+    many = log_odds(70, 4)
     many.logits.loc["net69"] += 10
     table = pair_table(many)
     assert len(table) == 50 * 49 / 2
@@ -80,7 +80,7 @@ def test_false_claims_after_holm_are_rare():
     "Five networks that are alike: Holm claims falsely in about 5 % of 100 studies, no correction in a quarter."
     claims = {"p_value": 0, "p_holm": 0}
     for seed in range(100):
-        table = pair_table(Grid(pd.Series(range(5)), pd.DataFrame(np.random.default_rng(seed).normal(size=(5, 12)))))
+        table = pair_table(LogOddsTable(pd.Series(range(5)), pd.DataFrame(np.random.default_rng(seed).normal(size=(5, 12)))))
         for name in claims:
             claims[name] += (table[name] < 0.05).any()
     assert claims["p_holm"] / 100 < 0.11

@@ -13,16 +13,16 @@ from transfer_study.statistics.correlation import (
     bootstrap_draws,
     correlation_table,
     kendall,
+    least_squares_line,
     leave_one_out,
     left_out_counts,
-    line,
     line_table,
     midranks,
     pearson,
     percentile_interval,
     spearman,
 )
-from transfer_study.statistics.log_odds import Grid, to_grid, with_log_odds
+from transfer_study.statistics.log_odds import LogOddsTable, to_log_odds_table, with_log_odds
 
 SCIPY = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
 OURS = {"pearson": pearson, "spearman": spearman, "kendall": kendall}
@@ -37,7 +37,7 @@ def correlated(n, r=0.8, seed=0, digits=None):
 
 @pytest.fixture(scope="module")
 def finetuned():
-    return to_grid(with_log_odds(read_table(data_path("published/sfda_finetune_supervised.csv"))))
+    return to_log_odds_table(with_log_odds(read_table(data_path("published/sfda_finetune_supervised.csv"))))
 
 
 @pytest.mark.parametrize("digits", [None, 0], ids=["distinct", "ties"])
@@ -66,7 +66,7 @@ def test_line_against_scipy():
     x, y = correlated(20)
     expected = stats.linregress(x, y)
     np.testing.assert_allclose(
-        line(x + 1e3, y, np.ones(20)), [expected.intercept - 1e3 * expected.slope, expected.slope]
+        least_squares_line(x + 1e3, y, np.ones(20)), [expected.intercept - 1e3 * expected.slope, expected.slope]
     )
 
 
@@ -143,8 +143,8 @@ def test_band_covers_the_true_line():
     inside = []
     for seed in range(200):
         x, y = correlated(30, 0.7, seed)
-        grid = Grid(pd.Series(x), pd.DataFrame({"only": y}))
-        table = line_table(grid, bootstrap_counts(30, 400, seed), n_points=3)
+        log_odds = LogOddsTable(pd.Series(x), pd.DataFrame({"only": y}))
+        table = line_table(log_odds, bootstrap_counts(30, 400, seed), n_points=3)
         middle = table[table["dataset"] == "only"].iloc[1]
         inside.append(middle["low"] < 0.7 * middle["source_logit"] < middle["high"])
     assert 0.88 < np.mean(inside) < 0.99
@@ -152,11 +152,11 @@ def test_band_covers_the_true_line():
 
 def test_table_with_missing_cells_uses_what_exists():
     x, y = correlated(12)
-    grid = Grid(
+    log_odds = LogOddsTable(
         pd.Series(x),
         pd.DataFrame({"a": y, "b": np.where(np.arange(12) < 4, np.nan, y + 1), "c": [1.0, 2.0] + [np.nan] * 10}),
     )
-    table = correlation_table(grid, bootstrap_counts(12, 200)).set_index(["dataset", "method"])
+    table = correlation_table(log_odds, bootstrap_counts(12, 200)).set_index(["dataset", "method"])
     assert table.loc[("b", "pearson"), "estimate"] == pytest.approx(stats.pearsonr(x[4:], y[4:])[0])
     assert table["n_networks"].groupby("dataset").first().to_dict() == {"mean": 12, "a": 12, "b": 8, "c": 2}
     assert np.isnan(table.loc[("c", "pearson"), "estimate"])

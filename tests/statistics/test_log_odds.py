@@ -12,8 +12,7 @@ from transfer_study.statistics.log_odds import (
     dataset_effects,
     half_count,
     morey_standard_errors,
-    network_effects,
-    to_grid,
+    to_log_odds_table,
     with_log_odds,
 )
 
@@ -24,7 +23,7 @@ def results(**columns):
 
 @pytest.fixture
 def holes():
-    "A 9 × 5 grid with a quarter of the cells missing."
+    "A 9 × 5 table of log-odds with a quarter of the cells missing."
     generator = np.random.default_rng(3)
     values = generator.normal(size=(9, 5)) + np.arange(5) + np.arange(9)[:, None] / 3
     values[generator.random((9, 5)) < 0.25] = np.nan
@@ -59,7 +58,7 @@ def test_certain_source_accuracy_names_the_network():
 
 def test_seeds_are_averaged_in_log_odds():
     rows = with_log_odds(results(network="a", score=[0.5, 0.9], seed=[0, 1]))
-    assert to_grid(rows).logits.loc["a", "pets"] == pytest.approx(np.log(9) / 2)
+    assert to_log_odds_table(rows).logits.loc["a", "pets"] == pytest.approx(np.log(9) / 2)
 
 
 def test_complete_grid_is_the_papers_adjusted_accuracy():
@@ -85,7 +84,7 @@ def test_network_without_the_hard_dataset_is_not_favoured():
 
 def test_parts_that_share_no_network():
     logits = pd.DataFrame({"a": [1.0, 2, np.nan, np.nan], "b": [np.nan, np.nan, 1, 2]})
-    with pytest.raises(UserError, match="share no network"):
+    with pytest.raises(UserError, match="without a common network"):
         dataset_effects(logits)
 
 
@@ -108,6 +107,6 @@ def test_morey_recovers_the_true_error_where_the_uncorrected_one_is_too_small():
 
 def test_single_dataset_has_no_error_bar():
     rows = with_log_odds(results(network=["a", "b", "c"], score=[0.5, 0.6, 0.7]))
-    table = network_effects(to_grid(rows))
+    table = to_log_odds_table(rows).network_effects
     assert table["standard_error"].isna().all() and (table["n_datasets"] == 1).all()
     np.testing.assert_allclose(table["mean_accuracy"], [0.5, 0.6, 0.7])

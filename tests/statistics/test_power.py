@@ -8,7 +8,7 @@ from transfer_study.core import UserError
 from transfer_study.statistics.power import (
     StudyModel,
     expected_accuracy,
-    grid_of,
+    log_odds_of,
     networks_needed,
     power_table,
     simulate_studies,
@@ -32,7 +32,7 @@ def test_largest_r_is_approached_with_many_datasets():
 
 def test_fitted_model_describes_its_study():
     analysis = quick(study(60, 8))
-    model = study_model(grid_of(analysis, "linear"))
+    model = study_model(log_odds_of(analysis, "linear"))
     assert model.slope == pytest.approx(1.2, abs=0.2)  # three standard errors
     assert (model.source, model.network, model.residual) == pytest.approx((0.4, 0.2, 0.2), abs=0.06)
 
@@ -75,4 +75,4 @@ def test_prediction_says_where_it_extrapolates():
 
 def test_a_single_dataset_gives_no_design():
     with pytest.raises(UserError, match="two or more"):
-        study_model(grid_of(quick(study(n_datasets=1)), "linear"))
+        study_model(log_odds_of(quick(study(n_datasets=1)), "linear"))

@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 
 from transfer_study.core import data_path
 from transfer_study.results import read_table
-from transfer_study.statistics.log_odds import Grid, to_grid, with_log_odds
+from transfer_study.statistics.log_odds import LogOddsTable, to_log_odds_table, with_log_odds
 from transfer_study.statistics.regression import (
     cells_of,
     coefficient_table,
@@ -25,7 +25,7 @@ from transfer_study.statistics.regression import (
 
 
 def simulated(n_networks=20, n_datasets=6, seed=0, slope=1.2, network=0.3, dataset_slope=0.2, residual=0.25):
-    "A grid drawn from the mixed model."
+    "A table drawn from the mixed model."
     generator = np.random.default_rng(seed)
     x = generator.normal(1, 0.5, n_networks)
     slopes = slope + dataset_slope * generator.normal(size=n_datasets)
@@ -33,17 +33,17 @@ def simulated(n_networks=20, n_datasets=6, seed=0, slope=1.2, network=0.3, datas
     values += residual * generator.normal(size=values.shape)
     names = [f"net{i:02}" for i in range(n_networks)]
     datasets = [f"data{j}" for j in range(n_datasets)]
-    return Grid(pd.Series(x, index=names), pd.DataFrame(values, index=names, columns=datasets))
+    return LogOddsTable(pd.Series(x, index=names), pd.DataFrame(values, index=names, columns=datasets))
 
 
-def rows_of(grid, n_test):
-    cells = cells_of(grid)
-    return cells.assign(source_logit=cells["network"].map(grid.source), score=expit(cells["logit"]), n_test=n_test)
+def rows_of(log_odds, n_test):
+    cells = cells_of(log_odds)
+    return cells.assign(source_logit=cells["network"].map(log_odds.source), score=expit(cells["logit"]), n_test=n_test)
 
 
 @pytest.fixture(scope="module")
 def finetuned():
-    return to_grid(with_log_odds(read_table(data_path("published/sfda_finetune_supervised.csv"))))
+    return to_log_odds_table(with_log_odds(read_table(data_path("published/sfda_finetune_supervised.csv"))))
 
 
 def test_ols_clustered_by_hand():
@@ -75,8 +75,8 @@ def test_coefficient_table_holds_the_fit():
 
 @pytest.mark.parametrize("missing", [0, 25])
 def test_mixed_model_finds_the_optimum_from_any_start(missing):
-    grid = simulated(seed=1)
-    cells = cells_of(grid)
+    log_odds = simulated(seed=1)
+    cells = cells_of(log_odds)
     cells = cells.drop(index=np.random.default_rng(0).choice(cells.index, missing, replace=False))
     components = {"network": "0 + C(network)", "dataset": "0 + C(dataset)", "slope": "0 + C(dataset):source_logit"}
     reference = smf.mixedlm("logit ~ source_logit", cells, groups=np.zeros(len(cells)), re_formula="0",
@@ -138,17 +138,19 @@ def test_pure_binomial_counts_are_not_overdispersed():
 
 
 def test_robust_line_is_not_bent():
-    grid = simulated(network=0.05, residual=0.1)
-    honest = fit_robust(grid).params["source_logit"]
-    grid.logits.iloc[int(np.argmax(grid.source))] -= 5
-    assert fit_robust(grid).params["source_logit"] == pytest.approx(honest, abs=0.1)
-    assert fit_ols(cells_of(grid)).params["source_logit"] < honest - 0.3
+    log_odds = simulated(network=0.05, residual=0.1)
+    honest = fit_robust(log_odds).params["source_logit"]
+    logits = log_odds.logits.copy()
+    logits.iloc[int(np.argmax(log_odds.source))] -= 5
+    wild = LogOddsTable(log_odds.source, logits)
+    assert fit_robust(wild).params["source_logit"] == pytest.approx(honest, abs=0.1)
+    assert fit_ols(cells_of(wild)).params["source_logit"] < honest - 0.3
 
 
 def test_models_that_cannot_be_fitted_say_so():
-    grid = simulated(n_datasets=1)
-    rows = rows_of(grid, n_test=pd.NA)
-    notes = regression_table(rows, grid).set_index("model")["note"]
+    log_odds = simulated(n_datasets=1)
+    rows = rows_of(log_odds, n_test=pd.NA)
+    notes = regression_table(rows, log_odds).set_index("model")["note"]
     assert notes["mixed"] == "not fitted: needs at least two datasets"
     assert notes["binomial"] == "not fitted: needs n_test"
 
@@ -184,9 +186,9 @@ def test_three_networks_have_no_correlation_of_two():
 
 
 def test_prediction_by_hand():
-    grid = simulated(n_networks=12)
-    row = predict_accuracy(grid, [0.8]).set_index("dataset").loc["data0"]
-    x, y = grid.source.to_numpy(), grid.logits["data0"].to_numpy()
+    log_odds = simulated(n_networks=12)
+    row = predict_accuracy(log_odds, [0.8]).set_index("dataset").loc["data0"]
+    x, y = log_odds.source.to_numpy(), log_odds.logits["data0"].to_numpy()
     slope, intercept = np.polyfit(x, y, 1)
     scale = np.sqrt(((y - intercept - slope * x) ** 2).sum() / 10)
     half = 2.228139 * scale * np.sqrt(1 + 1 / 12 + (logit(0.8) - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
@@ -199,8 +201,8 @@ def test_prediction_by_hand():
 def test_prediction_interval_covers_a_new_network():
     inside = []
     for seed in range(200):
-        grid = simulated(13, 1, seed)
-        old = Grid(grid.source.iloc[:-1], grid.logits.iloc[:-1])
-        row = predict_accuracy(old, [expit(grid.source.iloc[-1])]).set_index("dataset").loc["data0"]
-        inside.append(row["low"] < expit(grid.logits.iloc[-1]["data0"]) < row["high"])
+        log_odds = simulated(13, 1, seed)
+        old = LogOddsTable(log_odds.source.iloc[:-1], log_odds.logits.iloc[:-1])
+        row = predict_accuracy(old, [expit(log_odds.source.iloc[-1])]).set_index("dataset").loc["data0"]
+        inside.append(row["low"] < expit(log_odds.logits.iloc[-1]["data0"]) < row["high"])
     assert 0.90 < np.mean(inside) < 0.99

@@ -176,9 +176,9 @@ def test_multilabel_training(squares):
     result = train_point(
         network(), dataset, training_protocol("scratch", steps=4, batch_size=8, n_evaluations=2), 0.05, 0, device="cpu"
     )
-    assert result.predictions["y_pred"].shape == result.predictions["y_true"].shape == (result.details["n_scored"], 3)
+    assert result.predictions["score"].shape == result.predictions["y_true"].shape == (result.details["n_scored"], 3)
     assert result.status == "finished" and 0 < result.score <= 1
-    exact = [average_precision_score(result.predictions["y_true"][:, k], result.predictions["y_pred"][:, k]) for k in (0, 1)]
+    exact = [average_precision_score(result.predictions["y_true"][:, k], result.predictions["score"][:, k]) for k in (0, 1)]
     assert abs(np.mean(exact) - result.score) < 0.4  # the same rankings; 11 points are coarse
 
 

@@ -9,16 +9,13 @@ __all__ = ['app', 'analyze', 'networks', 'datasets', 'overlap', 'main']
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from . import study
 from .console import Draws, Json, print_json, print_table, say, write_analysis
-from ..core import UserError, data_path
-
-if TYPE_CHECKING:
-    import pandas as pd
+from ..core import UserError
 
 # %% ../../nbs/api/cli/02_main.ipynb #782e67f0
 app = typer.Typer(
@@ -27,31 +24,6 @@ app = typer.Typer(
 )  # fmt: skip
 
 # %% ../../nbs/api/cli/02_main.ipynb #4693c798
-def _table_path(table: str) -> Path:
-    "The file, or the published table of that name that ships with the package."
-    if not Path(table).exists():
-        try:
-            return data_path(f"published/{Path(table).stem}.csv")
-        except FileNotFoundError:
-            pass
-    return Path(table)
-
-# %% ../../nbs/api/cli/02_main.ipynb #6a64fc5f
-def _source_accuracies(table: Path | None, percent: bool) -> "pd.Series | None":
-    "Accuracies in [0, 1] by network from a CSV with the columns network and source_accuracy."
-    import pandas as pd
-
-    if table is None:
-        return None
-    if not table.is_file():
-        raise UserError(f"{table}: no such file")
-    known = pd.read_csv(table)
-    missing = {"network", "source_accuracy"} - set(known.columns)
-    if missing:
-        raise UserError(f"{table}: no column {sorted(missing)[0]!r}; found: {', '.join(known.columns)}")
-    return known.drop_duplicates("network").set_index("network")["source_accuracy"] / (100 if percent else 1)
-
-# %% ../../nbs/api/cli/02_main.ipynb #fea63ea6
 @app.command()
 def analyze(
     table: Annotated[str, typer.Argument(help="CSV or Parquet with network, dataset, score; or a shipped table's name.")],
@@ -64,18 +36,17 @@ def analyze(
     as_json: Json = False,
 ) -> None:
     "Analyse a table of transfer accuracies: r with its interval, failed scores, every figure."
-    from transfer_study.results import read_table
-    from transfer_study.statistics.analysis import analyze as analyze_rows
+    from transfer_study.statistics.analysis import analyze as analyze_table
 
-    path = _table_path(table)
-    rows = read_table(path, protocol, percent, _source_accuracies(source_accuracy, percent))
-    analysis = analyze_rows(rows, n_bootstrap=bootstrap, seed=seed)
+    analysis = analyze_table(
+        table, n_bootstrap=bootstrap, seed=seed, protocol=protocol, percent=percent, source_accuracy=source_accuracy
+    )  # fmt: skip
     if as_json:
         print_json(analysis.to_json())
     else:
         print(analysis)
     if out is not None:
-        say(f"report: {write_analysis(analysis, out, f'Transfer accuracies of {path.stem}')}")
+        say(f"report: {write_analysis(analysis, out, f'Transfer accuracies of {Path(table).stem}')}")
 
 # %% ../../nbs/api/cli/02_main.ipynb #d2a19376
 for command in (study.plan, study.run, study.report, study.results, study.clean):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..classifiers.metrics import METRICS
 from ..core import UserError
-from ..results import read_results
+from ..results import complete_runs, read_predictions
 from ..statistics.paired_tests import permutation_p_value
 
 # %% ../../nbs/api/duplicates/02_scores.ipynb #21cd5e2a
@@ -57,15 +57,14 @@ def _without(
 # %% ../../nbs/api/duplicates/02_scores.ipynb #985bc400
 def _stored_predictions(runs: Path | str, dataset: str) -> list[tuple[dict, str, dict[str, np.ndarray]]]:
     "Of each finished run on `dataset`: its names, its metric and its predictions; raises `UserError` where there is none."
-    found = []
-    for result in read_results(runs):
+    stored = []
+    for directory, result in complete_runs(runs):
         if result["dataset"] == dataset:
             name = {"network": result["network"], "protocol": result.get("protocol", "linear"), "run_id": result["run_id"]}
-            with np.load(next(Path(runs).rglob(result["run_id"])) / "predictions.npz") as stored:
-                found.append((name, result.get("metric") or "top1", dict(stored)))
-    if not found:
+            stored.append((name, result.get("metric") or "top1", read_predictions(directory)))
+    if not stored:
         raise UserError(f"{runs}: no finished run on dataset {dataset!r}")
-    return found
+    return stored
 
 # %% ../../nbs/api/duplicates/02_scores.ipynb #a24d54fb
 def scores_without(

@@ -21,6 +21,7 @@ from ..features.extraction import Features
 from ..images.catalog import count_mismatch
 from ..images.datasets import ImageDataset, split_images, training_subset
 from ..networks.networks import Network
+from ..results import prediction_arrays
 
 if TYPE_CHECKING:
     from transfer_study.training.finetune import TrainingResult
@@ -129,7 +130,7 @@ def run_protocol(
     result = _labels(run) | found | _n_images(split[once]) | {"skipped_images": features.bad.to_dict("records"), "seconds": seconds}
     test = once & (split == "test")
     images = run.dataset.images["name"].to_numpy()[features.rows][test].astype(str)
-    return result, {"image": images, "y_true": y[test], "y_pred": y_pred}, curve
+    return result, prediction_arrays(images, y[test], y_pred), curve
 
 # %% ../../nbs/api/study/01_runs.ipynb #41f52abd
 def run_training(

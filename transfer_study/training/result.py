@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError
+from ..results import read_predictions, write_predictions
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,7 @@ class TrainingResult:
     details: dict[str, Any] = field(repr=False)  # images, batch, steps, batch norm, device and precision as they were
     notes: list[str]  # what a reader of the result should know, a line each
     history: pd.DataFrame = field(repr=False)  # step, learning_rate, train_loss, loss, score
-    predictions: dict[str, np.ndarray] = field(repr=False)  # y_true, y_pred (labels; scores where multi-label), image
+    predictions: dict[str, np.ndarray] = field(repr=False)  # of `prediction_arrays`: image, y_true, and y_pred or score
     model: "torch.nn.Module | None" = field(default=None, repr=False)  # trained; None where read from disk
 
 # %% ../../nbs/api/training/07_result.ipynb #28e698e1
@@ -51,7 +52,7 @@ def write_training(
     values = {name: value for name, value in vars(result).items() if name not in ("history", "predictions", "model")}
     (directory / "result.json").write_text(json.dumps(values, indent=1))
     result.history.to_csv(directory / "evaluations.csv", index=False)
-    np.savez_compressed(directory / "predictions.npz", **result.predictions)
+    write_predictions(result.predictions, directory)
 
 # %% ../../nbs/api/training/07_result.ipynb #f8ecac23
 def read_training(
@@ -61,9 +62,8 @@ def read_training(
     if not (directory / "result.json").is_file():
         raise UserError(f"{directory}: no finished training in it")
     values = json.loads((directory / "result.json").read_text())
-    with np.load(directory / "predictions.npz") as arrays:
-        predictions = dict(arrays)
-    return TrainingResult(**values, history=pd.read_csv(directory / "evaluations.csv"), predictions=predictions)
+    history = pd.read_csv(directory / "evaluations.csv")
+    return TrainingResult(**values, history=history, predictions=read_predictions(directory))
 
 # %% ../../nbs/api/training/07_result.ipynb #41d48f64
 def select(

@@ -20,6 +20,7 @@ import pandas as pd
 
 from ..core import UserError, committed_directory
 from ..features.inference import kept_memory
+from ..results import prediction_arrays
 from .batches import TrainingBatches
 from .learner import StageImages, autocast_forward, build_learner
 from .protocol import FineTuneProtocol, evaluation_steps, n_warmup_steps
@@ -157,9 +158,8 @@ def _result(run: TrainingRun, train: TrainingBatches, model: "torch.nn.Module", 
         "device": run.device, "precision": run.protocol.precision, "skipped_images": bad[["name", "reason"]].to_dict("records"),
     }  # fmt: skip
     names = images.dataset.images["name"].to_numpy(str)[images.scored]
-    predictions = {} if failed else {
-        "y_true": images.dataset.targets[images.scored], "y_pred": np.concatenate(fitted["predicted"]), "image": names
-    }  # fmt: skip
+    seen = images.dataset.targets[images.scored]
+    predictions = {} if failed else prediction_arrays(names, seen, np.concatenate(fitted["predicted"]))
     return TrainingResult(
         **{key: run.specification[key] for key in ("stage", "learning_rate", "weight_decay", "seed")}, dataset=images.dataset.name,
         metric=images.dataset.metric, status="failed" if failed else "finished", reason=fitted["reason"],

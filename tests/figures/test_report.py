@@ -199,7 +199,7 @@ def test_the_interval_decides_the_answer():
     cases = {(0.6, 0.9): "Yes. Over", (0.1, 0.9): "Yes, but", (-0.1, 0.9): "Undecided", (np.nan, np.nan): "Too few",
              (-0.9, -0.2): "No, "}  # fmt: skip
     for (low, high), start in cases.items():
-        text = answer(pd.DataFrame([row | {"low": low, "high": high}]), "linear")
+        text = answer(None, "linear", correlations=pd.DataFrame([row | {"low": low, "high": high}]))
         assert text.startswith(start) and "9 networks" in text and "0.99 over 16" in text
 
 

@@ -15,9 +15,10 @@ from scipy.special import expit, logit
 
 from .scales import log_axis, logit_axis, odds_axis
 from transfer_study.figures.theme import (
-    GREY, chosen_families, dot_size, dots, family_encodings, hovered, inline, name_layers, protocol_encodings, require, short,
-    shown, side_by_side, with_family,
+    GREY, choose_protocol, chosen_families, dot_size, dots, family_encodings, figure_tables, hovered, inline, name_layers,
+    protocol_encodings, require, short, shown, side_by_side, with_family,
 )  # fmt: skip
+from ..statistics.analysis import Analysis
 from ..statistics.comparison import t_intervals
 from ..statistics.correlation import HEADLINE
 from ..training.protocol import steps_to_90_percent_of_maximum_odds
@@ -33,11 +34,14 @@ def _protocol_axis(protocols: list[str], pixels: int) -> dict:
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #b1bb00f2
 def slopes(
-    networks: pd.DataFrame,  # protocol, network, mean_logit, mean_accuracy
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    networks: pd.DataFrame | None = None,  # protocol, network, mean_logit, mean_accuracy
     width: int = 700,  # pixels in all
     n_labels: int = 6,  # networks to name, where there is room
 ) -> alt.TopLevelMixin:
     "Mean transfer accuracy of each network under each protocol, joined by a line; networks of one protocol only are left out."
+    (networks,) = figure_tables("slopes", analysis, networks=networks)
     require(networks, "protocol network mean_logit mean_accuracy", "slopes")
     several = networks.groupby("network")["protocol"].transform("nunique") > 1
     table = with_family(require(networks[several], "network", "slopes (networks with two protocols)"))
@@ -120,10 +124,15 @@ def _interval_figure(
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #55300681
 def setting_effects(
-    settings: pd.DataFrame,  # protocol, setting, dataset, difference, low, high, n_pairs
+    analysis: Analysis | None = None,  # not needed where the table is given
+    protocol: str | None = None,  # None for all
+    *,
+    settings: pd.DataFrame | None = None,  # protocol, setting, dataset, difference, low, high, n_pairs
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
     "Difference in log-odds between a source-training setting and the default, a panel for each setting and protocol."
+    (settings,) = figure_tables("setting_effects", analysis, settings=settings)
+    settings = settings if protocol is None else choose_protocol(settings, protocol, "setting_effects")
     require(settings, "protocol setting dataset difference low high n_pairs", "setting_effects", minimum=1)
     table = settings.assign(
         panel=settings["setting"].str.replace("_", " ") + ", " + settings["protocol"].map(shown).str.lower(),
@@ -135,10 +144,13 @@ def setting_effects(
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #a1c00b49
 def protocol_gains(
-    gains: pd.DataFrame,  # protocol, baseline, dataset, n_pairs, wins, mean_gain, low, high
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    gains: pd.DataFrame | None = None,  # protocol, baseline, dataset, n_pairs, wins, mean_gain, low, high
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
     "Mean gain in log-odds of one protocol over another, dataset by dataset, with the number of wins."
+    (gains,) = figure_tables("protocol_gains", analysis, gains=gains)
     require(gains, "protocol baseline dataset n_pairs wins mean_gain low high", "protocol_gains", minimum=1)
     wins = gains["wins"].astype(str) + " of " + gains["n_pairs"].astype(str)
     factors = [_factor(*bounds) for bounds in gains[["mean_gain", "low", "high"]].to_numpy()]
@@ -150,12 +162,15 @@ def protocol_gains(
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #a48f52ba
 def gain_trend(
-    gains_by_network: pd.DataFrame,  # protocol, baseline, network, source_accuracy, dataset, gain, n_train_per_class
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    gains_by_network: pd.DataFrame | None = None,  # protocol, baseline, network, source_accuracy, dataset, gain, n_train_per_class
     against: str = "source_accuracy",  # or "n_train_per_class"
     width: int = 700,  # pixels in all
     source: str = "ImageNet",  # what the source dataset is called
 ) -> alt.TopLevelMixin:
     "Gain in log-odds of one protocol over another against source accuracy or against the number of training images a class."
+    (gains_by_network,) = figure_tables("gain_trend", analysis, gains_by_network=gains_by_network)
     columns = "protocol baseline network source_accuracy dataset gain n_train_per_class"
     table = require(gains_by_network, columns, "gain_trend").dropna(subset=[against])
     table = with_family(require(table, columns, f"gain_trend (rows with {against})"))
@@ -256,13 +271,17 @@ def _over_seeds(
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #5b0de93c
 def size_curves(
-    rows: pd.DataFrame,  # results table: network, dataset, protocol, score, n_train_per_class, setting
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    rows: pd.DataFrame | None = None,  # results table: network, dataset, protocol, score, n_train_per_class, setting
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
-    """Accuracy against the number of training images a class, a line a network and protocol; rows with all images are left out.
-    Of several seeds the mean of their log-odds, with its 95 % interval (Student's t)."""
+    """Accuracy against the number of training images a class, a line a network and protocol; rows with all images and rows that
+    are marked `excluded` are left out. Of several seeds the mean of their log-odds, with its 95 % interval (Student's t)."""
+    (rows,) = figure_tables("size_curves", analysis, rows=rows)
     require(rows, "network dataset protocol score n_train_per_class setting", "size_curves")
-    rows = rows[rows["n_train_per_class"].notna() & (rows["setting"] == "default")]
+    excluded = rows["excluded"].astype(bool) if "excluded" in rows else False
+    rows = rows[rows["n_train_per_class"].notna() & (rows["setting"] == "default") & ~np.asarray(excluded)]
     rows = rows.assign(x=rows["n_train_per_class"].astype(float))
     means = _over_seeds(rows)
     several = means.groupby(["network", "dataset", "protocol"])["x"].transform("nunique") > 1

@@ -17,8 +17,10 @@ from scipy.special import expit, logit
 from .headline import drawn_rows
 from .scales import linear_axis, logit_axis, odds_axis
 from transfer_study.figures.theme import (
-    GREY, dot_size, dots, family_encodings, hovered, inline, name_layers, require, short, shown, side_by_side, with_family,
+    GREY, choose_protocol, dot_size, dots, family_encodings, figure_tables, hovered, inline, name_layers, require, short, shown,
+    side_by_side, with_family,
 )  # fmt: skip
+from ..statistics.analysis import Analysis
 from ..statistics.correlation import HEADLINE
 from ..statistics.log_odds import logit
 
@@ -38,12 +40,15 @@ def _flagged_first(influence: pd.DataFrame, size: str) -> pd.DataFrame:
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #bf2e6590
 def residuals(
-    influence: pd.DataFrame,  # protocol, network, studentized_residual, flagged
-    networks: pd.DataFrame,  # protocol, network, source_logit, source_accuracy
+    analysis: Analysis | None = None,  # not needed where all tables are given
+    *,
+    influence: pd.DataFrame | None = None,  # protocol, network, studentized_residual, flagged
+    networks: pd.DataFrame | None = None,  # protocol, network, source_logit, source_accuracy
     width: int = 700,  # pixels in all
     source: str = "ImageNet",  # what the source dataset is called
 ) -> alt.TopLevelMixin:
     "Studentised residuals of the headline regression against source accuracy, a panel for each protocol."
+    influence, networks = figure_tables("residuals", analysis, influence=influence, networks=networks)
     require(influence, "protocol network studentized_residual flagged", "residuals")
     table = influence.merge(networks[["protocol", "network", "source_logit", "source_accuracy"]], on=["protocol", "network"])
     table = with_family(require(table[np.isfinite(table["studentized_residual"])], "network", "residuals"))
@@ -84,10 +89,13 @@ def _cook_curves(
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #942d4062
 def influence_map(
-    influence: pd.DataFrame,  # protocol, network, studentized_residual, leverage, cooks_distance, r_without, flagged, statement
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    influence: pd.DataFrame | None = None,  # protocol, network, studentized_residual, leverage, cooks_distance, r_without, flagged
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
     "Studentised residual against leverage, with Cook's distance as area, a panel for each protocol."
+    (influence,) = figure_tables("influence_map", analysis, influence=influence)
     columns = "protocol network studentized_residual leverage cooks_distance r_without flagged"
     table = require(influence, columns, "influence_map")
     table = with_family(require(table[np.isfinite(table["studentized_residual"])], columns, "influence_map"))
@@ -118,12 +126,15 @@ def _both_ends(table: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def left_out(
-    leave_one_out: pd.DataFrame,  # protocol, left_out ("network" or "dataset"), name, r
-    correlations: pd.DataFrame,  # protocol, dataset, method, estimate; the line is the r of everything
+    analysis: Analysis | None = None,  # not needed where all tables are given
+    *,
+    leave_one_out: pd.DataFrame | None = None,  # protocol, left_out ("network" or "dataset"), name, r
+    correlations: pd.DataFrame | None = None,  # protocol, dataset, method, estimate; the line is the r of everything
     width: int = 700,  # pixels in all
     most: int = 24,  # names in a panel
 ) -> alt.TopLevelMixin:
     "r without each network and each dataset, about a line at the r of everything."
+    leave_one_out, correlations = figure_tables("left_out", analysis, leave_one_out=leave_one_out, correlations=correlations)
     table = require(require(leave_one_out, "r", "left_out").dropna(subset="r"), "protocol left_out name r", "left_out")
     per_row = 2 if width >= 600 else 1
     size = width // per_row - 180
@@ -151,10 +162,13 @@ WARNING = r"converge|not fitted|boundary|singular|failed"  # words of a note tha
 
 
 def coefficient_forest(
-    coefficients: pd.DataFrame,  # protocol, model, term, estimate, low, high, p_value, note
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    coefficients: pd.DataFrame | None = None,  # protocol, model, term, estimate, low, high, p_value, note
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
     "Coefficients with intervals, a row for each model, a panel for each protocol and term; intercepts are left out."
+    (coefficients,) = figure_tables("coefficient_forest", analysis, coefficients=coefficients)
     table = require(coefficients, "protocol model term estimate low high p_value note", "coefficient_forest", minimum=1)
     nuisance = table["term"].str.match(r"Intercept|C\(") | ~np.isfinite(table[["estimate", "low", "high"]].astype(float)).all(axis=1)
     table = require(table[~nuisance], "model", "coefficient_forest (fitted terms)", minimum=1)
@@ -190,13 +204,18 @@ def _both_triangles(pairs: pd.DataFrame, p_value: str) -> pd.DataFrame:
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #9f280d08
 def significance(
-    pairs: pd.DataFrame,  # of one protocol: network_a, network_b, difference (b − a), low, high, p_holm, p_bh
+    analysis: Analysis | None = None,  # not needed where the table is given
+    protocol: str | None = None,  # needed where there are several
+    *,
+    pairs: pd.DataFrame | None = None,  # protocol, network_a, network_b, difference (b − a), low, high, p_holm, p_bh
     p_value: str = "p_holm",  # or "p_bh"
     width: int = 700,  # pixels in all
     most: int = 48,  # networks to show, best first
 ) -> alt.TopLevelMixin:
     "Matrix of differences in mean log-odds between networks, best first; significant ones (5 %) in colour."
+    (pairs,) = figure_tables("significance", analysis, pairs=pairs)
     require(pairs, f"protocol network_a network_b difference low high {p_value}", "significance", minimum=1)
+    pairs = choose_protocol(pairs, protocol, "significance")
     table = _both_triangles(pairs, p_value)
     order = list(table.groupby("row")["difference"].mean().sort_values(ascending=False).index)
     kept = order[: min(most, max(8, (width - 170) // 9))]
@@ -239,14 +258,17 @@ def _predicted(rows: pd.DataFrame, prediction: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #4b194826
 def calibration(
-    rows: pd.DataFrame,  # protocol, network, dataset, source_logit, logit; rows marked `excluded` are left out
-    prediction: pd.DataFrame,  # protocol, dataset, source_accuracy, expected, low, high
+    analysis: Analysis | None = None,  # not needed where all tables are given
+    *,
+    rows: pd.DataFrame | None = None,  # protocol, network, dataset, source_logit, logit; rows marked `excluded` are left out
+    prediction: pd.DataFrame | None = None,  # protocol, dataset, source_accuracy, expected, low, high
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
     "Accuracy against the accuracy expected from the source accuracy; outside the 95 % prediction interval in colour."
+    rows, prediction = figure_tables("calibration", analysis, rows=rows, prediction=prediction)
     require(rows, "protocol network dataset source_logit logit excluded setting n_train_per_class", "calibration")
     require(prediction, "protocol dataset source_accuracy expected low high", "calibration (predictions)")
-    drawn = [drawn_rows(rows, protocol, "calibration").assign(protocol=protocol) for protocol in prediction["protocol"].unique()]
+    drawn = [drawn_rows(rows, protocol, "calibration") for protocol in prediction["protocol"].unique()]
     table = _predicted(pd.concat(drawn), prediction)
     table = require(table, "network", "calibration (rows with a prediction)")
     table = table.assign(expected_score=expit(table["expected"]),

@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from ..core import UserError
 from .scales import logit_axis
 from transfer_study.figures.theme import (
-    GREY, chosen_families, dot_size, dots, family_encodings, hovered, inline, name_layers, require, short, shown, side_by_side,
-    with_family,
+    GREY, choose_protocol, chosen_families, dot_size, dots, family_encodings, figure_tables, hovered, inline, name_layers, require,
+    short, shown, side_by_side, with_family,
 )  # fmt: skip
-from ..statistics.analysis import headline_rows
+from ..statistics.analysis import Analysis, headline_rows
 
 # %% ../../nbs/api/figures/02_headline.ipynb #63ca9b8d
 def correlation_text(
@@ -94,14 +93,18 @@ def _headline_panel(
 
 # %% ../../nbs/api/figures/02_headline.ipynb #f51ab147
 def headline(
-    networks: pd.DataFrame,  # protocol, network, source_accuracy, source_logit, mean_logit, standard_error, …
-    lines: pd.DataFrame,  # protocol, dataset, source_logit, fit, low, high; the rows of dataset "mean" are drawn
-    correlations: pd.DataFrame,  # protocol, dataset, method, estimate, low, high, n_networks
+    analysis: Analysis | None = None,  # not needed where all tables are given
+    *,
+    networks: pd.DataFrame | None = None,  # protocol, network, source_accuracy, source_logit, mean_logit, standard_error, …
+    lines: pd.DataFrame | None = None,  # protocol, dataset, source_logit, fit, low, high; the rows of dataset "mean" are drawn
+    correlations: pd.DataFrame | None = None,  # protocol, dataset, method, estimate, low, high
     width: int = 700,  # pixels in all
     n_labels: int = 8,  # networks to name in each panel, where there is room
     source: str = "ImageNet",  # what the source dataset is called
 ) -> alt.TopLevelMixin:
     "Mean transfer accuracy against source accuracy, a panel for each protocol, with Morey's standard errors."
+    parts = figure_tables("headline", analysis, networks=networks, lines=lines, correlations=correlations)
+    networks, lines, correlations = parts
     columns = "protocol network source_accuracy source_logit mean_logit standard_error"
     networks = with_family(require(networks, columns, "headline"))
     protocols = list(networks["protocol"].unique())
@@ -126,12 +129,9 @@ def drawn_rows(
     figure: str,  # the figure's name, for the message
 ) -> pd.DataFrame:
     "One row a network and dataset, as the headline has it: default setting, all training images, the mean of the seeds."
-    rows = rows[~rows["excluded"].astype(bool)]
-    found = list(rows["protocol"].unique())
-    if protocol is None and len(found) > 1:
-        raise UserError(f"{figure}: the table holds the protocols {', '.join(found)}; choose one with protocol=")
-    rows = require(rows[rows["protocol"] == (protocol or "".join(found))], "network dataset logit source_logit", figure)
-    means = headline_rows(rows)[0].groupby(["network", "dataset"], sort=False)[["source_logit", "logit"]].mean().reset_index()
+    rows = choose_protocol(rows[~rows["excluded"].astype(bool)], protocol, figure)
+    rows = headline_rows(require(rows, "network dataset logit source_logit", figure))[0]
+    means = rows.groupby(["protocol", "network", "dataset"], sort=False)[["source_logit", "logit"]].mean().reset_index()
     return means.assign(source_accuracy=expit(means["source_logit"]), score=expit(means["logit"]))
 
 # %% ../../nbs/api/figures/02_headline.ipynb #265c046f
@@ -163,17 +163,20 @@ def _dataset_panel(
 
 # %% ../../nbs/api/figures/02_headline.ipynb #23db32ce
 def per_dataset(
-    rows: pd.DataFrame,  # results table with logit and source_logit
-    lines: pd.DataFrame,  # protocol, dataset, source_logit, fit, low, high
-    correlations: pd.DataFrame,  # protocol, dataset, method, estimate, low, high
-    protocol: str | None = None,  # needed where `rows` holds several
+    analysis: Analysis | None = None,  # not needed where all tables are given
+    protocol: str | None = None,  # needed where there are several
+    *,
+    rows: pd.DataFrame | None = None,  # results table with logit, source_logit and excluded
+    lines: pd.DataFrame | None = None,  # protocol, dataset, source_logit, fit, low, high
+    correlations: pd.DataFrame | None = None,  # protocol, dataset, method, estimate, low, high
     width: int = 700,  # pixels in all
     source: str = "ImageNet",  # what the source dataset is called
 ) -> alt.TopLevelMixin:
     "Transfer accuracy against source accuracy, a small panel for each dataset, with line, 95 % band and r."
+    rows, lines, correlations = figure_tables("per_dataset", analysis, rows=rows, lines=lines, correlations=correlations)
     require(rows, "network dataset protocol logit source_logit setting n_train_per_class excluded", "per_dataset")
     points = with_family(require(drawn_rows(rows, protocol, "per_dataset"), "network", "per_dataset"))
-    protocol = protocol or rows["protocol"].iloc[0]
+    protocol = points["protocol"].iloc[0]
     datasets = list(points["dataset"].unique())
     per_row = min(len(datasets), max(1, width // 165))
     size = (width // per_row - 52, max(110, int(0.72 * (width // per_row - 52))))

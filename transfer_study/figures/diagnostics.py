@@ -17,8 +17,8 @@ from scipy.special import expit, logit
 from .headline import drawn_rows
 from .scales import linear_axis, logit_axis, odds_axis
 from transfer_study.figures.theme import (
-    GREY, choose_protocol, dot_size, dots, family_encodings, figure_tables, hovered, inline, name_layers, require, short, shown,
-    side_by_side, with_family,
+    GREY, choose_protocol, display_name, dot_size, dots, family_encodings, figure_tables, hover_selection, inline, name_layers, require,
+    short_name, side_by_side, with_family,
 )  # fmt: skip
 from ..statistics.analysis import Analysis
 from ..statistics.correlation import HEADLINE
@@ -35,7 +35,7 @@ def _level(values: list[float], y: alt.Y, dash: list[int]) -> alt.Chart:
 def _flagged_first(influence: pd.DataFrame, size: str) -> pd.DataFrame:
     "Networks, the largest `size` first, with a `label` for those flagged and for the first three."
     ordered = influence.loc[influence[size].abs().sort_values(ascending=False).index]
-    label = [short(n) if flag or i < 3 else "" for i, (n, flag) in enumerate(zip(ordered["network"], ordered["flagged"]))]
+    label = [short_name(n) if flag or i < 3 else "" for i, (n, flag) in enumerate(zip(ordered["network"], ordered["flagged"]))]
     return ordered.assign(label=label).sort_values("flagged", ascending=False, kind="stable")
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #bf2e6590
@@ -65,7 +65,7 @@ def residuals(
         labels = name_layers(_flagged_first(part, "studentized_residual"), x, y, size)
         panels.append(
             alt.layer(_level([0], y, [1, 0]), _level([-2, 2], y, [4, 3]), points, *labels)
-            .properties(width=size[0], height=size[1], title=alt.Title(shown(protocol)))
+            .properties(width=size[0], height=size[1], title=alt.Title(display_name(protocol)))
         )  # fmt: skip
     beyond = int((table["studentized_residual"].abs() > 2).sum())
     return side_by_side(panels, 1, f"Studentised residuals of {len(table)} networks; {beyond} lie beyond 2.")
@@ -114,7 +114,7 @@ def influence_map(
             tooltip=["network:N", alt.Tooltip("cooks_distance:Q", title="Cook's distance", format=".2f"),
                      alt.Tooltip("r_without:Q", title="r without it", format=".2f")])  # fmt: skip
         layers = [contour, _level([0], y, [1, 0]), points, *name_layers(_flagged_first(part, "cooks_distance"), x, y, size)]
-        panels.append(alt.layer(*layers).properties(width=size[0], height=size[1], title=alt.Title(shown(protocol))))
+        panels.append(alt.layer(*layers).properties(width=size[0], height=size[1], title=alt.Title(display_name(protocol))))
     flagged = ", ".join(table.loc[table["flagged"].astype(bool), "network"]) or "none"
     return side_by_side(panels, 1, f"Residual against leverage of {len(table)} networks. Very influential: {flagged}.")
 
@@ -144,12 +144,12 @@ def left_out(
     panels = []
     for (protocol, kind), part in table.groupby(["protocol", "left_out"], sort=False):
         ends = _both_ends(part, most)
-        ends = ends.assign(label=ends["name"].map(short if kind == "network" else shown))
+        ends = ends.assign(label=ends["name"].map(short_name if kind == "network" else display_name))
         line = alt.Chart(inline(pd.DataFrame({"r": [headline.get(protocol, np.nan)]}), "r")).mark_rule(color=GREY).encode(x=x)
         points = alt.Chart(inline(ends, "name label r")).mark_point(filled=True, size=60, opacity=1, color="#0072B2").encode(
             x=x, y=y, tooltip=["name:N", alt.Tooltip("r:Q", title="r without it", format=".3f")])  # fmt: skip
         some = f"the {len(ends)} of {len(part)} that matter most" if len(ends) < len(part) else f"{len(part)} {kind}s"
-        title = alt.Title(f"Without one {kind}", subtitle=f"{shown(protocol)}, {some}", frame="bounds")
+        title = alt.Title(f"Without one {kind}", subtitle=f"{display_name(protocol)}, {some}", frame="bounds")
         panels.append(alt.layer(line, points).properties(width=size, height=alt.Step(17), title=title))
     low = table.loc[table["r"].idxmin()]
     high = table.loc[table["r"].idxmax()]
@@ -189,7 +189,7 @@ def coefficient_forest(
         rules = base.mark_rule(strokeWidth=1.5, color="#0072B2").encode(x=ends, x2="high:Q")
         points = base.mark_point(size=70, opacity=1, color="#0072B2", strokeWidth=2).encode(
             x=x, fill=alt.when("datum.warned").then(alt.value("transparent")).otherwise(alt.value("#0072B2")))  # fmt: skip
-        title = alt.Title(str(term), subtitle=shown(protocol), frame="bounds")
+        title = alt.Title(str(term), subtitle=display_name(protocol), frame="bounds")
         panels.append(alt.layer(one, rules, points).properties(width=size, height=alt.Step(24), title=title))
     found = "; ".join(f"{row.model}, {row.term}: {row.factor}" for row in table.head(12).itertuples())
     return side_by_side(panels, 1, f"Regression coefficients. {found}.", spacing=(84, 20))
@@ -237,13 +237,13 @@ def significance(
     n = int((pairs[p_value] < 0.05).sum())
     some = f"the best {len(kept)} of {len(order)} networks" if len(kept) < len(order) else f"{len(kept)} networks"
     description = f"Differences between {some}; {n} of {len(pairs)} pairs are significant at 5 % after correction."
-    title = alt.Title(shown(pairs["protocol"].iloc[0]), subtitle=[some, f"{n} of {len(pairs)} pairs differ"], frame="bounds")
+    title = alt.Title(display_name(pairs["protocol"].iloc[0]), subtitle=[some, f"{n} of {len(pairs)} pairs differ"], frame="bounds")
     return chart.properties(title=title, description=description)
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #5b204781
 def _short_expression(networks: list[str]) -> str:
     "A Vega expression that shortens the labels of an axis: the data keep the full names."
-    return json.dumps({name: short(name) for name in networks}) + "[datum.value]"
+    return json.dumps({name: short_name(name) for name in networks}) + "[datum.value]"
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #0022a961
 def _predicted(rows: pd.DataFrame, prediction: pd.DataFrame) -> pd.DataFrame:
@@ -299,7 +299,7 @@ def _selection_panel(
     size: tuple[int, int],
     panel: int,  # its number
 ) -> alt.LayerChart:
-    columns, hover = "network source_accuracy log_l2 l2 logit validation_score chosen", hovered()
+    columns, hover = "network source_accuracy log_l2 l2 logit validation_score chosen", hover_selection()
     y = alt.Y("logit:Q", title=None, **logit_axis(part["logit"], size[1], 24, minExtent=34))
     tooltip = ["network:N", alt.Tooltip("l2:Q", title="λ", format=".3g"), alt.Tooltip("validation_score:Q", title="validation", format=".1%")]
     base = alt.Chart(inline(part, columns)).encode(x=x, y=y, color=colour, tooltip=tooltip)
@@ -319,7 +319,7 @@ def selection_curves(
     "Validation accuracy against λ, a line a network, a panel for each dataset; the dot is the λ chosen."
     curves = require(curves, "network source_accuracy dataset l2 validation_score chosen", "selection_curves", minimum=2)
     curves = curves.assign(
-        log_l2=np.log10(curves["l2"]), logit=logit(curves["validation_score"].clip(1e-3, 1 - 1e-3)), network=curves["network"].map(short)
+        log_l2=np.log10(curves["l2"]), logit=logit(curves["validation_score"].clip(1e-3, 1 - 1e-3)), network=curves["network"].map(short_name)
     )
     per_row = min(curves["dataset"].nunique(), max(1, width // 220))
     size = (width // per_row - 56, int(0.62 * (width // per_row)))
@@ -327,7 +327,7 @@ def selection_curves(
     legend = alt.Legend(title="ImageNet top-1", format=".0%", orient="top")
     colour = alt.Color("source_accuracy:Q", scale=alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.85, 0])), legend=legend)
     panels = [
-        _selection_panel(part, x, colour, alt.Title(shown(name), fontSize=12), size, i)
+        _selection_panel(part, x, colour, alt.Title(display_name(name), fontSize=12), size, i)
         for i, (name, part) in enumerate(curves.groupby("dataset", sort=False))
     ]
     networks = curves["network"].nunique()

@@ -13,8 +13,8 @@ from scipy.special import expit
 
 from .scales import logit_axis
 from transfer_study.figures.theme import (
-    GREY, choose_protocol, chosen_families, dot_size, dots, family_encodings, figure_tables, hovered, inline, name_layers, require,
-    short, shown, side_by_side, with_family,
+    GREY, choose_protocol, display_name, dot_size, dots, family_encodings, family_selection, figure_tables, hover_selection, inline,
+    name_layers, require, short_name, side_by_side, with_family,
 )  # fmt: skip
 from ..statistics.analysis import Analysis, headline_rows
 
@@ -34,7 +34,7 @@ def correlation_text(
     return f"r = {row['estimate']:.2f}{bounds}".replace("-", "−")
 
 # %% ../../nbs/api/figures/02_headline.ipynb #960f875d
-def _fit(
+def _line_and_band(
     lines: pd.DataFrame,  # source_logit, fit, low, high of one protocol and dataset
     x: alt.X,
     y_settings: dict,
@@ -45,7 +45,7 @@ def _fit(
     return [band, base.mark_line(color=GREY, strokeWidth=2, clip=True).encode(y=alt.Y("fit:Q", **y_settings))]
 
 # %% ../../nbs/api/figures/02_headline.ipynb #94c11be6
-def _worth_naming(
+def _notable_first(
     table: pd.DataFrame,  # network, source_logit, mean_logit of one panel
     n_labels: int,
 ) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def _worth_naming(
     off = (table["mean_logit"] - slope * table["source_logit"] - offset).abs().sort_values(ascending=False)
     ends = [table["mean_logit"].idxmax(), table["mean_logit"].idxmin(), table["source_logit"].idxmax()]
     ordered = table.loc[list(dict.fromkeys([*ends, *off.index]))]
-    return ordered.assign(label=[short(name) if i < n_labels else "" for i, name in enumerate(ordered["network"])])
+    return ordered.assign(label=[short_name(name) if i < n_labels else "" for i, name in enumerate(ordered["network"])])
 
 # %% ../../nbs/api/figures/02_headline.ipynb #cb072a25
 def _headline_panel(
@@ -85,11 +85,11 @@ def _headline_panel(
     ]  # fmt: skip
     bars = alt.Chart(data).mark_rule(strokeWidth=1).encode(
         x=x, y=alt.Y("low:Q", title="Mean transfer accuracy", **y_settings), y2="high:Q", color=encodings["color"],
-        opacity=alt.when(chosen_families()).then(alt.value(0.5 if len(networks) <= 300 else 0.15)).otherwise(alt.value(0.05)),
+        opacity=alt.when(family_selection()).then(alt.value(0.5 if len(networks) <= 300 else 0.15)).otherwise(alt.value(0.05)),
     )
     points = dots(base, tooltip, dot_size(len(networks)), panel)
-    labels = name_layers(_worth_naming(networks, n_labels), x, y, size)
-    return alt.layer(*_fit(lines, x, y_settings), bars, points, *labels).properties(width=size[0], height=size[1], title=title)
+    labels = name_layers(_notable_first(networks, n_labels), x, y, size)
+    return alt.layer(*_line_and_band(lines, x, y_settings), bars, points, *labels).properties(width=size[0], height=size[1], title=title)
 
 # %% ../../nbs/api/figures/02_headline.ipynb #f51ab147
 def headline(
@@ -115,7 +115,7 @@ def headline(
     for protocol in protocols:
         chosen = networks[networks["protocol"] == protocol].reset_index(drop=True)
         text = correlation_text(correlations, protocol)
-        title = alt.Title(shown(protocol), subtitle=", ".join(filter(None, [text, f"{len(chosen)} networks"])))
+        title = alt.Title(display_name(protocol), subtitle=", ".join(filter(None, [text, f"{len(chosen)} networks"])))
         mean = lines.query("protocol == @protocol and dataset == 'mean'")
         panels.append(_headline_panel(chosen, mean, title, size, encodings, n_named, len(panels), source))
     found = "; ".join(f"{panel.title.text}: {panel.title.subtitle}" for panel in panels)
@@ -154,12 +154,12 @@ def _dataset_panel(
     ]  # fmt: skip
     points_layer = dots(base, tooltip, 0.4 * dot_size(len(points)), panel)
     named = (
-        alt.Chart(base.data).transform_filter(hovered())
+        alt.Chart(base.data).transform_filter(hover_selection())
         .transform_calculate(label="datum.network + '  ' + format(datum.score, '.1%')")
         .mark_text(align="left", baseline="top", fontSize=10, limit=size[0] - 4)
         .encode(x=alt.value(3), y=alt.value(1), text="label:N")
     )  # fmt: skip
-    return alt.layer(*_fit(lines, x, y_settings), points_layer, named).properties(width=size[0], height=size[1], title=title)
+    return alt.layer(*_line_and_band(lines, x, y_settings), points_layer, named).properties(width=size[0], height=size[1], title=title)
 
 # %% ../../nbs/api/figures/02_headline.ipynb #23db32ce
 def per_dataset(
@@ -184,10 +184,10 @@ def per_dataset(
     encodings = family_encodings(points["network"], width)
     panels = []
     for dataset in datasets:
-        title = alt.Title(shown(dataset), subtitle=correlation_text(correlations, protocol, dataset), fontSize=12, offset=4)
+        title = alt.Title(display_name(dataset), subtitle=correlation_text(correlations, protocol, dataset), fontSize=12, offset=4)
         line = lines.query("protocol == @protocol and dataset == @dataset")
         panel = _dataset_panel(points[points["dataset"] == dataset], line, title, size, x_settings, encodings, len(panels), source)
         panels.append(panel)
     strongest = "; ".join(f"{panel.title.text} {panel.title.subtitle}" for panel in panels)
-    description = f"{shown(protocol)}: transfer accuracy against {source} accuracy on {len(datasets)} datasets. {strongest}."
+    description = f"{display_name(protocol)}: transfer accuracy against {source} accuracy on {len(datasets)} datasets. {strongest}."
     return side_by_side(panels, per_row, description)

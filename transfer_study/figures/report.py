@@ -21,7 +21,7 @@ from .comparison import convergence, gain_trend, protocol_gains, setting_effects
 from .diagnostics import calibration, coefficient_forest, influence_map, left_out, residuals, significance
 from .headline import drawn_rows, headline, per_dataset
 from .page import Figure, Section, extra_section, make_figure, render_page
-from .theme import figure_tables, shown
+from .theme import display_name, figure_tables
 from ..statistics.analysis import PAPER_CORRELATIONS, Analysis
 from ..statistics.correlation import HEADLINE
 from ..training.protocol import steps_to_90_percent_of_maximum_odds
@@ -48,14 +48,14 @@ def answer(
     interval = f" (95 % interval {row['low']:.2f} to {row['high']:.2f})" if np.isfinite([row["low"], row["high"]]).all() else ""
     paper = f"; the paper has {PAPER_CORRELATIONS[protocol]:.2f} over 16" if protocol in PAPER_CORRELATIONS else ""
     several = correlations["protocol"].nunique() > 1
-    text = f"{shown(protocol) + ': ' if several else ''}{_verdict(row['low'], row['high'])}. Over {row['n_networks']} networks, {source} accuracy and mean " \
+    text = f"{display_name(protocol) + ': ' if several else ''}{_verdict(row['low'], row['high'])}. Over {row['n_networks']} networks, {source} accuracy and mean " \
            f"transfer accuracy in log-odds correlate with r = {row['estimate']:.2f}{interval}{paper}."  # fmt: skip
     return text.replace("-0.", "−0.")
 
 # %% ../../nbs/api/figures/07_report.ipynb #69dc278a
 def _tidy(table: pd.DataFrame) -> pd.DataFrame:
     "Protocols and datasets in words; the protocol's column goes where there is only one."
-    table = table.assign(**{name: table[name].map(shown, na_action="ignore") for name in ("protocol", "dataset") if name in table})
+    table = table.assign(**{name: table[name].map(display_name, na_action="ignore") for name in ("protocol", "dataset") if name in table})
     return table.drop(columns="protocol") if "protocol" in table and table["protocol"].nunique() == 1 else table
 
 
@@ -71,7 +71,7 @@ def reference_table(
         "Kendall's τ": rows["kendall"], "r, nothing left out": everything.reindex(r.index).astype(float),
         "r in the paper": pd.Series(PAPER_CORRELATIONS),
     }, index=r.index)  # fmt: skip
-    return table.rename_axis("protocol").reset_index().assign(protocol=lambda d: d["protocol"].map(shown))
+    return table.rename_axis("protocol").reset_index().assign(protocol=lambda d: d["protocol"].map(display_name))
 
 # %% ../../nbs/api/figures/07_report.ipynb #8d924c81
 def dataset_table(
@@ -118,7 +118,7 @@ def settings_table(
     found = 100 * rows.groupby(["network", "setting"], sort=False)["source_accuracy"].mean().to_frame(f"{source} %")
     means = rows.groupby(["network", "setting", "protocol"], sort=False)["logit"].mean().unstack()
     for protocol in [name for name in rows["protocol"].unique() if means[name].groupby("network").count().max() > 1]:
-        found[f"{shown(protocol)} %"] = 100 * expit(means[protocol])
+        found[f"{display_name(protocol)} %"] = 100 * expit(means[protocol])
     return found.reset_index()
 
 # %% ../../nbs/api/figures/07_report.ipynb #ee5bffcd
@@ -136,13 +136,13 @@ def convergence_table(
     return pd.DataFrame({
         "trainings": by_protocol.size(), "steps in all": history.groupby("protocol", sort=False)["step"].max(),
         "steps to 90 % of the largest odds": by_protocol.median().astype(int), "in the paper": pd.Series(PAPER_STEPS, dtype="Int64"),
-    }).loc[lambda table: table["trainings"].notna()].rename(index=shown).rename_axis("protocol").reset_index()  # fmt: skip
+    }).loc[lambda table: table["trainings"].notna()].rename(index=display_name).rename_axis("protocol").reset_index()  # fmt: skip
 
 # %% ../../nbs/api/figures/07_report.ipynb #a9aeea08
-def _each(analysis: Analysis, key: str, caption: str, draw: Any) -> tuple[Figure, ...]:
+def _figure_per_protocol(analysis: Analysis, key: str, caption: str, draw: Any) -> tuple[Figure, ...]:
     "A figure for each protocol; `draw` takes the protocol and the width."
     protocols = analysis.networks["protocol"].unique()
-    return tuple(f for p in protocols for f in make_figure(f"{key}-{p}", f"{shown(p)}. {caption}", partial(draw, p)))
+    return tuple(f for p in protocols for f in make_figure(f"{key}-{p}", f"{display_name(p)}. {caption}", partial(draw, p)))
 
 
 def _main_sections(analysis: Analysis, source: str) -> list[Section]:
@@ -151,7 +151,7 @@ def _main_sections(analysis: Analysis, source: str) -> list[Section]:
         "mean", "Each network's mean over the datasets. Bars are standard errors free of the datasets' difficulty (Morey 2008), the "
         "band is the line's 95 % bootstrap interval over networks.", partial(headline, a, source=source))  # fmt: skip
     findings = tuple(message for message in a.messages if ": left out " not in message)  # those have a table of their own
-    panels = _each(a, "datasets", "Every dataset on its own, with line, 95 % band and r.", lambda protocol, width: per_dataset(
+    panels = _figure_per_protocol(a, "datasets", "Every dataset on its own, with line, 95 % band and r.", lambda protocol, width: per_dataset(
         a, protocol, width=width, source=source))  # fmt: skip
     return [
         Section("answer", "Does a better network transfer better?", (), findings, mean,
@@ -201,7 +201,7 @@ def _trust_sections(analysis: Analysis, source: str) -> list[Section]:
         ("calibration", "Prediction intervals against what was found.", partial(calibration, a)),
     ]  # fmt: skip
     figures = tuple(figure for chart in charts for figure in make_figure(*chart))
-    pairs = _each(a, "pairs", "Row against column over all datasets, paired; coloured where significant after Holm's correction.",
+    pairs = _figure_per_protocol(a, "pairs", "Row against column over all datasets, paired; coloured where significant after Holm's correction.",
                   lambda protocol, width: significance(a, protocol, width=width))  # fmt: skip
     return [
         Section("trust", "How far to trust it", (), statements, figures),

@@ -1,12 +1,12 @@
 # make study    install and run the quick study, the whole paper in miniature; prints the three correlations and where the report is
 # make test     everything that must hold before a change is merged; says at the end what failed
-# make lab      JupyterLab on the tutorials, with charts that answer the pointer
+# make lab      JupyterLab on the tutorials, with interactive charts
 # make docs     the documentation site (needs Quarto)
 # make notebooks  run every notebook and store its outputs
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-SOURCES := $(shell find transfer_study -name '*.py') $(shell find data -type f) pyproject.toml README.md LICENSE
+SOURCES := $(shell find transfer_study -type f -not -name '*.pyc') $(shell find data -type f) pyproject.toml README.md LICENSE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: study test lab docs notebooks bench clean
@@ -18,7 +18,7 @@ test: .venv/.dev
 	$(BIN)/python tools/run_checks.py
 
 lab: .venv/.dev
-	TRANSFER_STUDY_CHARTS=live $(BIN)/jupyter lab --notebook-dir nbs --LabApp.default_url=/lab/tree/tutorials/five_minutes.ipynb
+	TRANSFER_STUDY_CHARTS=interactive $(BIN)/jupyter lab --notebook-dir nbs --LabApp.default_url=/lab/tree/tutorials/five_minutes.ipynb
 
 docs: .venv/.dev
 	@command -v quarto > /dev/null || { echo "make docs needs Quarto: install it from https://quarto.org/docs/get-started/ and run make docs again"; exit 1; }

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,3 +146,21 @@ def command(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    "Opens an address in a headless browser: the document after its scripts ran, and the lines of its console."
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium on this machine: the page was not opened")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    options += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--window-size=1200,900", "--dump-dom"]
+
+    def open_page(address: str, *more: str, milliseconds: int = 20_000, timeout: int = 120) -> tuple[str, list[str]]:
+        own = [f"--user-data-dir={tmp_path_factory.mktemp('profile')}", f"--virtual-time-budget={milliseconds}"]
+        command = [program, *options, *own, *more, address]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+        return ended.stdout, [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
+
+    return open_page

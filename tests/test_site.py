@@ -4,7 +4,6 @@ import functools
 import http.server
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -173,10 +172,10 @@ async function visit(name) {
   await new Promise(done => frame.onload = done);
   const inner = frame.contentDocument;
   const count = selector => inner.querySelectorAll(selector).length;
-  for (let i = 0; i < 100 && count(".figure-svg:has(> script)") > count(".live svg"); i++) await wait(50);
+  for (let i = 0; i < 100 && count(".figure-svg:has(> script)") > count(".interactive svg"); i++) await wait(50);
   seen[name] = [...inner.querySelectorAll(".figure-svg svg")].map(svg => { const box = svg.getBoundingClientRect();
-    return { width: box.width, height: box.height, live: !!svg.closest(".live"), texts: svg.querySelectorAll("text").length,
-      marks: svg.querySelectorAll("path, line, rect, image").length,
+    return { width: box.width, height: box.height, interactive: !!svg.closest(".interactive"),
+      texts: svg.querySelectorAll("text").length, marks: svg.querySelectorAll("path, line, rect, image").length,
       label: svg.closest("[aria-label]")?.getAttribute("aria-label") }; });
   frame.remove();
 }
@@ -191,11 +190,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def in_chromium(pages, tmp_path_factory):
+def in_chromium(pages, chromium):
     "What a browser shows of every page with figures, and what went to its console."
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on this machine: the pages were not opened")
     names = []
     for path in NOTEBOOKS:
         page = pages / path.relative_to(NBS)
@@ -205,17 +201,13 @@ def in_chromium(pages, tmp_path_factory):
     (pages / "visit.html").write_text(VISIT % json.dumps(names))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     try:
-        done = subprocess.run(
-            [chromium, *options.split(), "--disable-component-update", "--disable-sync",
-             f"--user-data-dir={tmp_path_factory.mktemp('user')}", "--enable-logging=stderr",
-             "--virtual-time-budget=600000", "--window-size=1200,900", "--dump-dom",
-             f"http://127.0.0.1:{server.server_port}/visit.html"], capture_output=True, text=True, timeout=300)  # fmt: skip
+        address = f"http://127.0.0.1:{server.server_port}/visit.html"
+        document, console = chromium(address, milliseconds=600_000, timeout=300)
     finally:
         server.shutdown()
-    text = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.S).group(1)
-    return json.loads(unescape(text)), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    text = re.search(r'<pre id="seen">(.*?)</pre>', document, re.S).group(1)
+    return json.loads(unescape(text)), console
 
 
 def test_every_page_shows_its_figures(in_chromium):
@@ -231,4 +223,4 @@ def test_every_page_shows_its_figures(in_chromium):
 
 def test_the_home_page_draws_its_chart_anew(in_chromium):
     figures = in_chromium[0]["index.html"]
-    assert figures and figures[0]["live"] and figures[0]["marks"] > 80
+    assert figures and figures[0]["interactive"] and figures[0]["marks"] > 80

@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 
 import vl_convert
 
-from transfer_study.figures.theme import LIVE_TYPE, theme
+from transfer_study.figures.theme import VEGALITE_TYPE, theme
 
 STYLE, SCRIPT = "figures.css", "figures.js"
 # Wide pictures scroll on a phone.
@@ -26,8 +26,8 @@ _SCRIPT = """
 const themes = %s, dark = () => document.body.classList.contains("quarto-dark"), views = new Map();
 async function draw(figure) {
   const scheme = dark() ? "dark" : "light", spec = JSON.parse(figure.querySelector("script").textContent);
-  const place = figure.querySelector(".live") || figure.appendChild(document.createElement("div"));
-  place.className = "live";
+  const place = figure.querySelector(".interactive") || figure.appendChild(document.createElement("div"));
+  place.className = "interactive";
   const drawn = await vegaEmbed(place, { ...spec, config: themes[scheme] },
     { actions: false, renderer: "svg", tooltip: { theme: scheme } });
   views.get(figure)?.finalize();
@@ -55,7 +55,7 @@ def figure_html(cell: dict, data: dict, number: int) -> str:
     if described and "aria-label=" not in picture[:60]:
         words = quoteattr(described.group(1).strip('"'))
         picture = picture.replace("<svg ", f'<svg role="img" aria-label={words} ', 1)
-    spec = data.get(LIVE_TYPE)
+    spec = data.get(VEGALITE_TYPE)
     script = f'<script type="application/json">{json.dumps(spec).replace("</", "<" + chr(92) + "/")}</script>' if spec else ""
     return f'<div class="figure-svg">{picture}{script}</div>'
 
@@ -75,20 +75,20 @@ def prepare(page: Path) -> bool:
     notebook = json.loads(page.read_text())
     shown = [(cell, output) for cell in notebook["cells"] for output in cell.get("outputs", [])]
     shown = [(cell, output) for cell, output in shown if "image/svg+xml" in output.get("data", {})]
-    is_live = any(LIVE_TYPE in output["data"] for _, output in shown)
+    is_interactive = any(VEGALITE_TYPE in output["data"] for _, output in shown)
     for number, (cell, output) in enumerate(shown):
         output["data"] = {"text/html": figure_html(cell, output["data"], number)}
-    if is_live:
+    if is_interactive:
         up = "../" * len(page.parent.relative_to(Path.cwd()).parts)
         shown[-1][1]["data"]["text/html"] += f'<script src="{up}{SCRIPT}"></script>'
     page.write_text(json.dumps(notebook, ensure_ascii=False, indent=1))
-    return is_live
+    return is_interactive
 
 
 if __name__ == "__main__":
     os.chdir(sys.argv[1] if len(sys.argv) > 1 else ".")
-    live = [page for page in Path.cwd().rglob("*.ipynb") if prepare(page)]
+    interactive = [page for page in Path.cwd().rglob("*.ipynb") if prepare(page)]
     Path(STYLE).write_text(style())
     themes = json.dumps({"light": theme(), "dark": theme(dark=True)})
     Path(SCRIPT).write_text(vl_convert.javascript_bundle() + _SCRIPT % themes)
-    print(f"figures are in place; drawn anew on {len(live)} page(s)")
+    print(f"figures are in place; drawn anew on {len(interactive)} page(s)")

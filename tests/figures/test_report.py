@@ -4,8 +4,6 @@ import base64
 import gzip
 import json
 import re
-import shutil
-import subprocess
 from functools import partial
 from html.parser import HTMLParser
 
@@ -86,28 +84,17 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def in_chromium(page, tmp_path_factory):
-    "The page's document after its scripts ran, with a network looked for, and what went to the console."
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on this machine: the page was not opened")
+def in_chromium(page, chromium):
+    "The page's document after its scripts ran, with a network looked for, what went to the console, and addresses asked for."
     probe = """<script>setInterval(() => { const box = document.getElementById("find");
       if (document.documentElement.dataset.drawn && !box.value) {
         box.value = document.querySelector("datalist option").value;
         box.dispatchEvent(new Event("input")); } }, 50)</script>"""
-    probed = page.with_name("probed.html")
+    probed, log = page.with_name("probed.html"), page.with_name("net.json")
     before, end, after = page.read_text(encoding="utf-8").rpartition("</body>")  # the last: Vega's script has one too
     probed.write_text(before + probe + end + after, encoding="utf-8")
-    folder = tmp_path_factory.mktemp("chromium")
-    log = folder / "net.json"
-    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    result = subprocess.run(
-        [chromium, *options.split(), "--disable-component-update", "--disable-sync", f"--user-data-dir={folder}",
-         "--enable-logging=stderr", f"--log-net-log={log}", "--virtual-time-budget=20000", "--window-size=1200,900",
-         "--dump-dom", probed.as_uri()], capture_output=True, text=True, timeout=120)  # fmt: skip
-    console = [line for line in result.stderr.splitlines() if "CONSOLE" in line]
-    urls = set(re.findall(r'"url":"([^"]+)"', log.read_text())) if log.is_file() else set()
-    return result.stdout, console, urls
+    document, console = chromium(probed.as_uri(), f"--log-net-log={log}")
+    return document, console, set(re.findall(r'"url":"([^"]+)"', log.read_text())) if log.is_file() else set()
 
 
 def test_nothing_hostile_becomes_markup(page):
@@ -199,7 +186,7 @@ def test_the_interval_decides_the_answer():
     cases = {(0.6, 0.9): "Yes. Over", (0.1, 0.9): "Yes, but", (-0.1, 0.9): "Undecided", (np.nan, np.nan): "Too few",
              (-0.9, -0.2): "No, "}  # fmt: skip
     for (low, high), start in cases.items():
-        text = answer(pd.DataFrame([row | {"low": low, "high": high}]), "linear")
+        text = answer(None, "linear", correlations=pd.DataFrame([row | {"low": low, "high": high}]))
         assert text.startswith(start) and "9 networks" in text and "0.99 over 16" in text
 
 

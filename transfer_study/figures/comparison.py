@@ -15,9 +15,10 @@ from scipy.special import expit, logit
 
 from .scales import log_axis, logit_axis, odds_axis
 from transfer_study.figures.theme import (
-    GREY, chosen_families, dot_size, dots, family_encodings, hovered, inline, name_layers, protocol_encodings, require, short,
-    shown, side_by_side, with_family,
+    GREY, choose_protocol, display_name, dot_size, dots, family_encodings, family_selection, figure_tables, hover_selection, inline,
+    name_layers, protocol_encodings, require, short_name, side_by_side, with_family,
 )  # fmt: skip
+from ..statistics.analysis import Analysis
 from ..statistics.comparison import t_intervals
 from ..statistics.correlation import HEADLINE
 from ..training.protocol import steps_to_90_percent_of_maximum_odds
@@ -25,7 +26,7 @@ from ..training.protocol import steps_to_90_percent_of_maximum_odds
 # %% ../../nbs/api/figures/03_comparison.ipynb #c43f2af2
 def _protocol_axis(protocols: list[str], pixels: int) -> dict:
     "Protocols at equal distances, as a numeric axis, beside which names can be placed."
-    names = json.dumps([shown(name) for name in protocols])
+    names = json.dumps([display_name(name) for name in protocols])
     words = f"split({names}[datum.value], ' ')" if pixels < 400 else f"{names}[datum.value]"
     scale = dict(domain=[-0.35, len(protocols) - 1 + 0.65], nice=False, zero=False)
     axis = dict(values=list(range(len(protocols))), labelExpr=words, grid=False, labelFontSize=12)
@@ -33,28 +34,31 @@ def _protocol_axis(protocols: list[str], pixels: int) -> dict:
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #b1bb00f2
 def slopes(
-    networks: pd.DataFrame,  # protocol, network, mean_logit, mean_accuracy
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    networks: pd.DataFrame | None = None,  # protocol, network, mean_logit, mean_accuracy
     width: int = 700,  # pixels in all
     n_labels: int = 6,  # networks to name, where there is room
 ) -> alt.TopLevelMixin:
     "Mean transfer accuracy of each network under each protocol, joined by a line; networks of one protocol only are left out."
+    (networks,) = figure_tables("slopes", analysis, networks=networks)
     require(networks, "protocol network mean_logit mean_accuracy", "slopes")
     several = networks.groupby("network")["protocol"].transform("nunique") > 1
     table = with_family(require(networks[several], "network", "slopes (networks with two protocols)"))
     protocols = list(table["protocol"].unique())
-    table = table.assign(place=table["protocol"].map(protocols.index), protocol=table["protocol"].map(shown))
+    table = table.assign(place=table["protocol"].map(protocols.index), protocol=table["protocol"].map(display_name))
     size, encodings = (width - 60, min(420, width)), family_encodings(table["network"], width)
     x = alt.X("place:Q", title=None, **_protocol_axis(protocols, size[0]))
     y = alt.Y("mean_logit:Q", title="Mean transfer accuracy", **logit_axis(table["mean_logit"], size[1], 45))
     base = alt.Chart(inline(table, "network family protocol place mean_logit mean_accuracy")).encode(x=x, y=y)
     lines = base.mark_line().encode(  # without the shape, for which Vega-Lite would put points on the line
-        color=encodings["color"], detail="network:N", strokeWidth=alt.when(hovered()).then(alt.value(4)).otherwise(alt.value(1.5)),
-        opacity=alt.when(chosen_families()).then(alt.value(0.6)).otherwise(alt.value(0.06)),
+        color=encodings["color"], detail="network:N", strokeWidth=alt.when(hover_selection()).then(alt.value(4)).otherwise(alt.value(1.5)),
+        opacity=alt.when(family_selection()).then(alt.value(0.6)).otherwise(alt.value(0.06)),
     )  # fmt: skip
     tooltip = ["network:N", "protocol:N", alt.Tooltip("mean_accuracy:Q", title="transfer (mean)", format=".1%")]
     points = dots(base.encode(**encodings), tooltip, 0.7 * dot_size(table["network"].nunique()))
     ordered = _ends_first(table, len(protocols) - 1, n_labels)
-    description = f"Mean transfer accuracy of {table['network'].nunique()} networks under {', '.join(map(shown, protocols))}."
+    description = f"Mean transfer accuracy of {table['network'].nunique()} networks under {', '.join(map(display_name, protocols))}."
     chart = alt.layer(lines, points, *name_layers(ordered, x, y, size))
     return side_by_side([chart.properties(width=size[0], height=size[1])], 1, description)
 
@@ -70,7 +74,7 @@ def _ends_first(
     order = [index for pair in zip(best, worst, strict=True) for index in pair]
     named = dict.fromkeys(list(dict.fromkeys(order))[:n_labels])
     ordered = table.loc[[*named, *table.index.difference(list(named))]]
-    return ordered.assign(label=[short(n) if i in named else "" for i, n in ordered["network"].items()])
+    return ordered.assign(label=[short_name(n) if i in named else "" for i, n in ordered["network"].items()])
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #517006e9
 def _interval_panel(
@@ -120,14 +124,19 @@ def _interval_figure(
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #55300681
 def setting_effects(
-    settings: pd.DataFrame,  # protocol, setting, dataset, difference, low, high, n_pairs
+    analysis: Analysis | None = None,  # not needed where the table is given
+    protocol: str | None = None,  # None for all
+    *,
+    settings: pd.DataFrame | None = None,  # protocol, setting, dataset, difference, low, high, n_pairs
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
     "Difference in log-odds between a source-training setting and the default, a panel for each setting and protocol."
+    (settings,) = figure_tables("setting_effects", analysis, settings=settings)
+    settings = settings if protocol is None else choose_protocol(settings, protocol, "setting_effects")
     require(settings, "protocol setting dataset difference low high n_pairs", "setting_effects", minimum=1)
     table = settings.assign(
-        panel=settings["setting"].str.replace("_", " ") + ", " + settings["protocol"].map(shown).str.lower(),
-        label=settings["dataset"].map(shown), value=settings["difference"], main=settings["dataset"] == HEADLINE,
+        panel=settings["setting"].str.replace("_", " ") + ", " + settings["protocol"].map(display_name).str.lower(),
+        label=settings["dataset"].map(display_name), value=settings["difference"], main=settings["dataset"] == HEADLINE,
         note=[_factor(*bounds) for bounds in settings[["difference", "low", "high"]].to_numpy()],
     )  # fmt: skip
     return _interval_figure(table, "odds of a correct answer, against the default",
@@ -135,27 +144,33 @@ def setting_effects(
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #a1c00b49
 def protocol_gains(
-    gains: pd.DataFrame,  # protocol, baseline, dataset, n_pairs, wins, mean_gain, low, high
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    gains: pd.DataFrame | None = None,  # protocol, baseline, dataset, n_pairs, wins, mean_gain, low, high
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
     "Mean gain in log-odds of one protocol over another, dataset by dataset, with the number of wins."
+    (gains,) = figure_tables("protocol_gains", analysis, gains=gains)
     require(gains, "protocol baseline dataset n_pairs wins mean_gain low high", "protocol_gains", minimum=1)
     wins = gains["wins"].astype(str) + " of " + gains["n_pairs"].astype(str)
     factors = [_factor(*bounds) for bounds in gains[["mean_gain", "low", "high"]].to_numpy()]
     table = gains.assign(
-        panel=gains["protocol"].map(shown) + " over " + gains["baseline"].map(shown).str.lower(), value=gains["mean_gain"],
-        label=gains["dataset"].map(shown), main=gains["dataset"] == HEADLINE, note=[f"{f}, wins {w}" for f, w in zip(factors, wins)],
+        panel=gains["protocol"].map(display_name) + " over " + gains["baseline"].map(display_name).str.lower(), value=gains["mean_gain"],
+        label=gains["dataset"].map(display_name), main=gains["dataset"] == HEADLINE, note=[f"{f}, wins {w}" for f, w in zip(factors, wins)],
     )  # fmt: skip
     return _interval_figure(table, "odds of a correct answer, against the baseline", "Gain of one protocol over another.", width)
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #a48f52ba
 def gain_trend(
-    gains_by_network: pd.DataFrame,  # protocol, baseline, network, source_accuracy, dataset, gain, n_train_per_class
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    gains_by_network: pd.DataFrame | None = None,  # protocol, baseline, network, source_accuracy, dataset, gain, n_train_per_class
     against: str = "source_accuracy",  # or "n_train_per_class"
     width: int = 700,  # pixels in all
     source: str = "ImageNet",  # what the source dataset is called
 ) -> alt.TopLevelMixin:
     "Gain in log-odds of one protocol over another against source accuracy or against the number of training images a class."
+    (gains_by_network,) = figure_tables("gain_trend", analysis, gains_by_network=gains_by_network)
     columns = "protocol baseline network source_accuracy dataset gain n_train_per_class"
     table = require(gains_by_network, columns, "gain_trend").dropna(subset=[against])
     table = with_family(require(table, columns, f"gain_trend (rows with {against})"))
@@ -173,7 +188,7 @@ def gain_trend(
     for protocol, baseline in pairs:
         part = table[(table["protocol"] == protocol) & (table["baseline"] == baseline)]
         base = alt.Chart(inline(part, "network family dataset x gain")).encode(x=x, y=y, **family_encodings(table["network"], width))
-        title = alt.Title(f"{shown(protocol)} over {shown(baseline).lower()}")
+        title = alt.Title(f"{display_name(protocol)} over {display_name(baseline).lower()}")
         points = dots(base, tooltip, 0.6 * dot_size(len(part)), len(panels))
         panels.append(alt.layer(zero, points).properties(width=size[0], height=size[1], title=title))
     return side_by_side(panels, per_row, f"Gain against {f'{source} accuracy' if by_source else 'the number of training images'}.")
@@ -191,7 +206,7 @@ def _curve_panel(
     several = marked.dropna(subset=["low"]) if "low" in marked else marked.iloc[:0].assign(low=[], high=[])
     shown_values = pd.concat([lines["logit"], several["low"], several["high"]])
     y = alt.Y("logit:Q", title=None, **logit_axis(shown_values, size[1], 24, minExtent=34))
-    hover = hovered()
+    hover = hover_selection()
     base = alt.Chart(inline(lines, "network protocol x logit score")).encode(x=x, y=y, color=encodings["color"])
     thin = base.mark_line(interpolate="linear").encode(
         detail="network:N", opacity=alt.when(hover).then(alt.value(1)).otherwise(alt.value(0.55)),
@@ -223,7 +238,7 @@ def _curve_figure(
     x = alt.X("x:Q", title=x_title, **log_axis(lines["x"], size[0]))
     encodings = protocol_encodings(lines["protocol"])
     panels = [
-        _curve_panel(part, marked[marked["dataset"] == name], x, alt.Title(shown(name), fontSize=12), size, encodings, i)
+        _curve_panel(part, marked[marked["dataset"] == name], x, alt.Title(display_name(name), fontSize=12), size, encodings, i)
         for i, (name, part) in enumerate(lines.groupby("dataset", sort=False))
     ]
     return side_by_side(panels, per_row, description, spacing=(78, 50))
@@ -239,7 +254,7 @@ def convergence(
     runs = history.groupby(["network", "dataset", "protocol"], sort=False)
     near = runs[["step", "score"]].apply(steps_to_90_percent_of_maximum_odds).astype(float).rename("x").reset_index()
     marked = near.merge(history, on=["network", "dataset", "protocol", "x"]).drop_duplicates(["network", "dataset", "protocol"])
-    median = "; ".join(f"{shown(name)} {steps:,.0f}" for name, steps in near.groupby("protocol", sort=False)["x"].median().items())
+    median = "; ".join(f"{display_name(name)} {steps:,.0f}" for name, steps in near.groupby("protocol", sort=False)["x"].median().items())
     description = f"Accuracy against training steps. Median steps to 90 % of the largest odds: {median}."
     return _curve_figure(history, marked, "training steps", description, width)
 
@@ -256,13 +271,17 @@ def _over_seeds(
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #5b0de93c
 def size_curves(
-    rows: pd.DataFrame,  # results table: network, dataset, protocol, score, n_train_per_class, setting
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    rows: pd.DataFrame | None = None,  # results table: network, dataset, protocol, score, n_train_per_class, setting
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
-    """Accuracy against the number of training images a class, a line a network and protocol; rows with all images are left out.
-    Of several seeds the mean of their log-odds, with its 95 % interval (Student's t)."""
+    """Accuracy against the number of training images a class, a line a network and protocol; rows with all images and rows that
+    are marked `excluded` are left out. Of several seeds the mean of their log-odds, with its 95 % interval (Student's t)."""
+    (rows,) = figure_tables("size_curves", analysis, rows=rows)
     require(rows, "network dataset protocol score n_train_per_class setting", "size_curves")
-    rows = rows[rows["n_train_per_class"].notna() & (rows["setting"] == "default")]
+    excluded = rows["excluded"].astype(bool) if "excluded" in rows else False
+    rows = rows[rows["n_train_per_class"].notna() & (rows["setting"] == "default") & ~np.asarray(excluded)]
     rows = rows.assign(x=rows["n_train_per_class"].astype(float))
     means = _over_seeds(rows)
     several = means.groupby(["network", "dataset", "protocol"])["x"].transform("nunique") > 1

@@ -17,8 +17,10 @@ from scipy.special import expit, logit
 from .headline import drawn_rows
 from .scales import linear_axis, logit_axis, odds_axis
 from transfer_study.figures.theme import (
-    GREY, dot_size, dots, family_encodings, hovered, inline, name_layers, require, short, shown, side_by_side, with_family,
+    GREY, choose_protocol, display_name, dot_size, dots, family_encodings, figure_tables, hover_selection, inline, name_layers, require,
+    short_name, side_by_side, with_family,
 )  # fmt: skip
+from ..statistics.analysis import Analysis
 from ..statistics.correlation import HEADLINE
 from ..statistics.log_odds import logit
 
@@ -33,17 +35,20 @@ def _level(values: list[float], y: alt.Y, dash: list[int]) -> alt.Chart:
 def _flagged_first(influence: pd.DataFrame, size: str) -> pd.DataFrame:
     "Networks, the largest `size` first, with a `label` for those flagged and for the first three."
     ordered = influence.loc[influence[size].abs().sort_values(ascending=False).index]
-    label = [short(n) if flag or i < 3 else "" for i, (n, flag) in enumerate(zip(ordered["network"], ordered["flagged"]))]
+    label = [short_name(n) if flag or i < 3 else "" for i, (n, flag) in enumerate(zip(ordered["network"], ordered["flagged"]))]
     return ordered.assign(label=label).sort_values("flagged", ascending=False, kind="stable")
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #bf2e6590
 def residuals(
-    influence: pd.DataFrame,  # protocol, network, studentized_residual, flagged
-    networks: pd.DataFrame,  # protocol, network, source_logit, source_accuracy
+    analysis: Analysis | None = None,  # not needed where all tables are given
+    *,
+    influence: pd.DataFrame | None = None,  # protocol, network, studentized_residual, flagged
+    networks: pd.DataFrame | None = None,  # protocol, network, source_logit, source_accuracy
     width: int = 700,  # pixels in all
     source: str = "ImageNet",  # what the source dataset is called
 ) -> alt.TopLevelMixin:
     "Studentised residuals of the headline regression against source accuracy, a panel for each protocol."
+    influence, networks = figure_tables("residuals", analysis, influence=influence, networks=networks)
     require(influence, "protocol network studentized_residual flagged", "residuals")
     table = influence.merge(networks[["protocol", "network", "source_logit", "source_accuracy"]], on=["protocol", "network"])
     table = with_family(require(table[np.isfinite(table["studentized_residual"])], "network", "residuals"))
@@ -60,7 +65,7 @@ def residuals(
         labels = name_layers(_flagged_first(part, "studentized_residual"), x, y, size)
         panels.append(
             alt.layer(_level([0], y, [1, 0]), _level([-2, 2], y, [4, 3]), points, *labels)
-            .properties(width=size[0], height=size[1], title=alt.Title(shown(protocol)))
+            .properties(width=size[0], height=size[1], title=alt.Title(display_name(protocol)))
         )  # fmt: skip
     beyond = int((table["studentized_residual"].abs() > 2).sum())
     return side_by_side(panels, 1, f"Studentised residuals of {len(table)} networks; {beyond} lie beyond 2.")
@@ -84,10 +89,13 @@ def _cook_curves(
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #942d4062
 def influence_map(
-    influence: pd.DataFrame,  # protocol, network, studentized_residual, leverage, cooks_distance, r_without, flagged, statement
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    influence: pd.DataFrame | None = None,  # protocol, network, studentized_residual, leverage, cooks_distance, r_without, flagged
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
     "Studentised residual against leverage, with Cook's distance as area, a panel for each protocol."
+    (influence,) = figure_tables("influence_map", analysis, influence=influence)
     columns = "protocol network studentized_residual leverage cooks_distance r_without flagged"
     table = require(influence, columns, "influence_map")
     table = with_family(require(table[np.isfinite(table["studentized_residual"])], columns, "influence_map"))
@@ -106,7 +114,7 @@ def influence_map(
             tooltip=["network:N", alt.Tooltip("cooks_distance:Q", title="Cook's distance", format=".2f"),
                      alt.Tooltip("r_without:Q", title="r without it", format=".2f")])  # fmt: skip
         layers = [contour, _level([0], y, [1, 0]), points, *name_layers(_flagged_first(part, "cooks_distance"), x, y, size)]
-        panels.append(alt.layer(*layers).properties(width=size[0], height=size[1], title=alt.Title(shown(protocol))))
+        panels.append(alt.layer(*layers).properties(width=size[0], height=size[1], title=alt.Title(display_name(protocol))))
     flagged = ", ".join(table.loc[table["flagged"].astype(bool), "network"]) or "none"
     return side_by_side(panels, 1, f"Residual against leverage of {len(table)} networks. Very influential: {flagged}.")
 
@@ -118,12 +126,15 @@ def _both_ends(table: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def left_out(
-    leave_one_out: pd.DataFrame,  # protocol, left_out ("network" or "dataset"), name, r
-    correlations: pd.DataFrame,  # protocol, dataset, method, estimate; the line is the r of everything
+    analysis: Analysis | None = None,  # not needed where all tables are given
+    *,
+    leave_one_out: pd.DataFrame | None = None,  # protocol, left_out ("network" or "dataset"), name, r
+    correlations: pd.DataFrame | None = None,  # protocol, dataset, method, estimate; the line is the r of everything
     width: int = 700,  # pixels in all
     most: int = 24,  # names in a panel
 ) -> alt.TopLevelMixin:
     "r without each network and each dataset, about a line at the r of everything."
+    leave_one_out, correlations = figure_tables("left_out", analysis, leave_one_out=leave_one_out, correlations=correlations)
     table = require(require(leave_one_out, "r", "left_out").dropna(subset="r"), "protocol left_out name r", "left_out")
     per_row = 2 if width >= 600 else 1
     size = width // per_row - 180
@@ -133,12 +144,12 @@ def left_out(
     panels = []
     for (protocol, kind), part in table.groupby(["protocol", "left_out"], sort=False):
         ends = _both_ends(part, most)
-        ends = ends.assign(label=ends["name"].map(short if kind == "network" else shown))
+        ends = ends.assign(label=ends["name"].map(short_name if kind == "network" else display_name))
         line = alt.Chart(inline(pd.DataFrame({"r": [headline.get(protocol, np.nan)]}), "r")).mark_rule(color=GREY).encode(x=x)
         points = alt.Chart(inline(ends, "name label r")).mark_point(filled=True, size=60, opacity=1, color="#0072B2").encode(
             x=x, y=y, tooltip=["name:N", alt.Tooltip("r:Q", title="r without it", format=".3f")])  # fmt: skip
         some = f"the {len(ends)} of {len(part)} that matter most" if len(ends) < len(part) else f"{len(part)} {kind}s"
-        title = alt.Title(f"Without one {kind}", subtitle=f"{shown(protocol)}, {some}", frame="bounds")
+        title = alt.Title(f"Without one {kind}", subtitle=f"{display_name(protocol)}, {some}", frame="bounds")
         panels.append(alt.layer(line, points).properties(width=size, height=alt.Step(17), title=title))
     low = table.loc[table["r"].idxmin()]
     high = table.loc[table["r"].idxmax()]
@@ -151,10 +162,13 @@ WARNING = r"converge|not fitted|boundary|singular|failed"  # words of a note tha
 
 
 def coefficient_forest(
-    coefficients: pd.DataFrame,  # protocol, model, term, estimate, low, high, p_value, note
+    analysis: Analysis | None = None,  # not needed where the table is given
+    *,
+    coefficients: pd.DataFrame | None = None,  # protocol, model, term, estimate, low, high, p_value, note
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
     "Coefficients with intervals, a row for each model, a panel for each protocol and term; intercepts are left out."
+    (coefficients,) = figure_tables("coefficient_forest", analysis, coefficients=coefficients)
     table = require(coefficients, "protocol model term estimate low high p_value note", "coefficient_forest", minimum=1)
     nuisance = table["term"].str.match(r"Intercept|C\(") | ~np.isfinite(table[["estimate", "low", "high"]].astype(float)).all(axis=1)
     table = require(table[~nuisance], "model", "coefficient_forest (fitted terms)", minimum=1)
@@ -175,7 +189,7 @@ def coefficient_forest(
         rules = base.mark_rule(strokeWidth=1.5, color="#0072B2").encode(x=ends, x2="high:Q")
         points = base.mark_point(size=70, opacity=1, color="#0072B2", strokeWidth=2).encode(
             x=x, fill=alt.when("datum.warned").then(alt.value("transparent")).otherwise(alt.value("#0072B2")))  # fmt: skip
-        title = alt.Title(str(term), subtitle=shown(protocol), frame="bounds")
+        title = alt.Title(str(term), subtitle=display_name(protocol), frame="bounds")
         panels.append(alt.layer(one, rules, points).properties(width=size, height=alt.Step(24), title=title))
     found = "; ".join(f"{row.model}, {row.term}: {row.factor}" for row in table.head(12).itertuples())
     return side_by_side(panels, 1, f"Regression coefficients. {found}.", spacing=(84, 20))
@@ -190,13 +204,18 @@ def _both_triangles(pairs: pd.DataFrame, p_value: str) -> pd.DataFrame:
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #9f280d08
 def significance(
-    pairs: pd.DataFrame,  # of one protocol: network_a, network_b, difference (b − a), low, high, p_holm, p_bh
+    analysis: Analysis | None = None,  # not needed where the table is given
+    protocol: str | None = None,  # needed where there are several
+    *,
+    pairs: pd.DataFrame | None = None,  # protocol, network_a, network_b, difference (b − a), low, high, p_holm, p_bh
     p_value: str = "p_holm",  # or "p_bh"
     width: int = 700,  # pixels in all
     most: int = 48,  # networks to show, best first
 ) -> alt.TopLevelMixin:
     "Matrix of differences in mean log-odds between networks, best first; significant ones (5 %) in colour."
+    (pairs,) = figure_tables("significance", analysis, pairs=pairs)
     require(pairs, f"protocol network_a network_b difference low high {p_value}", "significance", minimum=1)
+    pairs = choose_protocol(pairs, protocol, "significance")
     table = _both_triangles(pairs, p_value)
     order = list(table.groupby("row")["difference"].mean().sort_values(ascending=False).index)
     kept = order[: min(most, max(8, (width - 170) // 9))]
@@ -218,13 +237,13 @@ def significance(
     n = int((pairs[p_value] < 0.05).sum())
     some = f"the best {len(kept)} of {len(order)} networks" if len(kept) < len(order) else f"{len(kept)} networks"
     description = f"Differences between {some}; {n} of {len(pairs)} pairs are significant at 5 % after correction."
-    title = alt.Title(shown(pairs["protocol"].iloc[0]), subtitle=[some, f"{n} of {len(pairs)} pairs differ"], frame="bounds")
+    title = alt.Title(display_name(pairs["protocol"].iloc[0]), subtitle=[some, f"{n} of {len(pairs)} pairs differ"], frame="bounds")
     return chart.properties(title=title, description=description)
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #5b204781
 def _short_expression(networks: list[str]) -> str:
     "A Vega expression that shortens the labels of an axis: the data keep the full names."
-    return json.dumps({name: short(name) for name in networks}) + "[datum.value]"
+    return json.dumps({name: short_name(name) for name in networks}) + "[datum.value]"
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #0022a961
 def _predicted(rows: pd.DataFrame, prediction: pd.DataFrame) -> pd.DataFrame:
@@ -239,14 +258,17 @@ def _predicted(rows: pd.DataFrame, prediction: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #4b194826
 def calibration(
-    rows: pd.DataFrame,  # protocol, network, dataset, source_logit, logit; rows marked `excluded` are left out
-    prediction: pd.DataFrame,  # protocol, dataset, source_accuracy, expected, low, high
+    analysis: Analysis | None = None,  # not needed where all tables are given
+    *,
+    rows: pd.DataFrame | None = None,  # protocol, network, dataset, source_logit, logit; rows marked `excluded` are left out
+    prediction: pd.DataFrame | None = None,  # protocol, dataset, source_accuracy, expected, low, high
     width: int = 700,  # pixels in all
 ) -> alt.TopLevelMixin:
     "Accuracy against the accuracy expected from the source accuracy; outside the 95 % prediction interval in colour."
+    rows, prediction = figure_tables("calibration", analysis, rows=rows, prediction=prediction)
     require(rows, "protocol network dataset source_logit logit excluded setting n_train_per_class", "calibration")
     require(prediction, "protocol dataset source_accuracy expected low high", "calibration (predictions)")
-    drawn = [drawn_rows(rows, protocol, "calibration").assign(protocol=protocol) for protocol in prediction["protocol"].unique()]
+    drawn = [drawn_rows(rows, protocol, "calibration") for protocol in prediction["protocol"].unique()]
     table = _predicted(pd.concat(drawn), prediction)
     table = require(table, "network", "calibration (rows with a prediction)")
     table = table.assign(expected_score=expit(table["expected"]),
@@ -277,7 +299,7 @@ def _selection_panel(
     size: tuple[int, int],
     panel: int,  # its number
 ) -> alt.LayerChart:
-    columns, hover = "network source_accuracy log_l2 l2 logit validation_score chosen", hovered()
+    columns, hover = "network source_accuracy log_l2 l2 logit validation_score chosen", hover_selection()
     y = alt.Y("logit:Q", title=None, **logit_axis(part["logit"], size[1], 24, minExtent=34))
     tooltip = ["network:N", alt.Tooltip("l2:Q", title="λ", format=".3g"), alt.Tooltip("validation_score:Q", title="validation", format=".1%")]
     base = alt.Chart(inline(part, columns)).encode(x=x, y=y, color=colour, tooltip=tooltip)
@@ -297,7 +319,7 @@ def selection_curves(
     "Validation accuracy against λ, a line a network, a panel for each dataset; the dot is the λ chosen."
     curves = require(curves, "network source_accuracy dataset l2 validation_score chosen", "selection_curves", minimum=2)
     curves = curves.assign(
-        log_l2=np.log10(curves["l2"]), logit=logit(curves["validation_score"].clip(1e-3, 1 - 1e-3)), network=curves["network"].map(short)
+        log_l2=np.log10(curves["l2"]), logit=logit(curves["validation_score"].clip(1e-3, 1 - 1e-3)), network=curves["network"].map(short_name)
     )
     per_row = min(curves["dataset"].nunique(), max(1, width // 220))
     size = (width // per_row - 56, int(0.62 * (width // per_row)))
@@ -305,7 +327,7 @@ def selection_curves(
     legend = alt.Legend(title="ImageNet top-1", format=".0%", orient="top")
     colour = alt.Color("source_accuracy:Q", scale=alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.85, 0])), legend=legend)
     panels = [
-        _selection_panel(part, x, colour, alt.Title(shown(name), fontSize=12), size, i)
+        _selection_panel(part, x, colour, alt.Title(display_name(name), fontSize=12), size, i)
         for i, (name, part) in enumerate(curves.groupby("dataset", sort=False))
     ]
     networks = curves["network"].nunique()

@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from ..core import UserError
 from .scales import logit_axis
 from transfer_study.figures.theme import (
-    GREY, chosen_families, dot_size, dots, family_encodings, hovered, inline, name_layers, require, short, shown, side_by_side,
-    with_family,
+    GREY, choose_protocol, display_name, dot_size, dots, family_encodings, family_selection, figure_tables, hover_selection, inline,
+    name_layers, require, short_name, side_by_side, with_family,
 )  # fmt: skip
-from ..statistics.analysis import headline_rows
+from ..statistics.analysis import Analysis, headline_rows
 
 # %% ../../nbs/api/figures/02_headline.ipynb #63ca9b8d
 def correlation_text(
@@ -35,7 +34,7 @@ def correlation_text(
     return f"r = {row['estimate']:.2f}{bounds}".replace("-", "−")
 
 # %% ../../nbs/api/figures/02_headline.ipynb #960f875d
-def _fit(
+def _line_and_band(
     lines: pd.DataFrame,  # source_logit, fit, low, high of one protocol and dataset
     x: alt.X,
     y_settings: dict,
@@ -46,7 +45,7 @@ def _fit(
     return [band, base.mark_line(color=GREY, strokeWidth=2, clip=True).encode(y=alt.Y("fit:Q", **y_settings))]
 
 # %% ../../nbs/api/figures/02_headline.ipynb #94c11be6
-def _worth_naming(
+def _notable_first(
     table: pd.DataFrame,  # network, source_logit, mean_logit of one panel
     n_labels: int,
 ) -> pd.DataFrame:
@@ -56,7 +55,7 @@ def _worth_naming(
     off = (table["mean_logit"] - slope * table["source_logit"] - offset).abs().sort_values(ascending=False)
     ends = [table["mean_logit"].idxmax(), table["mean_logit"].idxmin(), table["source_logit"].idxmax()]
     ordered = table.loc[list(dict.fromkeys([*ends, *off.index]))]
-    return ordered.assign(label=[short(name) if i < n_labels else "" for i, name in enumerate(ordered["network"])])
+    return ordered.assign(label=[short_name(name) if i < n_labels else "" for i, name in enumerate(ordered["network"])])
 
 # %% ../../nbs/api/figures/02_headline.ipynb #cb072a25
 def _headline_panel(
@@ -86,22 +85,26 @@ def _headline_panel(
     ]  # fmt: skip
     bars = alt.Chart(data).mark_rule(strokeWidth=1).encode(
         x=x, y=alt.Y("low:Q", title="Mean transfer accuracy", **y_settings), y2="high:Q", color=encodings["color"],
-        opacity=alt.when(chosen_families()).then(alt.value(0.5 if len(networks) <= 300 else 0.15)).otherwise(alt.value(0.05)),
+        opacity=alt.when(family_selection()).then(alt.value(0.5 if len(networks) <= 300 else 0.15)).otherwise(alt.value(0.05)),
     )
     points = dots(base, tooltip, dot_size(len(networks)), panel)
-    labels = name_layers(_worth_naming(networks, n_labels), x, y, size)
-    return alt.layer(*_fit(lines, x, y_settings), bars, points, *labels).properties(width=size[0], height=size[1], title=title)
+    labels = name_layers(_notable_first(networks, n_labels), x, y, size)
+    return alt.layer(*_line_and_band(lines, x, y_settings), bars, points, *labels).properties(width=size[0], height=size[1], title=title)
 
 # %% ../../nbs/api/figures/02_headline.ipynb #f51ab147
 def headline(
-    networks: pd.DataFrame,  # protocol, network, source_accuracy, source_logit, mean_logit, standard_error, …
-    lines: pd.DataFrame,  # protocol, dataset, source_logit, fit, low, high; the rows of dataset "mean" are drawn
-    correlations: pd.DataFrame,  # protocol, dataset, method, estimate, low, high, n_networks
+    analysis: Analysis | None = None,  # not needed where all tables are given
+    *,
+    networks: pd.DataFrame | None = None,  # protocol, network, source_accuracy, source_logit, mean_logit, standard_error, …
+    lines: pd.DataFrame | None = None,  # protocol, dataset, source_logit, fit, low, high; the rows of dataset "mean" are drawn
+    correlations: pd.DataFrame | None = None,  # protocol, dataset, method, estimate, low, high
     width: int = 700,  # pixels in all
     n_labels: int = 8,  # networks to name in each panel, where there is room
     source: str = "ImageNet",  # what the source dataset is called
 ) -> alt.TopLevelMixin:
     "Mean transfer accuracy against source accuracy, a panel for each protocol, with Morey's standard errors."
+    parts = figure_tables("headline", analysis, networks=networks, lines=lines, correlations=correlations)
+    networks, lines, correlations = parts
     columns = "protocol network source_accuracy source_logit mean_logit standard_error"
     networks = with_family(require(networks, columns, "headline"))
     protocols = list(networks["protocol"].unique())
@@ -112,7 +115,7 @@ def headline(
     for protocol in protocols:
         chosen = networks[networks["protocol"] == protocol].reset_index(drop=True)
         text = correlation_text(correlations, protocol)
-        title = alt.Title(shown(protocol), subtitle=", ".join(filter(None, [text, f"{len(chosen)} networks"])))
+        title = alt.Title(display_name(protocol), subtitle=", ".join(filter(None, [text, f"{len(chosen)} networks"])))
         mean = lines.query("protocol == @protocol and dataset == 'mean'")
         panels.append(_headline_panel(chosen, mean, title, size, encodings, n_named, len(panels), source))
     found = "; ".join(f"{panel.title.text}: {panel.title.subtitle}" for panel in panels)
@@ -126,12 +129,9 @@ def drawn_rows(
     figure: str,  # the figure's name, for the message
 ) -> pd.DataFrame:
     "One row a network and dataset, as the headline has it: default setting, all training images, the mean of the seeds."
-    rows = rows[~rows["excluded"].astype(bool)]
-    found = list(rows["protocol"].unique())
-    if protocol is None and len(found) > 1:
-        raise UserError(f"{figure}: the table holds the protocols {', '.join(found)}; choose one with protocol=")
-    rows = require(rows[rows["protocol"] == (protocol or "".join(found))], "network dataset logit source_logit", figure)
-    means = headline_rows(rows)[0].groupby(["network", "dataset"], sort=False)[["source_logit", "logit"]].mean().reset_index()
+    rows = choose_protocol(rows[~rows["excluded"].astype(bool)], protocol, figure)
+    rows = headline_rows(require(rows, "network dataset logit source_logit", figure))[0]
+    means = rows.groupby(["protocol", "network", "dataset"], sort=False)[["source_logit", "logit"]].mean().reset_index()
     return means.assign(source_accuracy=expit(means["source_logit"]), score=expit(means["logit"]))
 
 # %% ../../nbs/api/figures/02_headline.ipynb #265c046f
@@ -154,26 +154,29 @@ def _dataset_panel(
     ]  # fmt: skip
     points_layer = dots(base, tooltip, 0.4 * dot_size(len(points)), panel)
     named = (
-        alt.Chart(base.data).transform_filter(hovered())
+        alt.Chart(base.data).transform_filter(hover_selection())
         .transform_calculate(label="datum.network + '  ' + format(datum.score, '.1%')")
         .mark_text(align="left", baseline="top", fontSize=10, limit=size[0] - 4)
         .encode(x=alt.value(3), y=alt.value(1), text="label:N")
     )  # fmt: skip
-    return alt.layer(*_fit(lines, x, y_settings), points_layer, named).properties(width=size[0], height=size[1], title=title)
+    return alt.layer(*_line_and_band(lines, x, y_settings), points_layer, named).properties(width=size[0], height=size[1], title=title)
 
 # %% ../../nbs/api/figures/02_headline.ipynb #23db32ce
 def per_dataset(
-    rows: pd.DataFrame,  # results table with logit and source_logit
-    lines: pd.DataFrame,  # protocol, dataset, source_logit, fit, low, high
-    correlations: pd.DataFrame,  # protocol, dataset, method, estimate, low, high
-    protocol: str | None = None,  # needed where `rows` holds several
+    analysis: Analysis | None = None,  # not needed where all tables are given
+    protocol: str | None = None,  # needed where there are several
+    *,
+    rows: pd.DataFrame | None = None,  # results table with logit, source_logit and excluded
+    lines: pd.DataFrame | None = None,  # protocol, dataset, source_logit, fit, low, high
+    correlations: pd.DataFrame | None = None,  # protocol, dataset, method, estimate, low, high
     width: int = 700,  # pixels in all
     source: str = "ImageNet",  # what the source dataset is called
 ) -> alt.TopLevelMixin:
     "Transfer accuracy against source accuracy, a small panel for each dataset, with line, 95 % band and r."
+    rows, lines, correlations = figure_tables("per_dataset", analysis, rows=rows, lines=lines, correlations=correlations)
     require(rows, "network dataset protocol logit source_logit setting n_train_per_class excluded", "per_dataset")
     points = with_family(require(drawn_rows(rows, protocol, "per_dataset"), "network", "per_dataset"))
-    protocol = protocol or rows["protocol"].iloc[0]
+    protocol = points["protocol"].iloc[0]
     datasets = list(points["dataset"].unique())
     per_row = min(len(datasets), max(1, width // 165))
     size = (width // per_row - 52, max(110, int(0.72 * (width // per_row - 52))))
@@ -181,10 +184,10 @@ def per_dataset(
     encodings = family_encodings(points["network"], width)
     panels = []
     for dataset in datasets:
-        title = alt.Title(shown(dataset), subtitle=correlation_text(correlations, protocol, dataset), fontSize=12, offset=4)
+        title = alt.Title(display_name(dataset), subtitle=correlation_text(correlations, protocol, dataset), fontSize=12, offset=4)
         line = lines.query("protocol == @protocol and dataset == @dataset")
         panel = _dataset_panel(points[points["dataset"] == dataset], line, title, size, x_settings, encodings, len(panels), source)
         panels.append(panel)
     strongest = "; ".join(f"{panel.title.text} {panel.title.subtitle}" for panel in panels)
-    description = f"{shown(protocol)}: transfer accuracy against {source} accuracy on {len(datasets)} datasets. {strongest}."
+    description = f"{display_name(protocol)}: transfer accuracy against {source} accuracy on {len(datasets)} datasets. {strongest}."
     return side_by_side(panels, per_row, description)

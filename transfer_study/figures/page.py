@@ -8,7 +8,6 @@ __all__ = ['WIDE', 'NARROW', 'MANY', 'MOST_ROWS', 'Figure', 'make_figure', 'Sect
 
 # %% ../../nbs/api/figures/06_page.ipynb #9531d120
 import base64
-import functools
 import gzip
 import json
 from collections.abc import Callable, Iterable
@@ -16,14 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
-import jinja2
 import numpy as np
 import pandas as pd
 from altair.utils.schemapi import debug_mode
 from markupsafe import Markup
 
 from ..core import UserError
-from .theme import theme
+from .theme import template, template_text, theme, vega_bundle
 
 # %% ../../nbs/api/figures/06_page.ipynb #8f84ecfd
 WIDE, NARROW = 700, 330  # pixels of a figure on a desk and on a phone
@@ -93,13 +91,6 @@ def extra_section(
 
 # %% ../../nbs/api/figures/06_page.ipynb #e0c89b10
 MOST_ROWS = 2_000  # of a table on a page; the whole of it is among the downloads
-_TABLE = """<p class="caption">{{ caption }}</p>
-<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}"><table aria-label="{{ caption }}">
-<thead><tr>{% for name, numeric in columns %}
-<th scope="col"{% if numeric %} class="number"{% endif %}><button type="button">{{ name }}</button></th>{% endfor %}</tr></thead>
-<tbody>{% for row in rows %}<tr>{% for cell, value, numeric in row %}
-<td{% if numeric %} data-value="{{ value }}"{% endif %}>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
-</tbody></table></div>"""
 
 
 def cell_text(value: Any) -> str:
@@ -124,149 +115,7 @@ def html_table(
     if len(table) > MOST_ROWS:
         caption = f"{caption}: the first {MOST_ROWS:,} of {len(table):,}"
     columns = list(zip(map(str, table.columns), numeric, strict=True))
-    return Markup(jinja2.Template(_TABLE, autoescape=True).render(caption=caption, columns=columns, rows=rows))
-
-# %% ../../nbs/api/figures/06_page.ipynb #c8949043
-_PAGE = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';
- style-src 'unsafe-inline'; img-src data: blob:">
-<link rel="icon" href="data:,">
-<title>{{ title }}</title>
-<style>{{ style }}</style>
-</head>
-<body>
-<a class="skip" href="#{{ sections[0].key }}">To the first section</a>
-<header><h1>{{ title }}</h1>
-{% for line in lead %}<p class="lead">{{ line }}</p>{% endfor %}
-</header><nav aria-label="Contents"><ol>{% for section in sections %}
-<li><a href="#{{ section.key }}">{{ section.title }}</a></li>{% endfor %}</ol></nav>
-{% if networks %}<form class="find" role="search"><label>Find a network in the figures
-<input type="search" list="network-names" id="find" autocomplete="off" placeholder="name"></label>
-<datalist id="network-names">{% for name in networks %}<option value="{{ name }}"></option>{% endfor %}</datalist></form>{% endif %}
-<noscript><p>The figures need JavaScript; text and tables do not.</p></noscript>
-<main>{% for section in sections %}<section id="{{ section.key }}" aria-labelledby="{{ section.key }}-title">
-<h2 id="{{ section.key }}-title">{{ section.title }}</h2>
-{% for paragraph in section.text %}<p>{{ paragraph }}</p>{% endfor %}
-{% if section.points %}<ul>{% for point in section.points %}<li>{{ point }}</li>{% endfor %}</ul>{% endif %}
-{% for figure in section.figures %}<figure><div class="chart" data-chart="{{ figure.key }}"></div>
-<figcaption>{{ figure.caption }} <span class="save">Save as
-<button type="button" data-save="svg">SVG</button> <button type="button" data-save="png">PNG</button></span></figcaption>
-</figure>{% endfor %}
-{% for caption, table in section.tables if table|length %}{{ html_table(table, caption) }}{% endfor %}
-</section>{% endfor %}</main>
-<footer><p>Tables to download: {% for name in downloads %}<button type="button" data-csv="{{ name }}">{{ name }}</button> {% endfor %}
-</p><p>{{ footer }}</p></footer>
-<script type="text/plain" id="payload">{{ payload }}</script>
-<script>{{ bundle }}</script>
-<script>{{ script }}</script>
-</body></html>
-"""
-
-# %% ../../nbs/api/figures/06_page.ipynb #453091f4
-_STYLE = """
-:root { --text: #1b1b1b; --soft: #5c5c5c; --line: #d9d9d9; --page: #fff; --link: #0060a8; --tint: #f4f5f7 }
-@media (prefers-color-scheme: dark) {
- :root { --text: #e8e8e8; --soft: #a9a9a9; --line: #3a3a3a; --page: #131416; --link: #7cc4ff; --tint: #1d1f22 } }
-* { box-sizing: border-box } html { scroll-padding-top: 1rem }
-body { margin: 0 auto; max-width: 780px; padding: 1.5rem 1.25rem 4rem; color: var(--text); background: var(--page);
- font: 16px/1.55 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; overflow-wrap: anywhere }
-h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 .75rem } h2 { font-size: 1.25rem; margin: 2.75rem 0 .5rem }
-.lead { font-size: 1.12rem; margin: .4rem 0 } a { color: var(--link) } li { margin: .15rem 0 }
-nav ol { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0; margin: 1.1rem 0; list-style: none }
-figure { margin: 1.25rem 0 2rem } .chart { min-height: 120px; overflow-x: auto } .chart.vega-embed { display: block }
-figcaption, .caption, footer, .find { color: var(--soft); font-size: .88rem } .caption { margin: 1.25rem 0 0 }
-.save { white-space: nowrap } .scroll { overflow: auto; max-height: 28rem; margin: .3rem 0 1rem }
-.find input { font: inherit; width: 20rem; max-width: 100%; padding: .3rem .5rem; margin-left: .3rem; color: var(--text);
- background: var(--tint); border: 1px solid var(--line); border-radius: 5px }
-table { border-collapse: collapse; font-size: .88rem; width: 100%; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
- overflow-wrap: normal } td:not([data-value]) { overflow-wrap: anywhere; min-width: 7rem }
-th { position: sticky; top: 0; background: var(--page); vertical-align: bottom } th.number, td[data-value] { text-align: right }
-th button { all: unset; cursor: pointer; font-weight: 600 } th[aria-sort] button { text-decoration: underline 2px var(--link) }
-button { font: inherit; color: var(--link); background: var(--tint); border: 1px solid var(--line); border-radius: 5px;
- padding: .05rem .55rem; cursor: pointer }
-:focus-visible, th button:focus-visible { outline: 3px solid var(--link); outline-offset: 2px }
-.skip { position: absolute; left: -999px } .skip:focus { position: static }
-@media (max-width: 480px) { body { padding: 1rem .9rem 3rem } h1 { font-size: 1.4rem } th, td { padding-right: .45rem }
- td:not([data-value]) { min-width: 5.5rem } }
-@media print { .save, .find, nav { display: none } .scroll { max-height: none } }
-"""
-
-# %% ../../nbs/api/figures/06_page.ipynb #e942793d
-_DRAW = """
-"use strict";
-const bytes = Uint8Array.from(atob(document.getElementById("payload").textContent), c => c.charCodeAt(0));
-const unpacked = new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
-const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 740px)");
-const views = new Map();
-let page, turn = 0, sharing = false;
-async function draw() {
-  const mine = ++turn;
-  for (const element of document.querySelectorAll("[data-chart]")) {
-    const chart = page.charts[element.dataset.chart], scheme = dark.matches ? "dark" : "light";
-    const spec = { ...chart[narrow.matches ? "narrow" : "wide"],
-      datasets: Object.fromEntries(chart.tables.map(name => [name, structuredClone(page.tables[name])])) };
-    const drawn = await vegaEmbed(element, spec,
-      { actions: false, renderer: chart.renderer, config: page.themes[scheme], tooltip: { theme: scheme } });
-    if (mine !== turn) return drawn.finalize();
-    views.get(element)?.finalize();
-    views.set(element, drawn);
-    try { drawn.view.addDataListener("hover_store", (_, chosen) => share(chosen, drawn.view)); } catch { /* nothing to point at */ }
-  }
-  document.documentElement.dataset.drawn = views.size;
-}
-function share(chosen, from) {
-  if (sharing) return;
-  sharing = true;
-  for (const { view } of views.values()) if (view !== from) {
-    try { view.data("hover_store", chosen.map(entry => ({ ...entry }))).run(); } catch { /* nothing to point at */ }
-  }
-  sharing = false;
-}
-"""
-
-# %% ../../nbs/api/figures/06_page.ipynb #2b4582ff
-_ACT = """
-function save(blob, name) {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-async function saveFigure(button) {
-  const element = button.closest("figure").querySelector("[data-chart]"), { view } = views.get(element);
-  const background = view.background();
-  view.background(getComputedStyle(document.body).backgroundColor);
-  const name = element.dataset.chart + "." + button.dataset.save;
-  if (button.dataset.save === "svg") save(new Blob([await view.toSVG()], { type: "image/svg+xml" }), name);
-  else (await view.toCanvas(2)).toBlob(blob => save(blob, name));
-  view.background(background).run();
-}
-function sort(button) {
-  const head = button.closest("th"), body = head.closest("table").tBodies[0], k = head.cellIndex;
-  const down = head.getAttribute("aria-sort") === "ascending";
-  const value = row => { const cell = row.cells[k], text = cell.dataset.value;
-    return text === undefined ? cell.textContent : Number.isNaN(parseFloat(text)) ? -Infinity : parseFloat(text); };
-  const order = (a, b) => { const x = value(a), y = value(b); return typeof x === "string" ? x.localeCompare(y) : x - y; };
-  body.append(...[...body.rows].sort((a, b) => down ? order(b, a) : order(a, b)));
-  head.parentNode.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
-  head.setAttribute("aria-sort", down ? "descending" : "ascending");
-}
-document.addEventListener("click", event => {
-  const button = event.target.closest("button");
-  if (button?.dataset.save) saveFigure(button);
-  else if (button?.dataset.csv) save(new Blob([page.csv[button.dataset.csv]], { type: "text/csv" }), button.dataset.csv);
-  else if (button?.closest("th")) sort(button);
-});
-document.querySelector(".find")?.addEventListener("submit", event => event.preventDefault());
-document.getElementById("find")?.addEventListener("input", event =>
-  share(event.target.value ? [{ unit: "", fields: [{ type: "E", field: "network" }], values: [event.target.value] }] : []));
-unpacked.then(async content => { page = content; await draw();
-  dark.addEventListener("change", draw); narrow.addEventListener("change", draw); });
-"""
+    return Markup(template("table.html").render(caption=caption, columns=columns, rows=rows))
 
 # %% ../../nbs/api/figures/06_page.ipynb #b2e30247
 def _payload(figures: list[Figure], csv: dict[str, str]) -> str:
@@ -277,20 +126,13 @@ def _payload(figures: list[Figure], csv: dict[str, str]) -> str:
     }  # fmt: skip
     return base64.b64encode(gzip.compress(json.dumps(content, allow_nan=False).encode(), mtime=0)).decode()
 
-# %% ../../nbs/api/figures/06_page.ipynb #d487b46e
-@functools.cache
-def _bundle() -> str:
-    "Vega, Vega-Lite and Vega-Embed as one script of 0.9 MB, in which nothing ends it early."
-    import vl_convert
-
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
-
 # %% ../../nbs/api/figures/06_page.ipynb #10f73ff1
 def _render(title: str, lead: list[str], sections: list[Section], csv: dict[str, str], networks: list[str], footer: str) -> str:
     figures = [figure for section in sections for figure in section.figures]
-    return jinja2.Template(_PAGE, autoescape=True).render(
+    return template("page.html").render(
         title=title, lead=lead, sections=sections, networks=networks, downloads=list(csv), footer=footer, html_table=html_table,
-        style=Markup(_STYLE), script=Markup(_DRAW + _ACT), bundle=Markup(_bundle() if figures else ""), payload=_payload(figures, csv),
+        style=Markup(template_text("page.css")), script=Markup(template_text("page.js")),
+        bundle=Markup(vega_bundle() if figures else ""), payload=_payload(figures, csv),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from .comparison import convergence, gain_trend, protocol_gains, setting_effects
 from .diagnostics import calibration, coefficient_forest, influence_map, left_out, residuals, significance
 from .headline import drawn_rows, headline, per_dataset
 from .page import Figure, Section, extra_section, make_figure, render_page
-from .theme import shown
+from .theme import display_name, figure_tables
 from ..statistics.analysis import PAPER_CORRELATIONS, Analysis
 from ..statistics.correlation import HEADLINE
 from ..training.protocol import steps_to_90_percent_of_maximum_odds
@@ -36,23 +36,26 @@ def _verdict(low: float, high: float) -> str:
 
 
 def answer(
-    correlations: pd.DataFrame,  # of an analysis
+    analysis: Analysis | None,  # None where the correlations are given
     protocol: str,
     source: str = "ImageNet",  # what the source dataset is called
+    *,
+    correlations: pd.DataFrame | None = None,  # protocol, dataset, method, estimate, low, high, n_networks
 ) -> str:
     "The answer, r with its interval and the paper's r."
+    (correlations,) = figure_tables("answer", analysis, correlations=correlations)
     row = correlations.query("protocol == @protocol and dataset == @HEADLINE and method == 'pearson'").iloc[0]
     interval = f" (95 % interval {row['low']:.2f} to {row['high']:.2f})" if np.isfinite([row["low"], row["high"]]).all() else ""
     paper = f"; the paper has {PAPER_CORRELATIONS[protocol]:.2f} over 16" if protocol in PAPER_CORRELATIONS else ""
     several = correlations["protocol"].nunique() > 1
-    text = f"{shown(protocol) + ': ' if several else ''}{_verdict(row['low'], row['high'])}. Over {row['n_networks']} networks, {source} accuracy and mean " \
+    text = f"{display_name(protocol) + ': ' if several else ''}{_verdict(row['low'], row['high'])}. Over {row['n_networks']} networks, {source} accuracy and mean " \
            f"transfer accuracy in log-odds correlate with r = {row['estimate']:.2f}{interval}{paper}."  # fmt: skip
     return text.replace("-0.", "−0.")
 
 # %% ../../nbs/api/figures/07_report.ipynb #69dc278a
 def _tidy(table: pd.DataFrame) -> pd.DataFrame:
     "Protocols and datasets in words; the protocol's column goes where there is only one."
-    table = table.assign(**{name: table[name].map(shown, na_action="ignore") for name in ("protocol", "dataset") if name in table})
+    table = table.assign(**{name: table[name].map(display_name, na_action="ignore") for name in ("protocol", "dataset") if name in table})
     return table.drop(columns="protocol") if "protocol" in table and table["protocol"].nunique() == 1 else table
 
 
@@ -68,7 +71,7 @@ def reference_table(
         "Kendall's τ": rows["kendall"], "r, nothing left out": everything.reindex(r.index).astype(float),
         "r in the paper": pd.Series(PAPER_CORRELATIONS),
     }, index=r.index)  # fmt: skip
-    return table.rename_axis("protocol").reset_index().assign(protocol=lambda d: d["protocol"].map(shown))
+    return table.rename_axis("protocol").reset_index().assign(protocol=lambda d: d["protocol"].map(display_name))
 
 # %% ../../nbs/api/figures/07_report.ipynb #8d924c81
 def dataset_table(
@@ -76,7 +79,7 @@ def dataset_table(
 ) -> pd.DataFrame:
     "Per protocol and dataset: networks, lowest, median and highest accuracy, r with its interval."
     protocols = analysis.networks["protocol"].unique()
-    rows = pd.concat([drawn_rows(analysis.rows, name, "dataset_table").assign(protocol=name) for name in protocols])
+    rows = pd.concat([drawn_rows(analysis.rows, name, "dataset_table") for name in protocols])
     scores = 100 * rows.groupby(["protocol", "dataset"], sort=False)["score"].agg(["min", "median", "max"])
     r = analysis.correlations.query("method == 'pearson' and dataset != @HEADLINE")
     table = r[["protocol", "dataset", "n_networks", "estimate", "low", "high"]].merge(scores.reset_index(), how="left")
@@ -115,7 +118,7 @@ def settings_table(
     found = 100 * rows.groupby(["network", "setting"], sort=False)["source_accuracy"].mean().to_frame(f"{source} %")
     means = rows.groupby(["network", "setting", "protocol"], sort=False)["logit"].mean().unstack()
     for protocol in [name for name in rows["protocol"].unique() if means[name].groupby("network").count().max() > 1]:
-        found[f"{shown(protocol)} %"] = 100 * expit(means[protocol])
+        found[f"{display_name(protocol)} %"] = 100 * expit(means[protocol])
     return found.reset_index()
 
 # %% ../../nbs/api/figures/07_report.ipynb #ee5bffcd
@@ -133,23 +136,23 @@ def convergence_table(
     return pd.DataFrame({
         "trainings": by_protocol.size(), "steps in all": history.groupby("protocol", sort=False)["step"].max(),
         "steps to 90 % of the largest odds": by_protocol.median().astype(int), "in the paper": pd.Series(PAPER_STEPS, dtype="Int64"),
-    }).loc[lambda table: table["trainings"].notna()].rename(index=shown).rename_axis("protocol").reset_index()  # fmt: skip
+    }).loc[lambda table: table["trainings"].notna()].rename(index=display_name).rename_axis("protocol").reset_index()  # fmt: skip
 
 # %% ../../nbs/api/figures/07_report.ipynb #a9aeea08
-def _each(analysis: Analysis, key: str, caption: str, draw: Any) -> tuple[Figure, ...]:
+def _figure_per_protocol(analysis: Analysis, key: str, caption: str, draw: Any) -> tuple[Figure, ...]:
     "A figure for each protocol; `draw` takes the protocol and the width."
     protocols = analysis.networks["protocol"].unique()
-    return tuple(f for p in protocols for f in make_figure(f"{key}-{p}", f"{shown(p)}. {caption}", partial(draw, p)))
+    return tuple(f for p in protocols for f in make_figure(f"{key}-{p}", f"{display_name(p)}. {caption}", partial(draw, p)))
 
 
 def _main_sections(analysis: Analysis, source: str) -> list[Section]:
     a = analysis
     mean = make_figure(
         "mean", "Each network's mean over the datasets. Bars are standard errors free of the datasets' difficulty (Morey 2008), the "
-        "band is the line's 95 % bootstrap interval over networks.", partial(headline, a.networks, a.lines, a.correlations, source=source))  # fmt: skip
+        "band is the line's 95 % bootstrap interval over networks.", partial(headline, a, source=source))  # fmt: skip
     findings = tuple(message for message in a.messages if ": left out " not in message)  # those have a table of their own
-    panels = _each(a, "datasets", "Every dataset on its own, with line, 95 % band and r.", lambda protocol, width: per_dataset(
-        a.rows, a.lines, a.correlations, protocol=protocol, width=width, source=source))  # fmt: skip
+    panels = _figure_per_protocol(a, "datasets", "Every dataset on its own, with line, 95 % band and r.", lambda protocol, width: per_dataset(
+        a, protocol, width=width, source=source))  # fmt: skip
     return [
         Section("answer", "Does a better network transfer better?", (), findings, mean,
                 (("Correlation in log-odds, beside Kornblith, Shlens and Le (2019)", reference_table(a)),)),
@@ -168,15 +171,15 @@ def _convergence_section(history: pd.DataFrame | None) -> Section:
 def _comparison_sections(analysis: Analysis, source: str, history: pd.DataFrame | None) -> list[Section]:
     a = analysis
     between = (
-        make_figure("slopes", "The same networks under each protocol.", partial(slopes, a.networks))
-        + make_figure("gains", "Mean gain over the networks, with 95 % intervals.", partial(protocol_gains, a.gains))
-        + make_figure("gain-trend", "The gain of each network on each dataset.", partial(gain_trend, a.gains_by_network, source=source))
+        make_figure("slopes", "The same networks under each protocol.", partial(slopes, a))
+        + make_figure("gains", "Mean gain over the networks, with 95 % intervals.", partial(protocol_gains, a))
+        + make_figure("gain-trend", "The gain of each network on each dataset.", partial(gain_trend, a, source=source))
     )
     effects = make_figure("settings", "Against the default setting; the diamond is the mean over datasets, with its 95 % interval.",
-                          partial(setting_effects, a.settings))  # fmt: skip
-    sizes = make_figure("sizes", "A line for each network.", partial(size_curves, a.rows[~a.rows["excluded"].astype(bool)])) + make_figure(
+                          partial(setting_effects, a))  # fmt: skip
+    sizes = make_figure("sizes", "A line for each network.", partial(size_curves, a)) + make_figure(
         "gain-sizes", "What pre-training or fine-tuning gains, by size of the training set.",
-        partial(gain_trend, a.gains_by_network, "n_train_per_class"))  # fmt: skip
+        partial(gain_trend, a, against="n_train_per_class"))  # fmt: skip
     return [
         Section("protocols", "One protocol against another", (), (), between),
         Section("settings", "How the source network was trained", (), (), effects,
@@ -190,16 +193,16 @@ def _trust_sections(analysis: Analysis, source: str) -> list[Section]:
     a = analysis
     statements = tuple(a.influence.loc[a.influence["flagged"].astype(bool), "statement"]) if len(a.influence) else ()
     charts = [
-        ("residuals", "How far each network is from the line.", partial(residuals, a.influence, a.networks, source=source)),
-        ("influence", "Area: Cook's distance; dashed: where it is 0.5 and 1.", partial(influence_map, a.influence)),
+        ("residuals", "How far each network is from the line.", partial(residuals, a, source=source)),
+        ("influence", "Area: Cook's distance; dashed: where it is 0.5 and 1.", partial(influence_map, a)),
         ("left-out", "The headline r without one network or dataset; the line is the r of all.",
-         partial(left_out, a.leave_one_out, a.correlations)),
-        ("coefficients", "Several models of the same numbers; hollow: see the note.", partial(coefficient_forest, a.coefficients)),
-        ("calibration", "Prediction intervals against what was found.", partial(calibration, a.rows, a.prediction)),
+         partial(left_out, a)),
+        ("coefficients", "Several models of the same numbers; hollow: see the note.", partial(coefficient_forest, a)),
+        ("calibration", "Prediction intervals against what was found.", partial(calibration, a)),
     ]  # fmt: skip
     figures = tuple(figure for chart in charts for figure in make_figure(*chart))
-    pairs = _each(a, "pairs", "Row against column over all datasets, paired; coloured where significant after Holm's correction.",
-                  lambda protocol, width: significance(a.pairs[a.pairs["protocol"] == protocol], width=width))  # fmt: skip
+    pairs = _figure_per_protocol(a, "pairs", "Row against column over all datasets, paired; coloured where significant after Holm's correction.",
+                  lambda protocol, width: significance(a, protocol, width=width))  # fmt: skip
     return [
         Section("trust", "How far to trust it", (), statements, figures),
         Section("pairs", "Which networks really differ", (), (), pairs),
@@ -234,7 +237,7 @@ def write_report(
     csv = {"results.csv": a.rows.drop(columns=derived), "networks.csv": a.networks, "correlations.csv": a.correlations, "coefficients.csv": a.coefficients,
            "excluded.csv": a.excluded}  # fmt: skip
     page = render_page(
-        title, [answer(a.correlations, protocol, source) for protocol in a.networks["protocol"].unique()],
+        title, [answer(a, protocol, source) for protocol in a.networks["protocol"].unique()],
         [*sections, *extra, _reproduce(a.rows, command)], {name: table for name, table in csv.items() if len(table)},
         sorted(a.networks["network"].unique()), f"Made with transfer_study {transfer_study.__version__}.",
     )  # fmt: skip

@@ -27,7 +27,7 @@ from ..features.inference import resolve_device
 from ..images.datasets import ImageDataset
 from ..images.decoding import BadImage, decode
 from .plan import Plan, reading_speed
-from .resolve import ResolvedNetwork, meta_network
+from .resolve import ResolvedNetwork
 from .tasks import Task, pending
 from ..training.image_cache import CentralCrop
 

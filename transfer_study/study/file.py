@@ -59,7 +59,9 @@ class _Sizes(_Section):
 class FeatureProtocol(_Sizes):
     "Keys shared by the protocols on fixed features."
 
-    validation_share: float = Field(0.2, gt=0, lt=1, description="share of each class's training images held out for validation if the dataset has no val/")
+    validation_share: float = Field(
+        0.2, gt=0, lt=1, description="share of each class's training images held out for validation if the dataset has no val/"
+    )
 
 # %% ../../nbs/api/study/00_file.ipynb #684330d9
 class LinearProtocol(FeatureProtocol):
@@ -68,7 +70,9 @@ class LinearProtocol(FeatureProtocol):
     l2_min: float = Field(1e-6, gt=0, description="smallest λ (weakest regularization)")
     l2_max: float = Field(1e5, gt=0, description="largest λ (strongest regularization)")
     n_l2: int = Field(45, ge=1, description="number of λ values, spaced logarithmically from l2_min to l2_max")
-    n_augmentations: int = Field(0, ge=0, description="randomly cropped and flipped copies of each training image, used in addition to the image itself")
+    n_augmentations: int = Field(
+        0, ge=0, description="randomly cropped and flipped copies of each training image, used in addition to the image itself"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "LinearProtocol":
@@ -310,5 +314,6 @@ def study_part(
     if chosen["datasets"]:
         changes["datasets"] = tuple(name for name in file.datasets if name in chosen["datasets"])
     if chosen["protocols"]:
-        changes["protocols"] = Protocols.model_construct(**{name: present.get(name) if name in chosen["protocols"] else None for name in Protocols.model_fields})
+        kept = {name: present.get(name) if name in chosen["protocols"] else None for name in Protocols.model_fields}
+        changes["protocols"] = Protocols.model_construct(**kept)
     return file.model_copy(update=changes)

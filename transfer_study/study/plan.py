@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, digest
+from ..core import digest
 from ..features.extraction import EXTRACTION_VERSION, shard_rows
 from ..features.inference import resolve_precision
 from ..images.datasets import ImageDataset
@@ -101,7 +101,10 @@ class Plan:
     missing: list[str] = field(default_factory=list)  # one line for each missing dataset
 
     def table(self) -> pd.DataFrame:
-        "One row per task: id, kind, protocol, task (its label), needs (their number), and done, which is also true for tasks that nothing pending needs."
+        """One row per task: id, kind, protocol, task (its label), needs (their number), done.
+
+        `done` is also true for a task without output that no pending task needs.
+        """
         left = {task.id for task in pending(self.tasks)}  # the caches of finished runs may have been removed
         rows = [(task.id, task.kind, task.protocol, task.label, len(task.needs), task.id not in left) for task in self.tasks]
         return pd.DataFrame(rows, columns=["id", "kind", "protocol", "task", "needs", "done"])
@@ -247,7 +250,8 @@ def _add_grid_point(builder: _Builder, run: Run, protocol: FineTuneProtocol, net
     label = f"{run_label(run)}, learning rate {rate:.2g}, weight decay {decay:.2g}"
     held_out = round(protocol.validation_share * _n_images(run, run.dataset, ("train",)))
     costs = _training_costs(run, protocol, network.speed, held_out)  # scored once, at the end
-    return builder.add(Task(name, "grid", label, builder.out / ".training" / name, needs, run.protocol, costs), GridPoint(run, rate, decay))
+    task = Task(name, "grid", label, builder.out / ".training" / name, needs, run.protocol, costs)
+    return builder.add(task, GridPoint(run, rate, decay))
 
 
 def _add_training(builder: _Builder, run: Run, protocol: FineTuneProtocol, network: ResolvedNetwork) -> None:

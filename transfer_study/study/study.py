@@ -19,7 +19,7 @@ from ..core import UserError
 from ..features.inference import resolve_device
 from ..networks.networks import Network
 from ..results import read_results, read_runs, with_source_accuracy, write_plan
-from .costs import cost_summary, cost_table, measure_speeds
+from .costs import cost_table, measure_speeds
 from .execute import FailedRuns, RunContext, check_loggers, compute, local_executor
 from .executors import Executor
 from .file import StudyFile, find_study, read_study_file, study_part

@@ -13,7 +13,7 @@ import pandas as pd
 
 from transfer_study.core import provenance
 from transfer_study.study.costs import measure_speeds, task_seconds
-from transfer_study.study.execute import Performance, Place
+from transfer_study.study.execute import RunContext, TaskRunner
 from transfer_study.study.plan import Plan
 from transfer_study.study.study import Study
 from transfer_study.study.tasks import Task
@@ -23,10 +23,10 @@ NETWORKS, DATASETS = ("densenet", "resnet_10", "inception_wide"), ("drawn:symbol
 
 def performed(plan: Plan, out: Path) -> list[tuple[Task, float]]:
     "Each task of the plan and its seconds."
-    perform, seconds = Performance(Place(out, "quickstart"), plan.works), []
+    run_task, seconds = TaskRunner(RunContext(out, "quickstart"), plan.payloads), []
     for task in plan.tasks:
         started = time.process_time()
-        outcome = perform(task, "cpu")
+        outcome = run_task(task, "cpu")
         if outcome.status != "finished":
             raise RuntimeError(f"{task.label}: {outcome.message}\n{outcome.traceback}")
         seconds.append((task, time.process_time() - started))

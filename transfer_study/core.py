@@ -154,8 +154,11 @@ def _processor(device: str) -> str:
 def provenance(
     device: str = "cpu",
 ) -> dict[str, Any]:
-    "versions, git_revision, machine, system, device and processor of what is computed here."
+    "versions, git_revision, machine, system, device, processor and CPU instructions (as PyTorch and oneDNN use them) of what is computed here."
+    import torch
+
     return {
         "versions": versions(), "git_revision": git_revision(), "machine": platform.node(), "system": platform.platform(),
-        "device": device, "processor": _processor(device),
+        "device": device, "processor": _processor(device), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA"),
     }  # fmt: skip

@@ -15,39 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import interrupt_at_work, write_study
+from tests.conftest import interrupt_at_work
+from tests.study.conftest import HERE, N_TASKS, RUN
 from transfer_study.core import UserError, committed_directory
 from transfer_study.results import read_runs
-from transfer_study.study.execute import Place, compute
+from transfer_study.study.execute import RunContext, compute
 from transfer_study.study.executors import DiskFull, LocalExecutor
-from transfer_study.study.locks import Outcome, attempt, claim, read_failures
+from transfer_study.study.locks import Outcome, attempt, read_failures, try_lock
 from transfer_study.study.study import FailedRuns, Study, clean
-from transfer_study.study.tasks import Schedule, Task, drop_failed, pending
-
-HERE = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
-RUN = [sys.executable, "-c", "from transfer_study.cli.main import main; main()"]
-TINY = "steps = 2\nbatch_size = 8\nn_evaluations = 2\nlearning_rate_min = 0.01\n"
-
-
-def add_trainings(study_file: Path) -> Path:
-    "Two networks on one dataset, fixed features and fine-tuning on a grid of two points: 2 + 2 runs, 1 + 2 + 4 + 2 tasks."
-    text = study_file.read_text().rsplit("[[networks]]", 1)[0].replace('"squares", "packed.tar"', '"squares"')
-    study_file.write_text(f"{text}\n[protocols.linear]\n[protocols.finetune]\n{TINY}n_learning_rates = 2\nn_weight_decays = 0\n")
-    return study_file
-
-
-@pytest.fixture
-def small_study(study_file):
-    return add_trainings(study_file)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, weights):
-    "The runs of that study, computed without any trouble."
-    folder = tmp_path_factory.mktemp("whole")
-    Study.from_file(add_trainings(write_study(folder, weights))).run(folder / "runs", **HERE)
-    return folder / "runs"
-
+from transfer_study.study.tasks import Schedule, Task, pending
 
 # A process that has imported everything, and forks one that computes the study as often as it is told to.
 ZYGOTE = """
@@ -86,16 +62,16 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(compute(f"{folder}/round{round_}")
 """
 
 
-def test_fifty_kills_at_random_moments_end_in_the_same_table(small_study, whole, tmp_path):
-    arguments = [sys.executable, "-c", ZYGOTE, str(small_study), str(tmp_path), "50", "0"]
+def test_fifty_kills_at_random_moments_end_in_the_same_table(training_study, finished, tmp_path):
+    arguments = [sys.executable, "-c", ZYGOTE, str(training_study), str(tmp_path), "50", "0"]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     rounds = sorted(tmp_path.glob("round*"))
     for out in rounds:
-        table = Study.from_file(small_study).results(out)
-        assert table.to_csv(index=False) == read_runs(whole).to_csv(index=False)
+        table = Study.from_file(training_study).results(out)
+        assert table.to_csv(index=False) == read_runs(finished.runs).to_csv(index=False)
         for run_id in table["run_id"]:
-            first, second = (np.load(place / "tiny" / run_id / "predictions.npz") for place in (whole, out))
+            first, second = (np.load(place / "tiny" / run_id / "predictions.npz") for place in (finished.runs, out))
             assert all(np.array_equal(first[name], second[name]) for name in first.files)
     assert rounds
 
@@ -106,13 +82,14 @@ def events_of(process: subprocess.Popen) -> list[dict]:
     return [json.loads(line) for line in err.splitlines() if line.startswith("{")]
 
 
-def test_two_at_once_compute_each_task_once(small_study, tmp_path):
-    arguments = [*RUN, "run", str(small_study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1", "--json"]
+def test_two_at_once_compute_each_task_once(training_study, tmp_path):
+    options = ["--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1", "--json"]
+    arguments = [*RUN, "run", str(training_study), *options]
     both = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     events = pd.DataFrame([event for process in both for event in events_of(process)])
     performed = events[events["event"] == "finished"]["task"].value_counts()
-    assert len(performed) == 1 + 2 + 4 + 2 and set(performed) == {1}
-    assert len(Study.from_file(small_study).results(tmp_path / "runs")) == 4
+    assert len(performed) == sum(N_TASKS.values()) and set(performed) == {1}
+    assert len(Study.from_file(training_study).results(tmp_path / "runs")) == 6
 
 
 def record(folder: Path, log: Path, task: Task, device: str) -> Outcome:
@@ -130,7 +107,7 @@ def record(folder: Path, log: Path, task: Task, device: str) -> Outcome:
         with committed_directory(task.output):
             return "done"
 
-    return attempt(task, compute, folder / "claims", folder / "failed")
+    return attempt(task, compute, folder / "locks", folder / "failed")
 
 
 def tasks_of(folder: Path, **labels: str) -> list[Task]:
@@ -173,11 +150,11 @@ def test_a_full_disk_ends_everything(tmp_path, n):
     assert not read_failures(tmp_path / "failed")
 
 
-def test_a_claimed_task_is_waited_for(tmp_path):
-    "Another process has the first task, and finishes it after the second is done."
+def test_a_locked_task_is_waited_for(tmp_path):
+    "Another process has locked the first task, and finishes it after the second is done."
     tasks, log = tasks_of(tmp_path, a="works", b="works"), tmp_path / "log"
     log.touch()
-    with claim(tmp_path / "claims", "a"):
+    with try_lock(tmp_path / "locks", "a"):
         events = LocalExecutor().run(tasks, partial(record, tmp_path, log))
         seen = [next(events) for _ in range(4)]
         assert [(event.kind, event.task.id) for event in seen] == [
@@ -188,30 +165,30 @@ def test_a_claimed_task_is_waited_for(tmp_path):
     assert rest == [("present", "a"), ("finished", "last")] and log.read_text().split() == ["b", "last"]
 
 
-def test_a_failed_run_is_recorded_and_tried_again_on_request(small_study, tmp_path):
-    out, study = tmp_path / "runs", Study.from_file(small_study)
+def test_a_failed_run_is_recorded_and_tried_again_on_request(training_study, tmp_path):
+    out, study = tmp_path / "runs", Study.from_file(training_study)
     out.mkdir()
     (out / ".images").write_text("in the way of the cache of decoded images")
     for _ in range(2):
-        with pytest.raises(FailedRuns, match="4 failed; 2 more that need them were not run") as error:
+        with pytest.raises(FailedRuns, match="6 failed; 2 that depend on them were not run") as error:
             study.run(out, **HERE)
         assert all("FileExistsError" in failure.message and failure.traceback for failure in error.value.failures)
     assert set(study.results(out)["protocol"]) == {"linear"}
     (out / ".images").unlink()
     with pytest.raises(FailedRuns):  # not tried again before somebody asks
         study.run(out, **HERE)
-    assert len(study.run(out, **HERE, retry_failed=True)) == 4 and not read_failures(out / "tiny" / ".failed")
+    assert len(study.run(out, **HERE, retry_failed=True)) == 6 and not read_failures(out / "tiny" / ".failed")
 
 
-def test_a_failed_run_is_exit_code_1_and_a_list(command, small_study, tmp_path):
-    text = small_study.read_text()
+def test_a_failed_run_is_exit_code_1_and_a_list(command, training_study, tmp_path):
+    text = training_study.read_text()
     (tmp_path / "broken").mkdir()
     (tmp_path / "squares" / "test" / "dim" / "0.png").rename(tmp_path / "kept.png")
     (tmp_path / "squares" / "test" / "dim" / "0.png").write_bytes(b"not an image")
-    small_study.write_text(text.replace('["squares"]', '["squares", "packed.tar"]').split("[protocols.finetune]")[0])
-    arguments = ("run", small_study, "--out", tmp_path / "runs", "--device", "cpu", "--processes", 1, "--bootstrap", 100)
+    training_study.write_text(text.replace('["squares"]', '["squares", "packed.tar"]').split("[protocols.finetune]")[0])
+    arguments = ("run", training_study, "--out", tmp_path / "runs", "--device", "cpu", "--processes", 1, "--bootstrap", 100)
     code, out, err = command(*arguments)
-    assert code == 1 and "packed" in out and "1 failed; 2 more that need them were not run" in err
+    assert code == 1 and "packed" in out and "1 failed; 2 that depend on them were not run" in err
     assert "squares: test/dim/0.png cannot be decoded" in err and "--retry-failed" in err and "Traceback" not in err
     assert command(*arguments)[0] == 1
     (failure,) = read_failures(tmp_path / "runs" / "tiny" / ".failed").values()
@@ -224,29 +201,29 @@ def limited(n_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("n_bytes", [4_000, 40_000])
-def test_a_full_disk_is_one_line_and_tears_nothing(small_study, whole, tmp_path, n_bytes):
-    arguments = [*RUN, "run", str(small_study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1"]
+def test_a_full_disk_is_one_line_and_tears_nothing(training_study, finished, tmp_path, n_bytes):
+    arguments = [*RUN, "run", str(training_study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1"]
     done = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=partial(limited, n_bytes))
     errors = [line for line in done.stderr.splitlines() if not line.startswith("[")]
     assert done.returncode == 2 and len(errors) == 1 and "disk full" in errors[0], done.stderr
-    complete = Study.from_file(small_study).run(tmp_path / "runs", **HERE)
-    assert complete.to_csv() == read_runs(whole).to_csv()
+    complete = Study.from_file(training_study).run(tmp_path / "runs", **HERE)
+    assert complete.to_csv() == read_runs(finished.runs).to_csv()
 
 
 def test_ctrl_c_leaves_no_process_behind(waiting_study, tmp_path):
     study, reached = waiting_study
     arguments = [*RUN, "run", str(study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "2"]
     process, err = interrupt_at_work(arguments, reached)
-    assert process.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
+    assert process.returncode == 130 and "the same command continues" in err and "Traceback" not in err
     deadline = time.monotonic() + 60
     with pytest.raises(ProcessLookupError):
         while time.monotonic() < deadline:
             os.killpg(process.pid, 0)
 
 
-def test_what_is_done_needs_no_cache(small_study, whole, tmp_path):
-    study, before = Study.from_file(small_study), read_runs(whole)
-    shutil.copytree(whole, tmp_path / "runs")
+def test_what_is_done_needs_no_cache(training_study, finished, tmp_path):
+    study, before = Study.from_file(training_study), read_runs(finished.runs)
+    shutil.copytree(finished.runs, tmp_path / "runs")
     removed = clean(tmp_path / "runs")
     assert {"features", "decoded images", "locks"} <= set(removed["removed"])
     assert not list((tmp_path / "runs").glob(".[fit]*"))
@@ -256,7 +233,7 @@ def test_what_is_done_needs_no_cache(small_study, whole, tmp_path):
 
 
 def test_nothing_is_cleaned_under_a_running_study(tmp_path):
-    with claim(tmp_path / ".claims", "task"), pytest.raises(UserError, match="a study is running there"):
+    with try_lock(tmp_path / ".locks", "task"), pytest.raises(UserError, match="a study is running there"):
         clean(tmp_path)
 
 
@@ -269,12 +246,12 @@ def test_pending_tasks_and_their_order(tmp_path):
     assert pending(tasks) == []
     schedule = Schedule(tasks)
     first = schedule.take()
-    assert [task.id for task in drop_failed(schedule, first)] == ["last"] and schedule.left == {"b"}
+    assert [task.id for task in schedule.drop(first)] == ["last"] and schedule.left == {"b"}
 
 
-def test_runs_of_another_version_are_not_misread(small_study, whole, tmp_path):
-    study = Study.from_file(small_study)
-    shutil.copytree(whole, tmp_path / "runs")
+def test_runs_of_another_version_are_not_misread(training_study, finished, tmp_path):
+    study = Study.from_file(training_study)
+    shutil.copytree(finished.runs, tmp_path / "runs")
     plan = tmp_path / "runs" / "tiny" / "plan.json"
     plan.write_text(json.dumps(json.loads(plan.read_text()) | {"format": 1, "transfer_study": "0.0.1"}))
     for use in (study.results, partial(study.run, **HERE)):
@@ -291,11 +268,11 @@ import sys
 from pathlib import Path
 from transfer_study.study.execute import compute, local_executor
 from transfer_study.study.study import Study
-from transfer_study.study.execute import Place
+from transfer_study.study.execute import RunContext
 
 if __name__ == "__main__":
     plan = Study.from_file(sys.argv[1]).tasks(sys.argv[2], "cpu", shard_size=4, n_together=2)
-    compute(plan, Place(Path(sys.argv[2]), "tiny", 0), local_executor("cpu", 2), progress="json")
+    compute(plan, RunContext(Path(sys.argv[2]), "tiny", 0), local_executor("cpu", 2), progress="json")
 """
 
 
@@ -318,11 +295,11 @@ def test_shards_of_a_large_dataset_are_tasks_of_their_own(study_file, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL and sum(task.done for task in shards) >= 2
-    compute(plan, Place(out, "tiny", 0), LocalExecutor(), progress="none")
+    compute(plan, RunContext(out, "tiny", 0), LocalExecutor(), progress="none")
     assert pending(plan.tasks) == [] and plan.table()["done"].all()
     together = study.tasks(whole, "cpu", shard_size=4, n_together=7)
     assert len(together.tasks) == 1 + 2
-    compute(together, Place(whole, "tiny", 0), LocalExecutor(), progress="none")
+    compute(together, RunContext(whole, "tiny", 0), LocalExecutor(), progress="none")
     assert study.results(out).to_csv() == study.results(whole).to_csv()
     pairs = list(zip(features_of(out), features_of(whole), strict=True))
     assert len(pairs) == 2 and all(np.array_equal(first, second) for first, second in pairs)

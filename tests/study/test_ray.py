@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.study.test_execute import HERE, RUN, add_trainings
+from tests.study.conftest import HERE, N_TASKS, RUN
 from transfer_study.core import UserError
 from transfer_study.study.ray import RayExecutor
 from transfer_study.study.study import Study
@@ -87,9 +87,9 @@ def busy_workers(node: subprocess.Popen) -> list[psutil.Process]:
     return found
 
 
-def test_a_worker_and_a_node_are_lost_and_no_run_is(cluster, study_file, tmp_path):
+def test_a_worker_and_a_node_are_lost_and_no_run_is(cluster, training_study, tmp_path):
     address, nodes = cluster
-    study = add_trainings(study_file)
+    study = training_study
     arguments = [*RUN, "run", str(study), "--out", str(tmp_path / "runs"), "--executor", "ray", "--address", address, "--json"]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for node, kill in ((nodes[0], kill_worker), (nodes[1], lambda worker: kill_tree(nodes[1].pid))):
@@ -100,7 +100,7 @@ def test_a_worker_and_a_node_are_lost_and_no_run_is(cluster, study_file, tmp_pat
     assert process.returncode == 0, err
     events = pd.DataFrame([json.loads(line) for line in err.splitlines() if line.startswith("{")])
     ended = events[events["event"].isin(["finished", "present"])]["task"].value_counts()
-    assert len(ended) == 1 + 2 + 4 + 2 and set(ended) == {1}
+    assert len(ended) == sum(N_TASKS.values()) and set(ended) == {1}
     there, here = Study.from_file(study).results(tmp_path / "runs"), Study.from_file(study).run(tmp_path / "here", **HERE)
     assert there.to_csv(index=False) == here.to_csv(index=False)
 

@@ -65,7 +65,7 @@ def test_a_source_training_that_fails_stops_only_its_network(source_study, tmp_p
     (task,) = [task for task in study.tasks(tmp_path / "runs", "cpu").tasks if "label_smoothing) on the source" in task.label]
     (tmp_path / "runs" / ".pretrained").mkdir()
     task.output.parent.write_text("in the way")
-    with pytest.raises(FailedRuns, match="1 failed; 3 more that need them were not run"):
+    with pytest.raises(FailedRuns, match="1 failed; 3 that depend on them were not run"):
         study.run(tmp_path / "runs", **HERE)
     assert set(study.results(tmp_path / "runs")["setting"]) == {"default"}
 
@@ -77,10 +77,10 @@ def test_a_source_training_that_fails_stops_only_its_network(source_study, tmp_p
         ("steps = 2", "step = 2", r"source\.step: unknown key; did you mean steps\?"),
         ('dataset = "source"', "", r"source\.dataset: missing"),
         ('dataset = "source"', 'dataset = "absent"', r"unknown dataset 'absent'|no such folder"),
-        (SECOND, f"{SECOND}\nsource_accuracy = 0.5", r"networks\[2\]\.source_accuracy: is measured"),
-        (SECOND, f'{SECOND}\nsettings = ["default", "default"]', r"stands there more than once"),
+        (SECOND, f"{SECOND}\nsource_accuracy = 0.5", r"networks\[2\]\.source_accuracy: the study measures it"),
+        (SECOND, f'{SECOND}\nsettings = ["default", "default"]', r"is listed more than once"),
         ("settings =", 'weights = "w.safetensors"\nsettings =', r"networks\[1\]\.settings: the network has weights"),
-        (f'[source]\ndataset = "source"\n{TINY}', "", r"networks\[1\]\.settings: nothing to train on; expected \[source\]"),
+        (f'[source]\ndataset = "source"\n{TINY}', "", r"networks\[1\]\.settings: no source dataset to train on; add \[source\]"),
     ],
 )
 def test_impossible_sources_are_said_before_anything_runs(source_study, tmp_path, old, new, message):

@@ -1,48 +1,18 @@
 """Studies that train: fine-tuning and random weights from a study file, in one process and in several."""
 
-import io
 import json
-from contextlib import redirect_stderr
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import write_study
+from tests.study.conftest import FINETUNE, HERE, N_TASKS, SCRATCH
 from transfer_study.core import UserError
 from transfer_study.results import read_curves, read_histories, read_results
 from transfer_study.study.runs import run_training
 from transfer_study.study.study import Study
 from transfer_study.training.finetune import read_training
-
-HERE = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
-TINY = "steps = 2\nbatch_size = 8\nn_evaluations = 2\nlearning_rate_min = 0.01\n"
-FINETUNE = f"[protocols.finetune]\n{TINY}n_learning_rates = 2\nn_weight_decays = 0\n"
-SCRATCH = f"[protocols.scratch]\n{TINY}n_learning_rates = 1\nn_weight_decays = 1\n"
-
-
-def add_trainings(study_file: Path) -> Path:
-    "Two networks, one dataset: fixed features, fine-tuning on a grid of two points, random weights with a single one."
-    text = study_file.read_text().rsplit("[[networks]]", 1)[0].replace('"squares", "packed.tar"', '"squares"')
-    study_file.write_text(f"{text}\n[protocols.linear]\n{FINETUNE}{SCRATCH}")
-    return study_file
-
-
-@pytest.fixture
-def training_study(study_file):
-    return add_trainings(study_file)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, weights):
-    "The study, its results table, the directory of its runs, and what it told machines."
-    folder, told = tmp_path_factory.mktemp("finished"), io.StringIO()
-    study = Study.from_file(add_trainings(write_study(folder, weights)))
-    with redirect_stderr(told):
-        results = study.run(folder / "runs", **HERE | {"progress": "json"})
-    return study, results, folder / "runs", told.getvalue()
 
 
 def test_trainings_end_in_the_results_table(finished):
@@ -59,11 +29,11 @@ def test_trainings_end_in_the_results_table(finished):
     assert curves[curves["chosen"]].set_index("run_id")["validation_score"].sort_index().equals(best.sort_index())
     trainings = [result for result in read_results(runs) if result["protocol"] != "linear"]
     assert all(result["steps"] == 2 and (result["n_train"], result["n_val"]) == (16, 4) for result in trainings)
-    assert all(result["provenance"]["versions"]["torch"] for result in trainings)
+    assert all(result["provenance"]["versions"]["torch"] and result["provenance"]["cpu_capability"] for result in trainings)
 
 
 def test_a_single_grid_point_is_trained_once(finished):
-    trainings = sorted(path.name.partition("-")[0] for path in (finished[2] / ".training").glob("[!.]*"))
+    trainings = sorted(path.name.partition("-")[0] for path in (finished.runs / ".training").glob("[!.]*"))
     assert len(trainings) == 2 * 2 + 2 + 2 and trainings.count("refit") == 4
 
 
@@ -107,7 +77,7 @@ def test_a_training_that_diverges_is_a_failed_run(finished):
     run = next(run for run in study.tasks(runs, "cpu").runs if run.protocol == "scratch")
     (final,) = (read_training(path) for path in (runs / ".training").glob(f"refit-{run.run_id}"))
     assert run_training(run, [], final)[0]["score"] == final.score
-    with pytest.raises(UserError, match="the training that was to be tested failed: loss nan; lower learning_rate_max"):
+    with pytest.raises(UserError, match="the final training failed: loss nan; lower learning_rate_max"):
         run_training(run, [], replace(final, status="failed", reason="loss nan", score=None))
 
 
@@ -119,7 +89,7 @@ def test_a_training_that_diverges_is_a_failed_run(finished):
         ("steps = 2", 'steps = "two"', r'protocols\.finetune\.steps = "two": expected whole number from 1'),
         ("n_weight_decays = 0", "n_weight_decays = 0\nno_weight_decay = false", r"an empty grid"),
         ("steps = 2", "learning_rate_max = 0.001", r"learning_rate_min 0.01 is above learning_rate_max 0.001"),
-        ("steps = 2", "n_train_per_class = [1]", r"leaves no image to choose a grid point by"),
+        ("steps = 2", "n_train_per_class = [1]", r"leaves no validation image for choosing a grid point"),
         ("steps = 2", "n_train_per_class = [11]", r"class 'bright' has only 10 images"),
     ],
 )
@@ -131,9 +101,9 @@ def test_mistakes_are_said_before_anything_runs(training_study, tmp_path, old, n
 
 
 def test_everything_is_shown_to_machines(finished):
-    events = [json.loads(line) for line in finished[3].splitlines() if line.startswith("{")]
+    events = [json.loads(line) for line in finished.events.splitlines() if line.startswith("{")]
     kinds = pd.DataFrame(events).query("event == 'finished'")["kind"].value_counts().to_dict()
-    assert kinds == {"extract": 1, "fit": 2, "grid": 4, "refit": 4}
+    assert kinds == N_TASKS
     assert events[-1]["runs_done"] == 6 and events[-1]["tasks_left"] == 0
 
 

@@ -32,6 +32,7 @@ class _Part(BaseModel):
 class FeatureOptions(_Part):
     "`[features]`: how features are computed and kept."
 
+    compile: bool = Field(False, description="compile each network with torch.compile; needs a C++ compiler, or Triton on a GPU")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="in which networks compute; auto: bfloat16 where the processor has it, which may cost accuracy"
     )

@@ -306,6 +306,7 @@ def test_a_study_file_asks_for_compilation_and_keeps_its_run_ids(study_file, tmp
     environment = os.environ | {"CXX": str(tmp_path / "absent"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": str(tmp_path)}
     code = "from transfer_study.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "run", str(study_file), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1"]
+    options = ["--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1"]
+    command = [sys.executable, "-c", code, "run", str(study_file), *options]
     failed = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert failed.returncode and "compile = true: torch.compile failed" in failed.stderr, failed.stderr

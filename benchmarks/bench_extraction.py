@@ -26,7 +26,7 @@ from PIL import Image
 
 from transfer_study.classifiers.linear_probe import linear_probe
 from transfer_study.features.extraction import extract_features
-from transfer_study.features.inference import kept_memory, prepare_network, resolve_device
+from transfer_study.features.inference import keep_freed_memory, prepare_network, resolve_device
 from transfer_study.images.datasets import ImageDataset, image_folder, split_images
 from transfer_study.images.decoding import decode
 from transfer_study.networks.networks import Network, build_network, input_configuration, input_transform, penultimate_features
@@ -154,7 +154,7 @@ def on_synthetic_tensors(models: dict, dataset: ImageDataset, device: str, n_rou
         n_batches = max(1, len(dataset.images) // batch_size)
 
         def forward(network=network, images=images, n_batches=n_batches) -> None:
-            with kept_memory():
+            with keep_freed_memory():
                 for _ in range(n_batches):
                     X = network(images)
                 X.cpu()

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import shutil
 import struct
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from scipy.io import savemat
 def image(path: Path, value: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (6, 5), (value * 7 % 256, value * 13 % 256, value)).save(path)
+
+
+def remove(folder: Path, *files: str) -> None:
+    for file in files:
+        path = folder / file
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def text(path: Path, *lines: str) -> None:

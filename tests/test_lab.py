@@ -30,7 +30,7 @@ results[["network", "dataset"]]""",
     "path": "LogisticPath([0.1, 1.0]).fit(np.eye(4), np.arange(4) % 2)",
     "bar": """
 seen = threading.Event()
-with progress_bars.shown_below_cell(lambda: seen.set() or "<b>half</b>"):
+with progress_bars.temporary_display(lambda: seen.set() or "<b>half</b>"):
     seen.wait(60)
 seen.is_set()""",
     "error": 'study.results("nowhere")',

@@ -10,54 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 
 from tests.conftest import write_images
+from tests.features.conftest import alone, build, close
 from transfer_study.core import UserError
 from transfer_study.features.extraction import extract_features, extract_shard, feature_key, shard_rows
-from transfer_study.features.inference import fold_batch_norm, kept_memory, prepare_network, resolve_precision
-from transfer_study.features.loading import load_batches, network_view
+from transfer_study.features.inference import prepare_network
 from transfer_study.images.datasets import image_folder
-from transfer_study.images.decoding import decode
-from transfer_study.networks.networks import input_transform, network_digest, penultimate_features
-
-NAMES = ("test_resnet", "test_efficientnet", "test_vit")
-
-
-def build(name: str, seed: int = 0) -> torch.nn.Module:
-    "A small network whose batch norms have statistics of their own."
-    torch.manual_seed(seed)
-    model = timm.create_model(name).eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 2)
-    return model
-
-
-@pytest.fixture(scope="module")
-def models():
-    return [build(name) for name in NAMES]
-
-
-@pytest.fixture(scope="module")
-def squares(tmp_path_factory):
-    "28 images."
-    return image_folder(write_images(tmp_path_factory.mktemp("images") / "squares"))
-
-
-def alone(model, dataset) -> np.ndarray:
-    "The plain way: timm's transform, one image at a time."
-    transform = input_transform(model)
-    with torch.no_grad():
-        inputs = (transform(decode(dataset.read(i)))[None] for i in range(len(dataset.images)))
-        return np.concatenate([penultimate_features(model, images).numpy() for images in inputs])
-
-
-def close(X, expected, tolerance=1e-5) -> bool:
-    X, expected = np.asarray(X), np.asarray(expected)
-    return np.abs(X - expected).max() <= tolerance * np.abs(expected).max()
+from transfer_study.networks.networks import network_digest
+from transfer_study.study.study import Study
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
@@ -78,49 +40,6 @@ def test_each_image_is_read_once_for_all_networks_and_views(models, squares):
     counted = replace(squares, reader=lambda row: (reads.append(row), squares.read(row))[1])
     found = extract_features([*models, wide], counted)
     assert sorted(reads) == list(range(28)) and close(found[3].X, alone(wide, squares))
-
-
-def test_networks_of_other_normalisation_share_their_pixels(models):
-    other = build("test_resnet")
-    other.pretrained_cfg = other.pretrained_cfg | {"mean": (0.1, 0.2, 0.3)}
-    assert network_view(models[0])[0].key == network_view(other)[0].key
-    assert not torch.equal(network_view(models[0])[1][0], network_view(other)[1][0])
-
-
-def test_a_transform_of_another_form_is_used_as_it_is(models, squares, monkeypatch):
-    model = build("test_resnet")
-    transform = input_transform(model)
-    monkeypatch.setattr("transfer_study.features.loading.input_transform", lambda model: lambda image: transform(image))
-    assert network_view(model)[1] is None
-    assert close(extract_features([model], squares)[0].X, alone(model, squares))
-
-
-def test_folding_keeps_features_and_leaves_no_norm_after_a_convolution(models):
-    images = torch.randn(2, 3, 160, 160)
-    with torch.no_grad():
-        folded = fold_batch_norm(models[0], images)
-        assert folded is not models[0] and not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
-        assert close(penultimate_features(folded, images), penultimate_features(models[0], images))
-        weird = build("test_resnet")
-        weird.register_forward_pre_hook(lambda module, inputs: None)
-        convolution = next(m for m in weird.modules() if isinstance(m, torch.nn.Conv2d))
-        convolution.register_forward_hook(lambda module, inputs, output: output.mul_(2))
-        found = fold_batch_norm(weird, images)
-        assert close(penultimate_features(found, images), penultimate_features(weird, images))
-
-
-def test_kept_memory_gives_back():
-    with kept_memory() as told:
-        assert told == (sys.platform == "linux" and "musl" not in os.confstr("CS_GNU_LIBC_VERSION"))
-        torch.zeros(1000)
-
-
-def test_auto_precision_is_bfloat16_only_where_the_processor_has_it():
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    if "avx2" in flags:
-        assert resolve_precision("auto", "cpu") == ("bfloat16" if {"amx_bf16", "avx512_bf16"} & set(flags.split()) else "float32")
-    with pytest.raises(UserError, match="precision 'half'"):
-        resolve_precision("half")
 
 
 def test_bfloat16_and_float16_cost_little(models, squares):
@@ -165,7 +84,7 @@ def test_the_key_covers_what_changes_numbers(models, squares):
     model = models[0]
     changes = [{}, {"precision": "bfloat16"}, {"storage": "float16"}, {"n_augmentations": 1}, {"n_augmentations": 1, "seed": 1}]
     assert len({feature_key(model, squares, **options) for options in changes}) == len(changes)
-    same = [{}, {"batch_size": 3}, {"n_workers": 1}, {"seed": 5}, {"shard_size": 9}]
+    same = [{}, {"batch_size": 3}, {"n_workers": 1}, {"seed": 5}, {"shard_size": 9}, {"compile": True}]
     assert len({feature_key(model, squares, **options) for options in same}) == 1
     with pytest.raises(UserError, match="storage 'int8'"):
         feature_key(model, squares, storage="int8")
@@ -228,7 +147,7 @@ def test_no_image_at_all(tmp_path, models):
     folder = write_images(tmp_path / "squares", train=2, test=1)
     for path in folder.rglob("*.png"):
         path.write_text("text")
-    with pytest.raises(UserError, match="not one image can be decoded; the first: test/bright/0.png"):
+    with pytest.raises(UserError, match="no image can be decoded; the first: test/bright/0.png"):
         extract_features(models, image_folder(folder), on_bad_image="skip")
 
 
@@ -254,7 +173,7 @@ class DiesAt:
 
 def test_a_killed_worker_ends_the_run_with_one_line_and_keeps_finished_shards(tmp_path, models, squares):
     dies = replace(squares, reader=DiesAt(squares, 17))
-    with pytest.raises(UserError, match=r"a process that decodes images was lost \(.+\); .*run again") as caught:
+    with pytest.raises(UserError, match=r"a process that decodes images died \(.+\); .*run again") as caught:
         extract_features(models[:1], dies, tmp_path, n_workers=1, shard_size=10, batch_size=2)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.glob("*/shards/*")] == ["000000000-000000009"]
@@ -267,7 +186,7 @@ import sys, time
 from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from tests.features.test_extraction import build
+from tests.features.conftest import build
 from transfer_study.images.datasets import image_folder
 from transfer_study.features.extraction import extract_features
 dataset = image_folder({folder!r})
@@ -338,20 +257,12 @@ def test_a_damaged_cache_is_named(tmp_path, models, squares):
         extract_features(models[:1], squares, tmp_path)
 
 
-def test_batches_keep_order_and_name_bad_images(squares, models):
-    view = network_view(models[0])[0]
-    broken = replace(squares, reader=lambda row: b"" if row == 3 else squares.read(row))
-    batches = list(load_batches(broken, np.array([5, 3, 0]), [view], batch_size=2))
-    assert [batch.rows.tolist() for batch in batches] == [[5], [0]] and batches[0].bad == [(3, "empty file")]
-    assert batches[0].images[0].dtype == torch.uint8 and [batch.n_images for batch in batches] == [2, 1]
-
-
 FULL_DISK = """
 import shutil, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from tests.features.test_extraction import build
+from tests.features.conftest import build
 from transfer_study.study.locks import is_disk_full
 from transfer_study.images.datasets import image_folder
 from transfer_study.features.extraction import extract_features, extract_shard, shard_rows
@@ -385,3 +296,17 @@ def test_a_disk_that_is_full_when_shards_are_joined_is_an_error_and_not_a_crash(
     arguments = [*mount, sys.executable, "-c", FULL_DISK, tmp_path, squares.root]
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"{done.returncode} {done.stderr}"
+
+
+def test_a_study_file_asks_for_compilation_and_keeps_its_run_ids(study_file, tmp_path):
+    "Where there is no compiler, the run ends with a message that shows that it was asked for."
+    plain = Study.from_file(study_file).plan(tmp_path / "runs", "cpu")
+    study_file.write_text(study_file.read_text() + "\n[features]\ncompile = true\n")
+    assert Study.from_file(study_file).plan(tmp_path / "runs", "cpu")["run_id"].tolist() == plain["run_id"].tolist()
+    environment = os.environ | {"CXX": str(tmp_path / "absent"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": str(tmp_path)}
+    code = "from transfer_study.cli.main import main; main()"
+    options = ["--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1"]
+    command = [sys.executable, "-c", code, "run", str(study_file), *options]
+    failed = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert failed.returncode and "compile = true: torch.compile failed" in failed.stderr, failed.stderr

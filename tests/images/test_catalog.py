@@ -16,7 +16,7 @@ from tests import layouts
 from tests.conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.images.catalog import (
-    BY_HAND,
+    MANUAL_DOWNLOADS,
     data_root,
     download_dataset,
     find_dataset,
@@ -37,7 +37,7 @@ def test_references(tmp_path, monkeypatch):
     assert open_dataset("dtd", root=tmp_path / "root").metric == "top1"
     with pytest.raises(UserError, match="did you mean cifar10"):
         open_dataset("cifar01", tmp_path)
-    with pytest.raises(UserError, match=r"not found below .*--download cifar10 fetches it, or put below .*cifar-10-batches-py/"):
+    with pytest.raises(UserError, match=r"not found below .*--download cifar10 downloads it, or copy to .*cifar-10-batches-py/"):
         open_dataset("cifar10")
     with pytest.raises(UserError, match="no such folder or tar"):
         open_dataset("images/absent.tar", tmp_path)
@@ -45,7 +45,7 @@ def test_references(tmp_path, monkeypatch):
 
 def test_a_folder_per_class_cannot_be_voc(tmp_path):
     write_images(tmp_path / "voc2007")
-    with pytest.raises(UserError, match="several classes each"):
+    with pytest.raises(UserError, match="multi-label data cannot be read from one folder per class"):
         open_dataset("voc2007", root=tmp_path)
 
 
@@ -82,14 +82,14 @@ def test_the_data_root_is_given_or_the_environments_or_the_cache(tmp_path, monke
 
 def test_each_dataset_can_be_fetched_or_says_how_to_get_it():
     downloads = known_downloads()
-    assert set(downloads["name"]) | set(BY_HAND) == set(known_datasets()["name"])
-    assert not set(downloads["name"]) & set(BY_HAND)
+    assert set(downloads["name"]) | set(MANUAL_DOWNLOADS) == set(known_datasets()["name"])
+    assert not set(downloads["name"]) & set(MANUAL_DOWNLOADS)
     assert downloads["url"].str.startswith("http").all() and downloads["md5"].str.fullmatch("([0-9a-f]{32})?").all()
 
 
-@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize("name", MANUAL_DOWNLOADS)
 def test_what_cannot_be_fetched_names_the_files(tmp_path, name):
-    with pytest.raises(UserError, match=r"it has no download: .*\. Put below .*: .*/: .*;"):
+    with pytest.raises(UserError, match=r"there is no download: .*\. Copy to .*: .*/: .*;"):
         download_dataset(name, tmp_path)
     assert not any(tmp_path.iterdir())
 
@@ -149,23 +149,23 @@ def publish(name, server, root):
     return pd.DataFrame(rows, columns=["name", "url", "md5"])
 
 
-@pytest.mark.parametrize("name", sorted(set(layouts.ALL) - set(BY_HAND)))
+@pytest.mark.parametrize("name", sorted(set(layouts.ALL) - set(MANUAL_DOWNLOADS)))
 def test_a_download_is_the_dataset(tmp_path, server, name):
     downloads = publish(name, server, tmp_path)
     dataset = download_dataset(name, tmp_path / "root", downloads)
     assert dataset.fingerprint == open_dataset(name, root=tmp_path / "source").fingerprint
     assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [".downloads", name]
     assert not list((tmp_path / "root" / ".downloads").iterdir())
-    with pytest.raises(UserError, match="already at .*; remove it to fetch it again"):
+    with pytest.raises(UserError, match="exists already at .*; remove it to download it again"):
         download_dataset(name, tmp_path / "root", downloads)
 
 
 def test_a_download_that_is_not_as_published_leaves_nothing_behind(tmp_path, server):
     downloads = publish("dtd", server, tmp_path)
     for change, message in [
-        ({"md5": "0" * 32}, "could not be fetched: its MD5 is not 0000"),
-        ({"url": downloads["url"] + ".gone"}, "could not be fetched: .*404"),
-        ({"url": "http://127.0.0.1:9/other.tar.gz"}, "could not be fetched"),
+        ({"md5": "0" * 32}, "cannot download .* \\(its MD5 is not 0000"),
+        ({"url": downloads["url"] + ".gone"}, "cannot download .* \\(.*404"),
+        ({"url": "http://127.0.0.1:9/other.tar.gz"}, "cannot download "),
     ]:
         with pytest.raises(UserError, match=message):
             download_dataset("dtd", tmp_path / "root", downloads.assign(**change))

@@ -99,7 +99,7 @@ def spoil_one_class(folder):
     [
         (spoil_class_in_test_only, "class 'green' is in test but not in train"),
         (spoil_single_image, "class 'green' has one training image; expected at least two"),
-        (spoil_empty_class, "train/green holds no image"),
+        (spoil_empty_class, "train/green contains no image"),
         (spoil_no_test, "no images in test/"),
         (spoil_one_class, "only one class, 'bright'"),
     ],
@@ -201,7 +201,7 @@ def test_lists_that_spoil_a_score_are_refused(listing):
         (twice, "listed twice in train"),
         (table.assign(file=table["file"].replace("test/dim/0.png", "../../secret.png")), "outside the dataset's folder"),
         (table.assign(file=table["file"].replace("test/dim/0.png", "/etc/passwd")), "outside the dataset's folder"),
-        (table.assign(file="elsewhere/" + table["file"]), "none of its 4 test images is there; the first is expected at"),
+        (table.assign(file="elsewhere/" + table["file"]), "none of its 4 test images exists; the first is expected at"),
         (table[table["split"] == "train"], "no images in test"),
     ]:
         with pytest.raises(UserError, match=message):

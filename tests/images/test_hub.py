@@ -106,9 +106,9 @@ def test_what_the_library_cannot_tell_is_asked_for(tmp_path, hf):
     feature = hf.ClassLabel(names=["square", "circle", "star"])
     cases = {
         "no_test": ({"train": [0, 1], "validation": [0, 1]}, feature, {}, "no split 'test', found: train, validation"),
-        "hidden": ({"train": [0, 1, 0, 1], "test": [-1, -1]}, feature, {}, "labels of split test are missing"),
+        "hidden": ({"train": [0, 1, 0, 1], "test": [-1, -1]}, feature, {}, "labels are missing in split test"),
         "unseen": ({"train": [0, 1, 0, 1], "test": [2, 1]}, feature, {}, "class 'star' is in test but not in train"),
-        "numbers": ({"train": [0.5, 1.0], "test": [0.5, 1.0]}, hf.Value("float32"), {}, "column 'label' holds float32"),
+        "numbers": ({"train": [0.5, 1.0], "test": [0.5, 1.0]}, hf.Value("float32"), {}, "column 'label' contains float32"),
     }
     for name, (labels, kind, more, message) in cases.items():
         parquet(hf, tmp_path / name, labels, kind, **more)
@@ -121,11 +121,11 @@ def test_what_the_library_cannot_tell_is_asked_for(tmp_path, hf):
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path, hf):
-    with pytest.raises(UserError, match="hf:nobody/nothing could not be loaded: ") as failure:
+    with pytest.raises(UserError, match="hf:nobody/nothing: cannot be loaded \\(") as failure:
         open_dataset("hf:nobody/nothing", tmp_path)
     assert "\n" not in str(failure.value)
     layouts.text(tmp_path / "empty/notes.txt2", "x")
-    with pytest.raises(UserError, match="could not be loaded"):
+    with pytest.raises(UserError, match="cannot be loaded"):
         open_dataset("hf:empty", tmp_path)
 
 

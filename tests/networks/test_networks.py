@@ -109,7 +109,7 @@ class Payload:
 
 def test_a_pickle_that_wants_to_run_something_is_refused(folder, saved):
     torch.save({"0.weight": torch.zeros(1), "more": Payload()}, folder / "evil.pth")
-    with pytest.raises(UserError, match="refused"):
+    with pytest.raises(UserError, match="rejected"):
         load_weights(saved, folder / "evil.pth")
     assert not Payload.ran
     (folder / "plain.pkl").write_bytes(pickle.dumps(Payload()))
@@ -152,7 +152,7 @@ def test_another_number_of_classes_is_welcome(folder):
         ("resnet50.no_such_weights", r"timm has .*resnet50\.tv_in1k|timm has .*resnet50\.a1_in1k"),
         ("densenet264d", "timm has no weights of it"),
         ("own_models:onw", "did you mean own"),
-        ("absent:own", "neither .* nor an installed module"),
+        ("absent:own", "not found, neither as .* nor among the installed modules"),
         ("own_models:not_a_network", "expected a torch.nn.Module"),
     ],
 )

@@ -190,7 +190,7 @@ def test_weights_that_cannot_be_fetched_are_one_line_each(tmp_path):
     done = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, env=environment)
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and len(lines) == 3, done.stderr[-2000:]
-    assert all("could not be fetched" in line and 'weights = "…"' in line for line in lines)
+    assert all("cannot download its weights" in line and 'weights = "…"' in line for line in lines)
     named = ("resnet50.tv_in1k", "torchvision:googlenet", "pytorchcv:bninception")
     assert all(name in line for name, line in zip(named, lines, strict=True))
 
@@ -203,7 +203,7 @@ def test_weights_that_cannot_be_fetched_are_one_line_each(tmp_path):
         ("torchvision:resnet50.IMAGENET1K_V3", "did you mean IMAGENET1K_V"),
         ("pytorchcv:bninceptoin", "unknown pytorchcv network .* did you mean bninception"),
         ("pytorchcv:resnet20_cifar10", "unknown pytorchcv network"),
-        ("pytorchcv:resnet200", "pytorchcv has no weights of it"),
+        ("pytorchcv:resnet200", "pytorchcv has no weights of this network"),
     ],
 )
 def test_unknown_names(architecture, message):

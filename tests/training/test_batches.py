@@ -115,7 +115,7 @@ def test_a_lost_process_is_one_line(squares, tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         return (squares.root / squares.images.loc[i, "file"]).read_bytes()
 
-    with pytest.raises(UserError, match="a process that decodes images was lost .*run again"):
+    with pytest.raises(UserError, match="a process that decodes images died .*run again"):
         cached_images(replace(squares, reader=reader), np.arange(18), WholeImage(20), tmp_path, n_workers=2)
     assert list(tmp_path.iterdir()) == []
 

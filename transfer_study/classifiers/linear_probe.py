@@ -6,7 +6,6 @@
 __all__ = ['middle_of_best', 'LogisticPathClassifier', 'to_predictions', 'select_rows', 'LinearProbe', 'linear_probe']
 
 # %% ../../nbs/api/classifiers/04_linear_probe.ipynb #9e71b2b0
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .logistic import PAPER_L2, LogisticPath
 from .metrics import METRICS
-from ..core import UserError, unknown_name_error
+from ..core import UserError, copy_memory_limit, unknown_name_error
 
 # %% ../../nbs/api/classifiers/04_linear_probe.ipynb #98002908
 def middle_of_best(
@@ -133,8 +132,8 @@ def select_rows(
     "The selected rows of X, in memory or mapped from a temporary file that is deleted with the array."
     rows = np.flatnonzero(rows) if rows.dtype == bool else rows
     shape = (len(rows), X.shape[1])
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if most_bytes is None else 4 * most_bytes
-    if np.prod(shape, dtype=float) * X.dtype.itemsize <= memory / 4:
+    limit = copy_memory_limit() if most_bytes is None else most_bytes
+    if np.prod(shape, dtype=float) * X.dtype.itemsize <= limit:
         return X[rows]
     with tempfile.TemporaryFile() as file:
         chosen = np.memmap(file, dtype=X.dtype, mode="w+", shape=shape)

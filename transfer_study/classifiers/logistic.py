@@ -6,7 +6,6 @@
 __all__ = ['PAPER_L2', 'LogisticPath']
 
 # %% ../../nbs/api/classifiers/03_logistic.ipynb #cc8968f0
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +17,9 @@ from transfer_study.classifiers.principal_axes import (
     PrincipalAxes, double_precision, principal_axes, row_chunks, single_precision,
 )  # fmt: skip
 from .solver import Logistic, Point, Problem, Softmax, Solved, minimise, next_start
-from ..core import UserError
+from ..core import UserError, copy_memory_limit
 from ..features.inference import resolve_device
-from ..progress_bars import bar_shown
+from ..progress_bars import progress_bar
 
 # %% ../../nbs/api/classifiers/03_logistic.ipynb #673ce3d4
 @dataclass(frozen=True, eq=False)
@@ -87,14 +86,6 @@ def _checked(X: Any, y: Any, sample_weight: Any, l2: np.ndarray) -> tuple[np.nda
         X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
     return X, (_class_targets if y.ndim == 1 else _matrix_targets)(y, weights), weights
 
-# %% ../../nbs/api/classifiers/03_logistic.ipynb #819b5db0
-def _memory_for_a_copy() -> int:
-    "Bytes allowed for a copy of the features."
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
-    except (AttributeError, ValueError, OSError):
-        return 2**32
-
 # %% ../../nbs/api/classifiers/03_logistic.ipynb #4d2db064
 def _problem(axes: PrincipalAxes, X, targets: _Targets, weights, path: "LogisticPath") -> Problem:
     "The problem of a path, on the device that solves it."
@@ -106,7 +97,7 @@ def _problem(axes: PrincipalAxes, X, targets: _Targets, weights, path: "Logistic
     labels = torch.as_tensor(targets.labels, device=device)
     loss = (Softmax if labels.ndim == 1 else Logistic)(labels, sample_weight)
     s = torch.as_tensor(axes.singular_values, device=device)
-    memory = _memory_for_a_copy() if path.memory is None else path.memory
+    memory = copy_memory_limit() if path.memory is None else path.memory
     single = single_precision(axes, X, int(targets.solved.sum()), device, held=4 * len(X) * len(s) <= memory)
     double = double_precision(axes, X, device)
     return Problem(single, double, loss, s, path.tol, path.max_iter, path.certify, targets.null_objective)
@@ -202,7 +193,7 @@ class LogisticPath:
         problem = _problem(self._axes, X, self._targets, weights, self)
         falling, place = np.unique(-l2, return_inverse=True)
         solutions = []
-        with bar_shown("values of λ", len(falling)) as progress:
+        with progress_bar("values of λ", len(falling)) as progress:
             for solution in _solve(problem, self._targets.start[self._targets.solved], -falling, weights.sum()):
                 solutions.append(solution)
                 progress(1)

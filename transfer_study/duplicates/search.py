@@ -18,7 +18,7 @@ from ..core import UserError
 from .alignment import HASH_SIDE, VIEWS, align, pattern, perceptual_hashes, thumbnails
 from ..features.extraction import Features
 from ..images.datasets import SPLITS, ImageDataset
-from ..progress_bars import stages_shown
+from ..progress_bars import staged_progress_bar
 
 # %% ../../nbs/api/duplicates/01_search.ipynb #8858b750
 @dataclass(frozen=True, eq=False)
@@ -279,7 +279,7 @@ def find_overlap(
         source = replace(source, name=f"{source.name} (source)")
     asked = ((source, source_splits), (target, target_splits))
     n_images = sum(len(_rows_of(*one)) for one in asked)
-    with stages_shown(progress) as told:
+    with staged_progress_bar(progress) as told:
         one, other = (_read_images(*which, lambda n: told("images", n, n_images)) for which in asked)
         for images in (one, other):
             if not len(images.rows):

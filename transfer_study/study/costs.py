@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..features.extraction import Extraction as ExtractionOptions
+from ..features.extraction import ExtractionOptions
 from ..features.inference import resolve_device
 from ..images.datasets import ImageDataset
 from ..images.decoding import BadImage, decode

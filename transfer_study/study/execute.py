@@ -22,7 +22,7 @@ from ..features.extraction import Features, extract_features, extract_shard, fea
 from ..features.inference import resolve_device
 from ..networks.architectures import build_architecture
 from ..networks.networks import Network, build_network
-from ..progress_bars import bars_hidden
+from ..progress_bars import hidden_progress_bars
 from ..results import write_run
 from .costs import known_speeds, measure_speeds, task_seconds
 from .executors import DiskFull, Event, Executor, LocalExecutor
@@ -294,7 +294,7 @@ def compute(
     failures = [known[task.id] for task in failed]
     runs = [task for task in plan.tasks if task.kind in RUN_KINDS]
     state = Progress(tasks, len(runs), sum(task.done for task in runs), _estimates(plan, tasks, context.out, executor, progress))
-    with bars_hidden(), show_progress(state, progress) as show:
+    with hidden_progress_bars(), show_progress(state, progress) as show:
         for event in _events(executor, tasks, TaskRunner(context, plan.payloads)):
             show(event)
             if event.kind == "failed":

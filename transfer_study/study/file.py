@@ -32,6 +32,7 @@ class _Section(BaseModel):
 class FeatureOptions(_Section):
     "`[features]`: how features are computed and stored."
 
+    compile: bool = Field(False, description="compile each network with torch.compile; needs a C++ compiler, or Triton on a GPU")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="number format of the networks' computation; auto: bfloat16 if the device supports it, which may reduce accuracy"
     )

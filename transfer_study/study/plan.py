@@ -203,7 +203,8 @@ def _add_shards(
 
 # %% ../../nbs/api/study/04_plan.ipynb #e200c1b5
 def _add_extraction(builder: _Builder, networks: list[ResolvedNetwork], dataset: ImageDataset, options: dict) -> str:
-    payload = Extraction(tuple(network.network for network in networks), dataset, options, builder.shard_size)
+    computed = options | {"compile": builder.file.features.compile}  # not part of any id: it changes features only by rounding
+    payload = Extraction(tuple(network.network for network in networks), dataset, computed, builder.shard_size)
     identity = ["extract", EXTRACTION_VERSION, [network.weights for network in networks], dataset.fingerprint, options, builder.file.on_bad_image]
     name, n = digest(identity), len(dataset.images) * (1 + options.get("n_augmentations", 0))
     names = network_label(networks[0].network) if len(networks) == 1 else f"{len(networks)} networks"

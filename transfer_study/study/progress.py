@@ -19,7 +19,7 @@ from functools import partial
 from html import escape
 from typing import Any
 
-from ..progress_bars import as_html, in_notebook, shown_below_cell
+from ..progress_bars import as_html, in_notebook, temporary_display
 from .executors import Event
 from .tasks import Task
 
@@ -202,7 +202,7 @@ def show_status(
     "Shows `text` on a terminal or in a notebook until the block ends."
     from rich.console import Console
 
-    with shown_below_cell(lambda: escape(text)) if in_notebook() else Console(stderr=True).status(text) if has_live_display() else nullcontext():
+    with temporary_display(lambda: escape(text)) if in_notebook() else Console(stderr=True).status(text) if has_live_display() else nullcontext():
         yield
 
 # %% ../../nbs/api/study/09_progress.ipynb #26b97dd6
@@ -216,7 +216,7 @@ def _display(progress: Progress, latest: Iterable[str]) -> AbstractContextManage
     from rich.text import Text
 
     if in_notebook():
-        return shown_below_cell(lambda: as_html(Group(progress_table(progress, time.monotonic()), *map(Text, list(latest)))))
+        return temporary_display(lambda: as_html(Group(progress_table(progress, time.monotonic()), *map(Text, list(latest)))))
     table = partial(progress_table, progress)
     return Live(get_renderable=lambda: table(time.monotonic()), console=Console(stderr=True), refresh_per_second=4, transient=True)
 

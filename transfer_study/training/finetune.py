@@ -21,7 +21,7 @@ from ..core import UserError
 from ..features.inference import resolve_device
 from ..images.datasets import ImageDataset
 from ..networks.networks import Network, input_configuration, network_digest
-from ..progress_bars import bar_shown
+from ..progress_bars import progress_bar
 from .halving import rung_steps, successive_halving
 from .learner import build_model, check_hyperparameters, stage_images
 from .protocol import GRID_KEYS, FineTuneProtocol, hyperparameter_grid
@@ -157,7 +157,7 @@ def fine_tune(
     "Trains every grid point, chooses on validation images, trains with the choice on train and validation, tests once."
     with (
         tempfile.TemporaryDirectory() if cache is None else contextlib.nullcontext(cache) as images,
-        bar_shown("trainings", _n_trainings(protocol, halving_factor)) as trained,
+        progress_bar("trainings", _n_trainings(protocol, halving_factor)) as trained,
     ):
         def train(rate: float, decay: float, steps: int, stage: str = "select") -> TrainingResult:
             name = ("refit," if stage == "refit" else "") + point_name(rate, decay, steps if steps < protocol.steps else None)

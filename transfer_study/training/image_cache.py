@@ -20,7 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from ..core import UserError, committed_directory, digest
-from ..features.loading import lost_processes_named
+from ..features.loading import report_lost_workers
 from ..images.datasets import ImageDataset
 from ..images.decoding import BadImage, decode
 
@@ -143,7 +143,7 @@ def _prepare_all(
     "Gives the photographs' sizes and the images that could not be decoded."
     sizes, bad, position = np.zeros((len(rows), 2), np.int32), [], 0
     black, names = np.zeros((prepare.side, prepare.side, 3), np.uint8), dataset.images["name"].to_numpy()
-    with lost_processes_named(dataset) if n_workers else nullcontext():
+    with report_lost_workers(dataset) if n_workers else nullcontext():
         for batch in _in_order(_Prepared(dataset, rows, prepare), n_workers):
             for image, size, reason, unreadable in batch:
                 if unreadable:

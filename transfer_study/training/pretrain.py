@@ -22,7 +22,7 @@ from ..features.inference import resolve_device
 from ..images.datasets import IMAGE_SUFFIXES, ImageDataset, image_folder, listed_dataset
 from ..networks.architectures import build_architecture
 from ..networks.networks import Network, input_configuration, network_digest
-from ..progress_bars import bar_shown
+from ..progress_bars import progress_bar
 from .batches import TrainingBatches
 from .learner import build_model, stage_images
 from .protocol import TrainingProtocol
@@ -287,7 +287,7 @@ def pretrain(
     process, n_processes = processes(device)
     plain = partial(_build_source, network, len(dataset.classes), seed)
     changed = partial(plain, SETTINGS[setting], protocol.dropout)
-    with own_randomness(device), bar_shown("steps", protocol.steps, progress) as told:
+    with own_randomness(device), progress_bar("steps", protocol.steps, progress) as told:
         specification = _specification(network, model := changed(), dataset, setting, seed, protocol)
         if directory and directory.is_dir():
             check_specification(json.loads((directory / "specification.json").read_text()), specification, directory)

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, committed_directory
-from ..features.inference import kept_memory
+from ..features.inference import keep_freed_memory
 from ..results import prediction_arrays
 from .batches import TrainingBatches
 from .learner import StageImages, autocast_forward, build_learner
@@ -113,7 +113,7 @@ def _fit(run: TrainingRun, model: "torch.nn.Module", train: TrainingBatches, sta
     if state is not None:
         checkpoint.restore(state)
     silent = contextlib.nullcontext() if hasattr(learner, "progress") else learner.no_logging()
-    with silent, kept_memory(), autocast_forward(model, run.device, run.protocol.precision):
+    with silent, keep_freed_memory(), autocast_forward(model, run.device, run.protocol.precision):
         learner.fit(sum(stop > train.step for stop in train.stops))
         if not hasattr(learner.metrics[0], "preds"):  # the checkpoint was the last step's: only what it predicts is missing
             with learner.removed_cbs([history, checkpoint]):

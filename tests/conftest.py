@@ -154,8 +154,9 @@ def chromium(tmp_path_factory):
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no chromium on this machine: the page was not opened")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    options += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--window-size=1200,900", "--dump-dom"]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update", "--window-size=1200,900"]
+    options += ["--enable-logging=stderr", "--dump-dom"]
 
     def open_page(address: str, *more: str, milliseconds: int = 20_000, timeout: int = 120) -> tuple[str, list[str]]:
         own = [f"--user-data-dir={tmp_path_factory.mktemp('profile')}", f"--virtual-time-budget={milliseconds}"]

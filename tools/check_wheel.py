@@ -1,17 +1,37 @@
-"""Installs the built wheel into an empty virtual environment and uses it outside the checkout."""
+"""Builds the wheel, installs it into an empty virtual environment and uses it outside the checkout.
 
+`tools/check_wheel.py [PYTHON …]` does so with each Python given, such as `python3.12` or a path; without one, with the Python
+that runs this script. pip chooses the newest version of every dependency, as for a user. `--wheel FILE` checks a wheel that is
+already built. Otherwise the wheel is built from the source distribution, so that one that lacks a file fails here.
+"""
+
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import venv
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # Run against the installed package: with the newest of every dependency, a study must still go from images to a report.
-TESTS = ("__init__.py", "conftest.py", "study/__init__.py", "study/test_study.py", "cli/__init__.py", "cli/test_main.py")
+TESTS = (
+    "__init__.py", "conftest.py", "test_face.py",
+    "study/__init__.py", "study/test_study.py", "cli/__init__.py", "cli/test_main.py",
+)  # fmt: skip
+PACKED = (
+    "transfer_study/py.typed", "transfer_study/data/networks.csv", "transfer_study/data/studies/kornblith2019.toml",
+    "transfer_study/data/published/embeddings_benchmark_16shot.csv", "transfer_study/data/results/quickstart/results.csv",
+)  # fmt: skip
+FACE = """
+import transfer_study as ts
+
+analysis = ts.analyze(ts.data_path("published/embeddings_benchmark_16shot.csv"))
+assert analysis.networks["network"].nunique() == 41, analysis.networks
+assert ts.headline(analysis).to_dict()["$schema"]
+"""
 
 
 def run(*command: str | Path, **options) -> str:
@@ -19,20 +39,47 @@ def run(*command: str | Path, **options) -> str:
     return subprocess.run([str(part) for part in command], check=True, text=True, stdout=subprocess.PIPE, **options).stdout
 
 
-if __name__ == "__main__":
+def build(folder: Path) -> Path:
+    "The wheel, built from the source distribution."
+    run(sys.executable, "-m", "build", "--outdir", folder, ROOT, stderr=subprocess.DEVNULL)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def check_contents(wheel: Path) -> None:
+    "Ends the program where a file that users need is not in the wheel."
+    missing = set(PACKED) - set(zipfile.ZipFile(wheel).namelist())
+    if missing:
+        sys.exit(f"{wheel.name} lacks {', '.join(sorted(missing))}")
+
+
+def check(wheel: Path, interpreter: str) -> None:
+    "Installs `wheel` with `interpreter` and uses the command line, the Python names and a part of the tests."
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT, stderr=subprocess.DEVNULL)
-        (wheel,) = folder.glob("*.whl")
-        venv.create(folder / "venv", with_pip=True)
+        run(interpreter, "-m", "venv", folder / "venv")
         python, command = folder / "venv/bin/python", folder / "venv/bin/transfer-study"
         run(python, "-m", "pip", "install", "--quiet", wheel, "pytest")
         outside = {"cwd": folder, "env": {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}}
+        version = run(python, "-c", "import sys; print(*sys.version_info[:3], sep='.')").strip()
         analysis = json.loads(run(command, "analyze", "embeddings_benchmark_16shot", "--json", **outside))
         assert analysis["protocols"]["linear"]["n_networks"] == 41, analysis
         assert "resnet50" in run(command, "networks", "--search", "resnet50", **outside)
+        run(python, "-c", FACE, **outside)
         for test in TESTS:
             (folder / "tests" / test).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "tests" / test, folder / "tests" / test)
         subprocess.run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"], check=True, **outside)
-        print(f"{wheel.name}: installs and runs outside the checkout")
+        print(f"{wheel.name}: installs and runs outside the checkout on Python {version}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pythons", nargs="*", default=[sys.executable], metavar="PYTHON")
+    parser.add_argument("--wheel", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        wheel = arguments.wheel.resolve() if arguments.wheel else build(Path(name))
+        check_contents(wheel)
+        for interpreter in arguments.pythons:
+            check(wheel, interpreter)

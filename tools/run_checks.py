@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 CHECKS = {
     "lint": [BIN / "ruff", "check", "."],
+    "types": [BIN / "mypy"],
     "export": [sys.executable, "tools/check_notebooks.py"],
     "tests": [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile"],
     "wheel": ["make", "--no-print-directory", "build/.wheel-checked"],

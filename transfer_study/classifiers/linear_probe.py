@@ -88,9 +88,9 @@ class LogisticPathClassifier(ClassifierMixin, BaseEstimator):
         if weights is not None:
             X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
         l2 = PAPER_L2 if self.l2 is None else np.atleast_1d(np.asarray(self.l2, dtype=float))
-        self.validation_scores_ = None if len(l2) == 1 else _validation_scores(self, X, y, weights, l2)
-        self.l2_ = float(l2[0] if len(l2) == 1 else l2[middle_of_best(self.validation_scores_, l2)])
-        path = LogisticPath([self.l2_], min(self.tol, 1e-18), self.max_iter, self.device).fit(X, y, weights)
+        scores = None if len(l2) == 1 else _validation_scores(self, X, y, weights, l2)
+        self.validation_scores_, self.l2_ = scores, float(l2[0] if scores is None else l2[middle_of_best(scores, l2)])
+        path = LogisticPath(np.array([self.l2_]), min(self.tol, 1e-18), self.max_iter, self.device).fit(X, y, weights)
         self.classes_, self.n_iter_, self.converged_ = path.classes_, path.n_iter_, bool(path.converged_[0])
         coef, intercept = path.coefficients(0)
         two = len(self.classes_) == 2

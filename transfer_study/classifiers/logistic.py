@@ -9,12 +9,16 @@ __all__ = ['PAPER_L2', 'LogisticPath']
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from transfer_study.classifiers.principal_axes import (
-    PrincipalAxes, double_precision, principal_axes, row_chunks, single_precision,
+    PrincipalAxes,
+    double_precision,
+    principal_axes,
+    row_chunks,
+    single_precision,
 )  # fmt: skip
 from .solver import Logistic, Point, Problem, Softmax, Solved, minimise, next_start
 from ..core import UserError, copy_memory_limit
@@ -63,7 +67,7 @@ def _matrix_targets(Y: np.ndarray, weights: np.ndarray) -> _Targets:
         raise UserError(f"labels: {Y[~np.isin(Y, (-1, 0, 1))][0]!r} in the matrix; expected 1, 0, or -1 for images not counted")
     Y = Y.astype(np.int8).T
     counts = np.stack([(Y == 0) @ weights, (Y == 1) @ weights])
-    solved = (counts > 0).all(axis=0)
+    solved = np.all(counts > 0, axis=0)
     if not solved.any():
         raise UserError("labels: no class that is shown in some images and not in others; expected at least one")
     return _Targets(np.arange(len(Y)), np.ascontiguousarray(Y[solved]), solved, counts)
@@ -126,7 +130,7 @@ def _solve(problem: Problem, start: np.ndarray, l2: np.ndarray, total_weight: fl
     "Solutions for decreasing values of λ."
     import torch
 
-    device, solved = problem.singular_values.device, []
+    device, solved, curvature = problem.singular_values.device, [], 0.0
     b = torch.as_tensor(start, device=device)
     W = torch.zeros(len(b), len(problem.singular_values), dtype=torch.float64, device=device)
     for value in map(float, l2):
@@ -149,7 +153,7 @@ def _coefficients(axes: PrincipalAxes, targets: _Targets, solution: _Solution) -
 # %% ../../nbs/api/classifiers/03_logistic.ipynb #bee46297
 def _scores(X: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
     "Scores (n, k), in single precision if X is in half or single precision."
-    dtype = np.float32 if X.dtype in (np.float16, np.float32) else np.float64
+    dtype: Any = np.float32 if X.dtype in (np.float16, np.float32) else np.float64
     out, weights = np.empty((len(X), len(coef)), dtype), coef.T.astype(dtype)
     for rows in row_chunks(X):
         out[rows] = np.asarray(X[rows], dtype=dtype) @ weights + intercept
@@ -182,7 +186,7 @@ class LogisticPath:
         self.l2, self.tol, self.max_iter = PAPER_L2 if l2 is None else l2, tol, max_iter
         self.device, self.certify, self.memory = device, certify, memory
 
-    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> "LogisticPath":
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
         """Fits X (n, n_features), which may be a memory map, and y (n,), or (n, n_classes) with 1, 0 and −1.
 
         Raises `UserError` for NaN or infinity, a single class, negative weights, and λ ≤ 0.
@@ -199,7 +203,7 @@ class LogisticPath:
                 progress(1)
         return self._keep([solutions[i] for i in place])
 
-    def _keep(self, solutions: list[_Solution]) -> "LogisticPath":
+    def _keep(self, solutions: list[_Solution]) -> Self:
         self._solutions, self.classes_ = solutions, self._targets.classes
         for name in ("objective", "gradient_norm", "duality_gap", "n_iter", "converged"):
             setattr(self, f"{name}_", np.array([getattr(solution, name) for solution in solutions]))

@@ -6,6 +6,9 @@
 __all__ = ['METRICS', 'top1_accuracy', 'mean_per_class_accuracy', 'average_precision_11_point', 'mean_average_precision_11_point']
 
 # %% ../../nbs/api/classifiers/00_metrics.ipynb #a6a88e20
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 # %% ../../nbs/api/classifiers/00_metrics.ipynb #09101e1b
@@ -53,4 +56,4 @@ def mean_average_precision_11_point(
     return float(np.nanmean(per_class))
 
 # %% ../../nbs/api/classifiers/00_metrics.ipynb #edbda0b6
-METRICS = {"top1": top1_accuracy, "mean_per_class": mean_per_class_accuracy, "map_11_point": mean_average_precision_11_point}
+METRICS: dict[str, Callable[..., Any]] = {"top1": top1_accuracy, "mean_per_class": mean_per_class_accuracy, "map_11_point": mean_average_precision_11_point}

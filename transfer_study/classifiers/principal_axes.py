@@ -8,7 +8,7 @@ __all__ = ['row_chunks', 'finite_mean', 'PrincipalAxes', 'principal_axes', 'Pass
 # %% ../../nbs/api/classifiers/01_principal_axes.ipynb #d827cdd4
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -116,7 +116,7 @@ class Passes:
         weights = W.to(self.dtype) if self.basis is None else W.to(self.dtype) @ self.basis.T
         for start in range(0, len(self.matrix), self.n_rows):
             rows = slice(start, min(start + self.n_rows, len(self.matrix)))
-            part = self.matrix[rows]
+            part: Any = self.matrix[rows]
             if self.basis is not None:
                 part = torch.from_numpy(np.array(part, dtype=str(self.dtype).removeprefix("torch."))).to(self.device)
             part = part if self.mean is None else part.sub_(self.mean)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from math import log, prod
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .principal_axes import Passes
 
 if TYPE_CHECKING:

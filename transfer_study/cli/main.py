@@ -84,12 +84,12 @@ def datasets(
     as_json: Json = False,
 ) -> None:
     "List the paper's 12 datasets: classes, images, metric, and whether they are on this machine."
-    from transfer_study.images import catalog
+    from transfer_study.images import catalog, official
 
     root = catalog.data_root(data_root)
     if download:
         dataset = catalog.download_dataset(download, root)
-        mismatch = catalog.count_mismatch(dataset)
+        mismatch = official.count_mismatch(dataset)
         if mismatch:
             echo(f"not the official images: {mismatch}")
         result = {"name": dataset.name, **dataset.counts, "metric": dataset.metric, "count_mismatch": mismatch}
@@ -128,7 +128,7 @@ def overlap(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks = {stage: bars.add_task(stage, total=None) for stage in ("images", "searches", "pairs")}
         result = find_overlap(
-            *sets, source_split, target_split, similarity=SIMILARITY if similarity is None else similarity,
+            sets[0], sets[1], source_split, target_split, similarity=SIMILARITY if similarity is None else similarity,
             progress=lambda stage, n, total: bars.update(tasks[stage], advance=n, total=total),
         )  # fmt: skip
     if out is not None:

@@ -10,7 +10,7 @@ __all__ = ['Name', 'Out', 'Device', 'DataRoot', 'Networks', 'Datasets', 'Protoco
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -148,7 +148,7 @@ class _ExecutorName(StrEnum):
     ray = "ray"
 
 
-def _executor(name: _ExecutorName, **options: str | float | None) -> "RayExecutor | None":
+def _executor(name: _ExecutorName, **options: Any) -> "RayExecutor | None":
     "The executor for a Ray cluster; None for this machine. Raises `UserError` for `options` of Ray without Ray."
     from transfer_study.study.ray import RayExecutor
 
@@ -178,7 +178,7 @@ def run(
     "Run a study, or continue it: train source networks, compute features, fit, train, and write results and report."
     with interruptible("finished runs are kept; the same command continues from there"):
         from transfer_study.results import read_results
-        from transfer_study.study.study import FailedRuns
+        from transfer_study.study.execute import FailedRuns
 
         parsed, failed = _study(study, data_root, networks, datasets, protocols), None
         try:

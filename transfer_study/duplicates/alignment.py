@@ -130,7 +130,7 @@ def _refine(P: np.ndarray, outer: np.ndarray, box: np.ndarray, steps: tuple[floa
     return correlation.max(axis=1), box
 
 # %% ../../nbs/api/duplicates/00_alignment.ipynb #74beb738
-def _starts(A: np.ndarray, B: np.ndarray, n_starts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _starts(A: np.ndarray, B: np.ndarray, n_starts: int) -> tuple[np.ndarray, np.ndarray]:
     "The most promising of 40 for each pair, (n, n_starts): case (0 A in B, 1 B in A, 2 and 3 with A mirrored) and view."
     a, flipped, b = (pattern(images[:, None], VIEWS) for images in (A, A[:, :, ::-1], B))
     found = [np.einsum("nvp,np->nv", outer, whole[:, 0]) for whole, outer in ((a, b), (b, a), (flipped, b), (b, flipped))]

@@ -89,7 +89,7 @@ class PlantedImages:
 
 # %% ../../nbs/api/duplicates/03_planted.ipynb #55cc134d
 def _planted_set(
-    dataset: ImageDataset, name: str, split: str, rows: Sequence[int], kinds: Sequence[str], seed: int
+    dataset: ImageDataset, name: str, split: str, rows: Sequence[int] | np.ndarray, kinds: Sequence[str], seed: int
 ) -> ImageDataset:
     "A dataset whose classes are the kinds of alteration."
     kinds, original = tuple(kinds), dataset.images["name"].to_numpy()[np.asarray(rows)]

@@ -82,8 +82,10 @@ def scores_without(
     difference among them. Raises `UserError` where no image is left or the predictions are of other images.
     """
     removed = overlapping_images(pairs, dataset)
-    given = isinstance(runs, dict)
-    stored = [({"network": name}, metric, one) for name, one in runs.items()] if given else _stored_predictions(runs, dataset)
+    if isinstance(runs, dict):
+        stored = [({"network": name}, metric, one) for name, one in runs.items()]
+    else:
+        stored = _stored_predictions(runs, dataset)
     rows = []
     for name, of_run, predictions in stored:
         left_out = np.isin(predictions["image"], removed)

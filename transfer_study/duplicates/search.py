@@ -9,6 +9,7 @@ __all__ = ['MAX_HASH_DISTANCE', 'SIMILARITY', 'Overlap', 'find_overlap']
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -87,9 +88,10 @@ def _search(X_source: np.ndarray, X_target: np.ndarray, itself: np.ndarray, n_ne
 
 
 def _best_of(searches: Sequence[Callable[[], _Best]], progress: Callable[[int], None]) -> _Best:
-    best = None
-    for search in searches:
-        best = search() if best is None else best.merged(search())
+    best = searches[0]()
+    progress(1)
+    for search in searches[1:]:
+        best = best.merged(search())
         progress(1)
     return best
 
@@ -121,7 +123,7 @@ def _descriptor_searches(source: _Images, target: _Images, itself: np.ndarray, n
         return _search(*pair, itself, n_neighbors)
 
     views = [(view, VIEWS[0]) for view in VIEWS] + [(VIEWS[0], view) for view in VIEWS[1:]]
-    return [lambda pair=pair, mirrored=mirrored: search(*pair, mirrored) for pair in views for mirrored in (False, True)]
+    return [partial(search, *pair, mirrored) for pair in views for mirrored in (False, True)]
 
 # %% ../../nbs/api/duplicates/01_search.ipynb #2358a4d1
 MAX_HASH_DISTANCE = 64  # of 256 bits; a quarter, far below the 128 of unrelated images: it proposes, and does not decide
@@ -130,7 +132,7 @@ MAX_HASH_DISTANCE = 64  # of 256 bits; a quarter, far below the 128 of unrelated
 def _hash_searches(source: _Images, target: _Images, itself: np.ndarray, n_neighbors: int) -> list[Callable[[], _Best]]:
     hashes, mirrored = perceptual_hashes(source.T)
     wanted = perceptual_hashes(target.T)[0]
-    return [lambda bits=bits: _search(bits, wanted, itself, n_neighbors) for bits in (hashes, mirrored)]
+    return [partial(_search, bits, wanted, itself, n_neighbors) for bits in (hashes, mirrored)]
 
 # %% ../../nbs/api/duplicates/01_search.ipynb #51071e1c
 def _feature_searches(
@@ -146,7 +148,7 @@ def _feature_searches(
         found.append(given.X[place.to_numpy(dtype=int)])
     if found[0].shape[1] != found[1].shape[1]:
         raise UserError(f"features of {found[0].shape[1]} and of {found[1].shape[1]} dimensions; expected both from one network")
-    return [lambda: _search(*found, itself, n_neighbors)]
+    return [partial(_search, found[0], found[1], itself, n_neighbors)]
 
 # %% ../../nbs/api/duplicates/01_search.ipynb #02ff9795
 def _proposals(hashes: _Best, neighbours: _Best, how: str) -> pd.DataFrame:
@@ -249,8 +251,8 @@ def _propose(
     by_hash = _hash_searches(*options)
     by_features = _feature_searches(*options, features) if features else _descriptor_searches(*options)
     n_searches = len(by_hash) + len(by_features)
-    best = [_best_of(searches, lambda n: progress(n, n_searches)) for searches in (by_hash, by_features)]
-    return _once(_proposals(*best, "features" if features else "descriptor"), source, target)
+    like_hash, like_features = (_best_of(searches, lambda n: progress(n, n_searches)) for searches in (by_hash, by_features))
+    return _once(_proposals(like_hash, like_features, "features" if features else "descriptor"), source, target)
 
 # %% ../../nbs/api/duplicates/01_search.ipynb #8d39073a
 SIMILARITY = 0.94  # F₁ is largest there on two sets of photographs with planted copies: benchmarks/bench_overlap.py

@@ -21,7 +21,13 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, committed_directory, digest
-from .inference import PreparedNetwork, keep_freed_memory, prepare_network, resolve_device, resolve_precision
+from transfer_study.features.inference import (
+    PreparedNetwork,
+    keep_freed_memory,
+    prepare_network,
+    resolve_device,
+    resolve_precision,
+)
 from .loading import load_batches, report_lost_workers
 from ..images.datasets import ImageDataset
 from ..networks.networks import input_configuration, network_digest

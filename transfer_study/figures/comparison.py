@@ -15,8 +15,22 @@ from scipy.special import expit, logit
 
 from .scales import log_axis, logit_axis, odds_axis
 from transfer_study.figures.theme import (
-    GREY, choose_protocol, display_name, dot_size, dots, family_encodings, family_selection, figure_tables, hover_selection, inline,
-    name_layers, protocol_encodings, require, short_name, side_by_side, with_family,
+    GREY,
+    choose_protocol,
+    display_name,
+    dot_size,
+    dots,
+    family_encodings,
+    family_selection,
+    figure_tables,
+    hover_selection,
+    inline,
+    name_layers,
+    protocol_encodings,
+    require,
+    short_name,
+    side_by_side,
+    with_family,
 )  # fmt: skip
 from ..statistics.analysis import Analysis
 from ..statistics.comparison import t_intervals
@@ -156,7 +170,7 @@ def protocol_gains(
     factors = [_factor(*bounds) for bounds in gains[["mean_gain", "low", "high"]].to_numpy()]
     table = gains.assign(
         panel=gains["protocol"].map(display_name) + " over " + gains["baseline"].map(display_name).str.lower(), value=gains["mean_gain"],
-        label=gains["dataset"].map(display_name), main=gains["dataset"] == HEADLINE, note=[f"{f}, wins {w}" for f, w in zip(factors, wins)],
+        label=gains["dataset"].map(display_name), main=gains["dataset"] == HEADLINE, note=[f"{f}, wins {w}" for f, w in zip(factors, wins, strict=True)],
     )  # fmt: skip
     return _interval_figure(table, "odds of a correct answer, against the baseline", "Gain of one protocol over another.", width)
 

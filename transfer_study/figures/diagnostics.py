@@ -12,16 +12,27 @@ import json
 import altair as alt
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from .headline import drawn_rows
 from .scales import linear_axis, logit_axis, odds_axis
 from transfer_study.figures.theme import (
-    GREY, choose_protocol, display_name, dot_size, dots, family_encodings, figure_tables, hover_selection, inline, name_layers, require,
-    short_name, side_by_side, with_family,
+    GREY,
+    choose_protocol,
+    display_name,
+    dot_size,
+    dots,
+    family_encodings,
+    figure_tables,
+    hover_selection,
+    inline,
+    name_layers,
+    require,
+    short_name,
+    side_by_side,
+    with_family,
 )  # fmt: skip
 from ..statistics.analysis import Analysis
-from ..statistics.correlation import HEADLINE
 from ..statistics.log_odds import logit
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #234702b1
@@ -35,7 +46,7 @@ def _level(values: list[float], y: alt.Y, dash: list[int]) -> alt.Chart:
 def _flagged_first(influence: pd.DataFrame, size: str) -> pd.DataFrame:
     "Networks, the largest `size` first, with a `label` for those flagged and for the first three."
     ordered = influence.loc[influence[size].abs().sort_values(ascending=False).index]
-    label = [short_name(n) if flag or i < 3 else "" for i, (n, flag) in enumerate(zip(ordered["network"], ordered["flagged"]))]
+    label = [short_name(n) if flag or i < 3 else "" for i, (n, flag) in enumerate(zip(ordered["network"], ordered["flagged"], strict=True))]
     return ordered.assign(label=label).sort_values("flagged", ascending=False, kind="stable")
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #bf2e6590

@@ -13,8 +13,21 @@ from scipy.special import expit
 
 from .scales import logit_axis
 from transfer_study.figures.theme import (
-    GREY, choose_protocol, display_name, dot_size, dots, family_encodings, family_selection, figure_tables, hover_selection, inline,
-    name_layers, require, short_name, side_by_side, with_family,
+    GREY,
+    choose_protocol,
+    display_name,
+    dot_size,
+    dots,
+    family_encodings,
+    family_selection,
+    figure_tables,
+    hover_selection,
+    inline,
+    name_layers,
+    require,
+    short_name,
+    side_by_side,
+    with_family,
 )  # fmt: skip
 from ..statistics.analysis import Analysis, headline_rows
 

@@ -98,7 +98,7 @@ def cell_text(value: Any) -> str:
     if value is None or value is pd.NA or (isinstance(value, (float, np.floating)) and not np.isfinite(value)):
         return "–"
     if isinstance(value, (float, np.floating)):
-        return (f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}").replace("-", "−")
+        return (f"{value:.1f}" if abs(float(value)) >= 10 else f"{value:.2f}").replace("-", "−")
     return f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
 
 # %% ../../nbs/api/figures/06_page.ipynb #8fe0791b

@@ -9,7 +9,6 @@ __all__ = ['PERCENT', 'FACTOR', 'spaced_ticks', 'percent_ticks', 'logit_axis', '
 import math
 from collections.abc import Callable, Iterable
 
-import altair as alt
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit

@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import altair as alt
@@ -342,7 +343,7 @@ VEGALITE_TYPE = "application/vnd.vegalite.v6+json"  # under which the specificat
 def svg_renderer(
     spec: dict,  # a Vega-Lite specification, as Altair gives it to a renderer
     **_,
-) -> dict[str, str]:
+) -> dict[str, Any]:
     "The chart as SVG, with its description as the text in its place; its specification too where `interactive` asked for it."
     import vl_convert
 
@@ -410,7 +411,7 @@ def save(
     kind = path.suffix.lstrip(".").lower()
     if kind not in ("svg", "png", "html"):
         raise UserError(f"{path}: a figure is saved as .svg, .png or .html, not as {path.suffix or 'a file without ending'}")
-    settings = {"html": {"inline": True}, "png": {"scale_factor": scale}}.get(kind, {})
+    settings: Any = {"html": {"inline": True}, "png": {"scale_factor": scale}}.get(kind, {})
     themed = with_theme(chart, dark)
     if kind != "svg":  # a picture pasted elsewhere and a page of its own have no background to stand on
         themed.config.background = "#131416" if dark else "white"

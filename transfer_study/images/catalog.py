@@ -18,7 +18,7 @@ from ..core import UserError, committed_directory, data_path, unknown_name_error
 from .archives import unpack
 from .datasets import ImageDataset, image_folder
 from .hub import hub_dataset
-from .official import count_mismatch, known_datasets, official_dataset, official_folder
+from .official import known_datasets, official_dataset, official_folder
 
 # %% ../../nbs/api/images/09_catalog.ipynb #148cd20f
 def data_root(

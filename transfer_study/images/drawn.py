@@ -22,7 +22,16 @@ from PIL import Image, features
 from ..core import UserError, digest, unknown_name_error
 from .datasets import ImageDataset
 from transfer_study.images.drawing import (
-    TEXTURES, TYPEFACES, contrasting, finished, glyph, lacking, paint, place, texture, textured, with_luminance,
+    TEXTURES,
+    TYPEFACES,
+    contrasting,
+    finished,
+    glyph,
+    paint,
+    place,
+    texture,
+    textured,
+    with_luminance,
 )  # fmt: skip
 
 # %% ../../nbs/api/images/08_drawn.ipynb #fc3e76d2
@@ -144,7 +153,7 @@ def _digit_images() -> tuple[np.ndarray, list[np.ndarray]]:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    return np.uint8(np.round(images.reshape(-1, 8, 8) * (255 / 16))), [np.flatnonzero(labels == k) for k in range(10)]
+    return np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), [np.flatnonzero(labels == k) for k in range(10)]
 
 # %% ../../nbs/api/images/08_drawn.ipynb #d85a04a1
 def _enlarge_digit(row: int, size: int) -> np.ndarray:
@@ -170,7 +179,7 @@ def _tasks() -> dict[str, _Task]:
     character = partial(in_clutter, characters=GLYPHS, typefaces=TYPEFACES, hidden=0.1)
     symbol = partial(in_clutter, characters=SYMBOLS, typefaces=("DejaVuSans", "DejaVuSans-Bold"), hidden=0.25)
     accent = partial(in_clutter, characters=_accented(), typefaces=DEJAVU, hidden=0, side=(0.75, 0.95))
-    digit = tuple("zero one two three four five six seven eight nine".split())
+    digit = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     return {
         "glyphs": _Task("32 letters in 16 typefaces", "source", tuple(map(_title, GLYPHS)), 200, 80, character),
         "symbols": _Task("30 other symbols", "target", tuple(map(_title, SYMBOLS)), 60, 40, symbol),

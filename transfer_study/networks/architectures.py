@@ -149,6 +149,7 @@ def _import_beside(module: str, directory: Path) -> Any:
     name = f"_transfer_study_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{module}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # as for every .py file
+    assert spec is not None and spec.loader is not None  # as for every .py file
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[name] = loaded  # classes defined in the module can then be pickled
     try:

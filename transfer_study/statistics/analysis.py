@@ -9,6 +9,7 @@ __all__ = ['CORRELATIONS', 'TABLES', 'PAPER_CORRELATIONS', 'headline_rows', 'Ana
 # %% ../../nbs/api/statistics/05_analysis.ipynb #a665c732
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,20 @@ from scipy.special import expit
 from ..core import UserError
 from ..results import COLUMNS, PROTOCOLS, read_table
 from transfer_study.statistics.comparison import (
-    BEST_COMPARED, LARGEST_ALL_PAIRS, gain_table, gains_by_network, pair_table, setting_table,
+    BEST_COMPARED,
+    LARGEST_ALL_PAIRS,
+    gain_table,
+    gains_by_network,
+    pair_table,
+    setting_table,
 )  # fmt: skip
 from transfer_study.statistics.correlation import (
-    FEWEST_NETWORKS, HEADLINE, bootstrap_counts, correlation_table, leave_one_out, line_table,
+    FEWEST_NETWORKS,
+    HEADLINE,
+    bootstrap_counts,
+    correlation_table,
+    leave_one_out,
+    line_table,
 )  # fmt: skip
 from .exclusions import IMAGENET_CLASSES, failed_scores, mark_excluded
 from .log_odds import LogOddsTable, to_log_odds_table, with_log_odds
@@ -288,7 +299,7 @@ def _between(rows: pd.DataFrame, protocols: list[ProtocolData]) -> dict[str, pd.
     return {"settings": _gather(tables, "settings"), "gains_by_network": gains, "gains": gain_table(gains)}
 
 # %% ../../nbs/api/statistics/05_analysis.ipynb #21e812fb
-def _protocols_data(rows: pd.DataFrame, **classes: object) -> tuple[list[ProtocolData], list[str]]:
+def _protocols_data(rows: pd.DataFrame, **classes: Any) -> tuple[list[ProtocolData], list[str]]:
     "The protocols that can be analysed, and messages about the others; raises `UserError` if there are none."
     protocols, errors = [], []
     known = [name for name in PROTOCOLS if name in set(rows["protocol"])]

@@ -14,7 +14,7 @@ from scipy.special import expit
 from scipy.stats import median_abs_deviation, theilslopes
 
 from ..core import data_path
-from .log_odds import LogOddsTable, to_log_odds_table
+from .log_odds import to_log_odds_table
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #b6688a2f
 IMAGENET_CLASSES = 1000
@@ -31,7 +31,7 @@ def known_n_classes() -> dict[str, int]:
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #89efdadd
 def at_chance(
     score: np.ndarray,  # scores in [0, 1]
-    n_classes: np.ndarray,  # numbers of classes, NaN where unknown
+    n_classes: np.ndarray | float,  # numbers of classes, NaN where unknown
 ) -> np.ndarray:
     "Whether a score p is at chance for C classes: p ≤ 2/C and (p − 1/C)/(1 − 1/C) ≤ 0.05; False for an unknown C."
     chance = 1 / np.asarray(n_classes, float)

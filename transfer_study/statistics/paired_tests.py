@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, rankdata
 
-from ..classifiers.metrics import mean_average_precision_11_point, mean_per_class_accuracy
+from ..classifiers.metrics import mean_average_precision_11_point
 from ..core import UserError
 from ..results import complete_runs, read_predictions
 from .comparison import corrected_p_values

@@ -9,6 +9,8 @@ __all__ = ['COEFFICIENT_COLUMNS', 'LARGEST_MIXED', 'VARIANCE_COMPONENTS', 'NOTAB
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #712e8af7
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +31,7 @@ COEFFICIENT_COLUMNS = [
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #a34fe092
 def coefficient_table(
-    result: object,  # a fitted statsmodels model: OLS, MixedLM, GLM or RLM, fitted by formula
+    result: Any,  # a fitted statsmodels model: OLS, MixedLM, GLM or RLM, fitted by formula
     model: str,  # name of the model in the table
     note: str = "",  # warnings of the fit and other remarks
 ) -> pd.DataFrame:
@@ -91,7 +93,7 @@ def _variance_start(cells: pd.DataFrame) -> MixedLMParams:
 def fit_mixed(
     cells: pd.DataFrame,  # network, dataset, logit, source_logit; at least two datasets
     seed: int = 0,  # of the sample of networks, if there are more than 100
-) -> tuple[object, str]:
+) -> tuple[Any, str]:
     "statsmodels MixedLM (REML) with random network intercepts and random dataset intercepts and slopes; and a note."
     names, notes = cells["network"].unique(), []
     if len(names) > LARGEST_MIXED:
@@ -111,7 +113,7 @@ def fit_mixed(
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #c60e0bb0
 def random_deviations(
-    result: object,  # of `fit_mixed`
+    result: Any,  # of `fit_mixed`
 ) -> dict[str, float]:
     "Standard deviations (log-odds) of network, dataset, dataset slope and residual."
     components = dict(zip(result.model.exog_vc.names, np.sqrt(result.vcomp), strict=True))
@@ -120,7 +122,7 @@ def random_deviations(
 # %% ../../nbs/api/statistics/03_regression.ipynb #2e62dee2
 def fit_binomial(
     rows: pd.DataFrame,  # network, dataset, score, n_test (known) and source_logit
-) -> tuple[object, str]:
+) -> tuple[Any, str]:
     "statsmodels binomial GLM of counts on source logit and dataset, clustered by network; and a note with the overdispersion."
     right = np.round(rows["score"] * rows["n_test"].astype(float))
     counts = rows.assign(right=right, wrong=rows["n_test"].astype(float) - right)
@@ -165,7 +167,7 @@ def regression_table(
     return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #f8c77678
-def _fitted(model: str, fit: object) -> pd.DataFrame:
+def _fitted(model: str, fit: Callable[[], tuple[Any, str]]) -> pd.DataFrame:
     "Coefficients of one model, or one row with the reason if the fit fails."
     try:
         with np.errstate(all="ignore"):
@@ -210,13 +212,13 @@ def influence_table(
     return pd.DataFrame({
         "network": networks["network"], "residual": result.resid, "studentized_residual": studentized,
         "leverage": influence.hat_matrix_diag, "cooks_distance": distance, "r_without": without, "flagged": flagged,
-        "statement": [_statement(*triple) for triple in zip(networks["network"], [r] * len(x), without, strict=True)],
+        "statement": [_statement(network, float(r), other) for network, other in zip(networks["network"], without, strict=True)],
     })  # fmt: skip
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #efcc0cd4
 def predict_accuracy(
     log_odds: LogOddsTable,  # one protocol's log-odds
-    source_accuracy: np.ndarray,  # (n,) of the new networks, in (0, 1)
+    source_accuracy: np.ndarray | float,  # (n,) of the new networks, in (0, 1)
     level: float = 0.95,  # proportion of new networks that the interval should contain
 ) -> pd.DataFrame:
     "One row per dataset (`mean` first) and source accuracy: dataset, source_accuracy, expected, low, high; accuracies in (0, 1)."

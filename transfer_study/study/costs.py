@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -106,8 +106,8 @@ def measure_fit(
     y = np.arange(n) % k
     X = random.normal(size=(n, d)).astype("float32") + 0.5 * random.normal(size=(k, d))[y].astype("float32")
     split = np.array(["train", "train", "val", "test"])[np.arange(n) // k % 4]
-    probe = {"linear": linear_probe, "knn": knn_probe}[protocol]
-    return _seconds(lambda: probe(X, y, split)) / (n * d * k)
+    probes: dict[str, Callable[..., Any]] = {"linear": linear_probe, "knn": knn_probe}
+    return _seconds(lambda: probes[protocol](X, y, split)) / (n * d * k)
 
 # %% ../../nbs/api/study/05_costs.ipynb #5de4a4ee
 def _photograph() -> bytes:
@@ -126,8 +126,8 @@ def measure_reading(
     "Seconds per image for reading, decoding and resizing."
     prepare, rows = CentralCrop(256, 224), np.linspace(0, len(dataset.images) - 1, 16).astype(int)
 
-    def prepared(read: Callable[[int], bytes]) -> Callable[[], None]:
-        return lambda: [prepare(decode(read(int(row)))) for row in rows] and None
+    def prepared(read: Callable[[int], bytes]) -> Callable[[], Any]:
+        return lambda: [prepare(decode(read(int(row)))) for row in rows]
 
     readable = dataset.reader is not None or "file" in dataset.images
     try:
@@ -137,7 +137,7 @@ def measure_reading(
     if math.isnan(seconds):
         photograph = _photograph()
         seconds = _seconds(prepared(lambda row: photograph))
-    return seconds / len(rows) / (1 if device == "cpu" else ExtractionOptions(device=device).resolved().n_workers)
+    return seconds / len(rows) / (1 if device == "cpu" else (ExtractionOptions(device=device).resolved().n_workers or 1))
 
 # %% ../../nbs/api/study/05_costs.ipynb #9ebf9a0e
 def _read_speeds(path: Path) -> dict[str, float]:

@@ -168,7 +168,7 @@ def _train(
 ) -> "TrainingResult":  # fmt: skip
     from transfer_study.training.finetune import train_point
 
-    network = run.network
+    network: Any = run.network
     if run.protocol == "scratch":
         network = partial(build_architecture, network.architecture, network.directory)
     single = {"n_evaluations": 1} if stage == "select" else {}  # only the last score is used for the choice
@@ -297,7 +297,7 @@ def compute(
     with hidden_progress_bars(), show_progress(state, progress) as show:
         for event in _events(executor, tasks, TaskRunner(context, plan.payloads)):
             show(event)
-            if event.kind == "failed":
+            if event.kind == "failed" and event.outcome is not None:
                 failures.append(event.outcome)
                 if not (context.failures / event.task.id).is_dir():  # its process was killed
                     write_failure(context.failures, event.outcome)

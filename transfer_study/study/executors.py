@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from .locks import Outcome
 from .tasks import Schedule, Task
@@ -84,7 +84,9 @@ def _end_with_parent() -> None:
     import multiprocessing
     from multiprocessing.connection import wait as wait_for
 
-    wait_for([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in a process that an executor started
+    wait_for([parent.sentinel])
     os._exit(1)
 
 
@@ -104,7 +106,7 @@ def _quiet_start() -> Iterator[None]:
     "Processes started in this block ignore Ctrl-C and do not import the main program, which may have no main guard."
     import sys
 
-    main, hidden = sys.modules["__main__"], {}
+    main, hidden = sys.modules["__main__"], dict[str, Any]()
     for name in ("__file__", "__spec__"):
         if name in vars(main):
             hidden[name] = vars(main)[name]
@@ -170,10 +172,12 @@ def _run_in_processes(tasks: Iterable[Task], run_task: RunTask, devices: tuple[s
                 process = idle.pop(0)
                 running[process.submit(task)] = (task, process)
                 yield Event("started", task)
-            ended = wait(running, _PAUSE if schedule.aside else None, FIRST_COMPLETED).done if running else time.sleep(_PAUSE)
+            ended = wait(running, _PAUSE if schedule.aside else None, FIRST_COMPLETED).done
+            if not running:
+                time.sleep(_PAUSE)
             if not ended:
                 schedule.bring_back()
-            for future in ended or ():
+            for future in ended:
                 task, process = running.pop(future)
                 idle.insert(0, process)
                 outcome = _outcome(future, task, process, killed)

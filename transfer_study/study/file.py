@@ -103,7 +103,7 @@ class NearestNeighbourProtocol(FeatureProtocol):
         return self
 
 # %% ../../nbs/api/study/00_file.ipynb #9cbd9969
-def _check_choice(protocol: FineTuneProtocol) -> None:
+def _check_choice(protocol: "FineTuneOptions | ScratchOptions") -> None:
     "Raises `ValueError` if a size leaves no validation image for choosing a grid point."
     n_points = protocol.n_learning_rates * (protocol.n_weight_decays + protocol.no_weight_decay)
     if 1 in protocol.n_train_per_class and n_points > 1:
@@ -238,7 +238,7 @@ class StudyFile(_Section):
     def _check(self) -> "StudyFile":
         names = [entry.name if setting == "default" else f"{entry.name} ({setting})" for entry in self.networks for setting in entry.variants]
         problems = []
-        for kind, values in {"network name": names, "dataset": list(self.datasets), "seed": list(self.seeds)}.items():
+        for kind, values in {"network name": names, "dataset": list(self.datasets), "seed": list(map(str, self.seeds))}.items():
             repeated = sorted({str(value) for value in values if values.count(value) > 1})
             problems += [f"{kind} {value!r} is listed more than once" for value in repeated]
         for i, entry in enumerate(self.networks):
@@ -309,7 +309,7 @@ def study_part(
         "datasets": _chosen("dataset", datasets, list(file.datasets), file.name),
         "protocols": _chosen("protocol", protocols, list(present), file.name),
     }
-    changes = {}
+    changes: dict[str, Any] = {}
     if chosen["networks"]:
         changes["networks"] = tuple(entry for entry in file.networks if entry.name in chosen["networks"])
     if chosen["datasets"]:

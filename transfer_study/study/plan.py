@@ -120,12 +120,14 @@ class Plan:
 def _feature_protocols(file: StudyFile) -> Iterator[tuple[str, dict, int]]:
     "Yields protocol, parameters and number of augmented copies for each size."
     linear, knn = file.protocols.linear, file.protocols.knn
-    for size in linear.sizes if linear else []:
-        parameters = {"l2": linear.l2.tolist(), "validation_share": linear.validation_share, "n_train_per_class": size}
-        yield "linear", parameters, linear.n_augmentations
-    for size in knn.sizes if knn else []:
-        parameters = {"n_neighbors": list(knn.n_neighbors), "validation_share": knn.validation_share, "n_train_per_class": size}
-        yield "knn", parameters, 0
+    if linear:
+        for size in linear.sizes:
+            parameters = {"l2": linear.l2.tolist(), "validation_share": linear.validation_share, "n_train_per_class": size}
+            yield "linear", parameters, linear.n_augmentations
+    if knn:
+        for size in knn.sizes:
+            parameters = {"n_neighbors": list(knn.n_neighbors), "validation_share": knn.validation_share, "n_train_per_class": size}
+            yield "knn", parameters, 0
 
 # %% ../../nbs/api/study/04_plan.ipynb #17a5e312
 @dataclass
@@ -256,7 +258,7 @@ def _add_grid_point(builder: _Builder, run: Run, protocol: FineTuneProtocol, net
 
 
 def _add_training(builder: _Builder, run: Run, protocol: FineTuneProtocol, network: ResolvedNetwork) -> None:
-    points = [tuple(map(float, point)) for point in hyperparameter_grid(protocol).itertuples(index=False)]
+    points = [(float(rate), float(decay)) for rate, decay in hyperparameter_grid(protocol).itertuples(index=False)]
     grid = [_add_grid_point(builder, run, protocol, network, point) for point in points] if len(points) > 1 else []
     n_scored = protocol.n_evaluations * _n_images(run, run.dataset, ("test",))
     costs = _training_costs(run, protocol, network.speed, n_scored)

@@ -228,7 +228,7 @@ def show_progress(
 ) -> Iterator[Callable[[Event], None]]:
     "Yields a function that counts an event and shows the progress, on stderr or in the notebook."
     latest: deque[str] = deque(maxlen=N_LATEST_LINES)
-    table = _display(progress, latest) if mode == "auto" and has_live_display() else nullcontext()
+    table: Any = _display(progress, latest) if mode == "auto" and has_live_display() else nullcontext()
 
     def show(event: Event) -> None:
         progress.update(event)

@@ -18,8 +18,8 @@ from ..classifiers.knn import knn_probe
 from ..classifiers.linear_probe import linear_probe
 from ..core import UserError, digest
 from ..features.extraction import Features
-from ..images.catalog import count_mismatch
 from ..images.datasets import ImageDataset, split_images, training_subset
+from ..images.official import count_mismatch
 from ..networks.networks import Network
 from ..results import prediction_arrays
 

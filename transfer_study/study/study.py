@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
@@ -20,14 +20,20 @@ from ..features.inference import resolve_device
 from ..networks.networks import Network
 from ..results import read_results, read_runs, with_source_accuracy, write_plan
 from .costs import cost_table, measure_speeds
-from .execute import FailedRuns, RunContext, check_loggers, compute, local_executor
+from .execute import RunContext, check_loggers, compute, local_executor
 from .executors import Executor
 from .file import StudyFile, find_study, read_study_file, study_part
 from .locks import try_lock
 from .plan import Plan, make_plan
 from .progress import RUN_KINDS
 from transfer_study.study.resolve import (
-    ResolvedDatasets, ResolvedNetwork, identify_network, identify_source_network, resolve_all, resolve_datasets, resolve_networks,
+    ResolvedDatasets,
+    ResolvedNetwork,
+    identify_network,
+    identify_source_network,
+    resolve_all,
+    resolve_datasets,
+    resolve_networks,
     resolve_source,
 )  # fmt: skip
 from .tasks import pending
@@ -95,12 +101,12 @@ class Study:
     _resolved: dict[bool, _Resolved] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def from_file(cls, path: Path | str, data_root: Path | None = None) -> "Study":
+    def from_file(cls, path: Path | str, data_root: Path | None = None) -> Self:
         "Reads and checks a study file, or the built-in study of that name; raises `UserError` with one line for each mistake."
         path = find_study(path)
         return cls(read_study_file(path), path.parent, data_root)
 
-    def part(self, networks: Iterable[str] = (), datasets: Iterable[str] = (), protocols: Iterable[str] = ()) -> "Study":
+    def part(self, networks: Iterable[str] = (), datasets: Iterable[str] = (), protocols: Iterable[str] = ()) -> Self:
         "The study restricted to the given networks, datasets and protocols; an empty argument keeps all."
         names = [list(argument) for argument in (networks, datasets, protocols)]
         return replace(self, file=study_part(self.file, *names), is_part=self.is_part or any(names), _resolved={})
@@ -138,7 +144,7 @@ class Study:
         plan, context = self.tasks(out, device), RunContext(Path(out), self.file.name, n_workers, self.file.on_bad_image, loggers)
         executor = executor or local_executor(device, processes, len(pending(plan.tasks)))
         write_plan(runs_table(plan).drop(columns="done"), Path(out) / self.file.name, self.is_part)
-        compute(plan, context, executor, retry_failed, {True: "auto", False: "none"}.get(progress, progress))
+        compute(plan, context, executor, retry_failed, progress if isinstance(progress, str) else "auto" if progress else "none")
         return self.results(out)
 
     def results(self, out: Path | str = "runs") -> pd.DataFrame:

@@ -31,7 +31,7 @@ def random_crops(
     "Boxes (n, 4): left, top, width and height as fractions of the photograph's width and height (Szegedy et al. 2015)."
     n, aspect = len(sizes), sizes[:, 0] / sizes[:, 1]
     area, position = generator.uniform(area_min, 1, (n_tries, n)), generator.random((2, n))
-    ratio = np.exp(generator.uniform(*np.log(ratios), (n_tries, n)))
+    ratio = np.exp(generator.uniform(np.log(ratios[0]), np.log(ratios[1]), (n_tries, n)))
     width, height = np.sqrt(area * ratio / aspect), np.sqrt(area / ratio * aspect)
     fits = (width <= 1) & (height <= 1)
     tried, image = fits.argmax(0), np.arange(n)

@@ -181,6 +181,8 @@ def _tensorboard_callback(log_dir: Path | str | None = None, **options: Any) -> 
     from fastai.callback.tensorboard import TensorBoardCallback
 
     class LossesAndRate(TensorBoardCallback):
+        log_dir: Any
+
         def _setup_writer(self) -> None:
             self.log_dir = str(self.log_dir or self.learn.path / "tensorboard")
             super()._setup_writer()

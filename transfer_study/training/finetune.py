@@ -17,7 +17,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import UserError
 from ..features.inference import resolve_device
 from ..images.datasets import ImageDataset
 from ..networks.networks import Network, input_configuration, network_digest
@@ -78,7 +77,7 @@ def train_point(
             work.mkdir(parents=True, exist_ok=True)
         run = TrainingRun(specification, protocol, build, images, device, work, max(1, checkpoint_every), list(callbacks))
         result = fit_in_memory(run)
-    if work:
+    if work and directory:
         commit_run(partial(write_training, result), specification, work, directory)
     return result
 
@@ -117,8 +116,9 @@ def point_name(
 def _n_trainings(protocol: FineTuneProtocol, halving_factor: int | None) -> int:
     "How many trainings the grid and the last one are."
     rungs = [len(hyperparameter_grid(protocol))]
-    for _ in rung_steps(protocol, halving_factor)[1:] if halving_factor is not None else ():
-        rungs.append(math.ceil(rungs[-1] / halving_factor))
+    if halving_factor is not None:
+        for _ in rung_steps(protocol, halving_factor)[1:]:
+            rungs.append(math.ceil(rungs[-1] / halving_factor))
     return sum(rungs) + 1
 
 
@@ -133,10 +133,10 @@ def _train_grid(
     def score(rate: float, decay: float, steps: int) -> float:
         results.append(result := train(rate, decay, steps))
         # Among equal scores the smaller loss, which must not outweigh one validation image.
-        return result.score - 1e-9 * min(result.loss, 100) if result.status == "finished" else -1.0
+        return -1.0 if result.score is None or result.loss is None else result.score - 1e-9 * min(result.loss, 100)
 
     if halving_factor is None:
-        return [train(*point, protocol.steps) for point in hyperparameter_grid(protocol).itertuples(index=False)]
+        return [train(rate, decay, protocol.steps) for rate, decay in hyperparameter_grid(protocol).itertuples(index=False)]
     successive_halving(score, protocol, halving_factor)
     return results
 

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -137,8 +138,8 @@ def _in_order(prepared: _Prepared, n_workers: int) -> Iterator[list]:
 
 # %% ../../nbs/api/training/01_image_cache.ipynb #486366b0
 def _prepare_all(
-    write: Callable[[int, np.ndarray], None],  # called with 0, 1, 2, … and each image, black where it could not be decoded
-    dataset: ImageDataset, rows: np.ndarray, prepare: Callable, n_workers: int, progress: Callable[[int], None],
+    write: Callable[[int, np.ndarray], Any],  # called with 0, 1, 2, … and each image, black where it could not be decoded
+    dataset: ImageDataset, rows: np.ndarray, prepare: WholeImage | CentralCrop, n_workers: int, progress: Callable[[int], None],
 ) -> tuple[np.ndarray, pd.DataFrame]:  # fmt: skip
     "Gives the photographs' sizes and the images that could not be decoded."
     sizes, bad, position = np.zeros((len(rows), 2), np.int32), [], 0
@@ -174,7 +175,7 @@ def _read_cache(directory: Path) -> CachedImages:
     )  # fmt: skip
 
 # %% ../../nbs/api/training/01_image_cache.ipynb #63c6988a
-def _write_cache(target: Path, dataset: ImageDataset, rows: np.ndarray, prepare: Callable, **options) -> None:
+def _write_cache(target: Path, dataset: ImageDataset, rows: np.ndarray, prepare: WholeImage | CentralCrop, **options) -> None:
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), prepare.side, prepare.side, 3)}
     try:
         with committed_directory(target) as temporary:
@@ -201,7 +202,7 @@ def cached_images(
 
     Raises `UserError` for an image that cannot be read or decoded, a lost process, and a full disk.
     """
-    rows, options = np.unique(rows), {"n_workers": n_workers, "progress": progress}
+    rows, options = np.unique(rows), dict[str, Any](n_workers=n_workers, progress=progress)
     if directory is None:
         pixels = np.zeros((len(rows), prepare.side, prepare.side, 3), np.uint8)
         cache = CachedImages(pixels, rows, *_prepare_all(pixels.__setitem__, dataset, rows, prepare, **options))

@@ -97,7 +97,7 @@ class StageImages:
         return self.dataset.targets[rows].astype(np.int64 if self.dataset.label_matrix is None else np.float32)
 
     def training_batches(
-        self, batch_size: int, stops: Iterable[int], **options: Any  # of `TrainingBatches`
+        self, batch_size: int, stops: list[int], **options: Any  # of `TrainingBatches`
     ) -> TrainingBatches:  # fmt: skip
         return TrainingBatches(self.whole, self.whole.positions(self.training), self._targets(self.training), batch_size, stops, **options)
 
@@ -108,7 +108,7 @@ class StageImages:
 def stage_images(
     dataset: ImageDataset,
     configuration: dict[str, Any],  # of the network's input
-    protocol: FineTuneProtocol,
+    protocol: Any,  # `FineTuneProtocol`, or the protocol of a source training
     seed: int = 0,  # of the held-out images
     stage: str = "select",  # or "refit"
     n_train_per_class: int | None = None,  # images of each class for training and validation together; None for all

@@ -8,7 +8,7 @@ __all__ = ['CHANGES', 'SETTINGS', 'PretrainingProtocol', 'source_folder', 'Pretr
 # %% ../../nbs/api/training/12_pretrain.ipynb #23af11c9
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -203,7 +203,7 @@ def _check_source(dataset: ImageDataset, setting: str, protocol: PretrainingProt
 
 # %% ../../nbs/api/training/12_pretrain.ipynb #2acc51fa
 def _build_source(
-    network: Network, n_classes: int, seed: int, changes: Iterable[str] = (), dropout: float = 0.0
+    network: Network, n_classes: int, seed: int, changes: Collection[str] = (), dropout: float = 0.0
 ) -> "torch.nn.Module":  # fmt: skip
     "The architecture with random weights drawn by the seed, changed as the setting wants it."
     from transfer_study.training.settings import apply_changes
@@ -297,6 +297,6 @@ def pretrain(
             max(1, checkpoint_every), list(callbacks), told, process, n_processes, cache, **options,
         )  # fmt: skip
         result = _source_result(fit_in_memory(run), network, setting, plain())
-    if directory and process == 0:
+    if directory and run.work and process == 0:
         commit_run(partial(_write_result, result, _metadata(specification, result, protocol)), specification, run.work, directory)
     return replace(result, weights=directory / "weights.safetensors" if directory and result.status == "finished" else None)

@@ -77,7 +77,7 @@ def select(
     if not finished:
         first = f"; the first: {results[0].reason}" if results else ""
         raise UserError(f"none of {len(results)} grid points finished{first}; lower learning_rate_max")
-    return max(finished, key=lambda result: (result.score, -result.loss))
+    return max(finished, key=lambda result: (result.score or 0.0, -(result.loss or 0.0)))
 
 # %% ../../nbs/api/training/07_result.ipynb #11c52372
 def results_table(

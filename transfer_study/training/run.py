@@ -23,7 +23,7 @@ from ..features.inference import keep_freed_memory
 from ..results import prediction_arrays
 from .batches import TrainingBatches
 from .learner import StageImages, autocast_forward, build_learner
-from .protocol import FineTuneProtocol, evaluation_steps, n_warmup_steps
+from .protocol import evaluation_steps, n_warmup_steps
 from .result import TrainingResult
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class TrainingRun:
     "One training, with all that it needs to begin or to go on."
 
     specification: dict[str, Any]
-    protocol: FineTuneProtocol
+    protocol: Any  # `FineTuneProtocol`, or the protocol of a source training
     build: "Callable[[], torch.nn.Module]"  # the network, as it is before the first step
     images: StageImages
     device: str

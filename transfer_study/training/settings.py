@@ -60,9 +60,9 @@ def halving_module(
         def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
             calls[name] += 1
             maps = [part for part in (*inputs[:1], output) if isinstance(part, torch.Tensor) and part.ndim == 4]
-            if len(maps) == 2 and all(part.shape[2] == part.shape[3] > 1 for part in maps):
-                if round(maps[0].shape[2] / maps[1].shape[2]) == 2:
-                    found[name] = maps[0].shape[1]
+            square = len(maps) == 2 and all(part.shape[2] == part.shape[3] > 1 for part in maps)
+            if square and round(maps[0].shape[2] / maps[1].shape[2]) == 2:
+                found[name] = maps[0].shape[1]
         return hook  # fmt: skip
 
     handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
@@ -100,6 +100,7 @@ class AuxiliaryHead(nn.Sequential):
     def taken(self) -> torch.Tensor:
         "The scores (n, n_classes) of the last batch, in float32; they are gone afterwards."
         scores, self.scores = self.scores, None
+        assert scores is not None, "the network has not seen a batch since"
         return scores.float()
 
 # %% ../../nbs/api/training/11_settings.ipynb #5c6c139c

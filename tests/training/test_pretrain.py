@@ -13,203 +13,15 @@ from PIL import Image
 from safetensors import safe_open
 
 from tests.conftest import write_images
-from tests.training.test_finetune import StopsAt
+from tests.training.common import StopsAt, Watch, equal, protocol, trained
 from transfer_study.core import UserError, digest
 from transfer_study.images.datasets import image_folder
-from transfer_study.images.drawn import drawn_dataset
-from transfer_study.networks.networks import Network, read_weights
+from transfer_study.networks.networks import read_weights
 from transfer_study.training.pretrain import (
-    SETTINGS,
-    PretrainingProtocol,
-    n_warmup_steps,
     pretrain,
     read_pretraining,
     source_folder,
 )
-
-OWN = """
-import timm
-from torch import nn
-
-def resnet():
-    return timm.create_model("test_resnet", num_classes=10, pretrained_cfg_overlay={"input_size": (3, 32, 32), "crop_pct": 0.9})
-
-def mambaout():
-    return timm.create_model("test_mambaout", num_classes=10, pretrained_cfg_overlay={"input_size": (3, 32, 32)})
-
-def small():
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 64, 3, 2, 1), nn.BatchNorm2d(64), nn.Softplus(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10),
-    )
-    model.pretrained_cfg = {"input_size": (3, 32, 32), "crop_pct": 1.0}
-    return model
-"""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def networks(tmp_path_factory):
-    "Three tiny networks of ten classes, for images of 32 pixels."
-    folder = tmp_path_factory.mktemp("own")
-    (folder / "tiny.py").write_text(OWN)
-    return {name: Network(name, f"tiny:{name}", directory=folder) for name in ("resnet", "mambaout", "small")}
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return drawn_dataset("digits", n_train_per_class=8, n_test_per_class=6)
-
-
-def protocol(**changes) -> PretrainingProtocol:
-    return PretrainingProtocol(**{"steps": 6, "batch_size": 16, "n_evaluations": 3, "flip": False} | changes)
-
-
-def trained(network, dataset, given=None, setting="default", **options) -> dict:
-    "The weights after a training, by name."
-    state = pretrain(network, dataset, given or protocol(), setting, device="cpu", **options).model.state_dict()
-    return {name: tensor.numpy() for name, tensor in state.items()}
-
-
-def equal(first: dict, second: dict) -> bool:
-    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
-
-
-def first_loss(*arguments) -> float:
-    return pretrain(*arguments, device="cpu").history["train_loss"].iloc[0]
-
-
-class Watch:
-    "A callback of fastai's that gives itself to `look` after each loss in training."
-
-    def __new__(cls, look):
-        from fastai.callback.core import Callback
-
-        class Looks(Callback):
-            order, run_valid = 100, False
-
-            def after_loss(self):
-                look(self)
-
-        return Looks()
-
-
-# ---------------------------------------------------------------- each setting
-
-
-def test_the_settings_are_the_papers():
-    assert list(SETTINGS) == ["default", "label_smoothing", "dropout", "auxiliary_head", "no_batchnorm_scale", "all"]
-    assert SETTINGS["default"] == () and set(SETTINGS["all"]) == set(list(SETTINGS)[1:5])
-    recipe = PretrainingProtocol()
-    assert (recipe.label_smoothing, recipe.dropout, recipe.auxiliary_weight) == (0.1, 0.2, 0.4)
-
-
-def test_a_setting_changes_what_it_names_and_nothing_else(networks, digits):
-    "The amounts of changes that a setting does not name play no part."
-    amounts, short = {"label_smoothing": 0.5, "dropout": 0.7, "auxiliary_weight": 3.0}, {"steps": 2, "n_evaluations": 1}
-
-    def weights(setting, **changes):
-        return trained(networks["small"], digits, protocol(**short, **changes), setting)
-
-    plain = weights("default")
-    assert equal(plain, weights("default", **amounts))
-    for key, setting in zip(amounts, ("label_smoothing", "dropout", "auxiliary_head"), strict=True):
-        changed = weights(setting)
-        assert not equal(plain, changed) and not equal(changed, weights(setting, **{key: amounts[key]})), setting
-    assert not equal(plain, weights("no_batchnorm_scale"))
-
-
-@pytest.mark.parametrize("ema_decay", [None, 0.9])
-def test_scales_of_batch_norm_stay_exactly_one(networks, digits, tmp_path, ema_decay):
-    import torch
-
-    given = protocol(learning_rate=0.5, weight_decay=0.1, ema_decay=ema_decay)
-    result = pretrain(networks["resnet"], digits, given, "no_batchnorm_scale", directory=tmp_path / "run", device="cpu")
-    norms = [name for name, module in result.model.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    stored = read_weights(result.weights)
-    assert len(norms) > 5 and all((stored[f"{name}.weight"] == 1).all() for name in norms)
-    assert all((stored[f"{name}.bias"] != 0).any() for name in norms)  # only the scale is fixed
-    free = trained(networks["resnet"], digits, given)
-    assert any((free[f"{name}.weight"] != 1).any() for name in norms)
-
-
-def test_a_smoothed_loss_is_the_one_computed_by_hand(networks, digits):
-    seen = []
-    watch = Watch(lambda callback: seen.append((callback.pred.detach().double().numpy(), callback.y.numpy())))
-    result = pretrain(networks["resnet"], digits, protocol(steps=1), "label_smoothing", device="cpu", callbacks=[watch])
-    [(scores, labels)] = seen
-    log_probability = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
-    target = np.full(scores.shape, 0.1 / 10)
-    target[np.arange(len(labels)), labels] += 0.9
-    assert result.history["train_loss"].iloc[0] == pytest.approx(-(target * log_probability).sum(axis=1).mean(), rel=1e-5)
-
-
-def test_the_auxiliary_loss_counts_as_weighted(networks, digits):
-    "0.4 by default; its value is that of ten classes about which nothing is known yet."
-    given = {weight: protocol(steps=1, auxiliary_weight=weight) for weight in (0.0, 0.2)}
-    losses = {weight: first_loss(networks["small"], digits, given[weight], "auxiliary_head") for weight in given}
-    auxiliary = (losses[0.2] - losses[0.0]) / 0.2
-    assert auxiliary == pytest.approx(np.log(10), rel=0.1)
-    assert first_loss(networks["small"], digits, protocol(steps=1)) == pytest.approx(losses[0.0], rel=1e-6)
-    by_default = first_loss(networks["small"], digits, protocol(steps=1), "auxiliary_head")
-    assert by_default == pytest.approx(losses[0.0] + 0.4 * auxiliary, rel=1e-5)
-
-
-def test_the_auxiliary_head_trains_and_is_not_stored(networks, digits, tmp_path):
-    seen = []
-    watch = Watch(lambda callback: seen.append(callback.model.auxiliary_head[0].weight.detach().clone().numpy()))
-    options = {"directory": tmp_path / "run", "device": "cpu", "callbacks": [watch]}
-    result = pretrain(networks["resnet"], digits, protocol(), "auxiliary_head", **options)
-    assert len(seen) == 6 and (seen[0] != seen[-1]).any()
-    assert set(read_weights(result.weights)) == set(trained(networks["resnet"], digits))
-
-
-def test_dropout_is_before_the_classifier_and_in_training_only(networks):
-    "Softplus is never 0, so that what is 0 was dropped. The network's own dropout of 0.5 is off."
-    import torch
-
-    from transfer_study.networks.architectures import build_architecture
-    from transfer_study.training.settings import apply_changes
-
-    def features(changes, training):
-        torch.manual_seed(0)
-        model = apply_changes(build_architecture("tiny:small", networks["small"].directory), changes, 10, 0.2).train(training)
-        model[-1].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-        seen = []
-        model(torch.ones(200, 3, 32, 32) + torch.arange(200).view(-1, 1, 1, 1))
-        return seen[0]
-
-    without, dropped = features((), True), features(("dropout",), True)
-    assert (without != 0).all() and float((dropped == 0).float().mean()) == pytest.approx(0.2, abs=0.015)
-    assert torch.allclose(dropped[dropped != 0], without[dropped != 0] / 0.8)
-    assert torch.equal(features((), False), features(("dropout",), False))
-
-
-def test_all_settings_work_on_networks_of_every_library():
-    import torch
-
-    from transfer_study.networks.architectures import build_architecture
-    from transfer_study.training.settings import apply_changes, plain_weights
-
-    for name in ("mobilenetv2_100", "efficientnet_b0", "torchvision:resnet18", "torchvision:googlenet", "pytorchcv:resnet10"):
-        model = build_architecture(name)
-        before = set(model.state_dict())
-        model = apply_changes(model, SETTINGS["all"], 1000, 0.2).train()
-        model(torch.randn(2, 3, 224, 224))
-        assert model.auxiliary_head.taken().shape == (2, 1000), name
-        assert set(plain_weights(model)) == before
-
-
-# ---------------------------------------------------------------- the weights file
 
 
 @pytest.mark.parametrize("setting, ema_decay", [("default", None), ("all", None), ("label_smoothing", 0.8)])
@@ -244,10 +56,6 @@ def test_the_file_says_what_it_is(networks, digits, tmp_path):
     }  # fmt: skip
     names = {"weights.safetensors", "specification.json", "result.json", "evaluations.csv"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names and list(tmp_path.iterdir()) == [tmp_path / "run"]
-
-
-# ---------------------------------------------------------------- seeds, resuming, what is there already
-
 
 RECIPES = {
     "plain": {},
@@ -285,7 +93,6 @@ def test_the_seed_decides_and_the_callers_randomness_is_left_alone(networks, dig
     np.random.seed(2)
     assert equal(first, trained(networks["resnet"], digits, given, "all", seed=3))
     assert not equal(first, trained(networks["resnet"], digits, given, "all", seed=4))
-
 
 TOGETHER = """
 import sys
@@ -334,53 +141,6 @@ def test_a_finished_training_is_read(networks, digits, tmp_path):
         pretrain(networks["small"], digits, protocol(), "dropout", directory=tmp_path / "run", device="cpu")
 
 
-# ---------------------------------------------------------------- the recipe
-
-
-def test_warm_up_and_cosine(networks, digits):
-    given = protocol(steps=12, warmup_steps=4, n_evaluations=12, learning_rate=0.4)
-    history = pretrain(networks["small"], digits, given, device="cpu").history
-    expected = [0.1, 0.2, 0.3, 0.4, *(0.2 * (1 + np.cos(np.pi * np.arange(8) / 8)))]
-    rates = dict(zip(history["step"], history["learning_rate"], strict=True))
-    assert rates == pytest.approx({step: expected[step - 1] for step in rates})
-
-
-def test_weight_decay_is_the_factor_in_the_loss(networks, digits):
-    "One step of plain SGD: the weight shrinks by learning rate times weight decay, and batch norm does not."
-    kept, decayed = (
-        trained(networks["small"], digits, protocol(steps=1, momentum=0, learning_rate=0.01, warmup_steps=0, weight_decay=decay))
-        for decay in (0.0, 0.5)
-    )
-    start = trained(networks["small"], digits, protocol(steps=1, momentum=0, learning_rate=1e-12, warmup_steps=0, weight_decay=0))
-    assert np.allclose(kept["3.weight"] - decayed["3.weight"], 0.01 * 0.5 * start["3.weight"], atol=1e-7)
-    assert np.array_equal(kept["1.weight"], decayed["1.weight"]) and np.array_equal(kept["4.bias"], decayed["4.bias"])
-
-
-def test_averaged_weights_are_evaluated_and_kept(networks, digits):
-    "The last weight is timm's average of those after each step, computed here by hand."
-    weights = []
-
-    def after_step(callback):
-        weights.append(callback.model[-1].weight.detach().clone().double().numpy())  # before the step that follows
-
-    given = protocol(steps=5, ema_decay=0.6, n_evaluations=1)
-    averaged = trained(networks["small"], digits, given, callbacks=[Watch(after_step)])["9.weight"]
-    last = trained(networks["small"], digits, given.model_copy(update={"ema_decay": None}))["9.weight"]
-    average = weights[0]
-    for step, weight in enumerate([*weights[1:], last], 1):
-        decay = 0.0 if step <= 1 else min(0.6, 1 - step ** (-2 / 3))
-        average = decay * average + (1 - decay) * weight
-    assert np.allclose(averaged, average, atol=1e-6) and not np.allclose(averaged, last, atol=1e-4)
-
-
-def test_mixed_targets_sum_to_one(networks, digits):
-    seen = []
-    given = protocol(mixup=0.8, cutmix=1.0)
-    pretrain(networks["small"], digits, given, device="cpu", callbacks=[Watch(lambda callback: seen.append(callback.y.numpy()))])
-    targets = np.stack(seen)
-    assert targets.shape == (6, 16, 10) and np.allclose(targets.sum(axis=2), 1) and ((targets > 0) & (targets < 1)).any()
-
-
 def test_all_images_that_are_not_test_train_and_test_images_do_not(networks, tmp_path):
     folder = write_images(tmp_path / "squares", train=6, test=4, val=5)
     dataset, read, phase = image_folder(folder), [], []
@@ -393,9 +153,6 @@ def test_all_images_that_are_not_test_train_and_test_images_do_not(networks, tmp
     result = pretrain(networks["small"], replace(dataset, reader=reader), given, device="cpu", callbacks=[Watch(phase.append)])
     assert (result.details["n_train"], result.details["n_scored"]) == (22, 8) and set(read) == {"train", "val", "test"}
     assert phase[0].learn.dls.train.batch_size == 22
-
-
-# ---------------------------------------------------------------- sources, and what is refused
 
 
 def test_imagenet_in_class_folders(tmp_path, networks):
@@ -428,21 +185,10 @@ def test_what_makes_no_sense_is_refused_in_one_line(networks, digits, name, sett
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_no_auxiliary_head_where_nothing_is_halved(digits):
-    with pytest.raises(UserError, match="network 'vit': auxiliary_head needs a feature map .* leave this setting out"):
-        pretrain(Network("vit", "test_vit"), digits, protocol(), "auxiliary_head", device="cpu")
-
-
 def test_a_multilabel_source_is_refused(networks, digits):
     matrix = pd.DataFrame(np.eye(10, dtype=int)[digits.targets], columns=list("abcdefghij"))
     with pytest.raises(UserError, match="several classes"):
         pretrain(networks["small"], replace(digits, label_matrix=matrix), protocol(), device="cpu")
-
-
-def test_warm_up_has_to_end():
-    with pytest.raises(ValueError, match="warmup_steps 10 leaves nothing of 10 steps"):
-        PretrainingProtocol(steps=10, warmup_steps=10)
-    assert [n_warmup_steps(PretrainingProtocol(steps=steps)) for steps in (1, 450_000)] == [0, 25_000]
 
 
 def test_a_loss_that_is_no_number_fails_with_its_reason(networks, digits, tmp_path):

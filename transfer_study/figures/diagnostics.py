@@ -33,6 +33,7 @@ from transfer_study.figures.theme import (
     with_family,
 )  # fmt: skip
 from ..statistics.analysis import Analysis
+from ..statistics.correlation import HEADLINE  # noqa: F401 (in queries)
 from ..statistics.log_odds import logit
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #234702b1

@@ -23,6 +23,7 @@ from .headline import drawn_rows, headline, per_dataset
 from .page import Figure, Section, extra_section, make_figure, render_page
 from .theme import display_name, figure_tables
 from ..statistics.analysis import PAPER_CORRELATIONS, Analysis
+from ..statistics.correlation import HEADLINE  # noqa: F401 (in queries)
 from ..training.protocol import steps_to_90_percent_of_maximum_odds
 
 # %% ../../nbs/api/figures/07_report.ipynb #0f44d785

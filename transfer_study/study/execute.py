@@ -25,7 +25,7 @@ from ..networks.networks import Network, build_network
 from ..progress_bars import hidden_progress_bars
 from ..results import write_run
 from .costs import known_speeds, measure_speeds, task_seconds
-from .executors import DiskFull, Event, Executor, LocalExecutor
+from .executors import DiskFull, Event, Executor, LocalExecutor, instruction_environment
 from .file import LoggerName
 from .locks import Outcome, attempt, forget_failures, read_failures, write_failure
 from .plan import Extraction, Fit, GridPoint, Plan, Pretraining, Refit, Shard
@@ -226,6 +226,7 @@ def local_executor(
     device: str = "auto",  # "auto", "cpu", "cuda", "cuda:1", …
     processes: int | None = None,  # number of worker processes; None: one per GPU, or one per core without GPUs
     n_tasks: int = 2**31,  # largest useful number of processes
+    instruction_set: str | None = None,  # CPU instructions to compute with (see `instruction_environment`); None: all
 ) -> LocalExecutor:
     "The executor for this machine; raises `UserError` for a device that is not available."
     device = resolve_device(device)
@@ -236,7 +237,8 @@ def local_executor(
         devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if processes is None:
         processes = n_cores() if device == "cpu" else len(devices)
-    return LocalExecutor(tuple(devices[i % len(devices)] for i in range(max(1, min(processes, n_tasks)))))
+    environment = instruction_environment(instruction_set) if device == "cpu" else {}
+    return LocalExecutor(tuple(devices[i % len(devices)] for i in range(max(1, min(processes, n_tasks)))), environment)
 
 # %% ../../nbs/api/study/10_execute.ipynb #da0c62ee
 class FailedRuns(PlainError, RuntimeError):

@@ -229,6 +229,9 @@ class StudyFile(_Section):
     networks: tuple[NetworkEntry, ...] = Field(min_length=1, description="one [[networks]] entry for each")
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0,), min_length=1, description="random seeds; everything is run once for each")
     on_bad_image: Literal["error", "skip"] = Field("error", description="what to do with an image that cannot be decoded")
+    instruction_set: Literal["avx2"] | None = Field(
+        None, description="CPU instructions of local processes; avx2: other x86 processors round alike; none: the fastest that there are"
+    )
     features: FeatureOptions = Field(FeatureOptions(), description="how features are computed and stored")
     protocols: Protocols = Field(Protocols(), description="one [protocols.NAME] section for each protocol to run; linear if there is none")
     source: SourceOptions | None = Field(None, description="source dataset for networks without weights")

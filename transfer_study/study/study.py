@@ -142,7 +142,7 @@ class Study:
         loggers = tuple(dict.fromkeys([*self.file.logging.loggers, *loggers]))
         check_loggers(loggers)
         plan, context = self.tasks(out, device), RunContext(Path(out), self.file.name, n_workers, self.file.on_bad_image, loggers)
-        executor = executor or local_executor(device, processes, len(pending(plan.tasks)))
+        executor = executor or local_executor(device, processes, len(pending(plan.tasks)), self.file.instruction_set)
         write_plan(runs_table(plan).drop(columns="done"), Path(out) / self.file.name, self.is_part)
         compute(plan, context, executor, retry_failed, progress if isinstance(progress, str) else "auto" if progress else "none")
         return self.results(out)

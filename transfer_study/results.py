@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -220,7 +221,8 @@ def write_predictions(
     directory: Path,  # of a run or a training; must exist
 ) -> None:
     "Writes `predictions.npz` into `directory`."
-    np.savez_compressed(directory / "predictions.npz", **predictions)
+    arrays: dict[str, Any] = dict(predictions)  # one of numpy's keyword arguments is not an array
+    np.savez_compressed(directory / "predictions.npz", **arrays)
 
 # %% ../nbs/api/03_results.ipynb #21d0065f
 def read_predictions(

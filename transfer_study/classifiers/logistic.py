@@ -174,6 +174,13 @@ class LogisticPath:
     `certify` it is the duality gap, a bound if each bias is within 1 of its optimum. Both are computed in double precision.
     """
 
+    objective_: np.ndarray
+    gradient_norm_: np.ndarray
+    duality_gap_: np.ndarray
+    n_iter_: np.ndarray
+    converged_: np.ndarray
+    classes_: np.ndarray
+
     def __init__(
         self,
         l2: np.ndarray | None = None,  # (n_l2,) values of λ, in any order; None for `PAPER_L2`

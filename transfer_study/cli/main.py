@@ -132,7 +132,7 @@ def overlap(
             progress=lambda stage, n, total: bars.update(tasks[stage], advance=n, total=total),
         )  # fmt: skip
     if out is not None:
-        echo(f"written: {', '.join(map(str, figures.write_overlap(result, *sets, out)))}")
+        echo(f"written: {', '.join(map(str, figures.write_overlap(result, sets[0], sets[1], out)))}")
     scores = None if runs is None else overlap_scores.scores_without(runs, result.pairs, sets[1].name)
     if as_json:
         print_json(result.to_json() | ({} if scores is None else {"scores": json.loads(scores.to_json(orient="records"))}))

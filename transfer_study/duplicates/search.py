@@ -97,6 +97,7 @@ def _best_of(searches: Sequence[Callable[[], _Best]], progress: Callable[[int], 
 
 # %% ../../nbs/api/duplicates/01_search.ipynb #69f885f0
 _DESCRIPTOR, _N_COMPONENTS = 12, 64  # side in pixels, dimensions
+_LEAST_VARIANCE = 1e-6  # of the largest; rounding in single precision leaves about 1e-7 where there is nothing
 
 
 def _whitened_components(images: Sequence[_Images]):
@@ -105,7 +106,10 @@ def _whitened_components(images: Sequence[_Images]):
 
     T = np.concatenate([one.T[:: max(1, len(one.T) // 10_000)] for one in images])
     P = pattern(T, side=_DESCRIPTOR)
-    return PCA(min(_N_COMPONENTS, len(P), P.shape[1] - 1), whiten=True, svd_solver="covariance_eigh").fit(P)
+    fitted = PCA(min(_N_COMPONENTS, len(P), P.shape[1] - 1), whiten=True, svd_solver="covariance_eigh").fit(P)
+    variance = fitted.explained_variance_
+    n_components = max(1, int((variance > _LEAST_VARIANCE * variance[0]).sum()))
+    return fitted if n_components == len(variance) else fitted.set_params(n_components=n_components).fit(P)
 
 
 def _descriptors(T: np.ndarray, view: np.ndarray, components) -> np.ndarray:

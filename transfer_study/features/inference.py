@@ -222,5 +222,5 @@ def prepare_network(
 
     if normalisation is not None:
         normalisation = tuple(values[:, None, None].to(device) for values in normalisation)
-    compute = _compiled(compute) if compile else compute
-    return PreparedNetwork(view, normalisation, compute, n_features, device, resolve_precision(precision, device))
+    function = _compiled(compute) if compile else compute
+    return PreparedNetwork(view, normalisation, function, n_features, device, resolve_precision(precision, device))

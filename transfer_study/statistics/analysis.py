@@ -330,8 +330,10 @@ def analyze(
     results table is analysed as it is, unless `percent` or `source_accuracy` is given. Raises `UserError` if the table cannot be
     read, if no protocol has at least three networks of different source accuracy, or if a score has no log-odds.
     """
-    tidy = isinstance(table, pd.DataFrame) and set(COLUMNS) <= set(table.columns) and not percent and source_accuracy is None
-    results = table if tidy else read_table(table, protocol, percent, source_accuracy)
+    if isinstance(table, pd.DataFrame) and set(COLUMNS) <= set(table.columns) and not percent and source_accuracy is None:
+        results = table
+    else:
+        results = read_table(table, protocol, percent, source_accuracy)
     if (results["dataset"] == HEADLINE).any():
         raise UserError(f"a dataset is named {HEADLINE!r}, which is reserved for the mean over datasets; rename the dataset")
     rows = with_log_odds(results)

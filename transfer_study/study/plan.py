@@ -283,9 +283,10 @@ def _add_trainings(builder: _Builder, networks: list[ResolvedNetwork], dataset: 
                     _add_training(builder, Run(network.network, dataset, name, parameters, seed, inputs), options.training, network)
 
 # %% ../../nbs/api/study/04_plan.ipynb #8eacc85a
-def _add_pretraining(builder: _Builder, untrained: ResolvedNetwork, source: ImageDataset) -> ResolvedNetwork:
+def _add_pretraining(builder: _Builder, untrained: ResolvedNetwork, source: ImageDataset | None) -> ResolvedNetwork:
     "Adds a training on the source; returns the network with the path of its future weights."
     options, network = builder.file.source, untrained.network
+    assert options is not None and source is not None  # a study without a source has no network to train
     identity = [network.architecture, untrained.structure, source.fingerprint, options.training.model_dump(), network.setting, options.seed]
     name = digest(["pretrain", NUMERICS_VERSION, *identity])
     weights = builder.out / ".pretrained" / name / "weights.safetensors"

@@ -83,7 +83,8 @@ class Progress:
                 self.n_processes = max(self.n_processes, len(self.running))
             return
         self.running.pop(task.id, None)
-        if event.kind in ("finished", "present", "failed", "dropped") and self.left.pop(task.id, None):
+        if event.kind in ("finished", "present", "failed", "dropped") and task.id in self.left:
+            del self.left[task.id]
             self._end(event)
 
     def _end(self, event: Event) -> None:

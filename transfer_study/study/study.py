@@ -64,8 +64,8 @@ def _resolve(study: "Study", stand_in: bool) -> _Resolved:
 
     datasets, source = attempt(lambda: resolve_datasets(file, directory, root, stand_in), ResolvedDatasets([])), ResolvedDatasets([])
     if file.source:
-        open_source = partial(resolve_source, directory=directory, root=root, stand_in=stand_in)
-        source = attempt(lambda: resolve_all(open_source, [f"study {file.name}: source.dataset"], [file.source.dataset])[0], source)
+        open_source, name = partial(resolve_source, directory=directory, root=root, stand_in=stand_in), file.source.dataset
+        source = attempt(lambda: resolve_all(open_source, [f"study {file.name}: source.dataset"], [name])[0], source)
     n_classes = len(source.datasets[0].classes) if source.datasets else 2
     fetch = not datasets.missing and not problems  # do not download weights for a study that cannot run
 

@@ -92,7 +92,7 @@ def test_a_map_does_not_depend_on_the_number_of_threads():
 def test_too_few_images_for_a_map():
     with pytest.raises(UserError, match="20 images, expected more than the perplexity of 30"):
         feature_map(random.normal(size=(20, 3)))
-    with pytest.raises(UserError, match="features of 1 images are infinite"):
+    with pytest.raises(UserError, match="features of 1 images are NaN or infinite"):
         feature_map(np.vstack([random.normal(size=(40, 3)), [[np.nan, 0, 0]]]))
 
 

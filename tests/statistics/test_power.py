@@ -74,5 +74,5 @@ def test_prediction_says_where_it_extrapolates():
 
 
 def test_a_single_dataset_gives_no_design():
-    with pytest.raises(UserError, match="two or more"):
+    with pytest.raises(UserError, match="at least two"):
         study_model(log_odds_of(quick(study(n_datasets=1)), "linear"))

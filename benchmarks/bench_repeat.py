@@ -1,9 +1,10 @@
 """Does another processor repeat a study? Runs it with all instruction sets of this processor, and with AVX2 alone.
 
-`python benchmarks/bench_repeat.py` runs the quick study twice as its file says, once with PyTorch and oneDNN limited to AVX2 from
-outside, and a third time without the file's `instruction_set`. The first two must agree to the last digit; the third shows how far
-rounding alone moves source accuracies, scores and correlations. `--only-compare` compares the runs that are in `--out` already.
-With `--save FOLDER` it writes repeat.csv, the comparisons, and results_all_instructions.csv, the third run's table.
+`python benchmarks/bench_repeat.py` runs the quick study as its file says, again with PyTorch and oneDNN limited to AVX2 from
+outside, and a third time without the file's `instruction_set`. The first two must agree to the last digit; the third shows
+how far rounding alone moves source accuracies, scores and correlations. `--only-compare` compares the runs that are in
+`--out` already. With `--save FOLDER` it writes repeat.csv, the comparisons, and results_all_instructions.csv, the third
+run's table.
 """
 
 import argparse

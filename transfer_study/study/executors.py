@@ -98,6 +98,7 @@ def _initialize(run_task: RunTask) -> None:
 
 
 def _run_in_process(task: Task, device: str) -> Outcome:
+    assert _RUN_TASK is not None  # `_initialize` has set it
     return _RUN_TASK(task, device)
 
 # %% ../../nbs/api/study/07_executors.ipynb #dada7db6

@@ -93,7 +93,8 @@ def test_objects_say_what_matters(outputs):
 
 def test_a_users_error_is_its_line_and_its_message(outputs):
     (error,) = outputs["error"]
-    assert error["traceback"] == ['line 1: study.results("nowhere")', "UserError: nowhere/lab: no such directory of runs"]
+    message = "UserError: nowhere/lab: no such directory of runs; check the path"
+    assert error["traceback"] == ['line 1: study.results("nowhere")', message]
 
 
 def test_a_fault_of_ours_keeps_its_traceback(outputs):

@@ -19,10 +19,10 @@ from tests.conftest import interrupt_at_work
 from tests.study.conftest import HERE, N_TASKS, RUN
 from transfer_study.core import UserError, committed_directory
 from transfer_study.results import read_runs
-from transfer_study.study.execute import RunContext, compute
+from transfer_study.study.execute import FailedRuns, RunContext, compute
 from transfer_study.study.executors import DiskFull, LocalExecutor
 from transfer_study.study.locks import Outcome, attempt, read_failures, try_lock
-from transfer_study.study.study import FailedRuns, Study, clean
+from transfer_study.study.study import Study, clean
 from transfer_study.study.tasks import Schedule, Task, pending
 
 # A process that has imported everything, and forks one that computes the study as often as it is told to.

@@ -18,7 +18,8 @@ from tests.conftest import png_bytes
 from transfer_study.classifiers.metrics import top1_accuracy
 from transfer_study.core import UserError
 from transfer_study.results import read_results
-from transfer_study.study.study import FailedRuns, Study, dataset_counts, skipped_images
+from transfer_study.study.execute import FailedRuns
+from transfer_study.study.study import Study, dataset_counts, skipped_images
 
 OPTIONS = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
 

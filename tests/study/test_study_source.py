@@ -6,7 +6,8 @@ import pytest
 from tests.conftest import write_images
 from transfer_study.core import UserError
 from transfer_study.results import read_results
-from transfer_study.study.study import FailedRuns, Study
+from transfer_study.study.execute import FailedRuns
+from transfer_study.study.study import Study
 
 HERE = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
 TINY = "steps = 2\nbatch_size = 8\nn_evaluations = 2\n"

@@ -6,9 +6,9 @@ import pytest
 from tests.training.common import Watch, protocol, trained
 from transfer_study.training.pretrain import (
     PretrainingProtocol,
-    n_warmup_steps,
     pretrain,
 )
+from transfer_study.training.protocol import n_warmup_steps
 
 
 def test_warm_up_and_cosine(networks, digits):

@@ -34,6 +34,7 @@ def picture(*labels: str, x: float = 1.0) -> list:
     "stored, found, allowed",
     [
         ("score 0.918", "score 0.919", 0),  # the last digit, as ever
+        ("slope 1.5061306275007935", "slope 1.5061306275007795", 0),  # all digits of a float: those that rounding decides
         ("score 0.918", "score 0.935", 0.05),
         ("{'run': '6842bf8f5dfe37bc', 'score': 0.5}", "{'run': '98bd0bdd3d84ab4d', 'score': 0.52}", 0.05),
     ],

@@ -54,7 +54,8 @@ def tolerance(number: str, kind: str) -> float:
     digits, _, exponent = number.partition("e")
     decimals = len(digits.partition(".")[2])
     last = 10.0 ** (int(exponent or 0) - decimals) if decimals or exponent else 0
-    return max(PIXELS, last) if kind == "image/svg+xml" else 1.01 * last
+    rounding = 1e-9 * abs(value(number))  # what lies below it is a processor's
+    return max(PIXELS, last) if kind == "image/svg+xml" else max(1.01 * last, rounding)
 
 
 def value(number: str) -> float:

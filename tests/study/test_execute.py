@@ -255,7 +255,7 @@ def test_runs_of_another_version_are_not_misread(training_study, finished, tmp_p
     plan = tmp_path / "runs" / "tiny" / "plan.json"
     plan.write_text(json.dumps(json.loads(plan.read_text()) | {"format": 1, "transfer_study": "0.0.1"}))
     for use in (study.results, partial(study.run, **HERE)):
-        with pytest.raises(UserError, match=r"written by transfer_study 0\.0\.1 in format 1, this version reads format 2"):
+        with pytest.raises(UserError, match=r"written by transfer_study 0\.0\.1 in format 1, but this version reads format 2"):
             use(tmp_path / "runs")
     plan.unlink()
     (tmp_path / "runs" / "tiny" / "plan.csv").write_text("run_id\n")

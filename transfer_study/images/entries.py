@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..core import UserError, unknown_name_error
 from .datasets import IMAGE_SUFFIXES, SPLITS, ImageDataset, draw_test_images, image_folder, listed_dataset
 from .hub import SPLIT_NAMES, hub_dataset
-from ..options import explain_errors, key_table
+from ..options import explain_errors
 
 # %% ../../nbs/api/images/09_entries.ipynb #f57ac800
 SOURCES = ("reference", "hf", "folder", "tar", "csv", "torchvision")

@@ -26,7 +26,7 @@ class Network:
     "A network of a study: its architecture, its weights, and its accuracy on the source dataset."
 
     name: str  # in tables and figures
-    architecture: str  # one of the paper's names, a timm name, torchvision:NAME, pytorchcv:NAME, or module:function
+    architecture: str  # one of the paper's names, a timm name, LIBRARY:NAME, or module:function
     weights: Path | None = None  # a safetensors or state-dict file; None for the library's weights, which are downloaded
     source_accuracy: float | None = None  # top-1 on the source dataset, in [0, 1]
     setting: str = "default"  # of the training on the source dataset

@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from html import unescape
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
@@ -128,6 +130,38 @@ def pages(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     subprocess.run([sys.executable, ROOT / "tools/prepare_site.py", folder / "pages"], check=True, capture_output=True)
     return folder / "pages"
+
+
+def words(cells: list[dict]) -> Counter:
+    "The words that a page's Markdown and front matter show: those of links' addresses and comments do not count."
+    texts = [cell["source"] for cell in cells if cell["cell_type"] == "markdown"]
+    front = [yaml.safe_load(cell["source"].strip(" -\n")) for cell in cells if cell["cell_type"] == "raw"]
+    texts += [str(text) for fields in front for text in fields.values()]
+    text = "\n".join(texts)
+    text = re.sub(r"\]\([^)]*\)|<!--.*?-->|&\w+;", " ", text, flags=re.S)
+    return Counter(re.findall(r"\w+", text))
+
+
+def test_words_beside_the_title_are_lost_and_noticed(tmp_path):
+    from nbdev.frontmatter import FrontmatterProc
+    from nbdev.process import NBProcessor
+
+    page = tmp_path / "page.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title\n\n> Subtitle\n\nIntroduction")]), page)
+    processor = NBProcessor(page, procs=[FrontmatterProc])
+    processor.process()
+    assert words(cells_of(page)) - words(processor.nb.cells) == Counter(["Introduction"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.relative_to(NBS).as_posix())
+def test_no_page_loses_words(path):
+    from nbdev.process import NBProcessor
+    from nbdev.processors import FilterDefaults
+
+    steps = [step for step in FilterDefaults().procs() if step.__name__ != "exec_show_docs"]  # it changes no Markdown
+    processor = NBProcessor(path, procs=steps)
+    processor.process()
+    assert words(cells_of(path)) - words(processor.nb.cells) == Counter()
 
 
 def test_every_definition_is_documented(pages):

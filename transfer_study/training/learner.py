@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..classifiers.metrics import METRICS
+from ..classifiers.metrics import METRICS, SCORE_METRICS
 from ..core import UserError
 from ..images.datasets import ImageDataset, split_images, training_subset
 from ..networks.networks import Network, build_network, input_configuration
@@ -202,7 +202,7 @@ def build_learner(
     check_hyperparameters(learning_rate, weight_decay)
     multilabel = train.targets.ndim == 2
     loss = callbacks.multilabel_loss if multilabel else torch.nn.functional.cross_entropy
-    score = AccumMetric(METRICS[metric], None if multilabel else -1, to_np=True, invert_arg=True, flatten=False, name=metric)
+    score = AccumMetric(METRICS[metric], None if metric in SCORE_METRICS else -1, to_np=True, invert_arg=True, flatten=False, name=metric)
     model = model.to(device, memory_format=torch.channels_last if protocol.channels_last else torch.contiguous_format)
     optimizer = partial(torch.optim.SGD, momentum=protocol.momentum, nesterov=protocol.momentum > 0)
     split = partial(callbacks.parameter_groups, decay_normalization=protocol.decay_normalization)

@@ -7,6 +7,7 @@ __all__ = ['Device', 'image_bar', 'keep', 'predict']
 
 # %% ../../nbs/api/cli/03_classifier.ipynb #a5164012
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -35,7 +36,7 @@ def image_bar(total: int) -> Iterator[Callable[[int], None]]:
 
     console = Console(stderr=True)
     columns = TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
         task = bars.add_task("images", total=total)
         yield lambda n: bars.advance(task, n)
 
@@ -71,7 +72,7 @@ def keep(
         )  # fmt: skip
     echo(str(kept))
     result = {"classifier": str(kept.path), "run_id": kept.run.run_id, "accuracy": kept.accuracy, "interval": list(kept.interval),
-              "n_test": kept.n_test, "reported": kept.reported}  # fmt: skip
+              "n_test": kept.n_test, "metric": kept.metric, "score": kept.score, "reported": kept.reported}  # fmt: skip
     if export is not None:
         from transfer_study.selection.classifier import load_classifier
         from transfer_study.selection.export import export_onnx, split_of

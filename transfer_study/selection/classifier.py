@@ -251,7 +251,10 @@ def _write(folder: Path, record: dict, head: dict, distance: FeatureDistance | N
     from safetensors.numpy import save_file
     from safetensors.torch import save_file as save_tensors
 
-    with committed_directory(folder.with_name(f"{folder.name}.new") if overwrite and folder.exists() else folder) as temporary:
+    target = folder.with_name(f"{folder.name}.new") if overwrite and folder.exists() else folder
+    if target != folder and target.exists():
+        shutil.rmtree(target)  # of a process that was killed
+    with committed_directory(target) as temporary:
         save_file(head, temporary / "head.safetensors")
         if distance is not None:
             save_file({"directions": distance.directions}, temporary / "neighbours.safetensors")
@@ -265,9 +268,9 @@ def _write(folder: Path, record: dict, head: dict, distance: FeatureDistance | N
         _check_names(complete.class_names)
         _write_record(complete, temporary)
         (temporary / "README.md").write_text(model_card(complete), encoding="utf-8")
-    if (made := folder.with_name(f"{folder.name}.new")).is_dir() and overwrite:
+    if target != folder:
         shutil.rmtree(folder)
-        made.rename(folder)
+        target.rename(folder)
     return folder
 
 

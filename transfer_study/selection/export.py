@@ -7,6 +7,7 @@ __all__ = ['safe_cell', 'safe_cells', 'write_predictions_csv', 'folder_labels', 
 
 # %% ../../nbs/api/selection/06_export.ipynb #977417c0
 import copy
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -54,7 +55,7 @@ def write_predictions_csv(
     "Writes the table as UTF-8, one row per image; folders that do not exist are made."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    safe_cells(predictions).to_csv(path, index=False, float_format="%.6f")
+    safe_cells(predictions).to_csv(path, index=False, float_format="%.6f", quoting=csv.QUOTE_NONNUMERIC)
     return path
 
 # %% ../../nbs/api/selection/06_export.ipynb #d2b63862

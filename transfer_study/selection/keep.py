@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..classifiers.calibration import accuracy_interval, fit_temperature
+from ..classifiers.calibration import ACCURACIES, accuracy_interval, fit_temperature
 from ..classifiers.linear_probe import select_rows
 from ..classifiers.logistic import LogisticPath
-from ..classifiers.metrics import METRICS
+from ..classifiers.metrics import METRICS, SCORE_METRICS
 from ..core import UserError, unknown_name_error
 from ..features.extraction import Features, extract_features
 from ..networks.networks import build_network
@@ -26,13 +26,20 @@ from ..study.runs import Run, used_images
 from ..study.study import Study
 
 # %% ../../nbs/api/selection/15_keep.ipynb #5ce3c3d8
+def _names(reference: str) -> set[str]:
+    "What a dataset of a study file is called: its reference, and its name in tables."
+    kind, _, rest = reference.partition(":")
+    path = PurePosixPath(rest if kind in ("folder", "tar", "drawn") else reference)
+    hub = {f"{PurePosixPath(name).name}{f'-{configuration}' if configuration else ''}" for name, _, configuration in [rest.partition(":")]}
+    return {reference, path.name, path.stem} | (hub if kind == "hf" else set())
+
+
 def _references(study: Study, dataset: str) -> list[str]:
-    "The datasets of the study that `dataset` may mean: as the file writes them, or by the last part of their name."
+    "The datasets of the study that `dataset` may mean; raises `UserError` if there is none."
     known = list(study.file.datasets)
-    last = {reference: PurePosixPath(reference.partition(":")[2] or reference).name.removesuffix(".tar") for reference in known}
-    matching = [reference for reference in known if dataset in (reference, last[reference])]
+    matching = [reference for reference in known if dataset in _names(reference)]
     if not matching:
-        raise unknown_name_error("dataset of the study", dataset, [*last.values()])
+        raise unknown_name_error(f"dataset of the study {study.file.name!r}", dataset, known)
     return matching
 
 # %% ../../nbs/api/selection/15_keep.ipynb #0f12efee
@@ -80,7 +87,9 @@ class KeptHead:
     l2: float
     temperature: float
     training_features: np.ndarray  # (n_train, n_features), without augmented copies
-    accuracy: float  # the run's metric on the test images, in [0, 1]
+    score: float  # the run's metric on the test images, in [0, 1]
+    metric: str  # of the accuracy: the run's metric if that is an accuracy, else top1
+    accuracy: float  # on the test images, in [0, 1]
     interval: tuple[float, float]  # of the accuracy, 95 %
     n_test: int
 
@@ -105,10 +114,12 @@ def fit_head(
 
     whole, validation, test = head(fitted), original & (split == "val"), original & (split == "test")
     temperature = fit_temperature(scores(head(train), validation), y[validation]) if validation.any() else 1.0
-    y_pred = whole.classes_[scores(whole, test).argmax(axis=1)]
-    accuracy, interval = float(METRICS[run.dataset.metric](y[test], y_pred)), accuracy_interval(y[test], y_pred, run.dataset.metric)
+    of_test, of_run = scores(whole, test), run.dataset.metric
+    y_pred, metric = whole.classes_[of_test.argmax(axis=1)], of_run if of_run in ACCURACIES else "top1"
+    score = float(METRICS[of_run](y[test], of_test if of_run in SCORE_METRICS else y_pred))
+    accuracy, interval = float(METRICS[metric](y[test], y_pred)), accuracy_interval(y[test], y_pred, metric)
     kept = select_rows(features.X, original & fitted)
-    return KeptHead(*whole.coefficients(0), l2, temperature, kept, accuracy, interval, int(test.sum()))
+    return KeptHead(*whole.coefficients(0), l2, temperature, kept, score, metric, accuracy, interval, int(test.sum()))
 
 # %% ../../nbs/api/selection/15_keep.ipynb #5c52a3cb
 @dataclass(frozen=True)
@@ -118,17 +129,21 @@ class KeptClassifier:
     path: Path
     run: Run
     reported: float  # the run's score on the test images, in [0, 1]
-    accuracy: float  # the classifier's
-    interval: tuple[float, float]  # of the classifier's accuracy, 95 %
+    score: float  # the classifier's score by the same metric
+    metric: str  # of the accuracy: top1 or mean_per_class
+    accuracy: float  # of the classifier on the test images, in [0, 1]
+    interval: tuple[float, float]  # of the accuracy, 95 %
     n_test: int
 
     def __str__(self) -> str:
         low, high = self.interval
-        other = "" if self.accuracy == self.reported else f"; the run reported {self.reported:.4f}, with other versions or on another processor"
-        return (
-            f"{network_label(self.run.network)} on {self.run.dataset.name}: {self.run.dataset.metric} {self.accuracy:.4f} "
-            f"(95 % interval {low:.3f} to {high:.3f}, {self.n_test:,} test images){other}"
-        )
+        name, of_run = f"{network_label(self.run.network)} on {self.run.dataset.name}", self.run.dataset.metric
+        text = f"{name}: {self.metric} {self.accuracy:.4f} (95 % interval {low:.3f} to {high:.3f}, {self.n_test:,} test images)"
+        if self.metric != of_run:
+            text += f"; {of_run} {self.score:.4f}"
+        if self.score == self.reported:
+            return f"{text}, as the run reported"
+        return f"{text}; the run reported {self.reported:.4f}, with other versions or on another processor"
 
 # %% ../../nbs/api/selection/15_keep.ipynb #1eeaa7d3
 def keep_classifier(
@@ -156,6 +171,6 @@ def keep_classifier(
         folder, network=replace(run.network), head=(head.weight, head.bias), class_names=run.dataset.classes, lambda_=head.l2,
         temperature=head.temperature, expected_accuracy=head.accuracy, interval=head.interval, n_test=head.n_test, bundle=bundle,
         training_features=head.training_features, licence=licence, model=model, overwrite=overwrite, dataset=run.dataset.name,
-        n_train=len(head.training_features), metric=run.dataset.metric, precision=run.extraction["precision"], storage=run.extraction["storage"],
+        n_train=len(head.training_features), metric=head.metric, precision=run.extraction["precision"], storage=run.extraction["storage"],
     )  # fmt: skip
-    return KeptClassifier(folder, run, result["score"], head.accuracy, head.interval, head.n_test)
+    return KeptClassifier(folder, run, result["score"], head.score, head.metric, head.accuracy, head.interval, head.n_test)

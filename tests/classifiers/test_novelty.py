@@ -23,7 +23,10 @@ def test_the_threshold_is_a_quantile_of_held_out_distances():
 
 def test_new_images_of_the_same_source_are_flagged_about_as_often_as_stated():
     random = np.random.default_rng(2)
-    flagged = [fit_feature_distance(random.normal(size=(500, 12)), quantile=0.95).is_unlike(random.normal(size=(2000, 12))).mean() for _ in range(8)]
+    flagged = [
+        fit_feature_distance(random.normal(size=(500, 12)), quantile=0.95).is_unlike(random.normal(size=(2000, 12))).mean()
+        for _ in range(8)
+    ]
     assert np.mean(flagged) == pytest.approx(0.05, abs=0.012)
 
 
@@ -38,4 +41,6 @@ def test_many_training_images_are_sampled_and_few_are_enough():
 
 def test_features_of_zeros_have_no_direction():
     assert not directions(np.zeros((1, 3))).any()
-    assert fit_feature_distance(np.eye(3)).distances(np.zeros((1, 3))) == pytest.approx([0.5])  # half the squared distance, which is 1
+    assert fit_feature_distance(np.eye(3)).distances(np.zeros((1, 3))) == pytest.approx(
+        [0.5]
+    )  # half the squared distance, which is 1

@@ -21,7 +21,9 @@ def test_a_folder_and_its_tar_hold_the_same_images(tmp_path):
     folder = unlabelled_images(root)
     (root / ".ipynb_checkpoints" / "x.png").unlink()
     tar = unlabelled_images(pack(root, tmp_path / "a.tar"))
-    assert folder.images["name"].tolist() == tar.images["name"].tolist() == sorted(folder.images["name"]) and len(folder.images) == 6
+    assert (
+        folder.images["name"].tolist() == tar.images["name"].tolist() == sorted(folder.images["name"]) and len(folder.images) == 6
+    )
     assert all(folder.read(i) == tar.read(i) for i in range(6)) and set(folder.images["split"]) == {"test"}
 
 
@@ -40,7 +42,9 @@ def test_images_in_memory_are_decoded_to_the_same_pixels(mode, tmp_path):
 def test_a_list_keeps_its_order_and_can_be_sent_to_other_processes(tmp_path):
     for name in ("b.png", "a.png"):
         Image.new("RGB", (4, 4), "red" if name == "a.png" else "blue").save(tmp_path / name)
-    dataset = pickle.loads(pickle.dumps(unlabelled_images([tmp_path / "b.png", str(tmp_path / "a.png"), np.zeros((3, 3), np.uint8)])))
+    dataset = pickle.loads(
+        pickle.dumps(unlabelled_images([tmp_path / "b.png", str(tmp_path / "a.png"), np.zeros((3, 3), np.uint8)]))
+    )
     assert [decode(dataset.read(i)).getpixel((0, 0)) for i in range(3)] == [(0, 0, 255), (255, 0, 0), (0, 0, 0)]
 
 

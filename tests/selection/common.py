@@ -15,6 +15,8 @@ def mend(folder: Path, **changes) -> Path:
     network = changes.pop("network", {})
     values |= changes
     values["network"] |= network
-    values["files"] |= {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in values["files"] if (folder / name).is_file()}
+    values["files"] |= {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in values["files"] if (folder / name).is_file()
+    }
     path.write_text(json.dumps(values | {"digest": digest(values, 64)}))
     return folder

@@ -38,13 +38,18 @@ def finished(tmp_path_factory, weights):
 @pytest.fixture(scope="session")
 def fitted(finished, weights):
     folder, _ = finished
-    network, dataset = Network("test_resnet", "test_resnet", weights / "test_resnet.safetensors"), image_folder(folder / "squares")
+    network, dataset = (
+        Network("test_resnet", "test_resnet", weights / "test_resnet.safetensors"),
+        image_folder(folder / "squares"),
+    )
     (features,) = extract_features([build_network(network)], dataset)
     y, test = dataset.targets[features.rows], (dataset.images["split"] == "test").to_numpy()[features.rows]
     head = LogisticPathClassifier(l2=[1e-2]).fit(features.X[~test], y[~test])
     accuracy = float((head.predict(features.X[test]) == y[test]).mean())
-    arguments = {"network": network, "head": head, "class_names": dataset.classes, "expected_accuracy": accuracy, "interval": (0.0, 1.0),
-                 "n_test": int(test.sum()), "training_features": features.X[~test]}  # fmt: skip
+    arguments = {
+        "network": network, "head": head, "class_names": dataset.classes, "expected_accuracy": accuracy, "interval": (0.0, 1.0),
+        "n_test": int(test.sum()), "training_features": features.X[~test],
+    }  # fmt: skip
     return Fitted(network, dataset, features, test, head, arguments)
 
 

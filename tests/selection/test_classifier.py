@@ -23,7 +23,11 @@ def test_the_test_images_get_the_accuracy_that_was_written(fitted, saved):
     classifier = load_classifier(saved)
     table = classifier.predict(fitted.dataset)
     expected = fitted.dataset.images["class"].to_numpy()
-    assert (table["label"] == expected)[fitted.test].mean() == classifier.record.expected_accuracy == fitted.arguments["expected_accuracy"]
+    assert (
+        (table["label"] == expected)[fitted.test].mean()
+        == classifier.record.expected_accuracy
+        == fitted.arguments["expected_accuracy"]
+    )
     names = np.array(fitted.dataset.classes)[fitted.head.predict(fitted.features.X)]
     assert (table["label"] == names).all() and (table["label"] != table["second_label"]).all()
     assert table["probability"].to_numpy() == pytest.approx(fitted.head.predict_proba(fitted.features.X).max(axis=1), abs=1e-5)
@@ -52,7 +56,11 @@ def test_broken_images_are_listed_and_the_others_predicted(saved, finished, tmp_
     (tmp_path / "new" / "text.jpg").write_text("no image")
     table = load_classifier(saved).predict(tmp_path / "new").set_index("image")
     assert table.index[table["flag"] == "broken"].tolist() == ["cut.png", "text.jpg"]
-    assert table.loc["text.jpg", "label"] == "" and np.isnan(table.loc["text.jpg", "probability"]) and "not an image" in table.loc["text.jpg", "reason"]
+    assert (
+        table.loc["text.jpg", "label"] == ""
+        and np.isnan(table.loc["text.jpg", "probability"])
+        and "not an image" in table.loc["text.jpg", "reason"]
+    )
     assert (table.loc[table["flag"] != "broken", "label"] != "").all() and len(table) == 10
     only = load_classifier(saved).predict([tmp_path / "new" / "text.jpg"])
     assert only["flag"].tolist() == ["broken"]
@@ -71,7 +79,14 @@ def test_without_training_features_nothing_is_flagged(fitted, tmp_path):
 
 
 def test_preprocessing_travels(fitted, tmp_path):
-    changed = {"input_size": [3, 64, 64], "interpolation": "bilinear", "mean": [0.2] * 3, "std": [0.3] * 3, "crop_pct": 1.0, "crop_mode": "center"}
+    changed = {
+        "input_size": [3, 64, 64],
+        "interpolation": "bilinear",
+        "mean": [0.2] * 3,
+        "std": [0.3] * 3,
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+    }
     path = save_classifier(tmp_path / "small", preprocessing=changed, **fitted.arguments)
     classifier = load_classifier(path)
     assert classifier.record.network.preprocessing == changed and classifier.model.pretrained_cfg["input_size"] == (3, 64, 64)
@@ -85,8 +100,13 @@ def test_heads_of_two_classes_and_of_named_classes(fitted, tmp_path):
     for names in (["bright", "dim"], ["dim", "bright"]):
         path = save_classifier(tmp_path / names[0], **fitted.arguments | {"head": head, "class_names": names})
         classifier = load_classifier(path)
-        assert list(classifier.predict(fitted.dataset)["label"]) == list(head.predict(X)) and classifier.class_names == tuple(names)
-        ours, theirs = classifier.predict_proba(fitted.dataset)["dim"].to_numpy(), head.predict_proba(X)[:, list(head.classes_).index("dim")]
+        assert list(classifier.predict(fitted.dataset)["label"]) == list(head.predict(X)) and classifier.class_names == tuple(
+            names
+        )
+        ours, theirs = (
+            classifier.predict_proba(fitted.dataset)["dim"].to_numpy(),
+            head.predict_proba(X)[:, list(head.classes_).index("dim")],
+        )
         assert ours == pytest.approx(theirs, abs=1e-5)
 
 
@@ -139,7 +159,7 @@ PROBLEMS = {
     "no head": (lambda folder: (folder / "head.safetensors").unlink(), "head.safetensors is missing"),
     "weights": (other_weights, "weights of network 'test_resnet' are not those"),
     "missing class": (lambda folder: mend(folder, class_names=["bright"]), "class_names"),
-    "one class too many": (lambda folder: mend(folder, class_names=["bright", "dim", "dark"]), "3 class names for a head of 2 classes"),
+    "added class": (lambda folder: mend(folder, class_names=["bright", "dim", "dark"]), "3 class names for a head of 2 classes"),
     "same class twice": (lambda folder: mend(folder, class_names=["dim", "dim"]), "'dim' occurs twice"),
     "pickled head": (pickled("head.safetensors"), "head.safetensors: not the content"),
     "pickled network": (pickled("network.safetensors"), "network.safetensors"),
@@ -216,7 +236,13 @@ def test_a_folder_that_exists_is_replaced_only_when_asked(fitted, tmp_path):
 def test_the_model_card_states_what_a_user_asks(saved, fitted):
     card = (saved / "README.md").read_text()
     values = json.loads((saved / "classifier.json").read_text())
-    for text in ("`bright`, `dim`", f"{fitted.arguments['expected_accuracy']:.3f}", "λ = 0.01", "timm", values["network"]["weights_digest"]):
+    for text in (
+        "`bright`, `dim`",
+        f"{fitted.arguments['expected_accuracy']:.3f}",
+        "λ = 0.01",
+        "timm",
+        values["network"]["weights_digest"],
+    ):
         assert text in card
     assert card.startswith("---\nlicense: ") and values["network"]["licence"] == "not stated"
 
@@ -230,4 +256,6 @@ def test_the_fitted_head_is_not_changed_by_the_network_s_own_classifier(fitted, 
     path = save_classifier(tmp_path / "tuned", bundle=True, model=tuned, **fitted.arguments)
     loaded = load_classifier(path)
     state = tuned.state_dict()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.model.state_dict().items() if not name.startswith("fc."))
+    assert all(
+        torch.equal(tensor, state[name]) for name, tensor in loaded.model.state_dict().items() if not name.startswith("fc.")
+    )

@@ -20,10 +20,19 @@ from transfer_study.selection.export import export_onnx, folder_labels, safe_cel
 
 @pytest.mark.parametrize("name", ["=1+1.png", "+1.png", "-2.png", "@SUM(A1).png", "\tx.png", "\rx.png", "＝1.png"])
 def test_no_cell_begins_like_a_formula(name, tmp_path):
-    table = pd.DataFrame({"image": [name, "a,b\n\"c\".png"], "label": ["=cmd", "b"], "probability": [0.5, 0.25], "second_label": "", "flag": "", "reason": ""})
+    table = pd.DataFrame(
+        {
+            "image": [name, 'a,b\n"c".png'],
+            "label": ["=cmd", "b"],
+            "probability": [0.5, 0.25],
+            "second_label": "",
+            "flag": "",
+            "reason": "",
+        }
+    )
     with open(write_predictions_csv(table, tmp_path / "p.csv"), newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert rows[0]["image"] == f"'{name}" and rows[0]["label"] == "'=cmd" and rows[1]["image"] == "a,b\n\"c\".png"
+    assert rows[0]["image"] == f"'{name}" and rows[0]["label"] == "'=cmd" and rows[1]["image"] == 'a,b\n"c".png'
     assert [float(row["probability"]) for row in rows] == [0.5, 0.25]
 
 
@@ -40,7 +49,9 @@ def test_files_with_such_names_go_through_the_command_line(saved, tmp_path, comm
     rows = pd.read_csv(tmp_path / "deep" / "p.csv", keep_default_na=False)
     assert code == 0 and out == "" and rows["image"].tolist() == ["'-x.png", "'=1+1.png", "'@broken.png"]
     assert list(rows.columns) == ["image", "label", "probability", "second_label", "flag", "reason"]
-    assert rows["flag"].iloc[2] == "broken" and "not decoded: '@broken.png (empty file)" in err and "1 that cannot be decoded" in err
+    assert (
+        rows["flag"].iloc[2] == "broken" and "not decoded: '@broken.png (empty file)" in err and "1 that cannot be decoded" in err
+    )
 
 
 def test_predictions_are_printed_or_given_as_json(saved, finished, command):
@@ -70,7 +81,13 @@ def test_no_images_are_one_line(saved, command, tmp_path, images):
 def plain_network() -> torch.nn.Module:
     "Without timm's forward_head: the input of the last linear layer is its features."
     torch.manual_seed(3)
-    layers = [torch.nn.Conv2d(3, 8, 3, stride=4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(32, 5)]
+    layers = [
+        torch.nn.Conv2d(3, 8, 3, stride=4),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(32, 5),
+    ]
     return torch.nn.Sequential(*layers)
 
 
@@ -108,7 +125,18 @@ def test_the_graph_predicts_as_the_classifier_does(fitted, tmp_path, kind):
 def test_keep_exports(finished, command, tmp_path):
     pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
     folder, _ = finished
-    arguments = ("keep", folder / "runs" / "tiny", "test_resnet", "squares", "--out", tmp_path / "c", "--device", "cpu", "--export", "onnx")
+    arguments = (
+        "keep",
+        folder / "runs" / "tiny",
+        "test_resnet",
+        "squares",
+        "--out",
+        tmp_path / "c",
+        "--device",
+        "cpu",
+        "--export",
+        "onnx",
+    )
     code, out, err = command(*arguments)
     assert code == 0 and out.strip() == str(tmp_path / "c") and "same top-1 on 8 of 8 images in onnxruntime" in err
     assert (tmp_path / "c" / "model.onnx").stat().st_size > 100_000 and load_classifier(tmp_path / "c")

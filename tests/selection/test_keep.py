@@ -21,9 +21,13 @@ def scores(results: pd.DataFrame) -> dict:
 @pytest.mark.parametrize("dataset", ["squares", "packed"])
 def test_the_command_line_predicts_the_test_folder_with_the_reported_accuracy(finished, command, tmp_path, network, dataset):
     folder, results = finished
-    code, out, _ = command("keep", folder / "runs" / "tiny", network, dataset, "--out", tmp_path / "c", "--device", "cpu", "--json")
+    code, out, _ = command(
+        "keep", folder / "runs" / "tiny", network, dataset, "--out", tmp_path / "c", "--device", "cpu", "--json"
+    )
     kept, reported = json.loads(out), scores(results)[network, dataset]
-    assert code == 0 and kept["accuracy"] == kept["reported"] == reported and kept["interval"][0] <= reported <= kept["interval"][1]
+    assert (
+        code == 0 and kept["accuracy"] == kept["reported"] == reported and kept["interval"][0] <= reported <= kept["interval"][1]
+    )
     images = {"squares": folder / "squares" / "test", "packed": folder / "more" / "test"}[dataset]
     code, out, _ = command("predict", tmp_path / "c", images, "--device", "cpu", "--score", "--json")
     assert code == 0 and json.loads(out)["score"]["accuracy"] == reported == json.loads(out)["score"]["expected"]
@@ -38,7 +42,7 @@ def test_every_prediction_of_the_run_is_repeated(finished, tmp_path):
     table = load_classifier(kept.path).predict(folder / "packed.tar")
     table = table.assign(image=table["image"].str.removeprefix("packed/")).set_index("image").loc[stored["image"]]
     assert list(table["label"]) == [names[label] for label in stored["y_pred"]]
-    assert kept.path == tmp_path / "c" and "the run reported" not in str(kept)
+    assert kept.path == tmp_path / "c" and str(kept).endswith("test images), as the run reported")
 
 
 def test_without_the_features_it_computes_them_again(finished, tmp_path):
@@ -66,10 +70,18 @@ def test_sizes_seeds_and_copies(weights, finished, tmp_path):
         n_l2 = 3
         n_augmentations = 1
     """)
-    results = Study.from_file(tmp_path / "study.toml").run(tmp_path / "runs", device="cpu", processes=1, n_workers=0, progress=False)
+    results = Study.from_file(tmp_path / "study.toml").run(
+        tmp_path / "runs", device="cpu", processes=1, n_workers=0, progress=False
+    )
     for (seed, size), rows in results.groupby(["seed", "n_train_per_class"]):
         kept = keep_classifier(
-            tmp_path / "runs" / "more", "test_resnet", "squares", tmp_path / f"{seed}-{size}", device="cpu", seed=seed, n_train_per_class=size
+            tmp_path / "runs" / "more",
+            "test_resnet",
+            "squares",
+            tmp_path / f"{seed}-{size}",
+            device="cpu",
+            seed=seed,
+            n_train_per_class=size,
         )
         assert kept.accuracy == kept.reported == rows["score"].iloc[0] and load_classifier(kept.path).record.n_train == 2 * size
     run, _ = find_run(tmp_path / "runs" / "more", "test_resnet", "squares", device="cpu")
@@ -78,11 +90,40 @@ def test_sizes_seeds_and_copies(weights, finished, tmp_path):
         find_run(tmp_path / "runs" / "more", "test_resnet", "squares", device="cpu", seed=9)
 
 
+def test_another_metric_than_an_accuracy(weights, finished, tmp_path):
+    folder, _ = finished
+    for metric in ("f1", "roc_auc", "balanced"):
+        (tmp_path / "study.toml").write_text(f"""
+            name = "{metric}"
+            [[datasets]]
+            name = "noise"
+            folder = "{folder / "squares"}"
+            metric = "{metric}"
+            [[networks]]
+            name = "test_efficientnet"
+            weights = "{weights / "test_efficientnet.safetensors"}"
+            source_accuracy = 0.5
+            [protocols.linear]
+            n_l2 = 3
+        """)
+        study = Study.from_file(tmp_path / "study.toml")
+        results = study.run(tmp_path / "runs", device="cpu", processes=1, n_workers=0, progress=False)
+        kept = keep_classifier(tmp_path / "runs" / metric, "test_efficientnet", "noise", device="cpu")
+        assert kept.score == kept.reported == results["score"][0] and "as the run reported" in str(kept)
+        assert kept.metric == ("mean_per_class" if metric == "balanced" else "top1") == load_classifier(kept.path).record.metric
+
+
 def test_images_that_have_changed_are_no_basis(finished, tmp_path, weights):
     folder, _ = finished
     shutil.copytree(folder / "squares", tmp_path / "squares")
-    text = f'name = "one"\ndatasets = ["squares"]\n[[networks]]\nname = "test_resnet"\nweights = "{weights / "test_resnet.safetensors"}"\n'
-    (tmp_path / "study.toml").write_text(f"{text}source_accuracy = 0.5\n")
+    (tmp_path / "study.toml").write_text(f"""
+        name = "one"
+        datasets = ["squares"]
+        [[networks]]
+        name = "test_resnet"
+        weights = "{weights / "test_resnet.safetensors"}"
+        source_accuracy = 0.5
+    """)
     Study.from_file(tmp_path / "study.toml").run(tmp_path / "runs", device="cpu", processes=1, n_workers=0, progress=False)
     (tmp_path / "squares" / "train" / "dim" / "0.png").unlink()
     with pytest.raises(UserError, match="have changed since"):

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import Json, echo, interruptible, print_json, print_table
-from ..core import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -59,7 +59,7 @@ class NetworkRecord(_Section):
 class ClassifierRecord(_Section):
     "What `classifier.json` holds."
 
-    format: Literal[1] = Field(FORMAT, description="of the folder")
+    format: Literal[1] = Field(1, description="of the folder")
     network: NetworkRecord
     class_names: tuple[str, ...] = Field(min_length=2, description="in the order of the head's rows")
     dataset: str = Field("", description="name of the training images")
@@ -435,7 +435,8 @@ def load_classifier(
     if record.threshold is not None and record.n_neighbors is not None:
         (directions,) = _arrays(folder / "neighbours.safetensors", ["directions"])
         distance = FeatureDistance(directions, record.n_neighbors, record.threshold)
-    network = _network(folder, record.network, weights and Path(weights), code and Path(code))
+    given = (None if path is None else Path(path) for path in (weights, code))
+    network = _network(folder, record.network, *given)
     model = _with_preprocessing(build_network(network), record.network.preprocessing)
     _check_network(folder, record.network, model, expected)
     return Classifier(record, model, weight, bias, distance)

@@ -19,6 +19,7 @@ from ..classifiers.logistic import LogisticPath
 from ..classifiers.metrics import METRICS, SCORE_METRICS
 from ..core import UserError, unknown_name_error
 from ..features.extraction import Features, extract_features
+from ..images.entries import DatasetEntry
 from ..networks.networks import build_network
 from .classifier import save_classifier
 from ..study.plan import network_label
@@ -26,20 +27,21 @@ from ..study.runs import Run, used_images
 from ..study.study import Study
 
 # %% ../../nbs/api/selection/15_keep.ipynb #5ce3c3d8
-def _names(reference: str) -> set[str]:
-    "What a dataset of a study file is called: its reference, and its name in tables."
-    kind, _, rest = reference.partition(":")
-    path = PurePosixPath(rest if kind in ("folder", "tar", "drawn") else reference)
-    hub = {f"{PurePosixPath(name).name}{f'-{configuration}' if configuration else ''}" for name, _, configuration in [rest.partition(":")]}
-    return {reference, path.name, path.stem} | (hub if kind == "hf" else set())
+def _names(entry: DatasetEntry) -> set[str]:
+    "What a dataset of a study file is called: as the file writes it, and its name in tables."
+    kind, _, rest = entry.reference.partition(":")
+    kind, text = (kind, rest) if rest and kind in ("folder", "tar", "drawn", "hf") else (entry.source, getattr(entry, entry.source))
+    text, _, configuration = text.partition(":") if kind == "hf" else (text, "", "")
+    configuration = configuration or entry.configuration
+    path = PurePosixPath(text)
+    return {str(entry), text, path.name, path.stem, f"{path.name}-{configuration}"}
 
 
 def _references(study: Study, dataset: str) -> list[str]:
     "The datasets of the study that `dataset` may mean; raises `UserError` if there is none."
-    known = list(study.file.datasets)
-    matching = [reference for reference in known if dataset in _names(reference)]
+    matching = [str(entry) for entry in study.file.datasets if dataset in _names(entry)]
     if not matching:
-        raise unknown_name_error(f"dataset of the study {study.file.name!r}", dataset, known)
+        raise unknown_name_error(f"dataset of the study {study.file.name!r}", dataset, map(str, study.file.datasets))
     return matching
 
 # %% ../../nbs/api/selection/15_keep.ipynb #0f12efee

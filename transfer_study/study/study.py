@@ -95,7 +95,7 @@ def runs_table(plan: Plan) -> pd.DataFrame:
 def _record(study: "Study", runs: Path) -> None:
     "Writes study.json in one step; for a part, the whole study."
     root = None if study.data_root is None else str(Path(study.data_root).resolve())
-    file = (study.whole or study.file).model_dump(mode="json")
+    file = (study.whole or study.file).model_dump(mode="json", exclude_unset=True)  # what the file says, and no defaults
     temporary = runs / f".study.{os.getpid()}.tmp"
     temporary.write_text(json.dumps({"file": file, "directory": str(study.directory.resolve()), "data_root": root}, indent=1), encoding="utf-8")
     os.replace(temporary, runs / "study.json")

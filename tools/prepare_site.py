@@ -92,7 +92,7 @@ def with_entries(cells: list[dict], notebook: Path) -> list[dict]:
             text = site_entries.entry(module, names[0], level + 1)
             if repeated:  # a section that has no words but the name of its only entry
                 shown.remove(next(c for c in reversed(shown) if c["cell_type"] == "markdown"))
-            shown.append({"cell_type": "markdown", "metadata": {}, "source": text})
+            shown.append({"cell_type": "markdown", "id": cell["id"], "metadata": {}, "source": text})
     return shown
 
 

@@ -5,7 +5,7 @@ import json
 import re
 
 QUARTO = {"echo", "output", "fig-alt", "fig-cap", "code-fold", "code-summary", "label", "include", "eval", "warning", "classes"}
-LONG = 5  # lines of code for a figure that are folded from here on
+LONG = 4  # lines of code for a figure that are folded from here on
 FOLDED = "How the figure is drawn"
 
 
@@ -118,11 +118,24 @@ def html_as_markdown(data: dict) -> dict:
     return {"text/markdown": f"```{{=html}}\n{html}\n```\n"}
 
 
+def fold_exclusions(text: str) -> str:
+    "The findings of an analysis with what is left out folded, where more than two scores are."
+    pattern = re.compile(r"(?:^- [^\n]*\bleft out [^\n]*(?:\n|\Z)){3,}", re.M)
+
+    def details(match: re.Match) -> str:
+        n = match.group(0).count("\n- ") + 1
+        return f"\n<details><summary>{n} left out, with the reason</summary>\n\n{match.group(0).strip()}\n\n</details>\n\n"
+
+    return pattern.sub(details, text)
+
+
 def clean_outputs(cell: dict) -> None:
     "Rewrites the outputs of a cell in place."
     for output in cell.get("outputs", []):
         if "data" in output:
-            output["data"] = html_as_markdown(output["data"])
+            output["data"] = data = html_as_markdown(output["data"])
+            if "text/markdown" in data:
+                data["text/markdown"] = fold_exclusions("".join(data["text/markdown"]))
 
 
 def dump(notebook: dict) -> str:

@@ -50,7 +50,8 @@ def landing(groups: dict[str, list[tuple[str, str, str]]]) -> str:
         "[the keys of a study file](study/00_file.ipynb), and [the columns of the tables of an "
         "analysis](statistics/09_columns.ipynb).",
         "## Names of the package",
-        "| name | for |\n|---|---|\n" + "\n".join(face_row(name, module) for name, module in transfer_study._MODULE_OF.items()),
+        "| name | for |\n|:-----|:---------------|\n"
+        + "\n".join(face_row(name, module) for name, module in transfer_study._MODULE_OF.items()),
         "## Modules",
         "Those marked *internal* are what the others are made of. Each page is also the notebook that is the module's source.",
     ]
@@ -58,7 +59,9 @@ def landing(groups: dict[str, list[tuple[str, str, str]]]) -> str:
         rows = [
             f"| [{title}]({file}){'' if face_of(title) else ' *internal*'} | {subtitle} |" for file, title, subtitle in modules
         ]
-        parts.append(f"### {ROOMS.get(room, room)} {{#{room}}}\n\n| module | content |\n|---|---|\n" + "\n".join(rows))
+        parts.append(
+            f"### {ROOMS.get(room, room)} {{#{room}}}\n\n| module | content |\n|:------|:--------------|\n" + "\n".join(rows)
+        )
     return "\n\n".join(parts) + "\n"
 
 

@@ -44,11 +44,11 @@ clean:
 
 .venv/.package: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing; torch and its libraries are about 5 GB, so this takes some minutes"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable .
 	@touch $@
 
 .venv/.dev: .venv/.package
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
 # The wheel as a user gets it: the newest of every dependency, outside the checkout.

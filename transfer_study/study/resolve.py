@@ -19,6 +19,7 @@ import pandas as pd
 from ..core import UserError, digest
 from ..images.catalog import data_root, find_dataset, open_dataset
 from ..images.datasets import ImageDataset
+from ..images.entries import DatasetEntry
 from ..images.official import known_datasets
 from ..networks.architectures import build_architecture, split_architecture
 from ..networks.networks import Network, build_network, describe_network, input_configuration, network_digest
@@ -117,7 +118,7 @@ def identify_source_network(
     n_classes: int,  # of the source dataset
 ) -> ResolvedNetwork:
     "The network with the digest of its structure; raises `UserError` if the setting is impossible for it."
-    from transfer_study.training.settings import apply_changes
+    from transfer_study.training.recipe import apply_changes
 
     try:
         apply_changes(build_architecture(network.architecture, network.directory), SETTINGS[network.setting], n_classes, source.dropout)
@@ -161,10 +162,11 @@ def resolve_datasets(
     "The datasets of a study with their fingerprints; raises `UserError` for a dataset that is missing or cannot be scored."
     missing, official = [], set(known_datasets()["name"])
 
-    def open_or_stand_in(reference: str) -> ImageDataset:
+    def open_or_stand_in(entry: DatasetEntry) -> ImageDataset:
+        reference = entry.reference
         absent = reference in official and find_dataset(reference, data_root(root)) is None
         try:
-            return open_dataset(reference, directory, root)
+            return open_dataset(entry, directory, root)
         except UserError as error:
             if not (absent and stand_in):
                 raise

@@ -159,7 +159,7 @@ class Study:
         "What the study compares: number and names of networks, datasets and so on."
         file = self.file
         names = {
-            "networks": [entry.name for entry in file.networks], "datasets": list(file.datasets),
+            "networks": [entry.name for entry in file.networks], "datasets": list(map(str, file.datasets)),
             "protocols": [name for name, protocol in file.protocols if protocol], "seeds": [str(seed) for seed in file.seeds],
             "settings": sorted({setting for entry in file.networks for setting in entry.variants}),
             "source": [file.source.dataset] if file.source else [],

@@ -15,7 +15,15 @@ import pandas as pd
 
 from transfer_study.statistics.correlation import bca_interval, bootstrap_counts, correlation_interval, left_out_counts, pearson
 from transfer_study.statistics.log_odds import LogOddsTable
-from transfer_study.statistics.regression import cells_of, coefficient_table, fit_means, fit_mixed, fit_ols, fit_robust, satterthwaite
+from transfer_study.statistics.regression import (
+    cells_of,
+    coefficient_table,
+    fit_means,
+    fit_mixed,
+    fit_ols,
+    fit_robust,
+    satterthwaite,
+)
 from transfer_study.statistics.resampling import other_datasets_interval
 
 N_NETWORKS, R = (3, 4, 5, 8, 12, 16, 25, 40, 80, 200), (0.0, 0.4, 0.7, 0.9, 0.99)

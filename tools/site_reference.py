@@ -48,7 +48,7 @@ def landing(groups: dict[str, list[tuple[str, str, str]]]) -> str:
         front("Reference", "Every module, what users need first"),
         "`import transfer_study as ts` gives the names in the first table. Elsewhere: [the commands](command_line.qmd), "
         "[the keys of a study file](study/00_file.ipynb), and [the columns of the tables of an "
-        "analysis](statistics/09_columns.ipynb).",
+        "analysis](statistics/10_columns.ipynb).",
         "## Names of the package",
         "| name | for |\n|:-----|:---------------|\n"
         + "\n".join(face_row(name, module) for name, module in transfer_study._MODULE_OF.items()),

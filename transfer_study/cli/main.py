@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from . import study
+from . import classifier, study
 from .console import Draws, Json, echo, print_json, print_table, write_analysis
 from ..core import UserError
 
@@ -49,7 +49,7 @@ def analyze(
         echo(f"report: {write_analysis(analysis, out, f'Transfer accuracies of {Path(table).stem}')}")
 
 # %% ../../nbs/api/cli/09_main.ipynb #d2a19376
-for command in (study.plan, study.run, study.report, study.results, study.clean):
+for command in (study.plan, study.run, study.report, study.results, study.clean, classifier.keep, classifier.predict):
     app.command()(command)
 
 # %% ../../nbs/api/cli/09_main.ipynb #6d8d4f51

@@ -257,3 +257,10 @@ def test_a_shipped_table_is_analysed_by_its_name():
     assert quick("sfda_finetune_supervised", protocol="finetune").to_json()["protocols"]["finetune"]["n_networks"] == 11
     with pytest.raises(UserError, match="no_such_table: no such file, and no table of this name ships with transfer_study"):
         quick("no_such_table")
+
+
+def test_an_excluded_score_of_a_network_that_stays_is_called_by_its_name():
+    rows = study(n_networks=9)
+    rows.loc[rows.index[0], "score"] = 0.01
+    words = analyze(rows, n_bootstrap=100, n_classes={"data0": 100}).messages[0]
+    assert "over 9 networks" in words and "with the excluded scores r = " in words and "with all" not in words

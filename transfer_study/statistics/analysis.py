@@ -254,8 +254,9 @@ def _headline_messages(tables: dict[str, pd.DataFrame], protocol: str) -> list[s
     if protocol in PAPER_CORRELATIONS:
         text += f"; {PAPER_CORRELATIONS[protocol]} in the paper"
     if everything is not None:
-        n = everything.iloc[0]["n_networks"]
-        text += f"; with all {n} networks r = {format_r(everything.iloc[0]['estimate'], n)}"
+        n_all = everything.iloc[0]["n_networks"]
+        added = f"with all {n_all} networks" if n_all != n else "with the excluded scores"
+        text += f"; {added} r = {format_r(everything.iloc[0]['estimate'], n_all)}"
     left_out = [
         f"left out {row.network}{'' if row.dataset is None else ' on ' + row.dataset}: {row.reason}"
         for row in tables["excluded"].itertuples()

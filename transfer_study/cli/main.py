@@ -23,6 +23,21 @@ app = typer.Typer(
     help="Do better ImageNet models transfer better? Run the study on your own images, or analyse a published table.",
 )  # fmt: skip
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from transfer_study import __version__
+
+        print(f"transfer-study {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    pass
+
 # %% ../../nbs/api/cli/09_main.ipynb #4693c798
 @app.command()
 def analyze(

@@ -7,7 +7,7 @@ __all__ = ['unlabelled_images']
 
 # %% ../../nbs/api/images/11_unlabelled.ipynb #dab172f4
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +15,26 @@ import pandas as pd
 from PIL import Image
 
 from ..core import UserError
-from .datasets import IMAGE_SUFFIXES, ImageDataset, list_folder, list_tar
+from .archives import FileReader, list_files
+from .datasets import IMAGE_SUFFIXES, ImageDataset
+from .decoding import SIGNATURE_LENGTH, image_format
 
 # %% ../../nbs/api/images/11_unlabelled.ipynb #e948db4d
-def _listed(path: Path) -> pd.DataFrame:
-    "The image files of a folder, a tar or a single file, sorted: file, offset, size."
+def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes]]:
+    "The image files of a folder, a tar, a zip or a single file, sorted by name, and a function that reads one."
     if not path.exists():
         raise UserError(f"images {path}: no such file or folder; check the path")
-    if path.is_dir():
-        table = list_folder(path)
-    elif path.name.lower().endswith(IMAGE_SUFFIXES):
-        table = pd.DataFrame([(path.name, 0, path.stat().st_size)], columns=["file", "offset", "size"])
-    else:
-        table = list_tar(path)
-    names = table["file"].astype(str)
-    shown = names.str.lower().str.endswith(IMAGE_SUFFIXES) & ~names.str.split("/").str[-1].str.startswith(".")
-    if not shown.any():
-        raise UserError(f"images {path}: no image in {len(table):,} files; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
-    return table[shown].sort_values("file", ignore_index=True)
+    if path.is_file() and path.name.lower().endswith(IMAGE_SUFFIXES):
+        return [path.name], _InOrder([path])
+    files = list_files(path).files
+    read = FileReader(path, files)
+    images = [
+        file for i, file in enumerate(files)
+        if file.path.lower().endswith(IMAGE_SUFFIXES) or image_format(read.start(i, SIGNATURE_LENGTH))
+    ]  # fmt: skip
+    if not images:
+        raise UserError(f"images {path}: no image in {len(files):,} files; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
+    return [file.path for file in images], FileReader(path, images)
 
 # %% ../../nbs/api/images/11_unlabelled.ipynb #58da82d5
 def _png(image: Image.Image | np.ndarray) -> bytes:
@@ -54,7 +56,7 @@ class _InOrder:
         return Path(image).read_bytes() if isinstance(image, str | Path) else _png(image)
 
 # %% ../../nbs/api/images/11_unlabelled.ipynb #68407466
-def _from_list(images: Sequence) -> tuple[pd.DataFrame, _InOrder]:
+def _from_list(images: Sequence) -> tuple[list[str], _InOrder]:
     for k, image in enumerate(images):
         if isinstance(image, str | Path):
             if not Path(image).is_file():
@@ -64,25 +66,25 @@ def _from_list(images: Sequence) -> tuple[pd.DataFrame, _InOrder]:
         elif not isinstance(image, Image.Image | np.ndarray):
             raise UserError(f"images[{k}]: {type(image).__name__}; expected a path, a PIL image or an array (height, width, 3) uint8")
     names = [str(image) if isinstance(image, str | Path) else f"image {k}" for k, image in enumerate(images)]
-    return pd.DataFrame({"file": names, "offset": 0, "size": 0}), _InOrder(list(images))
+    return names, _InOrder(list(images))
 
 # %% ../../nbs/api/images/11_unlabelled.ipynb #ca8d2b70
 def unlabelled_images(
-    images: Path | str | Sequence,  # a folder, an uncompressed tar, one image file, or a list of files, PIL images and arrays
+    images: Path | str | Sequence,  # a folder, an uncompressed tar, a zip, one image file, or a list of files, PIL images and arrays
 ) -> ImageDataset:
     """The images as a dataset without classes, all in the split "test"; a folder's and a tar's are named by their path in it.
 
     A list of files, PIL images and arrays (height, width, 3) uint8 keeps its order; the others are sorted by name. Raises `UserError`
     if there is no image, and for a file that does not exist.
     """
-    reader, root = None, Path()
+    root = Path()
     if isinstance(images, str | Path):
-        path = Path(images)
-        table, root = _listed(path), path.parent if path.is_file() and path.name.lower().endswith(IMAGE_SUFFIXES) else path
+        root = Path(images)
+        names, reader = _listed(root)
     else:
         images = [images] if isinstance(images, Image.Image) else list(images)
         if not images:
             raise UserError("images: an empty list; expected at least one image")
-        table, reader = _from_list(images)
-    table = table.assign(split="test", name=table["file"])
-    return ImageDataset(root.name or "images", root, table[["split", "name", "file", "offset", "size"]], "", reader=reader)
+        names, reader = _from_list(images)
+    table = pd.DataFrame({"split": "test", "name": names, "file": names, "offset": 0, "size": 0})
+    return ImageDataset(root.name or "images", root, table, "", reader=reader)

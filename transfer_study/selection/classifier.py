@@ -418,10 +418,8 @@ def _check_network(folder: Path, record: NetworkRecord, model: "torch.nn.Module"
     features = reference_features(model)
     difference = np.abs(features - expected).max() / max(np.abs(expected).max(), 1e-12) if features.shape == expected.shape else np.inf
     if not difference <= 1e-3:
-        raise UserError(
-            f"{folder}: network {record.name!r} computes other features than when the classifier was made (difference {difference:.2g} "
-            "of the largest); install the versions that its README.md names"
-        )
+        message = f"{folder}: network {record.name!r} computes other features than when the classifier was made (difference {difference:.2g} "
+        raise UserError(f"{message}of the largest); install the versions that its README.md names")
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #050ade5b
 def load_classifier(
@@ -446,8 +444,7 @@ def load_classifier(
     if record.threshold is not None and record.n_neighbors is not None:
         (directions,) = _arrays(folder / "neighbours.safetensors", ["directions"])
         distance = FeatureDistance(directions, record.n_neighbors, record.threshold)
-    given = (None if path is None else Path(path) for path in (weights, code))
-    network = _network(folder, record.network, *given)
+    network = _network(folder, record.network, *(None if path is None else Path(path) for path in (weights, code)))
     model = _with_preprocessing(build_network(network), record.network.preprocessing)
     _check_network(folder, record.network, model, expected)
     return Classifier(record, model, weight, bias, distance)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from . import study
+from . import classifier, study
 from .console import Draws, Json, echo, print_json, print_table, write_analysis
 from ..core import UserError
 
@@ -22,6 +22,21 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Do better ImageNet models transfer better? Run the study on your own images, or analyse a published table.",
 )  # fmt: skip
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from transfer_study import __version__
+
+        print(f"transfer-study {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    pass
 
 # %% ../../nbs/api/cli/09_main.ipynb #4693c798
 @app.command()
@@ -49,7 +64,7 @@ def analyze(
         echo(f"report: {write_analysis(analysis, out, f'Transfer accuracies of {Path(table).stem}')}")
 
 # %% ../../nbs/api/cli/09_main.ipynb #d2a19376
-for command in (study.plan, study.run, study.report, study.results, study.clean):
+for command in (study.plan, study.run, study.report, study.results, study.clean, classifier.keep, classifier.predict):
     app.command()(command)
 
 # %% ../../nbs/api/cli/09_main.ipynb #6d8d4f51

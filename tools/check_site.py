@@ -117,7 +117,9 @@ def lost_words(site: Path, nbs: Path = NBS) -> list[str]:
             lost.append(f"{page_of(notebook, nbs)}: not built")
             continue
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        # A heading whose section is private is not shown.
+        text = "\n".join(text for text in texts if not re.fullmatch(r"\s*#+ [^\n]+\s*", text))
         text = re.sub(r"\$[^$\n]+\$|\$\$.*?\$\$|\]\([^)]*\)|\{[#.][^}\n]*\}|<[^>]+>|```+\{?\.?\w*|@\w+", " ", text, flags=re.S)
         shown = words(" ".join(Page(page.read_text(encoding="utf-8")).texts))
         if missing := sorted(words(unescape(text)) - shown):

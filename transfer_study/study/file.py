@@ -144,7 +144,7 @@ class NetworkEntry(_Section):
 
     name: str = Field(min_length=1, description="name in results and figures")
     architecture: str = Field(
-        "", description="one of the paper's 16 networks, a timm name, torchvision:NAME, pytorchcv:NAME or module:function; empty: same as name"
+        "", description="one of the paper's 16 networks, a timm name, torchvision:NAME, pytorchcv:NAME, open_clip:MODEL/WEIGHTS, transformers:NAME or module:function; empty: same as name"
     )
     weights: Path | None = Field(None, description="weights file, relative to the study file; none: the library's pretrained weights")
     source_accuracy: float | None = Field(None, gt=0, lt=1, description="top-1 accuracy on the source dataset; none: the published value")

@@ -118,7 +118,7 @@ def identify_source_network(
     n_classes: int,  # of the source dataset
 ) -> ResolvedNetwork:
     "The network with the digest of its structure; raises `UserError` if the setting is impossible for it."
-    from transfer_study.training.settings import apply_changes
+    from transfer_study.training.recipe import apply_changes
 
     try:
         apply_changes(build_architecture(network.architecture, network.directory), SETTINGS[network.setting], n_classes, source.dropout)

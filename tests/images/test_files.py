@@ -32,7 +32,8 @@ def all_ways(folder: Path) -> dict:
     "The datasets of the folder, of two tars and of two zips of it."
     beside = folder.parent
     roots = [
-        folder, pack(folder, beside / "a.tar"), pack(folder, beside / "b.tar", prefix="./deep/inside/"), zipped(folder, beside / "c.zip"),
+        folder, pack(folder, beside / "a.tar"), pack(folder, beside / "b.tar", prefix="./deep/inside/"),
+        zipped(folder, beside / "c.zip"),
         zipped(folder, beside / "d.zip", zipfile.ZIP_STORED),
     ]  # fmt: skip
     return {root.name: image_folder(root) for root in roots}
@@ -54,7 +55,8 @@ def test_hidden_files_and_those_of_operating_systems_are_left_out_alike(tmp_path
     folder = write_images(tmp_path / "squares", train=3, test=2)
     before = image_folder(folder)
     hidden = [
-        "train/.ipynb_checkpoints/0-checkpoint.png", "train/dim/._0.png", "train/dim/Thumbs.db", "__MACOSX/train/dim/._0.png", ".git/train/x.png",
+        "train/.ipynb_checkpoints/0-checkpoint.png", "train/dim/._0.png", "train/dim/Thumbs.db",
+        "__MACOSX/train/dim/._0.png", ".git/train/x.png",
         "test/dim/@eaDir/0.png",
     ]  # fmt: skip
     for name in hidden:

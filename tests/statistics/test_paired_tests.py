@@ -46,9 +46,7 @@ def test_mean_per_class_permutation_against_enumeration():
             b[discordant[list(swaps)]],
             a[discordant[list(swaps)]],
         )
-        as_far += (
-            abs(mean_per_class_accuracy(y_true, other) - mean_per_class_accuracy(y_true, one)) >= abs(observed) - 1e-12
-        )
+        as_far += abs(mean_per_class_accuracy(y_true, other) - mean_per_class_accuracy(y_true, one)) >= abs(observed) - 1e-12
     difference, p_value = permutation_test_mean_per_class(y_true, a, b, n_permutations=20_000)
     assert difference == pytest.approx(observed)
     assert p_value == pytest.approx(as_far / 1024, abs=0.012)
@@ -87,9 +85,7 @@ def test_average_precision_difference_is_the_metrics():
     shown = generator.integers(-1, 2, (50, 3))
     a, b = generator.normal(size=(2, 50, 3))
     difference, _ = permutation_test_map_11_point(shown, a, b, n_permutations=5)
-    assert difference == pytest.approx(
-        mean_average_precision_11_point(shown, b) - mean_average_precision_11_point(shown, a)
-    )
+    assert difference == pytest.approx(mean_average_precision_11_point(shown, b) - mean_average_precision_11_point(shown, a))
 
 
 def test_images_are_matched_by_name_and_have_to_be_the_same():

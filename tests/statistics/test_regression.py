@@ -92,9 +92,7 @@ def test_mixed_model_recovers_what_was_put_in():
     fits = [fit_mixed(cells_of(simulated(30, 8, seed)))[0] for seed in range(20)]
     spread = pd.DataFrame([random_deviations(fit) for fit in fits]).pow(2).mean().pow(0.5)
     assert np.mean([fit.fe_params["source_logit"] for fit in fits]) == pytest.approx(1.2, abs=0.08)
-    assert spread.to_dict() == pytest.approx(
-        {"dataset": 1.0, "dataset slope": 0.2, "network": 0.3, "residual": 0.25}, rel=0.15
-    )
+    assert spread.to_dict() == pytest.approx({"dataset": 1.0, "dataset slope": 0.2, "network": 0.3, "residual": 0.25}, rel=0.15)
 
 
 def test_intervals_of_the_slope_cover():

@@ -57,6 +57,7 @@ def test_the_file_says_what_it_is(networks, digits, tmp_path):
     names = {"weights.safetensors", "specification.json", "result.json", "evaluations.csv"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names and list(tmp_path.iterdir()) == [tmp_path / "run"]
 
+
 RECIPES = {
     "plain": {},
     "everything": {"ema_decay": 0.9, "mixup": 0.2, "cutmix": 1.0, "randaugment": "rand-m9-mstd0.5", "warmup_steps": 2},
@@ -93,6 +94,7 @@ def test_the_seed_decides_and_the_callers_randomness_is_left_alone(networks, dig
     np.random.seed(2)
     assert equal(first, trained(networks["resnet"], digits, given, "all", seed=3))
     assert not equal(first, trained(networks["resnet"], digits, given, "all", seed=4))
+
 
 TOGETHER = """
 import sys

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..core import PlainError, UserError, committed_directory, one_thread, provenance, unknown_name_error
-from ..features.extraction import DamagedFeatures, Features, extract_features, extract_shard, feature_key, read_features
+from transfer_study.features.extraction import (
+    DamagedFeatures,
+    Features,
+    extract_features,
+    extract_shard,
+    feature_key,
+    read_features,
+)  # fmt: skip
 from ..features.inference import resolve_device
 from ..networks.architectures import build_architecture
 from ..networks.networks import Network, build_network

@@ -22,7 +22,7 @@ PAGES = {
     "The paper": ("paper", ["headline", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
                             "fixed_against_finetuned", "convergence", "dataset_size", "near_duplicates", "augmentation",
                             "other_predictors", "specialised_methods"]),
-    "Understanding": ("explanations", ["why_log_odds"]),
+    "Understanding": ("explanations", ["why_log_odds", "what_we_promise"]),
 }  # fmt: skip
 # Sections of the reference: the folders of nbs/api in the order in which they import; the first is nbs/api itself.
 ROOMS = [

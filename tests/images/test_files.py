@@ -171,6 +171,19 @@ def test_names_are_the_same_text_however_they_are_stored(tmp_path):
     assert readable_name("plain/name.png") == "plain/name.png"
 
 
+def test_control_characters_in_names_reach_no_terminal(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    before = image_folder(folder)
+    for name in ("red\x1b[31m.png", "two\nlines.png", "\u202egnp.exe.png"):
+        (folder / "train/dim" / name).write_bytes(png_bytes())
+    (folder / "train/dim/\x07.txt").write_text("x")
+    for dataset in all_ways(folder).values():
+        assert dataset.counts["train"] == 9 and dataset.fingerprint != before.fingerprint
+        shown = "".join([*dataset.images["name"], *dataset.images["file"], *dataset.notes])
+        assert shown.isprintable() and r"red\x1b[31m.png" in shown and r"\x07.txt" in shown
+        assert len([dataset.read(i) for i in range(len(dataset.images))]) == 13
+
+
 def test_names_in_zips_of_other_programs(tmp_path):
     folder = write_images(tmp_path / "squares", train=3, test=2, classes=("cafXX", "dog"))
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:

@@ -1,4 +1,4 @@
-"""Networks of one's own: files beside them, layers that are not used, and what cannot give features, in one line with its name."""
+"""Networks of one's own: files beside them, layers that are not used, and what cannot give features, named in one line."""
 
 import sys
 

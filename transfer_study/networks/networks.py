@@ -44,10 +44,9 @@ def _what_it_is(path: Path) -> str:
         return "a pointer of Git LFS, not the file itself; git lfs pull downloads it"
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return "a web page, not a weights file; download it again"
-    with suppress(zipfile.BadZipFile):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.partition("/")[2].startswith(("code/", "constants.pkl")) for name in archive.namelist()):
-                return "a TorchScript program (torch.jit.save), not weights; save model.state_dict() instead"
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if any(name.partition("/")[2].startswith(("code/", "constants.pkl")) for name in archive.namelist()):
+            return "a TorchScript program (torch.jit.save), not weights; save model.state_dict() instead"
     return ""
 
 

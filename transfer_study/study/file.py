@@ -243,7 +243,7 @@ class StudyFile(_Section):
 
     name: Annotated[str, AfterValidator(_check_name)] = Field(description="name of the study and of its runs directory")
     datasets: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        min_length=1, description="folders and tars relative to this file, names of the paper's datasets, hf:NAME and drawn:NAME"
+        min_length=1, description="folders, tars and zips relative to this file, names of the paper's datasets, hf:NAME and drawn:NAME"
     )
     networks: tuple[NetworkEntry, ...] = Field(min_length=1, description="one [[networks]] entry for each")
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0,), min_length=1, description="random seeds; everything is run once for each")

@@ -188,7 +188,9 @@ def test_the_given_validation_samples_choose_and_all_samples_fit():
     held_out = np.arange(len(y)) % 3 == 0
     l2 = [100.0, 1e5, 1.0]
     chosen = LogisticPathClassifier(l2=l2, cv=PredefinedSplit(np.where(held_out, 0, -1))).fit(X, y)
-    scores = [LogisticPathClassifier(l2=[value]).fit(X[~held_out], y[~held_out]).score(X[held_out], y[held_out]) for value in l2]
+    scores = [
+        LogisticPathClassifier(l2=[value]).fit(X[~held_out], y[~held_out]).score(X[held_out], y[held_out]) for value in l2
+    ]
     assert np.allclose(chosen.validation_scores_, scores) and chosen.l2_ == l2[middle_of_best(np.array(scores), np.array(l2))]
     assert np.allclose(chosen.coef_, LogisticPathClassifier(l2=[chosen.l2_]).fit(X, y).coef_)
 

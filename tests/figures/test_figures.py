@@ -84,7 +84,9 @@ def toys(analysis) -> dict:
             "p_bh": 0.01,
         }
     )
-    prediction = analysis.lines.query("dataset != 'mean'").assign(expected=lambda d: expit(d["fit"]), low=0.1, high=0.99)
+    prediction = analysis.lines.query("dataset != 'mean'").assign(
+        expected=lambda d: expit(d["fit"]), low=0.1, high=0.99
+    )
     a, c, d, f = analysis, comparison, diagnostics, headline
     return {
         "headline": (f.headline, {"networks": a.networks, "lines": a.lines, "correlations": a.correlations}),
@@ -195,6 +197,8 @@ def test_1500_networks_stay_drawable():
     assert marks(picture, "point") == 1500
     assert sum(text.startswith("resnet") for text in texts(picture)) <= 8
     assert len(headline.per_dataset(rows=rows, lines=line, correlations=r).to_dict()["concat"]) == 4
-    grid = pd.DataFrame({"protocol": "linear", "dataset": "dtd", "source_accuracy": [0.1, 0.99], "expected": [0.1, 0.99]})
+    grid = pd.DataFrame(
+        {"protocol": "linear", "dataset": "dtd", "source_accuracy": [0.1, 0.99], "expected": [0.1, 0.99]}
+    )
     every = pd.concat([grid.assign(dataset=name, low=0.05, high=0.995) for name in rows["dataset"].unique()])
     assert diagnostics.calibration(rows=rows, prediction=every).to_dict()["datasets"]  # 6,000 rows, above Altair's own limit

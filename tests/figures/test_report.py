@@ -67,7 +67,9 @@ def page(tmp_path_factory):
     "Path of a report in which everything that a user can name is hostile."
     rows = drawn_table(9, ["dtd", "food101", EVIL_DATASET, "sun397"])
     rows["network"] = rows["network"].replace("resnet8", EVIL)
-    history = pd.DataFrame({"network": EVIL, "dataset": "dtd", "protocol": EVIL_TEXT, "step": [1, 10], "score": [0.1, 0.5]})
+    history = pd.DataFrame(
+        {"network": EVIL, "dataset": "dtd", "protocol": EVIL_TEXT, "step": [1, 10], "score": [0.1, 0.5]}
+    )
     extra = [
         (
             "Skipped images " + EVIL_TEXT,
@@ -156,7 +158,9 @@ def test_no_request_leaves_the_machine(in_chromium):
 def test_figures_that_have_nothing_to_show_have_no_section(tmp_path):
     path = write_report(analyze(drawn_table(4, ["dtd", "food101"]), n_bootstrap=200), tmp_path / "report.html")
     sections = [a["id"] for tag, a in Elements(path.read_text(encoding="utf-8")).elements if tag == "section"]
-    assert "settings" not in sections and "sizes" not in sections and "excluded" not in sections and "answer" in sections
+    assert (
+        "settings" not in sections and "sizes" not in sections and "excluded" not in sections and "answer" in sections
+    )
 
 
 @pytest.mark.parametrize("n_networks", [1500])
@@ -171,7 +175,9 @@ def test_at_most_3_mb(n_networks, tmp_path):
 
 def test_a_report_is_the_same_twice(tmp_path):
     rows = drawn_table(5, ["dtd", "food101"])
-    first, second = (write_report(analyze(rows, n_bootstrap=200), tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
+    first, second = (
+        write_report(analyze(rows, n_bootstrap=200), tmp_path / name).read_bytes() for name in ("a.html", "b.html")
+    )
     assert first == second
 
 
@@ -184,9 +190,26 @@ def test_the_interval_decides_the_answer():
         assert text.startswith(start) and "9 networks" in text and "0.99 over 16" in text
 
 
+@pytest.mark.parametrize("n_networks", [3, 4])
+def test_below_five_networks_there_is_no_plain_yes(n_networks):
+    row = {"protocol": "linear", "dataset": "mean", "method": "pearson", "estimate": 0.99, "low": 0.9, "high": 1.0}
+    text = answer(None, "linear", correlations=pd.DataFrame([row | {"n_networks": n_networks}]))
+    assert text.startswith(f"It looks so, but {n_networks} networks are few. Over")
+
+
+def test_the_answer_says_what_each_interval_is_for():
+    row = {"protocol": "linear", "dataset": "mean", "method": "pearson", "estimate": 0.93, "low": 0.86, "high": 0.97,
+           "low_datasets": 0.82, "high_datasets": 0.98, "n_networks": 41}  # fmt: skip
+    text = answer(None, "linear", correlations=pd.DataFrame([row]))
+    assert "0.86 to 0.97 for other networks on these datasets, 0.82 to 0.98 for other networks on other datasets" in text
+    assert "r = 0.9 " in answer(None, "linear", correlations=pd.DataFrame([row | {"n_networks": 11}]))
+
+
 def test_each_protocol_stands_beside_its_own_number_of_the_paper():
     rows = drawn_table(6, ["dtd", "food101"])
-    both = pd.concat([rows.assign(protocol=name) for name in ("scratch", "linear", "finetune", "knn")], ignore_index=True)
+    both = pd.concat(
+        [rows.assign(protocol=name) for name in ("scratch", "linear", "finetune", "knn")], ignore_index=True
+    )
     table = reference_table(analyze(both, n_bootstrap=200)).set_index("protocol")["r in the paper"]
     assert table["Fixed features"] == 0.99 and table["Fine-tuned"] == 0.96 and table["Trained from scratch"] == 0.55
     assert np.isnan(table["Nearest neighbours"])
@@ -194,7 +217,9 @@ def test_each_protocol_stands_beside_its_own_number_of_the_paper():
 
 def test_the_table_to_download_gives_the_same_analysis(tmp_path):
     rows = drawn_table(6, ["dtd", "food101"])
-    payload = re.search(r'id="payload">([^<]*)<', write_report(analyze(rows, 200), tmp_path / "a.html").read_text()).group(1)
+    payload = re.search(
+        r'id="payload">([^<]*)<', write_report(analyze(rows, 200), tmp_path / "a.html").read_text()
+    ).group(1)
     (tmp_path / "results.csv").write_text(json.loads(gzip.decompress(base64.b64decode(payload)))["csv"]["results.csv"])
     again = analyze(read_table(tmp_path / "results.csv"), 200)
     pd.testing.assert_frame_equal(again.correlations, analyze(rows, 200).correlations, rtol=1e-5)
@@ -206,3 +231,14 @@ def test_payload_holds_the_tables_to_download(page):
     assert {"results.csv", "networks.csv", "correlations.csv"} <= set(content["csv"])
     assert content["csv"]["results.csv"].count("\n") == 37  # 9 networks × 4 datasets, and the head
     assert all(set(chart["tables"]) <= set(content["tables"]) for chart in content["charts"].values())
+
+
+def test_a_protocol_has_one_name_and_long_parts_are_folded(tmp_path):
+    rows = drawn_table(6, ["dtd", "food101"])
+    both = pd.concat([rows, rows.assign(protocol="finetune", score=rows["score"] * 0.98)])
+    text = write_report(analyze(both, n_bootstrap=200), tmp_path / "report.html").read_text(encoding="utf-8")
+    findings = re.search(r'<section id="answer".*?</ul>', text, re.S).group(0)
+    assert "<li>Fixed features: r = " in findings and "Fine-tuned beats Fixed features in " in findings
+    assert not re.search(r"<li>(linear|finetune)\b|beats linear", findings)
+    opened = re.findall(r'<section id="([\w-]+)"[^>]*>\s*<(h2|details)', text)
+    assert [key for key, tag in opened if tag == "h2"] == ["answer", "datasets", "again"] and len(opened) > 5

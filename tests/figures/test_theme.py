@@ -13,7 +13,9 @@ from transfer_study.figures.headline import headline
 
 
 def test_at_most_eight_families_with_distinct_marks(foundation):
-    names = pd.Series([*foundation.rows["network"], "resnet50", "densenet121", "mobilenetv2", "swin_b", "convnext_t", "nasnet"])
+    names = pd.Series(
+        [*foundation.rows["network"], "resnet50", "densenet121", "mobilenetv2", "swin_b", "convnext_t", "nasnet"]
+    )
     shown = theme.families(names)
     assert len(shown) <= 8 and list(shown)[-1] == "other"
     assert len({mark for mark in shown.values()}) == len(shown)
@@ -30,7 +32,9 @@ def boxes(placed: pd.DataFrame) -> list[tuple[float, float, float, float]]:
 
 def test_labels_do_not_collide_at_48_points():
     rng = np.random.default_rng(1)
-    points = pd.DataFrame({"x": rng.uniform(0, 640, 48), "y": rng.uniform(0, 400, 48), "label": "some-network-base-patch16"})
+    points = pd.DataFrame(
+        {"x": rng.uniform(0, 640, 48), "y": rng.uniform(0, 400, 48), "label": "some-network-base-patch16"}
+    )
     placed = boxes(theme.place_labels(points, 640, 400))
     assert 5 <= len(placed) < 48
     for i, (left, top, right, bottom) in enumerate(placed):
@@ -51,4 +55,6 @@ def test_save_writes_each_kind_and_refuses_others(fine_tuned, tmp_path):
 
 def test_drawing_imports_no_torch():
     code = "import sys, transfer_study.figures.report; print([m for m in ('torch', 'fastai', 'timm') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -127,7 +127,9 @@ def test_percentile_interval_covers():
 
 def test_bca_interval_covers():
     def interval(x, y, counts):
-        return bca_interval(float(pearson(x, y, np.ones(30))), pearson(x, y, counts), pearson(x, y, left_out_counts(30)))
+        return bca_interval(
+            float(pearson(x, y, np.ones(30))), pearson(x, y, counts), pearson(x, y, left_out_counts(30))
+        )
 
     assert 0.90 < coverage(interval, 0.7) < 0.98
 
@@ -163,7 +165,9 @@ def test_table_with_missing_cells_uses_what_exists():
 def test_leave_one_out(finetuned):
     table = leave_one_out(finetuned).set_index("name")["r"]
     without = finetuned.logits.drop(index="mnasnet1_0")
-    assert table["mnasnet1_0"] == pytest.approx(np.corrcoef(finetuned.source[without.index], without.mean(axis=1))[0, 1])
+    assert table["mnasnet1_0"] == pytest.approx(
+        np.corrcoef(finetuned.source[without.index], without.mean(axis=1))[0, 1]
+    )
     fewer = finetuned.logits.drop(columns="cifar10").mean(axis=1)
     assert table["cifar10"] == pytest.approx(np.corrcoef(finetuned.source[fewer.index], fewer)[0, 1])
 

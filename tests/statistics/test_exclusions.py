@@ -63,7 +63,9 @@ def test_failed_cell_costs_that_cell_only(finetuned):
     broken = finetuned.assign(score=finetuned["score"].where(finetuned.index != 7, 0.004))
     excluded = failed_scores(broken)
     marked = mark_excluded(broken, excluded)
-    assert excluded[["network", "dataset"]].to_numpy().tolist() == [[broken.loc[7, "network"], broken.loc[7, "dataset"]]]
+    assert excluded[["network", "dataset"]].to_numpy().tolist() == [
+        [broken.loc[7, "network"], broken.loc[7, "dataset"]]
+    ]
     assert marked.sum() == 1 and marked[7]
 
 
@@ -74,7 +76,9 @@ def test_failed_seed_costs_that_seed_only(finetuned):
 
 
 def test_classes_of_an_unknown_dataset_can_be_given():
-    rows = with_log_odds(tidy(pd.DataFrame({"network": list("abc"), "dataset": "mine", "score": 0.51, "source_accuracy": 0.6})))
+    rows = with_log_odds(
+        tidy(pd.DataFrame({"network": list("abc"), "dataset": "mine", "score": 0.51, "source_accuracy": 0.6}))
+    )
     assert failed_scores(rows).empty
     assert len(failed_scores(rows, n_classes={"mine": 2})) == 3
 

@@ -72,7 +72,9 @@ def test_missing_cells_against_statsmodels(holes):
     everywhere = pd.DataFrame([(n, d) for n in holes.index for d in holes], columns=["network", "dataset"])
     complete = everywhere.assign(fit=fitted.predict(everywhere)).pivot(index="network", columns="dataset", values="fit")
     np.testing.assert_allclose(dataset_effects(holes), complete.mean(axis=0))
-    np.testing.assert_allclose(adjusted_accuracies(holes).mean(axis=1), complete.mean(axis=1) - complete.to_numpy().mean())
+    np.testing.assert_allclose(
+        adjusted_accuracies(holes).mean(axis=1), complete.mean(axis=1) - complete.to_numpy().mean()
+    )
 
 
 def test_network_without_the_hard_dataset_is_not_favoured():

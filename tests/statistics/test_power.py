@@ -52,7 +52,11 @@ def test_no_relation_no_power():
 
 def test_networks_needed_is_the_smallest_that_is_enough():
     needed = networks_needed(MODEL, width=0.3, n_datasets=6, largest=100, n_studies=40)
-    assert power_table(MODEL, (needed,), (6,), 40)["width"][0] <= 0.3 < power_table(MODEL, (needed - 1,), (6,), 40)["width"][0]
+    assert (
+        power_table(MODEL, (needed,), (6,), 40)["width"][0]
+        <= 0.3
+        < power_table(MODEL, (needed - 1,), (6,), 40)["width"][0]
+    )
     with pytest.raises(UserError, match="even 20 networks"):
         networks_needed(MODEL, width=0.01, largest=20, n_studies=20)
 

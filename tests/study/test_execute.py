@@ -94,7 +94,6 @@ def test_two_at_once_compute_each_task_once(training_study, tmp_path):
 
 def record(folder: Path, log: Path, task: Task, device: str) -> Outcome:
     "Writes down that it is performed; kills its process where the task says so, once or always."
-
     def compute() -> str:
         with log.open("a") as stream:
             stream.write(f"{task.id}\n")

@@ -17,7 +17,7 @@ from transfer_study.core import UserError
 from transfer_study.study.ray import RayExecutor
 from transfer_study.study.study import Study
 
-pytest.importorskip("ray", reason='Ray is not installed: pip install "transfer_study[ray]"')
+pytest.importorskip("ray", reason="Ray is not installed: pip install \"transfer_study[ray]\"")
 KINDS = ("ray::extract ", "ray::fit ", "ray::grid ", "ray::refit ")  # what Ray calls a process while it computes a task
 DEADLINE = 240  # seconds, after which a cluster that does nothing is given up
 

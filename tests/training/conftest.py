@@ -30,7 +30,6 @@ def squares(tmp_path_factory):
 def short():
     return training_protocol("scratch", steps=6, batch_size=8, n_evaluations=3)
 
-
 OWN = """
 import timm
 from torch import nn

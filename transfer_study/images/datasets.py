@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'IMAGE_SUFFIXES', 'MAX_FILE_BYTES', 'read_file', 'choose_splits', 'ImageDataset',
-           'dataset_name', 'limit_pixels', 'image_folder', 'listed_dataset', 'split_images', 'training_subset']
+           'dataset_name', 'limit_pixels', 'image_folder', 'listed_dataset', 'split_images', 'training_subset',
+           'draw_test_images']
 
 # %% ../../nbs/api/images/04_datasets.ipynb #6d4f0e7b
 import hashlib
@@ -452,3 +453,18 @@ def training_subset(
         subset[chosen] = "train"
         subset[chosen[:n_held_out]] = "val"
     return subset
+
+# %% ../../nbs/api/images/04_datasets.ipynb #3d34e006
+def draw_test_images(
+    split: pd.Series,  # (n_images,) "train" or "val"
+    label: pd.Series | None,  # (n_images,) class of each image; None for multi-label data
+    test_share: float,  # share of each class's training images, between 0 and 1; at least one image of each class
+    seed: int = 0,  # of the random draw
+) -> pd.Series:
+    "The split with a random share of the training images, stratified by class, as test images."
+    drawn, train = split.astype(object).copy(), split[split == "train"]
+    groups = {"": train.index} if label is None else train.groupby(label[train.index].astype(str)).groups
+    for i, name in enumerate(sorted(groups)):
+        rows = groups[name]
+        drawn[np.random.default_rng([seed, i]).permutation(rows)[: max(1, round(test_share * len(rows)))]] = "test"
+    return drawn

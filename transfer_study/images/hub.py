@@ -7,7 +7,7 @@ __all__ = ['hub_dataset']
 
 # %% ../../nbs/api/images/07_hub.ipynb #81d7e8a9
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError
-from .datasets import ImageDataset, choose_splits, listed_dataset
+from .datasets import SPLITS, ImageDataset, choose_splits, draw_test_images, listed_dataset
 from .official import known_datasets
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 def _load(
     name: str,  # name on the hub, or a path
     configuration: str | None,
+    revision: str | None,  # of the hub's repository
 ) -> "datasets.DatasetDict":
     "All splits; raises `UserError` if the library is not installed or cannot load the dataset."
     try:
@@ -35,7 +36,7 @@ def _load(
         raise UserError(f'dataset hf:{name} needs the Hugging Face library: pip install "transfer_study[hf]"') from error
     disable_progress_bar()
     try:
-        return load_dataset(name, configuration)
+        return load_dataset(name, configuration, revision=revision)
     except Exception as error:  # network, hub, file and format errors of several libraries
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"dataset hf:{name}: cannot be loaded ({reason}); check the name and the connection") from error
@@ -44,35 +45,50 @@ def _load(
 def _our_splits(
     names: Iterable[str],  # names of the library's splits
     dataset: str,  # for the message
+    chosen: Mapping[str, str],  # the library's name of each of our splits; empty for the usual names
+    without_test: bool = False,  # test images are drawn from train
 ) -> dict[str, str]:
     "The library's name of each of our splits; raises `UserError` if train or test is missing."
     names = list(names)
-    splits = {split: name for name, split in choose_splits(names, f"hf:{dataset}").items()}
-    for required in ("train", "test"):
-        if required not in splits:
-            raise UserError(
-                f"dataset hf:{dataset}: no split {required!r}, found: {', '.join(names)}; "
-                f"{'validation images are not used as test images; ' * ('val' in splits and required == 'test')}"
-                "to split the images yourself, export them to train/<class>/ and test/<class>/ folders"
-            )
-    return {split: splits[split] for split in ("train", "val", "test") if split in splits}
+    splits = dict(chosen) or {split: name for name, split in choose_splits(names, f"hf:{dataset}").items()}
+    available = ", ".join(names)
+    if unknown := sorted(set(splits.values()) - set(names)):
+        raise UserError(f"dataset hf:{dataset}: no split {unknown[0]!r}; splits of this dataset: {available}")
+    required = ("train",) if without_test else ("train", "test")
+    if missing := [split for split in required if split not in splits]:
+        raise UserError(
+            f"dataset hf:{dataset}: no split {missing[0]!r}, found: {available}; "
+            f"{'validation images are not used as test images; ' * ('val' in splits and missing[0] == 'test')}name the splits to use, "
+            'for example splits = { train = "train", test = "validation" }, or draw test images from train with test_share = 0.2'
+        )
+    return {split: splits[split] for split in SPLITS if split in splits and not (without_test and split == "test")}
 
-# %% ../../nbs/api/images/07_hub.ipynb #12cde296
+# %% ../../nbs/api/images/07_hub.ipynb #a9a618d9
 def _columns(
     features: "datasets.Features",
     dataset: str,  # for the message
+    image: str = "",  # name of the image column; empty to search for it
+    label: str = "",  # name of the label column; empty to search for it
 ) -> tuple[str, str]:
     "Names of the image column and the label column; raises `UserError` if the rules do not select exactly one of each."
     from datasets import ClassLabel
     from datasets import Image as ImageFeature
 
-    images = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
-    named = [name for name in ("label", "fine_label") if name in features]
+    for column in filter(None, (image, label)):
+        if column not in features:
+            raise UserError(f"dataset hf:{dataset}: no column {column!r}; columns of this dataset: {', '.join(features)}")
+    if image and not isinstance(features[image], ImageFeature):
+        raise UserError(f"dataset hf:{dataset}: column {image!r} does not contain images; columns of this dataset: {', '.join(features)}")
+    images = [image] if image else [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
+    named = [label] if label else [name for name in ("label", "fine_label") if name in features]
     labels = named[:1] or [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
     for kind, candidates in {"image": images, "label": labels}.items():
         if len(candidates) != 1:
             columns = ", ".join(candidates or features)
-            raise UserError(f"dataset hf:{dataset}: one {kind} column expected, {len(candidates)} found among the columns {columns}")
+            raise UserError(
+                f"dataset hf:{dataset}: one {kind} column expected, {len(candidates)} found among the columns {columns}; "
+                f'name it with {kind} = "…"'
+            )
     return images[0], labels[0]
 
 # %% ../../nbs/api/images/07_hub.ipynb #3e838b88
@@ -111,25 +127,56 @@ def _class_names(part: "datasets.Dataset", column: str, dataset: str) -> tuple[l
         raise UserError(f"dataset hf:{dataset}: column {column!r} contains {feature.dtype}; expected one label per image")
     return [str(value) for value in values], values
 
+# %% ../../nbs/api/images/07_hub.ipynb #8b27b404
+def _label_matrix(parts: "list[datasets.Dataset]", column: str) -> pd.DataFrame | None:
+    "Multi-label data: (n_images, n_classes) 1 for each label that an image's list contains. None if images have one label."
+    from datasets import ClassLabel, LargeList, List
+
+    feature = parts[0].features[column]
+    if not isinstance(feature, List | LargeList):
+        return None
+    rows = [labels or [] for part in parts for labels in part[column]]
+    if isinstance(feature.feature, ClassLabel):
+        rows = [[feature.feature.names[label] for label in labels] for labels in rows]
+        classes = feature.feature.names
+    else:
+        classes = sorted({label for labels in rows for label in labels})
+    shown = [{str(label) for label in labels} for labels in rows]
+    return pd.DataFrame({str(name): [int(str(name) in labels) for labels in shown] for name in classes})
+
 # %% ../../nbs/api/images/07_hub.ipynb #89ea71e9
 def hub_dataset(
     reference: str,  # NAME or NAME:CONFIGURATION, where NAME is a name on the hub or the path of a folder
     directory: Path = Path(),  # base directory of relative paths
+    revision: str | None = None,  # commit, tag or branch of the hub's repository; None for the newest
+    splits: Mapping[str, str] | None = None,  # the library's name of train, val and test; None for the usual names
+    image: str = "",  # name of the image column; empty for the only one
+    label: str = "",  # name of the label column; empty for label, fine_label or the only one with named classes
+    name: str = "",  # name of the dataset in tables; empty for the last part of NAME
+    metric: str = "",  # empty for that of the official dataset of this name, or top1 (multi-label: map)
+    test_share: float | None = None,  # share of the training images to take as test images if there are none, between 0 and 1
+    seed: int = 0,  # of that draw
 ) -> ImageDataset:
     "A dataset of the Hugging Face library; raises `UserError` if it cannot be loaded or scored."
     source, _, configuration = reference.partition(":")
     local = directory / os.path.expanduser(source)
-    loaded = _load(str(local) if local.exists() else source, configuration or None)
-    splits = _our_splits(loaded, reference)
-    parts, others = [loaded[name] for name in splits.values()], [name for name in loaded if name not in splits.values()]
-    image, label = _columns(parts[0].features, reference)
-    tables = []
-    for split, part in zip(splits, parts, strict=True):
-        classes, order = _class_names(part, label, reference)
+    loaded = _load(str(local) if local.exists() else source, configuration or None, revision)
+    chosen = _our_splits(loaded, reference, splits or {}, test_share is not None)
+    parts, others = [loaded[of_library] for of_library in chosen.values()], [name for name in loaded if name not in chosen.values()]
+    image, label = _columns(parts[0].features, reference, image, label)
+    label_matrix, tables = _label_matrix(parts, label), []
+    for split, part in zip(chosen, parts, strict=True):
         names = [f"{split}/{i:06d}" for i in range(len(part))]
-        tables.append(pd.DataFrame({"split": split, "class": classes, "label": order, "name": names, "file": names}))
+        table = pd.DataFrame({"split": split, "name": names, "file": names})
+        if label_matrix is None:
+            table["class"], table["label"] = _class_names(part, label, reference)
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True).assign(offset=0, size=0)
+    if test_share is not None:
+        table["split"] = draw_test_images(table["split"], table.get("class"), test_share, seed)
     reader = _HubReader([_undecoded(part, image) for part in parts], np.cumsum([0, *map(len, parts[:-1])]))
-    name = "-".join(filter(None, (Path(source).name, configuration)))
-    metric = known_datasets().set_index("name")["metric"].get(name, "top1")
-    dataset = listed_dataset(name, Path(source), pd.concat(tables).assign(offset=0, size=0), metric, reader=reader)
+    name = name or "-".join(filter(None, (Path(source).name, configuration)))
+    usual = "top1" if label_matrix is None else "map"
+    metric = metric or known_datasets().set_index("name")["metric"].get(name, usual)
+    dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader)
     return replace(dataset, notes=(f"dataset {name}: left out: splits {', '.join(others)}",)) if others else dataset

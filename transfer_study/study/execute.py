@@ -25,7 +25,7 @@ from transfer_study.features.extraction import (
     extract_shard,
     feature_key,
     read_features,
-)  # fmt: skip
+)
 from ..features.inference import resolve_device
 from ..networks.architectures import build_architecture
 from ..networks.networks import Network, build_network
@@ -44,7 +44,7 @@ from ..training.protocol import training_protocol
 if TYPE_CHECKING:
     from fastai.callback.core import Callback
 
-    from transfer_study.training.result import TrainingResult
+    from transfer_study.training.run import TrainingResult
 
 # %% ../../nbs/api/study/10_execute.ipynb #a2acaf09
 @dataclass(frozen=True)
@@ -198,10 +198,10 @@ def _grid_point(task: Task, payload: GridPoint, context: RunContext, device: str
 
 
 def _refit(task: Task, payload: Refit, context: RunContext, device: str) -> str:
-    from transfer_study.training.finetune import read_training, select
+    from transfer_study.training.run import best_training, read_training
 
     grid = [read_training(path) for path in payload.grid]
-    chosen = select(grid) if grid else None
+    chosen = best_training(grid) if grid else None
     learning_rate, weight_decay = (chosen.learning_rate, chosen.weight_decay) if chosen else payload.point
     final = _train(task, payload.run, learning_rate, weight_decay, "refit", payload.training, context, device)
     return _write(task, payload.run, *run_training(payload.run, grid, final), context, device)

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ..core import UserError, data_path, unknown_name_error
 from ..images.decoding import MAX_PIXELS
+from ..images.entries import DatasetEntry
 from ..options import explain_errors
 from ..results import COLUMNS, SOURCE_DATASETS
 from ..training.pretrain import SETTINGS, PretrainingProtocol
@@ -156,13 +157,13 @@ def check_name(
         raise ValueError("expected a name that does not begin with = + - or @, which a spreadsheet takes for a formula")
     return name
 
-# %% ../../nbs/api/study/00_file.ipynb #fe2559eb
+# %% ../../nbs/api/study/00_file.ipynb #46dd53a2
 class NetworkEntry(_Section):
     "One `[[networks]]` entry of a study file."
 
     name: Annotated[str, AfterValidator(check_name)] = Field(min_length=1, description="name in results and figures")
     architecture: str = Field(
-        "", description="one of the paper's 16 networks, a timm name, torchvision:NAME, pytorchcv:NAME or module:function; empty: same as name"
+        "", description="one of the paper's 16 networks, a timm name, torchvision:NAME, pytorchcv:NAME, open_clip:MODEL/WEIGHTS, transformers:NAME or module:function; empty: same as name"
     )
     weights: Path | None = Field(None, description="weights file, relative to the study file; none: the library's pretrained weights")
     source_accuracy: float | None = Field(None, gt=0, lt=1, description="top-1 accuracy on the source dataset; none: the published value")
@@ -242,8 +243,9 @@ class StudyFile(_Section):
     "A study file."
 
     name: Annotated[str, AfterValidator(_check_name)] = Field(description="name of the study and of its runs directory")
-    datasets: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        min_length=1, description="folders, tars and zips relative to this file, names of the paper's datasets, hf:NAME and drawn:NAME"
+    datasets: tuple[DatasetEntry, ...] = Field(
+        min_length=1, json_schema_extra={"allowed": "list of texts or tables, not empty"},
+        description="folders, tars and zips relative to this file, names of the paper's datasets, hf:NAME, drawn:NAME, or [[datasets]] tables",
     )
     networks: tuple[NetworkEntry, ...] = Field(min_length=1, description="one [[networks]] entry for each")
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0,), min_length=1, description="random seeds; everything is run once for each")
@@ -261,7 +263,7 @@ class StudyFile(_Section):
     def _check(self) -> "StudyFile":
         names = [entry.name if setting == "default" else f"{entry.name} ({setting})" for entry in self.networks for setting in entry.variants]
         problems = []
-        for kind, values in {"network name": names, "dataset": list(self.datasets), "seed": list(map(str, self.seeds))}.items():
+        for kind, values in {"network name": names, "dataset": list(map(str, self.datasets)), "seed": list(map(str, self.seeds))}.items():
             repeated = sorted({str(value) for value in values if values.count(value) > 1})
             problems += [f"{kind} {value!r} is listed more than once" for value in repeated]
         for i, entry in enumerate(self.networks):
@@ -322,21 +324,21 @@ def _chosen(kind: str, names: Iterable[str], known: list[str], study: str) -> li
 def study_part(
     file: StudyFile,
     networks: Iterable[str] = (),  # names; empty: all
-    datasets: Iterable[str] = (),  # as written in the file
+    datasets: Iterable[str] = (),  # as written in the file; of a table its name
     protocols: Iterable[str] = (),
 ) -> StudyFile:
     "The study restricted to some networks, datasets and protocols; raises `UserError` for a name that is not in the study."
     present = {name: protocol for name, protocol in file.protocols if protocol}
     chosen = {
         "networks": _chosen("network", networks, [entry.name for entry in file.networks], file.name),
-        "datasets": _chosen("dataset", datasets, list(file.datasets), file.name),
+        "datasets": _chosen("dataset", datasets, list(map(str, file.datasets)), file.name),
         "protocols": _chosen("protocol", protocols, list(present), file.name),
     }
     changes: dict[str, Any] = {}
     if chosen["networks"]:
         changes["networks"] = tuple(entry for entry in file.networks if entry.name in chosen["networks"])
     if chosen["datasets"]:
-        changes["datasets"] = tuple(name for name in file.datasets if name in chosen["datasets"])
+        changes["datasets"] = tuple(entry for entry in file.datasets if str(entry) in chosen["datasets"])
     if chosen["protocols"]:
         kept = {name: present.get(name) if name in chosen["protocols"] else None for name in Protocols.model_fields}
         changes["protocols"] = Protocols.model_construct(**kept)

@@ -20,6 +20,7 @@ import pandas as pd
 from ..core import UserError, digest
 from ..images.catalog import data_root, find_dataset, open_dataset
 from ..images.datasets import ImageDataset
+from ..images.entries import DatasetEntry
 from ..images.official import known_datasets
 from ..networks.architectures import build_architecture, split_architecture
 from transfer_study.networks.networks import (
@@ -128,7 +129,7 @@ def identify_source_network(
     n_classes: int,  # of the source dataset
 ) -> ResolvedNetwork:
     "The network with the digest of its structure; raises `UserError` if the setting is impossible for it."
-    from transfer_study.training.settings import apply_changes
+    from transfer_study.training.recipe import apply_changes
 
     try:
         apply_changes(build_architecture(network.architecture, network.directory), SETTINGS[network.setting], n_classes, source.dropout)
@@ -172,7 +173,7 @@ def _check_dataset_name(name: str) -> None:
     except ValueError as error:
         raise UserError(f"dataset {name!r}: {error}; rename the folder or archive") from error
 
-# %% ../../nbs/api/study/02_resolve.ipynb #5ebad329
+# %% ../../nbs/api/study/02_resolve.ipynb #c154ca90
 def resolve_datasets(
     file: StudyFile,
     directory: Path,  # that relative paths start from
@@ -182,10 +183,11 @@ def resolve_datasets(
     "The datasets of a study with their fingerprints; raises `UserError` for a dataset that is missing or cannot be scored."
     missing, official = [], set(known_datasets()["name"])
 
-    def open_or_stand_in(reference: str) -> ImageDataset:
+    def open_or_stand_in(entry: DatasetEntry) -> ImageDataset:
+        reference = entry.reference
         absent = reference in official and find_dataset(reference, data_root(root)) is None
         try:
-            return open_dataset(reference, directory, root, file.max_pixels)
+            return open_dataset(entry, directory, root, file.max_pixels)
         except UserError as error:
             if not (absent and stand_in):
                 raise

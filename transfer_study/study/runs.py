@@ -24,7 +24,7 @@ from ..networks.networks import Network
 from ..results import prediction_arrays
 
 if TYPE_CHECKING:
-    from transfer_study.training.finetune import TrainingResult
+    from transfer_study.training.run import TrainingResult
 
 # %% ../../nbs/api/study/01_runs.ipynb #6a929d83
 # Part of every run's identity; raise it when a change of the code changes numbers.

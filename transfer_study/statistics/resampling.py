@@ -12,7 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .correlation import FEWEST_NETWORKS, HEADLINE, N_POSTERIOR, bootstrap_counts, least_squares_line, pearson
+from transfer_study.statistics.correlation import (
+    FEWEST_NETWORKS,
+    HEADLINE,
+    N_POSTERIOR,
+    bootstrap_counts,
+    least_squares_line,
+    pearson,
+)  # fmt: skip
 from .log_odds import LogOddsTable, adjusted_accuracies, dataset_effects
 
 # %% ../../nbs/api/statistics/05_resampling.ipynb #0ef5c319

@@ -10,6 +10,7 @@ __all__ = ['FEATURE_SCORES', 'TRANSFERABILITY_SCORES', 'nce', 'leep', 'nleep', '
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np

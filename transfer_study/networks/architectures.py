@@ -163,7 +163,7 @@ def _lite_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
 def _inside(module: Any, directory: Path) -> bool:
     "Whether a module was loaded from a file below `directory`."
     file = getattr(module, "__file__", None)
-    return bool(file) and Path(file).resolve().is_relative_to(directory)
+    return file is not None and Path(file).resolve().is_relative_to(directory)
 
 
 @contextlib.contextmanager
@@ -181,7 +181,7 @@ def _importable(directory: Path) -> Iterator[list[Path]]:
         sys.dont_write_bytecode = bytecode
         for name, module in list(sys.modules.items()):
             if name not in before and not name.startswith("_transfer_study_") and _inside(module, directory):
-                files.append(Path(module.__file__))
+                files.append(Path(str(module.__file__)))
                 del sys.modules[name]
 
 

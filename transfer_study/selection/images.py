@@ -20,8 +20,10 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..duplicates.search import find_overlap
+from ..images.archives import FileReader, StoredFile, list_files
 from ..images.catalog import open_dataset
-from ..images.datasets import IMAGE_SUFFIXES, ImageDataset, list_folder, list_tar, read_file
+from ..images.datasets import IMAGE_SUFFIXES, ImageDataset
+from ..images.decoding import SIGNATURE_LENGTH, image_format
 from ..images.official import known_datasets
 
 # %% ../../nbs/api/selection/00_images.ipynb #59d9ed9d
@@ -41,12 +43,15 @@ def write_images(
     return folder
 
 # %% ../../nbs/api/selection/00_images.ipynb #a9d56f33
-def _listed(root: Path) -> pd.DataFrame:
-    "Images and empty folders below `root`, hidden ones left out: file, offset, size."
-    listing = list_folder(root) if root.is_dir() else list_tar(root)
-    hidden = listing["file"].str.contains(r"(?:^|/)(?:\.|__MACOSX/)", regex=True)
-    is_image = listing["file"].str.lower().str.endswith(IMAGE_SUFFIXES) | listing["file"].str.endswith("/")
-    return listing[is_image & ~hidden].reset_index(drop=True)
+def _listed(root: Path) -> tuple[list[StoredFile], list[str]]:
+    "Images below `root`, by their suffix or first bytes, in the order of their paths; and every folder."
+    listed = list_files(root)
+    read = FileReader(root, listed.files)
+    images = [
+        file for i, file in enumerate(listed.files)
+        if file.path.lower().endswith(IMAGE_SUFFIXES) or image_format(read.start(i, SIGNATURE_LENGTH))
+    ]  # fmt: skip
+    return images, listed.folders
 
 
 def _class_depth(parts: list[list[str]]) -> int:
@@ -61,7 +66,7 @@ def has_test_images(
     path: Path | str,  # a folder, or an uncompressed tar of one
 ) -> bool:
     "Whether there is a folder train/ and beside it a folder test/ with images."
-    parts = [file.split("/")[:-1] for file in _listed(Path(path))["file"]]
+    parts = [file.path.split("/")[:-1] for file in _listed(Path(path))[0]]
     above = {tuple(names[: names.index("test")]) for names in parts if "test" in names[:-1]}
     return any("train" in names[:-1] and tuple(names[: names.index("train")]) in above for names in parts)
 
@@ -72,8 +77,8 @@ def class_folders(
 ) -> ImageDataset:
     "The images in `path`, labelled by their folders, in the split train (or val). Raises `UserError` for fewer than two classes."
     root = Path(path)
-    listing = _listed(root)
-    images = listing[~listing["file"].str.endswith("/")].sort_values("file", ignore_index=True)
+    files, folders = _listed(root)
+    images = pd.DataFrame({"file": [file.path for file in files], "offset": 0, "size": [file.size for file in files]})
     if images.empty:
         raise UserError(f"{root}: no image files; expected <class>/<image>, with one of the endings {', '.join(IMAGE_SUFFIXES)}")
     parts = images["file"].str.split("/")
@@ -82,7 +87,7 @@ def class_folders(
         raise UserError(f"{root}: {stray.iloc[0]} lies in no class folder ({len(stray)} such images); move it to the folder of its class")
     depth = _class_depth(list(parts))
     classes = parts.str[depth]
-    empty = sorted({file.split("/")[depth] for file in listing["file"] if file.endswith("/") and file.count("/") > depth} - set(classes))
+    empty = sorted({folder.split("/")[depth] for folder in folders if folder.count("/") == depth} - set(classes))
     if empty or classes.nunique() < 2:
         problem = f"folder {empty[0]!r} contains no image; add images or remove it" if empty else f"one class only, {classes.iloc[0]!r}"
         raise UserError(f"{root}: {problem}; expected two or more class folders with images")
@@ -90,18 +95,19 @@ def class_folders(
     labels = {label: i for i, label in enumerate(sorted(classes.unique()))}
     table = images.assign(split=split, label=classes.map(labels), name=images["file"], **{"class": classes})
     table = table[["split", "class", "label", "name", "file", "offset", "size"]]
-    return ImageDataset(name or root.stem, root, table, _content_digest(table, root))
+    reader = FileReader(root, files)
+    return ImageDataset(name or root.stem, root, table, _content_digest(table["name"].tolist(), reader), reader=reader)
 
 
-def _content_digest(table: pd.DataFrame, root: Path) -> str:
+def _content_digest(names: list[str], read: FileReader) -> str:
     "Hash of names, sizes and contents; where the images lie, and how they are split, does not matter."
 
-    def content(row: tuple) -> list:
-        name, file, offset, size = row
-        return [name, int(size), hashlib.sha256(read_file(root, file, offset, size)).hexdigest()]
+    def content(i: int) -> list:
+        data = read(i)
+        return [names[i], len(data), hashlib.sha256(data).hexdigest()]
 
     with ThreadPoolExecutor() as pool:
-        return digest(["class_folders", *pool.map(content, table[["name", "file", "offset", "size"]].itertuples(index=False, name=None))])
+        return digest(["class_folders", *pool.map(content, range(len(names)))])
 
 # %% ../../nbs/api/selection/00_images.ipynb #761075e3
 def read_groups(

@@ -84,9 +84,7 @@ def test_published_headlines(embeddings, finetuned):
 def test_headline_is_numpys_correlation_of_the_sound_networks(embeddings):
     rows = embeddings.rows[~embeddings.rows["excluded"]]
     mean = rows.groupby("network")[["logit", "source_logit"]].mean()
-    assert embeddings.correlations.iloc[0]["estimate"] == pytest.approx(
-        np.corrcoef(mean["logit"], mean["source_logit"])[0, 1]
-    )
+    assert embeddings.correlations.iloc[0]["estimate"] == pytest.approx(np.corrcoef(mean["logit"], mean["source_logit"])[0, 1])
 
 
 def test_findings_in_words(embeddings, finetuned):
@@ -98,9 +96,7 @@ def test_findings_in_words(embeddings, finetuned):
 
 def test_prints_serialises_and_renders(embeddings, everything):
     for analysis in (embeddings, everything):
-        assert json.loads(json.dumps(analysis.to_json(), allow_nan=False))["protocols"].keys() == set(
-            analysis.protocols
-        )
+        assert json.loads(json.dumps(analysis.to_json(), allow_nan=False))["protocols"].keys() == set(analysis.protocols)
         assert str(analysis).count("\n") >= len(analysis.messages) and "r in the paper" in str(analysis)
         assert analysis._repr_markdown_().startswith("| protocol | r |")
     assert {"network", "reason"} <= embeddings.to_json()["excluded"][0].keys()

@@ -102,6 +102,12 @@ def commands() -> dict[str, Any]:
     return dict(typer.main.get_command(app).commands)
 
 
+def command_of(module: str, name: str) -> str:
+    "The command that a function of a module is; nothing for other functions."
+    callbacks = {command.callback: command_name for command_name, command in commands().items()}
+    return next((c for f, c in callbacks.items() if f.__module__ == f"transfer_study.{module}" and f.__name__ == name), "")
+
+
 def command_line() -> str:
     "The page of the commands, from the help that each of them shows."
     parts = [

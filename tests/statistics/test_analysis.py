@@ -78,6 +78,7 @@ def test_published_headlines(embeddings, finetuned):
     assert linear["r"] == pytest.approx(0.928, abs=5e-4) and linear["r_all"] == pytest.approx(0.542, abs=5e-4)
     assert finetune["r"] == pytest.approx(0.65, abs=5e-3) and finetune["r_all"] is None
     assert linear["r_low"] < linear["r"] < linear["r_high"]
+    assert linear["r_low_datasets"] < linear["r_low"] and linear["r_high_datasets"] >= linear["r_high"]
 
 
 def test_headline_is_numpys_correlation_of_the_sound_networks(embeddings):
@@ -92,7 +93,7 @@ def test_findings_in_words(embeddings, finetuned):
     words = "\n".join(embeddings.messages)
     assert "with all 48 networks r = 0.54" in words and "0.99 in the paper" in words
     assert words.count("left out") == 7
-    assert "finetune: without mnasnet1_0 r rises from 0.65 to 0.79" in finetuned.messages
+    assert "finetune: without mnasnet1_0 r rises from 0.6 to 0.8" in finetuned.messages
 
 
 def test_prints_serialises_and_renders(embeddings, everything):
@@ -256,3 +257,10 @@ def test_a_shipped_table_is_analysed_by_its_name():
     assert quick("sfda_finetune_supervised", protocol="finetune").to_json()["protocols"]["finetune"]["n_networks"] == 11
     with pytest.raises(UserError, match="no_such_table: no such file, and no table of this name ships with transfer_study"):
         quick("no_such_table")
+
+
+def test_an_excluded_score_of_a_network_that_stays_is_called_by_its_name():
+    rows = study(n_networks=9)
+    rows.loc[rows.index[0], "score"] = 0.01
+    words = analyze(rows, n_bootstrap=100, n_classes={"data0": 100}).messages[0]
+    assert "over 9 networks" in words and "with the excluded scores r = " in words and "with all" not in words

@@ -16,7 +16,8 @@ import pandas as pd
 
 from ..core import UserError, committed_directory, data_path, unknown_name_error
 from .archives import unpack
-from .datasets import ImageDataset, image_folder
+from .datasets import ImageDataset, image_folder, limit_pixels
+from .decoding import MAX_PIXELS
 from .entries import DatasetEntry, dataset_entry, open_entry
 from .hub import hub_dataset
 from .official import known_datasets, official_dataset, official_folder
@@ -27,15 +28,15 @@ def data_root(
 ) -> Path:
     "The directory of the official datasets: `root`, or the environment variable TRANSFER_STUDY_DATA, or the user's cache directory."
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "transfer_study"
-    return Path(root or os.environ.get("TRANSFER_STUDY_DATA") or cache)
+    return Path(os.path.expanduser(root or os.environ.get("TRANSFER_STUDY_DATA") or cache))
 
 # %% ../../nbs/api/images/10_catalog.ipynb #9efe8192
 def find_dataset(
     name: str,  # one of the paper's names
     root: Path,  # the data root
 ) -> Path | None:
-    "The folder or tar with one of the paper's datasets; None if there is none."
-    candidates = (official_folder(name, root), root / name, root / f"{name}.tar")
+    "The folder, tar or zip with one of the paper's datasets; None if there is none."
+    candidates = (official_folder(name, root), root / name, root / f"{name}.tar", root / f"{name}.zip")
     return next((path for path in candidates if path and path.exists()), None)
 
 # %% ../../nbs/api/images/10_catalog.ipynb #b12e76fd
@@ -75,15 +76,18 @@ def _open_official(name: str, root: Path) -> ImageDataset:
 
 # %% ../../nbs/api/images/10_catalog.ipynb #5aa55e4b
 def open_dataset(
-    reference: str | dict | DatasetEntry,  # one of the paper's names, a path, folder:PATH, tar:PATH, hf:NAME[:CONFIGURATION] or drawn:NAME; or a table
-    directory: Path = Path(),  # base directory of relative paths, such as the study file's folder
+    reference: str | dict | DatasetEntry,  # one of the paper's names, a path, folder:PATH, tar:PATH, zip:PATH, hf:NAME[:CONFIGURATION] or drawn:NAME; or a table
+    directory: Path = Path(),  # base directory of relative paths, such as the study file's folder; ~ is the user's home
     root: Path | None = None,  # the data root of official datasets; None for `data_root()`
+    max_pixels: int = MAX_PIXELS,  # width times height of the largest image that is decoded
 ) -> ImageDataset:
     "The dataset of a reference, or of a table with the keys of `DatasetEntry`; raises `UserError` if it does not exist or cannot be scored."
     entry = dataset_entry(reference)
-    if entry.source != "reference":
-        return open_entry(entry, directory)
-    reference = entry.reference
+    dataset = _opened(entry.reference, directory, root) if entry.source == "reference" else open_entry(entry, directory)
+    return limit_pixels(dataset, max_pixels)
+
+
+def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
     kind, _, rest = reference.partition(":")
     if kind == "hf":
         return hub_dataset(rest, directory)
@@ -94,9 +98,9 @@ def open_dataset(
     official = known_datasets()["name"]
     if reference in set(official):
         return _open_official(reference, data_root(root))
-    path = directory / reference.removeprefix("folder:").removeprefix("tar:")
-    if not path.exists() and ":" not in reference and "/" not in reference and path.suffix != ".tar":
-        raise unknown_name_error("dataset", reference, official, "or a folder or tar of images")
+    path = directory / os.path.expanduser(rest if kind in ("folder", "tar", "zip") else reference)
+    if not path.exists() and ":" not in reference and "/" not in reference and path.suffix not in (".tar", ".zip"):
+        raise unknown_name_error("dataset", reference, official, "or a folder, tar or zip of images")
     return image_folder(path)
 
 # %% ../../nbs/api/images/10_catalog.ipynb #c78eb54e

@@ -17,8 +17,16 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..core import UserError, unknown_name_error
-from .datasets import IMAGE_SUFFIXES, SPLITS, ImageDataset, draw_test_images, image_folder, listed_dataset
-from .hub import SPLIT_NAMES, hub_dataset
+from transfer_study.images.datasets import (
+    IMAGE_SUFFIXES,
+    SPLIT_NAMES,
+    SPLITS,
+    ImageDataset,
+    draw_test_images,
+    image_folder,
+    listed_dataset,
+)
+from .hub import hub_dataset
 from ..options import explain_errors
 
 # %% ../../nbs/api/images/09_entries.ipynb #f57ac800

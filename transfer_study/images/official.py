@@ -214,7 +214,9 @@ def _read_cifar(folder: Path, batches: dict[str, str], names: Path, names_key: s
     for file, split in batches.items():
         data, labels, images = read_pickle(folder / file, "data", labels_key, "filenames")
         data, labels = np.asarray(data), np.asarray(labels)
-        if data.dtype != np.uint8 or data.shape != (len(labels), 3072) or len(images) != len(labels):
+        if data.dtype != np.uint8:
+            raise UserError(f"annotation file {folder / file}: pixels of type {data.dtype}, expected uint8 from 0 to 255; use the official file")
+        if data.shape != (len(labels), 3072) or len(images) != len(labels):
             raise UserError(f"annotation file {folder / file}: {len(labels)} labels and an array of shape {data.shape} do not match; download it again")
         if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(classes):
             raise UserError(f"annotation file {folder / file}: labels from 0 to {len(classes) - 1} expected; download it again")

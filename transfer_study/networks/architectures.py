@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import UserError, unknown_name_error
+from ..core import UserError, digest, unknown_name_error
 from .table import LITE, default_checkpoint, lite_weights, paper_networks
 from .towers import open_clip_tower, transformers_tower
 
@@ -160,6 +160,38 @@ def _lite_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
     return model
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #5437499b
+def _inside(module: Any, directory: Path) -> bool:
+    "Whether a module was loaded from a file below `directory`."
+    file = getattr(module, "__file__", None)
+    return bool(file) and Path(file).resolve().is_relative_to(directory)
+
+
+@contextlib.contextmanager
+def _importable(directory: Path) -> Iterator[list[Path]]:
+    "Within the block, modules in `directory` can be imported; afterwards the list holds their files, and they are forgotten."
+    directory, files = directory.resolve(), list[Path]()
+    before, bytecode = dict(sys.modules), sys.dont_write_bytecode
+    sys.path.insert(0, str(directory))
+    sys.dont_write_bytecode = True
+    importlib.invalidate_caches()
+    try:
+        yield files
+    finally:
+        sys.path.remove(str(directory))
+        sys.dont_write_bytecode = bytecode
+        for name, module in list(sys.modules.items()):
+            if name not in before and not name.startswith("_transfer_study_") and _inside(module, directory):
+                files.append(Path(module.__file__))
+                del sys.modules[name]
+
+
+def _source_digest(module: Any, beside: list[Path], directory: Path) -> str:
+    "A digest of the files of a network: the module, and what it imports from its folder; empty if it imports nothing from there."
+    paths = sorted({Path(module.__file__).resolve(), *(path.resolve() for path in beside)}) if beside else []
+    contents = [[path.relative_to(directory.resolve()).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()] for path in paths]
+    return digest(contents) if contents else ""
+
+# %% ../../nbs/api/networks/02_architectures.ipynb #031a2916
 def _import_beside(module: str, directory: Path) -> Any:
     "The module from a file in `directory`, or else the installed module of this name."
     path = directory / f"{module}.py"
@@ -171,7 +203,6 @@ def _import_beside(module: str, directory: Path) -> Any:
     name = f"_transfer_study_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{module}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # as for every .py file
-    assert spec is not None and spec.loader is not None  # as for every .py file
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[name] = loaded  # classes defined in the module can then be pickled
     try:
@@ -180,18 +211,26 @@ def _import_beside(module: str, directory: Path) -> Any:
         raise UserError(f"architecture module {path}: {type(error).__name__}: {error}") from error
     return loaded
 
-# %% ../../nbs/api/networks/02_architectures.ipynb #031a2916
+# %% ../../nbs/api/networks/02_architectures.ipynb #0b72b5d6
 def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
     "The network that `module:function` returns; raises `UserError` if there is no such function or it returns anything else."
     import torch
 
     module, function = architecture.split(":", 1)
-    loaded = _import_beside(module, directory)
-    if not callable(getattr(loaded, function, None)):
-        raise unknown_name_error(f"function in {module}", function, [name for name in vars(loaded) if not name.startswith("_")])
-    model = getattr(loaded, function)()
+    with _importable(directory) as beside:
+        loaded = _import_beside(module, directory)
+        if not callable(getattr(loaded, function, None)):
+            raise unknown_name_error(f"function in {module}", function, [name for name in vars(loaded) if not name.startswith("_")])
+        try:
+            model = getattr(loaded, function)()
+        except (UserError, NotImplementedError, MemoryError):  # the second is PyTorch's, on its meta device
+            raise
+        except Exception as error:
+            raise UserError(f"architecture {architecture}: {type(error).__name__}: {error}; expected a function without arguments") from error
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"architecture {architecture}: returned {type(model).__name__}, expected a torch.nn.Module")
+    if code := _source_digest(loaded, beside, directory):
+        model.source_digest = code
     return model
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #daa29ec0

@@ -59,7 +59,7 @@ class NetworkRecord(_Section):
 class ClassifierRecord(_Section):
     "What `classifier.json` holds."
 
-    format: Literal[1] = Field(FORMAT, description="of the folder")
+    format: Literal[1] = Field(1, description="of the folder")
     network: NetworkRecord
     class_names: tuple[str, ...] = Field(min_length=2, description="in the order of the head's rows")
     dataset: str = Field("", description="name of the training images")
@@ -251,7 +251,10 @@ def _write(folder: Path, record: dict, head: dict, distance: FeatureDistance | N
     from safetensors.numpy import save_file
     from safetensors.torch import save_file as save_tensors
 
-    with committed_directory(folder.with_name(f"{folder.name}.new") if overwrite and folder.exists() else folder) as temporary:
+    target = folder.with_name(f"{folder.name}.new") if overwrite and folder.exists() else folder
+    if target != folder and target.exists():
+        shutil.rmtree(target)  # of a process that was killed
+    with committed_directory(target) as temporary:
         save_file(head, temporary / "head.safetensors")
         if distance is not None:
             save_file({"directions": distance.directions}, temporary / "neighbours.safetensors")
@@ -265,9 +268,9 @@ def _write(folder: Path, record: dict, head: dict, distance: FeatureDistance | N
         _check_names(complete.class_names)
         _write_record(complete, temporary)
         (temporary / "README.md").write_text(model_card(complete), encoding="utf-8")
-    if (made := folder.with_name(f"{folder.name}.new")).is_dir() and overwrite:
+    if target != folder:
         shutil.rmtree(folder)
-        made.rename(folder)
+        target.rename(folder)
     return folder
 
 
@@ -432,7 +435,8 @@ def load_classifier(
     if record.threshold is not None and record.n_neighbors is not None:
         (directions,) = _arrays(folder / "neighbours.safetensors", ["directions"])
         distance = FeatureDistance(directions, record.n_neighbors, record.threshold)
-    network = _network(folder, record.network, weights and Path(weights), code and Path(code))
+    given = (None if path is None else Path(path) for path in (weights, code))
+    network = _network(folder, record.network, *given)
     model = _with_preprocessing(build_network(network), record.network.preprocessing)
     _check_network(folder, record.network, model, expected)
     return Classifier(record, model, weight, bias, distance)

@@ -6,7 +6,6 @@
 __all__ = ['WholeImage', 'CentralCrop', 'largest_side', 'CachedImages', 'cached_images']
 
 # %% ../../nbs/api/training/01_image_cache.ipynb #ee987b1d
-import io
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from PIL import Image
 from ..core import UserError, committed_directory, digest
 from ..features.loading import report_lost_workers
 from ..images.datasets import ImageDataset
-from ..images.decoding import BadImage, decode
+from ..images.decoding import BadImage, decode, image_size
 
 # %% ../../nbs/api/training/01_image_cache.ipynb #ecdadbe8
 @dataclass(frozen=True)
@@ -66,9 +65,8 @@ def _largest_side(headers: _Headers, at_most: int) -> int:
     largest = 0
     for row in headers.rows:
         try:
-            with Image.open(io.BytesIO(headers.dataset.read(int(row)))) as image:
-                largest = max(largest, *image.size)
-        except Exception:  # decoding will report this file
+            largest = max(largest, *image_size(headers.dataset.read(int(row))))
+        except Exception:  # whoever decodes it names it
             continue
         if largest >= at_most:
             break
@@ -116,7 +114,7 @@ class _Prepared:
 
     def __getitem__(self, i: int) -> tuple[np.ndarray | None, tuple[int, int], str, str]:
         try:
-            image = decode(self.dataset.read(int(self.rows[i])))
+            image = decode(self.dataset.read(int(self.rows[i])), self.dataset.max_pixels)
         except BadImage as error:
             return None, (0, 0), str(error), ""
         except OSError as error:

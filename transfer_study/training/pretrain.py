@@ -19,6 +19,7 @@ from pydantic import Field
 
 from ..core import UserError, digest, unknown_name_error
 from ..features.inference import resolve_device
+from ..images.archives import is_hidden
 from ..images.datasets import IMAGE_SUFFIXES, ImageDataset, image_folder, listed_dataset
 from ..networks.architectures import build_architecture
 from ..networks.networks import Network, input_configuration, network_digest
@@ -76,7 +77,7 @@ def source_folder(
     files = [(split, file) for split in ("train", "val") for file in sorted((root / split).glob("*/*"))]
     rows = [
         {"split": "test" if split == "val" else split, "file": file.relative_to(root).as_posix(), "class": file.parent.name}
-        for split, file in files if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+        for split, file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file.name) and not is_hidden(file.parent.name)
     ]  # fmt: skip
     return listed_dataset(name or root.name, root, pd.DataFrame(rows, columns=["split", "file", "class"]))
 

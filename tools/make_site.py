@@ -26,8 +26,8 @@ PAGES = {
 }  # fmt: skip
 # Sections of the reference: the folders of nbs/api in the order in which they import; the first is nbs/api itself.
 ROOMS = [
-    "transfer_study", "images", "networks", "features", "classifiers", "training", "statistics", "figures", "study", "duplicates",
-    "selection", "cli",
+    "transfer_study", "images", "networks", "tables", "features", "classifiers", "training", "statistics", "figures", "study",
+    "duplicates", "selection", "cli",
 ]  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 # make study    install and run the quick study, the whole paper in miniature; prints the three correlations and where the report is
 # make test     everything that must hold before a change is merged; says at the end what failed
 # make lab      JupyterLab on the tutorials, with interactive charts
-# make docs     the documentation site (needs Quarto)
+# make docs     the documentation site, built and checked (needs Quarto)
 # make notebooks  run every notebook and store its outputs
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -24,6 +24,7 @@ docs: .venv/.dev
 	@command -v quarto > /dev/null || { echo "make docs needs Quarto: install it from https://quarto.org/docs/get-started/ and run make docs again"; exit 1; }
 	$(BIN)/python tools/make_site.py  # nbdev would make a README of its own where it finds one older than the home page
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_docs
+	$(BIN)/python tools/check_site.py _docs --pictures build/pictures
 
 notebooks: .venv/.dev
 	$(BIN)/nbdev_export
@@ -43,11 +44,11 @@ clean:
 
 .venv/.package: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing; torch and its libraries are about 5 GB, so this takes some minutes"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable .
 	@touch $@
 
 .venv/.dev: .venv/.package
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
 # The wheel as a user gets it: the newest of every dependency, outside the checkout.

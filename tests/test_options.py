@@ -21,7 +21,7 @@ NETWORK = '[[networks]]\nname = "resnet50"\n'
 
 
 @pytest.mark.parametrize("text, lines", [
-    (HEAD.replace('["dtd"]', '"dtd"') + NETWORK, ['datasets = "dtd": expected list of texts']),
+    (HEAD.replace('["dtd"]', '"dtd"') + NETWORK, ['datasets = "dtd": expected list of texts or tables']),
     (HEAD + 'seeds = [true, 1.5, -1, "2"]\n' + NETWORK, [
         "seeds[1] = true: ", "seeds[2] = 1.5: ", "seeds[3] = -1: ", 'seeds[4] = "2": ',
     ]),

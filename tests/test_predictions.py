@@ -17,7 +17,7 @@ from transfer_study.images.catalog import open_dataset
 from transfer_study.results import complete_runs, prediction_arrays, read_predictions, write_predictions
 from transfer_study.statistics.paired_tests import compare_runs
 from transfer_study.study.study import Study
-from transfer_study.training.finetune import read_training
+from transfer_study.training.run import read_training
 
 DIFFICULT = "test_01"  # shows a difficult bright object only
 TRAINING = "steps = 2\nbatch_size = 8\nn_evaluations = 1\nlearning_rate_min = 0.01\nn_learning_rates = 2\nn_weight_decays = 0\n"

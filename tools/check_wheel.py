@@ -59,7 +59,7 @@ def check(wheel: Path, interpreter: str) -> None:
         folder = Path(name)
         run(interpreter, "-m", "venv", folder / "venv")
         python, command = folder / "venv/bin/python", folder / "venv/bin/transfer-study"
-        run(python, "-m", "pip", "install", "--quiet", wheel, "pytest")
+        run(python, "-m", "pip", "install", "--quiet", "--no-compile", wheel, "pytest")
         outside = {"cwd": folder, "env": {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}}
         version = run(python, "-c", "import sys; print(*sys.version_info[:3], sep='.')").strip()
         analysis = json.loads(run(command, "analyze", "embeddings_benchmark_16shot", "--json", **outside))

@@ -1,4 +1,5 @@
-"""Writes what follows from the notebooks: nbs/sidebar.yml, nbs/llms.txt, README.md and the picture at its top.
+"""Writes what follows from the notebooks: navigation, the first page of the reference, the page of the commands, nbs/llms.txt,
+README.md and the picture at its top.
 
 `--check` writes nothing and ends with exit code 1 where one of them is not what the notebooks say.
 """
@@ -8,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+import site_reference
 import yaml
 
 from transfer_study.figures.theme import theme
@@ -17,18 +19,13 @@ NBS = ROOT / "nbs"
 HOST = "https://transfer-study.github.io/transfer_study"
 # Pages in reading order; a notebook of the folder that is not named here follows in alphabetical order.
 PAGES = {
-    "Start here": ("tutorials", ["five_minutes", "fixed_features", "real_images", "still_transfer_better"]),
-    "How to": ("howto", ["own_table", "own_network", "add_dataset", "from_python", "cluster", "full_scale"]),
+    "Start here": ("tutorials", ["five_minutes", "which_network", "fixed_features", "real_images", "still_transfer_better"]),
+    "How to": ("howto", ["own_table", "own_network", "add_dataset", "from_python", "cluster", "full_scale", "questions"]),
     "The paper": ("paper", ["headline", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
                             "fixed_against_finetuned", "convergence", "dataset_size", "near_duplicates", "augmentation",
                             "other_predictors", "specialised_methods"]),
-    "Understanding": ("explanations", ["why_log_odds"]),
+    "Understanding": ("explanations", ["why_log_odds", "glossary"]),
 }  # fmt: skip
-# Sections of the reference: the folders of nbs/api in the order in which they import; the first is nbs/api itself.
-ROOMS = [
-    "transfer_study", "images", "networks", "tables", "features", "classifiers", "training", "statistics", "figures", "study",
-    "duplicates", "selection", "cli",
-]  # fmt: skip
 
 
 def notebook(path: Path) -> list[dict]:
@@ -47,7 +44,7 @@ def title_of(path: Path) -> tuple[str, str]:
 
 def group_of(path: Path) -> str:
     "Where a module stands in the reference."
-    return "/".join(path.relative_to(NBS / "api").parent.parts) or ROOMS[0]
+    return "/".join(path.relative_to(NBS / "api").parent.parts) or "transfer_study"
 
 
 def structure() -> dict[str, list[Path]]:
@@ -57,7 +54,7 @@ def structure() -> dict[str, list[Path]]:
         pages = sorted(NBS.glob(f"{folder}/*.ipynb"))
         found[title] = sorted(pages, key=lambda p, order=order: (order.index(p.stem) if p.stem in order else len(order), p.stem))
     modules = [p for p in sorted(NBS.glob("api/**/*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
-    for title in sorted({group_of(p) for p in modules}, key=ROOMS.index):
+    for title in sorted({group_of(p) for p in modules}, key=list(site_reference.ROOMS).index):
         found[f"Reference: {title}"] = [p for p in modules if group_of(p) == title]
     return {title: pages for title, pages in found.items() if pages}
 
@@ -68,7 +65,8 @@ def sidebar() -> str:
     for title, pages in structure().items():
         section = {"section": title.removeprefix("Reference: "), "contents": [p.relative_to(NBS).as_posix() for p in pages]}
         (reference if title.startswith("Reference: ") else sections).append(section)
-    sections.append({"section": "Reference", "contents": reference})
+    first = ["api/index.qmd", "api/command_line.qmd"]
+    sections.append({"section": "Reference", "contents": [*first, *reference]})
     settings = {"style": "floating", "collapse-level": 1, "contents": sections}
     text = yaml.safe_dump({"website": {"sidebar": settings}}, sort_keys=False)
     return "# Made by tools/make_site.py from the notebooks.\n" + text
@@ -86,8 +84,20 @@ def llms_txt() -> str:
     parts = [f"# {title}", f"> {subtitle}"]
     for group, pages in structure().items():
         entries = [f"- [{name}]({address(p)}): {text}" for p in pages for name, text in [title_of(p)]]
+        if group == next(name for name in structure() if name.startswith("Reference: ")):
+            entries.insert(0, f"- [Command line]({HOST}/api/command_line.html): Every command with its arguments and options")
         parts.append(f"## {group}\n\n" + "\n".join(entries))
     return "\n\n".join(parts) + "\n"
+
+
+def reference() -> str:
+    "The first page of the reference."
+    rooms = {}
+    for group, pages in structure().items():
+        if group.startswith("Reference: "):
+            listed = [(p.relative_to(NBS / "api").as_posix(), *title_of(p)) for p in pages]
+            rooms[group.removeprefix("Reference: ")] = listed
+    return site_reference.landing(rooms)
 
 
 def main_figure() -> tuple[str, str]:
@@ -127,6 +137,7 @@ def files() -> dict[Path, str]:
     "Everything made here."
     picture = main_figure()[0]
     return {NBS / "sidebar.yml": sidebar(), NBS / "llms.txt": llms_txt(), ROOT / "README.md": readme(),
+            NBS / "api" / "index.qmd": reference(), NBS / "api" / "command_line.qmd": site_reference.command_line(),
             NBS / "images" / "headline.svg": picture, NBS / "images" / "headline_dark.svg": darkened(picture)}  # fmt: skip
 
 

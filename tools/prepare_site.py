@@ -1,8 +1,11 @@
-"""Puts the figures into the processed pages of the site: Quarto runs it before it renders (`pre-render`), in _proc/.
+"""Makes the processed pages of the site ready: Quarto runs it before it renders (`pre-render`), in _proc/.
 
-Pictures become part of their page, so that their text can be read and their colours follow the page's, light or dark. Where
-a page stores a chart's specification too, a script draws it anew in the reader's browser; script and style lie beside the
-pages, and nothing is fetched.
+- Cells lose what is not for readers: checks, marks for tools, directives of this repository. Long code for a figure is folded.
+- Each exported definition gets its entry (site_entries), names and terms get their links (site_links).
+- Figures become part of their page, so that their text can be read and their colours follow the page's, light or dark. Where a
+  page stores a chart's specification too, a script draws it anew in the reader's browser.
+
+Script, style and the picture for previews lie beside the pages, and nothing is fetched from elsewhere.
 """
 
 import json
@@ -12,13 +15,16 @@ import sys
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
+import site_cells
+import site_entries
+import site_links
 import vl_convert
 
 from transfer_study.figures.theme import VEGALITE_TYPE, theme
 
-STYLE, SCRIPT = "figures.css", "figures.js"
-# Wide pictures scroll on a phone.
-_STYLE = """.figure-svg { overflow-x: auto; margin: 1rem 0 } .figure-svg svg { max-width: none } .vega-embed { width: 100% }
+STYLE, SCRIPT, PREVIEW = "figures.css", "figures.js", "images/preview.png"
+# Pictures shrink with their column and never grow beyond their own size.
+_STYLE = """.figure-svg { margin: 1rem 0 } .figure-svg svg { max-width: 100%; height: auto } .vega-embed { width: 100% }
 """
 _SCRIPT = """
 "use strict";
@@ -45,7 +51,8 @@ def with_own_names(svg: str, number: int) -> str:
     "The picture with names of its parts that no other on the page has: clip paths and gradients are found by them."
     for name in set(re.findall(r'\bid="([^"]+)"', svg)):
         svg = re.sub(rf'(?<=\bid="){name}(?=")|(?<=url\(#){name}(?=\))|(?<=href="#){name}(?=")', f"figure-{number}-{name}", svg)
-    return svg
+    # Quarto lays out what has a class such as `column-title`, which Vega uses for its own purposes.
+    return re.sub(r'\bclass="([^"]*)"', lambda m: 'class="' + " ".join(f"vega-{name}" for name in m.group(1).split()) + '"', svg)
 
 
 def figure_html(cell: dict, data: dict, number: int) -> str:
@@ -70,25 +77,64 @@ def style() -> str:
     return _STYLE + "\n".join(rules) + "\n"
 
 
-def prepare(page: Path) -> bool:
-    "Rewrites a processed notebook in place; True where it holds a chart to be drawn anew."
-    notebook = json.loads(page.read_text())
-    shown = [(cell, output) for cell in notebook["cells"] for output in cell.get("outputs", [])]
-    shown = [(cell, output) for cell, output in shown if "image/svg+xml" in output.get("data", {})]
-    is_interactive = any(VEGALITE_TYPE in output["data"] for _, output in shown)
-    for number, (cell, output) in enumerate(shown):
+def with_entries(cells: list[dict], notebook: Path) -> list[dict]:
+    "The cells with the entry of a definition in the place of nbdev's `show_doc`."
+    module, shown, level = site_links.module_of(notebook), [], 2
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            level = max([len(marks) for marks in re.findall(r"^(#+) ", cell["source"], re.M)][-1:] or [level])
+        names = re.findall(r"^show_doc\(([\w.]+)\)", cell["source"], re.M) if cell["cell_type"] == "code" else []
+        if not names:
+            shown.append(cell)
+        elif module and "." not in names[0] and not names[0].startswith("_"):
+            above = next((c["source"] for c in reversed(shown) if c["cell_type"] == "markdown"), "")
+            repeated = above.strip().strip("#` ").lower() == names[0].lower()
+            text = site_entries.entry(module, names[0], level + 1)
+            if repeated:  # a section that has no words but the name of its only entry
+                shown.remove(next(c for c in reversed(shown) if c["cell_type"] == "markdown"))
+            shown.append({"cell_type": "markdown", "id": cell["id"], "metadata": {}, "source": text})
+    return shown
+
+
+def with_figures(cells: list[dict], page: Path, page_name: str) -> bool:
+    "Puts the figures in place; True where there is a chart to be drawn anew."
+    drawn = [(cell, output) for cell in cells for output in cell.get("outputs", []) if "image/svg+xml" in output.get("data", {})]
+    is_interactive = any(VEGALITE_TYPE in output["data"] for _, output in drawn)
+    for number, (cell, output) in enumerate(drawn):
         output["data"] = {"text/html": figure_html(cell, output["data"], number)}
     if is_interactive:
-        up = "../" * len(page.parent.relative_to(Path.cwd()).parts)
-        shown[-1][1]["data"]["text/html"] += f'<script src="{up}{SCRIPT}"></script>'
-    page.write_text(json.dumps(notebook, ensure_ascii=False, indent=1))
+        drawn[-1][1]["data"]["text/html"] += f'<script src="{site_links.relative(SCRIPT, page_name)}"></script>'
     return is_interactive
+
+
+def prepare(page: Path, notebook: Path) -> bool:
+    "Rewrites a processed notebook in place; True where it holds a chart to be drawn anew."
+    processed, name, done = json.loads(page.read_text(encoding="utf-8")), site_links.page_of(notebook), set()
+    for cell in processed["cells"]:
+        cell["source"] = "".join(cell["source"])
+    cells = site_cells.without_empty_headings(site_cells.clean_cells(with_entries(processed["cells"], notebook)))
+    is_interactive = with_figures(cells, page, name)
+    for cell in cells:
+        site_cells.clean_outputs(cell)
+        if cell["cell_type"] == "markdown":
+            cell["source"] = site_links.link_terms(site_links.link_names(cell["source"], name), name, done)
+    processed["cells"] = cells
+    page.write_text(site_cells.dump(processed), encoding="utf-8")
+    return is_interactive
+
+
+def prepare_all(root: Path) -> int:
+    "Prepares every page below a directory; the number of pages with charts to be drawn anew."
+    pages = [page for page in sorted(root.rglob("*.ipynb")) if ".ipynb_checkpoints" not in page.parts]
+    return sum(prepare(page, site_links.NBS / page.relative_to(root)) for page in pages)
 
 
 if __name__ == "__main__":
     os.chdir(sys.argv[1] if len(sys.argv) > 1 else ".")
-    interactive = [page for page in Path.cwd().rglob("*.ipynb") if prepare(page)]
+    n_interactive = prepare_all(Path.cwd())
     Path(STYLE).write_text(style())
     themes = json.dumps({"light": theme(), "dark": theme(dark=True)})
     Path(SCRIPT).write_text(vl_convert.javascript_bundle() + _SCRIPT % themes)
-    print(f"figures are in place; drawn anew on {len(interactive)} page(s)")
+    Path(PREVIEW).parent.mkdir(exist_ok=True)
+    Path(PREVIEW).write_bytes(vl_convert.svg_to_png((site_links.NBS / "images/headline.svg").read_text(), scale=1.5))
+    print(f"pages are ready; charts are drawn anew on {n_interactive} of them")

@@ -25,6 +25,8 @@ def _alternatives(entry: dict) -> list[dict]:
 
 def _allowed(entry: dict, plural: str = "") -> str:
     "A phrase for the values that a schema entry allows; `plural` is the letter s for the items of a list."
+    if "allowed" in entry:  # said by the field itself
+        return entry["allowed"]
     alternatives = _alternatives(entry)
     if len(alternatives) > 1 or alternatives[0] is not entry:
         return " or ".join(_allowed(alternative, plural) for alternative in alternatives)

@@ -208,7 +208,7 @@ def prediction_arrays(
     predicted: np.ndarray,  # (n,) predicted labels, or (n, n_classes) confidences
 ) -> dict[str, np.ndarray]:
     "`image`, `y_true` and the predictions by name: `y_pred` for one label per image, `score` for a matrix of labels."
-    return {"image": image, "y_true": y_true, "score" if y_true.ndim == 2 else "y_pred": predicted}
+    return {"image": image, "y_true": y_true, "score" if predicted.ndim == 2 else "y_pred": predicted}
 
 # %% ../nbs/api/03_results.ipynb #9757cc8d
 def write_predictions(

@@ -104,3 +104,25 @@ def test_mean_per_class_weighs_classes_not_images():
 
 def test_a_class_that_is_only_predicted_does_not_enter_the_mean():
     assert mean_per_class_accuracy([0, 0, 1], [0, 5, 1]) == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_metrics_of_own_datasets_agree_with_scikit_learn():
+    import numpy as np
+    from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+    from transfer_study.classifiers.metrics import macro_f1, mean_average_precision, mean_roc_auc
+
+    rng = np.random.default_rng(0)
+    y, score = np.arange(60) % 4, rng.integers(0, 5, (60, 4)) / 4.0 + np.eye(4)[np.arange(60) % 4] * 0.3
+    assert np.isclose(macro_f1(y, score.argmax(axis=1)), f1_score(y, score.argmax(axis=1), average="macro"))
+    proba = score / score.sum(axis=1, keepdims=True)
+    assert np.isclose(mean_roc_auc(y, proba), roc_auc_score(y, proba, multi_class="ovr"))
+    shown = rng.integers(0, 2, (60, 4))
+    assert np.isclose(mean_roc_auc(shown, score), roc_auc_score(shown, score))
+    assert np.isclose(mean_average_precision(shown, score), average_precision_score(shown, score))
+    difficult = shown.copy()
+    difficult[shown[:, 0] == 1, 0] = np.where(np.arange((shown[:, 0] == 1).sum()) % 2, 1, -1)
+    counted = difficult[:, 0] >= 0
+    of_others = [roc_auc_score(shown[:, k], score[:, k]) for k in (1, 2, 3)]
+    expected = [roc_auc_score(difficult[counted, 0], score[counted, 0]), *of_others]
+    assert np.isclose(mean_roc_auc(difficult, score), np.mean(expected))

@@ -190,6 +190,21 @@ def test_the_interval_decides_the_answer():
         assert text.startswith(start) and "9 networks" in text and "0.99 over 16" in text
 
 
+@pytest.mark.parametrize("n_networks", [3, 4])
+def test_below_five_networks_there_is_no_plain_yes(n_networks):
+    row = {"protocol": "linear", "dataset": "mean", "method": "pearson", "estimate": 0.99, "low": 0.9, "high": 1.0}
+    text = answer(None, "linear", correlations=pd.DataFrame([row | {"n_networks": n_networks}]))
+    assert text.startswith(f"It looks so, but {n_networks} networks are few. Over")
+
+
+def test_the_answer_says_what_each_interval_is_for():
+    row = {"protocol": "linear", "dataset": "mean", "method": "pearson", "estimate": 0.93, "low": 0.86, "high": 0.97,
+           "low_datasets": 0.82, "high_datasets": 0.98, "n_networks": 41}  # fmt: skip
+    text = answer(None, "linear", correlations=pd.DataFrame([row]))
+    assert "0.86 to 0.97 for other networks on these datasets, 0.82 to 0.98 for other networks on other datasets" in text
+    assert "r = 0.9 " in answer(None, "linear", correlations=pd.DataFrame([row | {"n_networks": 11}]))
+
+
 def test_each_protocol_stands_beside_its_own_number_of_the_paper():
     rows = drawn_table(6, ["dtd", "food101"])
     both = pd.concat(

@@ -39,7 +39,7 @@ def test_references(tmp_path, monkeypatch):
         open_dataset("cifar01", tmp_path)
     with pytest.raises(UserError, match=r"not found below .*--download cifar10 downloads it, or copy to .*cifar-10-batches-py/"):
         open_dataset("cifar10")
-    with pytest.raises(UserError, match="no such folder or tar"):
+    with pytest.raises(UserError, match="no such folder, tar or zip"):
         open_dataset("images/absent.tar", tmp_path)
 
 

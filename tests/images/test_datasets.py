@@ -183,7 +183,7 @@ def test_given_labels_order_the_classes_without_gaps(listing):
 
 def test_missing_files_are_counted_and_their_labels_leave_with_them(listing):
     folder, table = listing
-    matrix = pd.DataFrame({"row": range(10), "any": 1}).assign(row=lambda df: (df["row"] % 2))
+    matrix = pd.DataFrame({"row": range(10), "any": 1}).assign(row=lambda df: df["row"] % 2)
     for gone in ("test/bright/1.png", "train/dim/0.png"):
         (folder / gone).unlink()
     dataset = listed_dataset("squares", folder, table, label_matrix=matrix)

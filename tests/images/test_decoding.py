@@ -1,13 +1,16 @@
 """Decoding: every image upright and whole, or named."""
 
 import io
+import struct
+import warnings
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from tests.conftest import png_bytes
-from transfer_study.images.decoding import BadImage, decode
+from transfer_study.images.decoding import BadImage, decode, image_format
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -105,7 +108,69 @@ def test_threads_decode_as_one_does():
     assert all(np.array_equal(np.asarray(image), np.asarray(decode(one))) for image, one in zip(together, data, strict=True))
 
 
-def test_a_decompression_bomb_is_refused(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(BadImage, match="(?i)bomb"):
-        decode(encoded(Image.new("L", (12, 12)), "png"))
+def test_a_decompression_bomb_is_refused_unless_it_is_allowed():
+    data = encoded(Image.new("L", (12, 12)), "png")
+    with pytest.raises(BadImage, match="(?i)bomb; max_pixels = 144 allows it"):
+        decode(data, max_pixels=143)
+    assert decode(data, max_pixels=144).size == (12, 12)
+
+
+def test_a_large_photograph_neither_warns_nor_needs_pillows_limit(monkeypatch):
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", 100
+    )  # a tenth of what this image has, and less than half, which is an error for Pillow
+    data = encoded(Image.new("L", (40, 30), 128), "png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode(data, max_pixels=1200).crop((0, 0, 40, 30)).size == (40, 30)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_grey_values_keep_the_range_of_their_content(bits, kind):
+    values = np.linspace(0, 255, 64).astype(np.uint16).reshape(8, 8)
+    stored = Image.fromarray(values << (bits - 8))
+    assert np.array_equal(np.asarray(decode(encoded(stored, kind)))[..., 0], values)
+
+
+def png16(values: np.ndarray) -> bytes:
+    "A PNG file of 16-bit colours, (height, width, 3 or 4) uint16, which Pillow cannot write."
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width, n = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[n], 0, 0, 0)
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_colours_of_12_bits_in_16_keep_their_range(bits):
+    values = np.random.default_rng(0).integers(0, 256, (6, 5, 3)).astype(np.uint16)
+    values[0, 0] = 255
+    assert np.array_equal(np.asarray(decode(png16(values << (bits - 8)))), values)
+    opaque = np.concatenate([values << (bits - 8), np.full((6, 5, 1), 65535, np.uint16)], axis=2)
+    assert np.array_equal(np.asarray(decode(png16(opaque))), values)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n", "Git LFS.*git lfs pull"),
+        (b"  <!DOCTYPE html><html>404</html>", "a web page"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "PNG"),
+        (b"P5 is a road", "ValueError"),
+    ],
+)
+def test_a_file_that_is_something_else_says_what(data, message):
+    with pytest.raises(BadImage, match=message):
+        decode(data)
+
+
+def test_every_format_is_known_by_its_first_bytes():
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF", "JPEG2000"):
+        assert image_format(encoded(Image.new("RGB", (4, 4)), kind)) == kind
+    if features.check("avif"):
+        assert image_format(encoded(Image.new("RGB", (4, 4)), "AVIF")) == "AVIF"
+    assert image_format(b"\0\0\0\x18ftypheic\0\0\0\0") == "HEIF" and image_format(b"BMW") is image_format(b"") is None

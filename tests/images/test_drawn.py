@@ -17,7 +17,7 @@ from transfer_study.core import UserError
 from transfer_study.images import drawn
 from transfer_study.images.datasets import split_images
 from transfer_study.images.decoding import decode
-from transfer_study.images.drawing import TEXTURES, TYPEFACES, glyph, lacking, place
+from transfer_study.images.drawing import TEXTURES, TYPEFACES, glyph, missing_characters, place
 from transfer_study.images.drawn import drawn_arrays, drawn_dataset, known_drawn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,9 +35,9 @@ def test_one_source_and_at_least_four_targets():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_table_tells_the_counts(name):
-    told, found = known_drawn().set_index("name").loc[name], drawn_dataset(name).counts
-    assert {key: told[key] for key in ("classes", "train", "test")} == {key: found[key] for key in ("classes", "train", "test")}
+def test_the_table_gives_the_counts(name):
+    row, counts = known_drawn().set_index("name").loc[name], drawn_dataset(name).counts
+    assert {key: row[key] for key in ("classes", "train", "test")} == {key: counts[key] for key in ("classes", "train", "test")}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -101,10 +101,10 @@ def test_the_fingerprint_says_what_was_drawn_and_draws_nothing(monkeypatch):
 
 
 def test_every_class_can_be_written_in_every_typeface_and_looks_different():
-    accents = drawn._accented()
-    assert not any(lacking(drawn.GLYPHS, typeface) for typeface in TYPEFACES)
-    assert not any(lacking(accents, typeface) for typeface in drawn.DEJAVU)
-    assert not any(lacking(drawn.SYMBOLS, typeface) for typeface in ("DejaVuSans", "DejaVuSans-Bold"))
+    accents = drawn.accented_vowels()
+    assert not any(missing_characters(drawn.GLYPHS, typeface) for typeface in TYPEFACES)
+    assert not any(missing_characters(accents, typeface) for typeface in drawn.DEJAVU)
+    assert not any(missing_characters(drawn.SYMBOLS, typeface) for typeface in ("DejaVuSans", "DejaVuSans-Bold"))
     for characters in (drawn.GLYPHS, drawn.SYMBOLS, accents):
         shapes = [np.asarray(glyph(character, "DejaVuSans", 32), float) for character in characters]
         for i, one in enumerate(shapes):
@@ -116,9 +116,9 @@ def test_every_class_can_be_written_in_every_typeface_and_looks_different():
 @pytest.mark.parametrize("label", range(16))
 def test_scenes_show_what_their_label_says(label):
     layout, n = drawn.LAYOUTS[label // 4], drawn.N_SHAPES[label % 4]
-    assert drawn._tasks()["scenes"].classes[label] == f"{layout}_of_{n}"
+    assert drawn.drawn_tasks()["scenes"].classes[label] == f"{layout}_of_{n}"
     for seed in range(50):
-        shapes = np.array(drawn._arrangement(label, np.random.default_rng(seed)))
+        shapes = np.array(drawn.scene_arrangement(label, np.random.default_rng(seed)))
         assert len(shapes) == n
         spread = np.ptp(shapes[:, :2], axis=0)
         if layout == "nested":
@@ -133,7 +133,7 @@ def test_scenes_show_what_their_label_says(label):
 
 def test_a_character_is_in_its_picture():
     "The mean over many pictures of the brightness of a character's own typefaces differs from that over other characters'."
-    draw = drawn._tasks()["glyphs"].draw
+    draw = drawn.drawn_tasks()["glyphs"].draw
     labels = (drawn.GLYPHS.index("L"), drawn.GLYPHS.index("T"))
     means = [np.mean([draw(k, 32, np.random.default_rng([i, k])).mean(-1) for i in range(150)], axis=0) for k in labels]
     shapes = [np.mean([place(glyph(drawn.GLYPHS[k], face, 32), 32, side=0.77) for face in TYPEFACES], axis=0) for k in labels]
@@ -164,11 +164,11 @@ def test_digits_are_scikit_learns():
 
     stored, labels = load_digits(return_X_y=True)
     dataset = drawn_dataset("digits", size=16)
-    images, found, splits = drawn_arrays(dataset)
+    images, digits, splits = drawn_arrays(dataset)
     shrunk = images[..., 0].reshape(-1, 8, 2, 8, 2).mean((2, 4)).reshape(len(images), -1)
     stored = stored * (255 / 16)
     nearest = ((stored**2).sum(1) - 2 * shrunk @ stored.T).argmin(1)
-    assert np.array_equal(labels[nearest], found)
+    assert np.array_equal(labels[nearest], digits)
     assert not set(nearest[splits == "train"]) & set(nearest[splits == "test"])
 
 
@@ -185,7 +185,7 @@ def test_a_fifth_of_training_images_is_held_out_per_class():
         ({"name": "scenes", "n_test_per_class": 0}, "one for the test"),
         ({"name": "scenes", "size": 8}, "side of 16 to 512"),
         ({"name": "scenes", "seed": -1}, "seed -1"),
-        ({"name": "digits", "n_train_per_class": 100}, "there are 174"),
+        ({"name": "digits", "n_train_per_class": 100}, "expected at most 174"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_clear_line(options, words):

@@ -142,3 +142,26 @@ def test_without_the_library_the_message_names_the_extra(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(UserError, match=r'hf:beans needs the Hugging Face library: pip install "transfer_study\[hf\]"'):
         open_dataset("hf:beans")
+
+
+def test_splits_columns_and_test_images_can_be_named(tmp_path, hf):
+    names = hf.ClassLabel(names=["square", "circle", "star"])
+    labels = {"train": [2, 0, 1, 1, 0, 2] * 2, "validation": [1, 2, 0]}
+    parquet(hf, tmp_path / "shapes", labels, names, column="kind")
+    with pytest.raises(UserError, match=r"no split 'test', found: train, validation; name the splits"):
+        open_dataset({"hf": "shapes"}, tmp_path)
+    dataset = open_dataset({"hf": "shapes", "splits": {"train": "train", "test": "validation"}, "label": "kind"}, tmp_path)
+    assert dataset.counts == {"classes": 3, "train": 12, "val": 0, "test": 3}
+    drawn = open_dataset({"hf": "shapes", "splits": {"train": "train"}, "test_share": 0.25, "name": "drawn"}, tmp_path)
+    assert drawn.name == "drawn" and drawn.counts == {"classes": 3, "train": 9, "val": 0, "test": 3}
+    for column in ("image", "label"):
+        with pytest.raises(UserError, match="no column 'colour'; columns of this dataset: image, kind"):
+            open_dataset({"hf": "shapes", "splits": {"train": "train", "test": "validation"}, column: "colour"}, tmp_path)
+
+
+def test_lists_of_labels_make_multi_label_data(tmp_path, hf):
+    labels = {"train": [[0], [1, 2], [0, 2]], "test": [[2], [0, 1], []]}
+    parquet(hf, tmp_path / "shapes", labels, hf.List(hf.ClassLabel(names=["square", "circle", "star"])))
+    dataset = open_dataset("hf:shapes", tmp_path)
+    assert dataset.metric == "map" and dataset.classes == ["square", "circle", "star"]
+    assert dataset.targets.tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 1], [0, 0, 1], [1, 1, 0], [0, 0, 0]]

@@ -11,8 +11,7 @@ from PIL import Image
 from tests import layouts
 from transfer_study.core import UserError
 from transfer_study.images.datasets import image_folder
-from transfer_study.images.official import LAYOUTS, count_mismatch, known_datasets, official_dataset, official_folder
-from transfer_study.images.official_annotations import READERS
+from transfer_study.images.official import LAYOUTS, READERS, count_mismatch, known_datasets, official_dataset, official_folder
 
 COUNTS = {  # classes, train, val, test of the small datasets of layouts.py
     "food101": (2, 5, 0, 3), "cifar10": (10, 50, 0, 10), "cifar100": (100, 300, 0, 100), "birdsnap": (2, 6, 0, 4),

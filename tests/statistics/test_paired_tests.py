@@ -14,7 +14,7 @@ from transfer_study.statistics.paired_tests import (
     compare_predictions,
     compare_runs,
     exact_binomial_test,
-    permutation_test_map_11_point,
+    permutation_test,
     permutation_test_mean_per_class,
 )
 
@@ -70,7 +70,7 @@ def test_average_precision_permutation_keeps_its_level_on_other_scales():
         generator = np.random.default_rng(seed)
         shown = (generator.random((40, 1)) < 0.4).astype(int)
         a, b = shown + generator.normal(size=shown.shape), 1000 * (shown + generator.normal(size=shown.shape)) - 7
-        below += permutation_test_map_11_point(shown, a, b, n_permutations=100, seed=seed)[1] < 0.1
+        below += permutation_test(shown, a, b, n_permutations=100, seed=seed)[1] < 0.1
     assert 0.01 < below / 60 < 0.22
 
 
@@ -78,15 +78,15 @@ def test_average_precision_p_value_does_not_depend_on_the_scale_of_confidences()
     generator = np.random.default_rng(1)
     shown = (generator.random((40, 2)) < 0.4).astype(int)
     a, b = shown + generator.normal(size=(2, 40, 2))
-    expected = permutation_test_map_11_point(shown, a, b, n_permutations=100)
-    assert permutation_test_map_11_point(shown, a, 1000 * np.exp(b), n_permutations=100) == expected
+    expected = permutation_test(shown, a, b, n_permutations=100)
+    assert permutation_test(shown, a, 1000 * np.exp(b), n_permutations=100) == expected
 
 
 def test_average_precision_difference_is_the_metrics():
     generator = np.random.default_rng(0)
     shown = generator.integers(-1, 2, (50, 3))
     a, b = generator.normal(size=(2, 50, 3))
-    difference, _ = permutation_test_map_11_point(shown, a, b, n_permutations=5)
+    difference, _ = permutation_test(shown, a, b, n_permutations=5)
     assert difference == pytest.approx(
         mean_average_precision_11_point(shown, b) - mean_average_precision_11_point(shown, a)
     )

@@ -12,7 +12,7 @@ from transfer_study.core import UserError
 from transfer_study.results import read_curves, read_histories, read_results
 from transfer_study.study.runs import run_training
 from transfer_study.study.study import Study
-from transfer_study.training.finetune import read_training
+from transfer_study.training.run import read_training
 
 
 def test_trainings_end_in_the_results_table(finished):

@@ -25,6 +25,12 @@ def in_german(text):
     return text.replace(",", ";").replace(".", ",")
 
 
+def quoted(line, columns=(1, 2, 3, 4)):
+    "A line with decimal commas in some of its cells."
+    cells = line.split(",")
+    return ",".join(f'"{cell.replace(".", ",")}"' if i in columns else cell for i, cell in enumerate(cells))
+
+
 def markdown(text):
     header, *rows = [f"| {line.replace(',', ' | ')} |" for line in text.splitlines()]
     return "\n".join(["Table 2: accuracies.", "", header, "|" + "---|" * 5, *rows, "", "in per cent"])
@@ -44,10 +50,10 @@ TEXTS = {
     "windows lines": PLAIN.replace("\n", "\r\n"),
     "old mac lines": PLAIN.replace("\n", "\r"),
     "semicolons and decimal commas": in_german(PLAIN),
-    "quoted decimal commas": "\n".join([LINES[0], *(f'{line.split(",")[0]},"' + '","'.join(line.split(",")[1:]).replace(".", ",") + '"' for line in LINES[1:])]),
+    "quoted decimal commas": "\n".join([LINES[0], *map(quoted, LINES[1:])]),
     "per cent signs": "\n".join([LINES[0], *(line.replace(",", "%,").replace("%", "", 1) + "%" for line in LINES[1:])]),
     "a spread in one column": PLAIN.replace(",58.1", ",58.1 ± 0.3").replace(",60.5", ",60.5±0.2"),
-    "decimal commas in one column": "\n".join([LINES[0], *(",".join([*(cells := line.split(","))[:2], f'"{cells[2].replace(".", ",")}"', *cells[3:]]) for line in LINES[1:])]),
+    "decimal commas in one column": "\n".join([LINES[0], *(quoted(line, [2]) for line in LINES[1:])]),
     "bold best": PLAIN.replace("95.3", "**95.3**").replace("81.6", "81.6*"),
     "row numbers of pandas": "\n".join([f",{LINES[0]}", *(f"{i},{line}" for i, line in enumerate(LINES[1:]))]),
     "row numbers of R": "\n".join([f'"",{LINES[0]}', *(f'"{i}",{line}' for i, line in enumerate(LINES[1:]))]),
@@ -110,13 +116,16 @@ def test_several_lines_of_header(table):
     rows = read_table(table(text), percent=True)
     assert set(rows["dataset"]) == {"pets", "birds"} and set(rows["protocol"]) == {"linear", "finetune"}
     assert rows.query("network == 'resnet50' and dataset == 'birds' and protocol == 'finetune'")["score"].item() == 0.66
-    frame = pd.DataFrame([[80, 90], [82, 92]], ["resnet34", "resnet50"], pd.MultiIndex.from_product([["pets"], ["linear", "finetune"]]))
+    frame = pd.DataFrame(
+        [[80, 90], [82, 92]], ["resnet34", "resnet50"], pd.MultiIndex.from_product([["pets"], ["linear", "finetune"]])
+    )
     assert read_table(frame, percent=True)["protocol"].unique().tolist() == ["linear", "finetune"]
 
 
 def test_a_html_cell_that_spans_rows_and_columns(table):
-    text = ("<table><tr><th rowspan=2>Model</th><th colspan=2>Accuracy</th></tr><tr><th>pets</th><th>birds<sup>a</sup></th></tr>"
-            "<tr><td>resnet34</td><td>80.0</td><td>50.0</td></tr><tr><td>resnet50</td><td>82.0</td><td>&ndash;</td></tr></table>")  # fmt: skip
+    text = ("<table><tr><th rowspan=2>Model</th><th colspan=2>Accuracy</th></tr>"
+            "<tr><th>pets</th><th>birds<sup>a</sup></th></tr><tr><td>resnet34</td><td>80.0</td><td>50.0</td></tr>"
+            "<tr><td>resnet50</td><td>82.0</td><td>&ndash;</td></tr></table>")  # fmt: skip
     rows = read_table(table(text), percent=True)
     assert rows["dataset"].unique().tolist() == ["Accuracy pets", "Accuracy birds"] and len(rows) == 3
 
@@ -134,9 +143,9 @@ def test_a_html_cell_that_spans_rows_and_columns(table):
         (b"PAR1nonsense", r"cannot be read as parquet"),
         (b"\x1f\x8bnonsense", r"cannot be read as csv"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", r"not a table of text"),
-        (markdown(PLAIN) + "\n\n" + markdown(PLAIN), r"2 tables \(lines 4, 19\); keep the one to read"),
+        (markdown(PLAIN) + "\n\n" + markdown(PLAIN), r"2 tables \(lines 4, 17\); keep the one to read"),
         (html(PLAIN) + html(PLAIN), r"2 tables"),
-        (PLAIN.replace("58.1", "58,1", 1).replace("58,1", '"58,1"'), r"score '58,1' of network 'mobilenet_v2' on dataset 'birds'.*line 2"),
+        (PLAIN.replace("58.1", "58,1", 1).replace("58,1", '"58,1"'), r"score '58,1' of network 'mobilenet_v2' on.*line 2"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_line(table, content, message):

@@ -14,14 +14,21 @@ PERCENT = FRACTIONS.assign(pets=100 * FRACTIONS["pets"], birds=100 * FRACTIONS["
 
 
 def accuracies(tmp_path, *values, name="accuracies.csv"):
-    (tmp_path / name).write_bytes("\n".join(["network,source_accuracy", *(f"{n},{v}" for n, v in zip(NETWORKS, values, strict=True))]).encode())
+    (tmp_path / name).write_bytes(
+        "\n".join(["network,source_accuracy", *(f"{n},{v}" for n, v in zip(NETWORKS, values, strict=True))]).encode()
+    )
     return tmp_path / name
 
 
 def test_missing_cells_are_counted_and_an_empty_network_is_named(tmp_path):
-    (tmp_path / "table.csv").write_text("network,pets,birds\nresnet34,88.1,-\nresnet50,90.4,n.a.\nresnet101,91.5,68.2\ndensenet201,,\n")
+    (tmp_path / "table.csv").write_text(
+        "network,pets,birds\nresnet34,88.1,-\nresnet50,90.4,n.a.\nresnet101,91.5,68.2\ndensenet201,,\n"
+    )
     rows = read_table(tmp_path / "table.csv", percent=True)
-    assert len(rows) == 4 and rows.attrs["reading"][3:] == ("4 of 8 scores are empty", "1 network without any score: densenet201 (line 5)")
+    assert len(rows) == 4 and rows.attrs["reading"][3:] == (
+        "4 of 8 scores are empty",
+        "1 network without any score: densenet201 (line 5)",
+    )
     (tmp_path / "long.csv").write_text("network, dataset, score\nresnet34 ,pets,0.881\nresnet34,birds ,\nresnet50,pets,0.9\n")
     rows = read_table(tmp_path / "long.csv")
     assert rows["score"].tolist() == [0.881, 0.9] and set(rows["network"]) == {"resnet34", "resnet50"}
@@ -30,7 +37,13 @@ def test_missing_cells_are_counted_and_an_empty_network_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("column", "value", "expected"),
-    [("n_train_per_class", "all", None), ("n_test", "3,669", 3669), ("seed", "0", 0), ("n_classes", "37", 37), ("n_test", "", None)],
+    [
+        ("n_train_per_class", "all", None),
+        ("n_test", "3,669", 3669),
+        ("seed", "0", 0),
+        ("n_classes", "37", 37),
+        ("n_test", "", None),
+    ],
 )
 def test_counts_as_people_write_them(column, value, expected):
     rows = read_table(pd.DataFrame({"network": "a", "source_accuracy": 0.7, "dataset": "pets", "score": 0.9, column: [value]}))
@@ -38,23 +51,37 @@ def test_counts_as_people_write_them(column, value, expected):
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("n_test", "3669.5"), ("n_test", "0"), ("n_test", "-5"), ("seed", "default"), ("n_train_per_class", "few"), ("n_classes", "1")]
+    ("column", "value"),
+    [
+        ("n_test", "3669.5"),
+        ("n_test", "0"),
+        ("n_test", "-5"),
+        ("seed", "default"),
+        ("n_train_per_class", "few"),
+        ("n_classes", "1"),
+    ],
 )
 def test_counts_that_are_none(column, value):
     table = pd.DataFrame({"network": "a", "source_accuracy": 0.7, "dataset": "pets", "score": 0.9, column: [value]})
-    with pytest.raises(UserError, match=rf"{column} '?{value}'? of network 'a' on dataset 'pets' \(row 1\): expected a whole number"):
+    with pytest.raises(
+        UserError, match=rf"{column} '?{value}'? of network 'a' on dataset 'pets' \(row 1\): expected a whole number"
+    ):
         read_table(table)
 
 
 @pytest.mark.parametrize("values", [(0.733, 0.761, 0.774), ("73.3%", "76.1%", "77.4%")])
 def test_a_file_of_source_accuracies(tmp_path, values):
-    assert read_table(FRACTIONS, source_accuracy=accuracies(tmp_path, *values))["source_accuracy"].tolist() == [0.733, 0.761, 0.774] * 2
+    rows = read_table(FRACTIONS, source_accuracy=accuracies(tmp_path, *values))
+    assert rows["source_accuracy"].tolist() == pytest.approx([0.733, 0.761, 0.774] * 2)
     (tmp_path / "german.csv").write_text("network;source_accuracy\nn1;0,733\nn2;0,761\nn3;0,774\n")
     assert read_table(FRACTIONS, source_accuracy=tmp_path / "german.csv")["source_accuracy"][0] == 0.733
 
 
 def test_source_accuracies_in_another_unit_than_the_scores(tmp_path):
-    in_percent, in_fractions = accuracies(tmp_path, 73.3, 76.1, 77.4), accuracies(tmp_path, 0.733, 0.761, 0.774, name="fractions.csv")
+    in_percent, in_fractions = (
+        accuracies(tmp_path, 73.3, 76.1, 77.4),
+        accuracies(tmp_path, 0.733, 0.761, 0.774, name="fractions.csv"),
+    )
     with pytest.raises(UserError, match=r"source_accuracy reaches 77\.4, expected at most 1.*--scale source_accuracy=percent"):
         read_table(FRACTIONS, source_accuracy=in_percent)
     with pytest.raises(UserError, match=r"the largest source_accuracy is 0\.774, so the column is not in per cent"):
@@ -86,7 +113,9 @@ def test_one_dataset_in_another_scale():
 
 
 def test_several_source_accuracies_only_on_request():
-    table = pd.DataFrame({"network": ["a", "a"], "source_accuracy": [0.7, 0.8], "dataset": ["pets", "birds"], "score": [0.9, 0.6]})
+    table = pd.DataFrame(
+        {"network": ["a", "a"], "source_accuracy": [0.7, 0.8], "dataset": ["pets", "birds"], "score": [0.9, 0.6]}
+    )
     with pytest.raises(UserError, match="--source-per-dataset"):
         read_table(table)
     assert read_table(table, source_per_dataset=True)["source_accuracy"].tolist() == [0.7, 0.8]
@@ -102,7 +131,10 @@ def test_the_protocol_is_said_to_be_unstated():
     assert "protocol: not stated" in read_table(FRACTIONS.assign(source_accuracy=0.7)).attrs["reading"][0]
     stated = read_table(FRACTIONS.assign(source_accuracy=0.7), protocol="Finetune")
     assert set(stated["protocol"]) == {"finetune"} and stated.attrs["protocol_stated"]
-    assert "looked up by name for 1 of 1 networks" in read_table(pd.DataFrame({"network": ["resnet50"], "pets": [0.9]})).attrs["reading"][0]
+    assert (
+        "looked up by name for 1 of 1 networks"
+        in read_table(pd.DataFrame({"network": ["resnet50"], "pets": [0.9]})).attrs["reading"][0]
+    )
 
 
 def test_metrics_and_numbers_of_classes(tmp_path):
@@ -110,7 +142,9 @@ def test_metrics_and_numbers_of_classes(tmp_path):
     table = FRACTIONS.assign(source_accuracy=[0.7, 0.71, 0.72])
     rows = read_table(table, metric=["birds=roc_auc"], n_classes=tmp_path / "classes.csv")
     by_dataset = rows.drop_duplicates("dataset").set_index("dataset")
-    assert by_dataset["metric"].fillna("").to_dict() == {"pets": "", "birds": "roc_auc"} and by_dataset["n_classes"].to_dict() == {"pets": 37, "birds": 200}
+    assert by_dataset["metric"].fillna("").to_dict() == {"pets": "", "birds": "roc_auc"} and by_dataset[
+        "n_classes"
+    ].to_dict() == {"pets": 37, "birds": 200}
     assert chance_levels(rows["metric"], rows["n_classes"]).tolist() == [1 / 37] * 3 + [0.5] * 3
     assert class_counts(tmp_path / "classes.csv") == {"Pets": 37, "Birds": 200}
     with pytest.raises(UserError, match="numbers of classes are given for cars, but the table has the datasets pets, birds"):

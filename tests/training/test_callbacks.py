@@ -10,7 +10,7 @@ import pytest
 from tests.training.common import StopsAt, network
 from transfer_study.core import UserError
 from transfer_study.training.finetune import train_point
-from transfer_study.training.result import read_training
+from transfer_study.training.run import read_training
 
 
 def test_a_multilabel_loss_ignores_difficult_entries():
@@ -53,8 +53,8 @@ def test_fastais_callbacks_write_beside_the_result(squares, short, tmp_path, cap
 
     train_point(network(), squares, short, 0.05, 0, directory=tmp_path / "run", device="cpu", callbacks=[CSVLogger()])
     table = pd.read_csv(tmp_path / "run" / "history.csv")
-    kept = read_training(tmp_path / "run")
-    assert np.allclose(table["top1"], kept.history["score"]) and np.allclose(table["valid_loss"], kept.history["loss"])
+    history = read_training(tmp_path / "run").history
+    assert np.allclose(table["top1"], history["score"]) and np.allclose(table["valid_loss"], history["loss"])
     assert capsys.readouterr().out == ""
     specification = json.loads((tmp_path / "run" / "specification.json").read_text())
     assert specification["momentum"] == 0.9 and specification["dataset"] == squares.fingerprint

@@ -106,8 +106,8 @@ def room_again():
 
 
 @pytest.mark.parametrize("step, size, words", [
-    (4, 10_000, "checkpoint .*could not be written .*the one before it is intact"),
-    (5, 100, "the result could not be written .*start again to go on from there"),
+    (4, 10_000, "checkpoint .*could not be written .*the previous checkpoint is intact"),
+    (5, 100, "the result could not be written .*start again to continue from the last checkpoint"),
 ])  # fmt: skip
 def test_a_full_disk_leaves_the_checkpoint_before(squares, short, tmp_path, room_again, step, size, words):
     "In the middle of a checkpoint, and when the result is written."

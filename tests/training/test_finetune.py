@@ -1,4 +1,4 @@
-"""Trainings: the rules against independent computations, resuming, seeds, failures, and what is refused."""
+"""Fine-tuning: multi-label data, the grid and its choice, damaged images, and that trainings learn."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +13,9 @@ from tests.training.common import network
 from transfer_study.core import UserError
 from transfer_study.images.datasets import image_folder
 from transfer_study.networks.networks import Network
-from transfer_study.training.finetune import _train_grid, fine_tune, point_name, train_point
-from transfer_study.training.protocol import (
-    training_protocol,
-)
-from transfer_study.training.result import read_training, results_table, select
+from transfer_study.training.finetune import train_point
+from transfer_study.training.protocol import hyperparameter_grid, training_protocol
+from transfer_study.training.run import best_training, read_training
 
 
 def test_multilabel_training(squares):
@@ -37,24 +35,32 @@ def test_multilabel_training(squares):
     assert abs(np.mean(exact) - result.score) < 0.4  # the same rankings; 11 points are coarse
 
 
-def test_a_loss_that_is_no_number_fails_one_training_only(squares, tmp_path):
+def train_grid(build, dataset, protocol, directory=None) -> list:
+    "A training for each point of the grid."
+    points = hyperparameter_grid(protocol).itertuples(index=False)
+    return [
+        train_point(build, dataset, protocol, rate, decay, directory=directory and directory / f"{rate:g}", device="cpu")
+        for rate, decay in points
+    ]
+
+
+def test_a_non_finite_loss_fails_one_training_only(squares, tmp_path):
     protocol = training_protocol(
         "scratch", steps=8, batch_size=8, n_evaluations=2, n_learning_rates=2, learning_rate_max=10.0,
         n_weight_decays=0, no_weight_decay=True,
     )  # fmt: skip
-    tuned = fine_tune(network("test_mambaout"), squares, protocol, directory=tmp_path, device="cpu")
-    assert [result.status for result in tuned.grid] == ["finished", "failed"]
-    assert tuned.grid[1].reason.startswith("the loss became") and tuned.grid[1].score is None
-    assert tuned.selected.learning_rate == 1e-3 and tuned.final.status == "finished"
-    failed = read_training(tmp_path / point_name(10.0, 0.0))
-    assert failed.status == "failed" and failed.reason == tuned.grid[1].reason
+    grid = train_grid(network("test_mambaout"), squares, protocol, tmp_path)
+    assert [result.status for result in grid] == ["finished", "failed"]
+    assert grid[1].reason.startswith(("the loss became nan", "the loss became inf")) and grid[1].score is None
+    assert best_training(grid).learning_rate == 1e-3
+    failed = read_training(tmp_path / "10")
+    assert failed.status == "failed" and failed.reason == grid[1].reason
     with pytest.raises(UserError, match="none of 1 grid points finished; the first: the loss became"):
-        select([failed])
-    assert "nan" in results_table(tuned.grid)["reason"][1] or "inf" in results_table(tuned.grid)["reason"][1]
+        best_training([failed])
 
 
-def test_the_test_images_are_seen_once_and_only_at_the_end(squares, short, tmp_path):
-    "Stages, rows and the choice; a grid point's training never reads a test image."
+def test_only_the_final_training_reads_test_images(squares, short):
+    "Stages, rows and the choice; the training of a grid point never reads a test image."
     read = []
 
     def reader(i):
@@ -62,65 +68,21 @@ def test_the_test_images_are_seen_once_and_only_at_the_end(squares, short, tmp_p
         return (squares.root / squares.images.loc[i, "file"]).read_bytes()
 
     spied = replace(squares, reader=reader)
-    train_point(network(), spied, short, 0.05, 0, device="cpu")
-    assert set(read) == {"train"}
-    protocol = short.model_copy(update={"n_learning_rates": 2, "n_weight_decays": 1})
-    tuned = fine_tune(network(), spied, protocol, device="cpu")
-    assert len(tuned.grid) == 2 and {result.stage for result in tuned.grid} == {"select"} and tuned.final.stage == "refit"
-    assert tuned.final.details["n_train"] == 24 and tuned.final.details["n_scored"] == 12
-    assert all(name.startswith("test/") for name in tuned.final.predictions["image"])
-    assert (tuned.final.learning_rate, tuned.final.weight_decay) == (tuned.selected.learning_rate, tuned.selected.weight_decay)
+    grid = train_grid(network(), spied, short.model_copy(update={"n_learning_rates": 2, "n_weight_decays": 1}))
+    assert set(read) == {"train"} and {result.stage for result in grid} == {"select"} and len(grid) == 2
+    best = best_training(grid)
+    final = train_point(network(), spied, short, best.learning_rate, best.weight_decay, stage="refit", device="cpu")
+    assert set(read) == {"train", "test"} and final.details["n_train"] == 24 and final.details["n_scored"] == 12
+    assert all(name.startswith("test/") for name in final.predictions["image"])
     with pytest.raises(UserError, match="test images cannot take part"):
-        select([tuned.final])
+        best_training([final])
 
 
-def test_an_extended_grid_keeps_the_points_that_are_finished(squares, short, tmp_path):
-    trained = []
-
-    def extend(n):
-        protocol = short.model_copy(update={"n_learning_rates": n, "learning_rate_max": 0.1, "n_weight_decays": 1})
-        trained.clear()
-        return fine_tune(network(), squares, protocol, directory=tmp_path, device="cpu", progress=trained.append)
-
-    first, second = extend(2), extend(3)
-    assert len(second.grid) == 3 and [result.model is None for result in trained[:3]] == [True, False, True]
-    assert [second.grid[i].score for i in (0, 2)] == [result.score for result in first.grid]
-
-
-def test_successive_halving_trains_few_points_to_the_end(squares, tmp_path):
-    "Four points for a quarter of the steps, two for a half, one for all; a point that fails among them."
-    grid = {"n_learning_rates": 4, "learning_rate_max": 10.0, "n_weight_decays": 1}
-    protocol = training_protocol("scratch", steps=8, batch_size=8, n_evaluations=1, **grid)
-    arguments, options = (network("test_mambaout"), squares, protocol), {"directory": tmp_path, "device": "cpu"}
-    tuned = fine_tune(*arguments, halving_factor=2, **options)
-    table = results_table(tuned.grid)
-    assert table["steps"].tolist() == [2] * 4 + [4] * 2 + [8] and tuned.selected.details["steps"] == 8
-    for steps, n_kept in ((2, 2), (4, 1)):
-        rung = table[table["steps"] == steps].fillna({"score": -1, "loss": np.inf})
-        best = rung.sort_values(["score", "loss"], ascending=[False, True])["learning_rate"][:n_kept]
-        assert set(table.loc[table["steps"] == 2 * steps, "learning_rate"]) == set(best)
-    chosen = tuned.selected.learning_rate
-    assert {path.name for path in tmp_path.iterdir()} >= {point_name(1e-3, 1e-5, 2), point_name(chosen, 1e-5)}
-    again = fine_tune(*arguments, halving_factor=2, **options)
-    assert again.final.model is None and results_table(again.grid).equals(table) and again.halving_factor == 2
-    whole = train_point(*arguments, chosen, 1e-5, device="cpu")
-    assert whole.score == tuned.selected.score  # the discarding changed nothing about the point itself
-
-
-def test_halving_keeps_the_best_scores_and_among_equals_the_smaller_loss(squares, short):
-    result = train_point(network(), squares, short, 0.05, 0, device="cpu")
-    outcomes = {1e-3: (0.5, 0.1), 1e-2: (0.9, 0.6), 1e-1: (0.9, 0.5), 1.0: (0.7, 0.05)}  # score, loss
-    protocol = training_protocol("scratch", steps=8, n_learning_rates=4, n_weight_decays=1)
-
-    def train(rate, decay, steps):
-        score, loss = outcomes[min(outcomes, key=lambda known: abs(known - rate))]
-        return replace(result, learning_rate=rate, score=score, loss=loss, details={"steps": steps})
-
-    table = results_table(_train_grid(train, protocol, 2))
-    kept = [sorted(table.loc[table["steps"] == steps, "learning_rate"].round(6)) for steps in (2, 4, 8)]
-    assert kept == [[1e-3, 1e-2, 1e-1, 1.0], [1e-2, 1e-1], [1e-1]]
-    with pytest.raises(UserError, match="halving_factor 1: expected a whole number of at least 2"):
-        _train_grid(train, protocol, 1)
+def test_a_finished_point_remains_valid_in_a_larger_grid(squares, short, tmp_path):
+    grids = [short.model_copy(update={"n_learning_rates": n, "learning_rate_max": 0.1, "n_weight_decays": 1}) for n in (2, 3)]
+    first, second = (train_grid(network(), squares, protocol, tmp_path) for protocol in grids)
+    assert [result.model is None for result in second] == [True, False, True]
+    assert [second[i].score for i in (0, 2)] == [result.score for result in first]
 
 
 def test_a_damaged_image_is_named_or_skipped(tmp_path, short):
@@ -130,7 +92,7 @@ def test_a_damaged_image_is_named_or_skipped(tmp_path, short):
     with pytest.raises(UserError, match="train/dim/3.png cannot be decoded"):
         train_point(network(), dataset, short, 0.05, 0, device="cpu")
     result = train_point(network(), dataset, short, 0.05, 0, device="cpu", on_bad_image="skip")
-    assert result.notes == ["images that could not be decoded and were left out: 1"]
+    assert result.notes == ["images omitted because they could not be decoded: 1"]
     assert result.details["n_train"] + result.details["n_scored"] == 19
     assert [bad["name"] for bad in result.details["skipped_images"]] == ["train/dim/3.png"]
 

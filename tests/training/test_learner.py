@@ -11,7 +11,7 @@ from tests.training.common import SIDE, network, weights_of
 from transfer_study.core import UserError
 from transfer_study.images.datasets import image_folder
 from transfer_study.networks.networks import Network
-from transfer_study.training.finetune import fine_tune, train_point
+from transfer_study.training.finetune import train_point
 from transfer_study.training.protocol import (
     training_protocol,
 )
@@ -76,9 +76,9 @@ def test_training_on_few_images_a_class(squares, short, tmp_path):
     assert (result.details["n_train"], result.details["n_scored"], result.details["n_train_per_class"]) == (8, 2, 5)
     with pytest.raises(UserError, match="n_train_per_class was 5 and is now None"):
         train_point(network(), squares, short, 0.05, 0, directory=tmp_path / "run", device="cpu")
-    one_point = short.model_copy(update={"n_learning_rates": 1, "n_weight_decays": 1})
-    tuned = fine_tune(network(), squares, one_point, n_train_per_class=3, device="cpu")
-    assert tuned.final.details["n_train"] == 6 and tuned.selected.details["n_train"] == 4
+    options = {"n_train_per_class": 3, "device": "cpu"}
+    stages = [train_point(network(), squares, short, 0.05, 0, stage=stage, **options) for stage in ("select", "refit")]
+    assert [result.details["n_train"] for result in stages] == [4, 6]
     with pytest.raises(UserError, match="class 0 has only 12 images"):
         train_point(network(), squares, short, 0.05, 0, n_train_per_class=13, device="cpu")
     with pytest.raises(UserError, match="no image left to score in the stage 'select' with n_train_per_class 1"):

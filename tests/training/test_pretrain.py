@@ -172,12 +172,12 @@ def test_imagenet_in_class_folders(tmp_path, networks):
 
 
 @pytest.mark.parametrize("name, setting, changes, words", [
-    ("mambaout", "no_batchnorm_scale", {}, "network 'mambaout': no_batchnorm_scale does nothing for MambaOut: it has"),
+    ("mambaout", "no_batchnorm_scale", {}, "network 'mambaout': no_batchnorm_scale has no effect on MambaOut: it has"),
     ("mambaout", "all", {}, "no batch norm"),
     ("resnet", "labelsmoothing", {}, "did you mean label_smoothing?"),
-    ("resnet", "default", {"mixup": 0.2, "batch_size": 15}, "15 are odd; take an even batch_size"),
-    ("resnet", "default", {"randaugment": "rand-m9-z3"}, "expected such as rand-m9"),
-    ("resnet", "default", {"randaugment": "strong"}, "expected such as rand-m9"),
+    ("resnet", "default", {"mixup": 0.2, "batch_size": 15}, "15 is odd; choose an even batch_size"),
+    ("resnet", "default", {"randaugment": "rand-m9-z3"}, "expected, for example, rand-m9"),
+    ("resnet", "default", {"randaugment": "strong"}, "expected, for example, rand-m9"),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused_in_one_line(networks, digits, name, setting, changes, words):
     with pytest.raises(UserError) as error:
@@ -187,7 +187,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(networks, digits, name, sett
 
 def test_a_multilabel_source_is_refused(networks, digits):
     matrix = pd.DataFrame(np.eye(10, dtype=int)[digits.targets], columns=list("abcdefghij"))
-    with pytest.raises(UserError, match="several classes"):
+    with pytest.raises(UserError, match="is multi-label"):
         pretrain(networks["small"], replace(digits, label_matrix=matrix), protocol(), device="cpu")
 
 

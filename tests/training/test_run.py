@@ -40,9 +40,9 @@ def limited(n):
 def test_out_of_memory_splits_the_batch_and_says_so(squares, short):
     result = train_point(limited(2), squares, short, 0.05, 0, device="cpu")
     assert result.status == "finished" and result.details["n_parts"] == 4 and result.details["batch_size"] == 8
-    assert result.notes[-1] == "out of memory: each batch of 8 in 4 parts, whose gradients are added up"
+    assert result.notes[-1] == "out of memory: each batch of 8 was split into 4 parts and their gradients were added"
     assert result.history["step"].tolist() == evaluation_steps(6, 3).tolist()
-    with pytest.raises(UserError, match="not even a batch of one image"):
+    with pytest.raises(UserError, match="a batch of one image does not fit"):
         train_point(limited(0), squares, short, 0.05, 0, device="cpu")
 
 
@@ -51,7 +51,7 @@ def test_a_split_batch_is_still_on_record_after_an_interruption(squares, short, 
     with pytest.raises(KeyboardInterrupt):
         train_point(*arguments, **options, checkpoint_every=1, callbacks=[StopsAt(7)])  # in the middle of step 4
     resumed = train_point(*arguments, **options)
-    assert resumed.notes == train_point(*arguments, device="cpu").notes and "8 in 2 parts" in resumed.notes[0]
+    assert resumed.notes == train_point(*arguments, device="cpu").notes and "8 was split into 2 parts" in resumed.notes[0]
     assert equal_weights(resumed, train_point(*arguments, device="cpu"))
 
 
@@ -96,10 +96,10 @@ def test_a_class_missing_in_validation_is_noted(tmp_path, short):
         path.unlink()
     (folder / "val" / "dim").rmdir()
     result = train_point(network(), image_folder(folder), short, 0.05, 0, device="cpu")
-    assert result.notes == ["no scored image shows dim: the score says nothing about them"]
+    assert result.notes == ["classes without a scored image, about which the score says nothing: dim"]
 
 
 def test_fewer_images_than_a_batch(squares):
     result = train_point(network(), squares, training_protocol("scratch", steps=3, n_evaluations=1), 0.05, 0, device="cpu")
     assert result.details["batch_size"] == result.details["n_train"] == 20 and result.details["steps_per_epoch"] == 1
-    assert result.notes == ["20 training images, fewer than a batch of 256: each batch holds all of them once"]
+    assert result.notes == ["20 training images, fewer than a batch of 256: each batch contains all of them once"]

@@ -71,7 +71,7 @@ def knn_probe(
     X: np.ndarray,  # (n_samples, n_features) features of all images
     y: np.ndarray,  # (n_samples,) labels; or (n_samples, n_classes) 1 shown, 0 not shown, -1 difficult
     split: np.ndarray,  # (n_samples,) "train", "val" or "test"; rows of any other split are ignored
-    metric: str = "top1",  # a key of METRICS; "map_11_point" for multi-label data
+    metric: str = "top1",  # a key of METRICS; one of SCORE_METRICS for multi-label data
     n_neighbors: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200),  # values to choose from; those above the number of training images are ignored
 ) -> NeighbourProbe:
     """Chooses the number of neighbours on validation images, then scores the test images once, with train and validation images as neighbours.
@@ -90,10 +90,10 @@ def knn_probe(
     curve = pd.DataFrame({"n_neighbors": numbers})
     if validation.any():
         scores = _scores(select_rows(X, train), Y[train], select_rows(X, validation), numbers)
-        predictions = [to_predictions(of_number, classes, y) for of_number in scores]
+        predictions = [to_predictions(of_number, classes, metric) for of_number in scores]
         curve["validation_score"] = [float(METRICS[metric](y[validation], y_pred)) for y_pred in predictions]
     chosen = numbers[middle_of_best(curve["validation_score"].to_numpy(), np.array(numbers))] if len(numbers) > 1 else numbers[0]
     fitted = train | validation
     (final,) = _scores(select_rows(X, fitted), Y[fitted], select_rows(X, test), [chosen])
-    y_pred = to_predictions(final, classes, y)
+    y_pred = to_predictions(final, classes, metric)
     return NeighbourProbe(chosen, float(METRICS[metric](y[test], y_pred)), y_pred, curve)

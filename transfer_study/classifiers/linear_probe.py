@@ -20,7 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .logistic import PAPER_L2, LogisticPath
-from .metrics import METRICS
+from .metrics import METRICS, SCORE_METRICS
 from ..core import UserError, copy_memory_limit, unknown_name_error
 
 # %% ../../nbs/api/classifiers/04_linear_probe.ipynb #98002908
@@ -118,10 +118,10 @@ class LogisticPathClassifier(ClassifierMixin, BaseEstimator):
 def to_predictions(
     scores: np.ndarray,  # (n_samples, n_classes), larger for a more likely class
     classes: np.ndarray,  # (n_classes,) their labels
-    y: np.ndarray,  # (n_samples,) labels, or (n_samples, n_classes) for multi-label data
+    metric: str,  # a key of METRICS
 ) -> np.ndarray:
-    "Predictions for the metric: labels (n_samples,) or, for a matrix of labels, the scores (n_samples, n_classes) themselves."
-    return scores if y.ndim == 2 else classes[scores.argmax(axis=1)]
+    "Predictions for the metric: labels (n_samples,), or the scores (n_samples, n_classes) themselves if it needs confidences."
+    return scores if metric in SCORE_METRICS else classes[scores.argmax(axis=1)]
 
 # %% ../../nbs/api/classifiers/04_linear_probe.ipynb #46502ece
 def select_rows(
@@ -148,7 +148,7 @@ class LinearProbe:
 
     l2: float  # the λ chosen on validation
     score: float  # the metric on the test images, in [0, 1]
-    y_pred: np.ndarray = field(repr=False)  # (n_test,) predicted labels, or (n_test, n_classes) confidences for a matrix of labels
+    y_pred: np.ndarray = field(repr=False)  # (n_test,) predicted labels, or (n_test, n_classes) confidences if the metric needs them
     curve: pd.DataFrame = field(repr=False)  # one row per λ: l2, validation_score, objective, gradient_norm, n_iter, converged
     converged: bool  # of the final fit
 
@@ -157,7 +157,7 @@ def _path_curve(X, y, train, validation, metric: str, l2: np.ndarray, weight: np
     "The path fitted on `train` and scored on `validation`, one row per λ."
     path = LogisticPath(l2).fit(select_rows(X, train), y[train], None if weight is None else weight[train])
     held_out = select_rows(X, validation)
-    scored = [METRICS[metric](y[validation], to_predictions(scores, path.classes_, y)) for scores in path.scores(held_out)]
+    scored = [METRICS[metric](y[validation], to_predictions(scores, path.classes_, metric)) for scores in path.scores(held_out)]
     return pd.DataFrame({
         "l2": l2, "validation_score": np.array(scored, dtype=float), "objective": path.objective_,
         "gradient_norm": path.gradient_norm_, "n_iter": path.n_iter_, "converged": path.converged_,
@@ -168,7 +168,7 @@ def linear_probe(
     X: np.ndarray,  # (n_samples, n_features) features of all images
     y: np.ndarray,  # (n_samples,) labels; or (n_samples, n_classes) 1 shown, 0 not shown, -1 difficult
     split: np.ndarray,  # (n_samples,) "train", "val" or "test"; rows of any other split are ignored
-    metric: str = "top1",  # a key of METRICS; "map_11_point" for multi-label data
+    metric: str = "top1",  # a key of METRICS; one of SCORE_METRICS for multi-label data
     l2: np.ndarray | None = None,  # (n_l2,) values of λ to choose from; None for `PAPER_L2`
     copy: np.ndarray | None = None,  # (n_samples,) 0 for the original image, 1, 2, … for augmented copies, which are fitted but not scored
 ) -> LinearProbe:
@@ -186,5 +186,5 @@ def linear_probe(
     curve = _path_curve(X, y, train, validation, metric, l2, weight) if validation.any() else pd.DataFrame({"l2": l2})
     chosen = float(l2[middle_of_best(curve["validation_score"].to_numpy(), l2)]) if len(l2) > 1 else float(l2[0])
     refit = LogisticPath(np.array([chosen])).fit(select_rows(X, fitted), y[fitted], None if weight is None else weight[fitted])
-    y_pred = to_predictions(next(iter(refit.scores(select_rows(X, test)))), refit.classes_, y)
+    y_pred = to_predictions(next(iter(refit.scores(select_rows(X, test)))), refit.classes_, metric)
     return LinearProbe(chosen, float(METRICS[metric](y[test], y_pred)), y_pred, curve, bool(refit.converged_.all()))

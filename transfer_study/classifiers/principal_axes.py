@@ -159,7 +159,7 @@ def _as_given(axes: PrincipalAxes, X: np.ndarray, dtype: "torch.dtype", device: 
     import torch
 
     mean, basis = (torch.as_tensor(array, dtype=dtype, device=device) for array in (axes.mean, np.ascontiguousarray(axes.basis)))
-    return Passes(X, mean, basis, dtype, device, max(64, 2**18 // X.shape[1]))
+    return Passes(X, mean, basis, dtype, device, max(64, 2**18 // max(1, X.shape[1])))
 
 # %% ../../nbs/api/classifiers/01_principal_axes.ipynb #1832ee16
 def double_precision(axes: PrincipalAxes, X: np.ndarray, device: str = "cpu") -> Passes:
@@ -167,5 +167,5 @@ def double_precision(axes: PrincipalAxes, X: np.ndarray, device: str = "cpu") ->
     import torch
 
     if axes.Z is not None:
-        return Passes(torch.as_tensor(axes.Z, device=device), None, None, torch.float64, device, max(1, 2**21 // axes.Z.shape[1]))
+        return Passes(torch.as_tensor(axes.Z, device=device), None, None, torch.float64, device, max(1, 2**21 // max(1, axes.Z.shape[1])))
     return _as_given(axes, X, torch.float64, device)

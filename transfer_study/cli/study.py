@@ -20,6 +20,7 @@ from ..core import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from transfer_study.study.plan import Plan
     from transfer_study.study.ray import RayExecutor
     from transfer_study.study.report import RunsReport
     from transfer_study.study.study import Study
@@ -55,6 +56,12 @@ def _print_costs(costs: "pd.DataFrame", full: bool, processes: int) -> None:
     echo(f"about {duration(total)} of computing left; {duration(total / processes)} with {processes} process{'es' * (processes > 1)}")
 
 # %% ../../nbs/api/cli/01_study.ipynb #4406e74f
+def _show_notes(tasks: "Plan", as_json: bool = False) -> None:
+    "What a user should know of the datasets and networks, such as files that were left out, a line each."
+    for line in (note for part in (*tasks.datasets, *tasks.networks) for note in part.notes):
+        echo(json.dumps({"event": "note", "message": line}) if as_json else line)
+
+# %% ../../nbs/api/cli/01_study.ipynb #01c1c996
 def plan(
     study: Name,
     out: Out = Path("runs"),
@@ -73,6 +80,7 @@ def plan(
     with interruptible("measured speeds are kept"):
         parsed = _study(study, data_root, networks, datasets, protocols)
         tasks = parsed.tasks(out, device, stand_in=True)
+        _show_notes(tasks)
         costs, runs = cost_table(tasks, measure_speeds(tasks, out, device, echo)), runs_table(tasks)
     n_processes = len(local_executor(device, processes).devices)
     if as_json:
@@ -115,9 +123,12 @@ def _print_report(report: "RunsReport") -> None:
 def _show_results(results: "pd.DataFrame", runs: Path, title: str, bootstrap: int, as_json: bool) -> None:
     "Prints scores and correlations and writes the report."
     from transfer_study.study.report import count_mismatches, report_runs
+    from transfer_study.study.study import skipped_lines
 
     for line in count_mismatches(runs):
         echo(f"not the official images: {line}")
+    for line in skipped_lines(runs):
+        echo(line)
     if not as_json:
         print_table(_scores(results))
     try:
@@ -183,6 +194,7 @@ def run(
         parsed, failed = _study(study, data_root, networks, datasets, protocols), None
         try:
             cluster = _executor(executor, address=address, gpus=gpus, cpus=cpus, max_retries=max_retries)
+            _show_notes(parsed.tasks(out, device), as_json)
             progress = "json" if as_json else "auto"
             parsed.run(out, device, processes, retry_failed=retry_failed, progress=progress, executor=cluster, loggers=log or ())
         except FailedRuns as error:

@@ -35,7 +35,7 @@ def thumbnail(
 def _thumbnail_of(dataset: ImageDataset, row: int) -> np.ndarray | str:
     "The thumbnail of an image, or the reason why it cannot be decoded."
     try:
-        return thumbnail(decode(dataset.read(int(row))))
+        return thumbnail(decode(dataset.read(int(row)), dataset.max_pixels))
     except BadImage as error:
         return str(error)
     except OSError as error:

@@ -25,9 +25,9 @@ from ..images.decoding import decode
 _SIDE, _GAP, _CAPTION = 88, 4, 34  # pixels
 
 
-def _picture(data: bytes) -> str:
+def _picture(data: bytes, max_pixels: int) -> str:
     "A small JPEG of an image as a data URL, with its aspect ratio."
-    image = decode(data)
+    image = decode(data, max_pixels)
     image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     image.save(buffer := io.BytesIO(), "jpeg", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -58,7 +58,7 @@ def pair_figure(
         for k, name in enumerate(table[f"{side}_image"]):
             if name not in place:
                 raise UserError(f"pair_figure: {name} is not in dataset {dataset.name}; pass the datasets that were searched")
-            rows.append({"pair": k, "right": side == "target", "image": name, "url": _picture(dataset.read(place[name]))})
+            rows.append({"pair": k, "right": side == "target", "image": name, "url": _picture(dataset.read(place[name]), dataset.max_pixels)})
     pictures = pd.DataFrame(rows)
     width, height = 2 * _SIDE + 5 * _GAP, _SIDE + _CAPTION
     pictures["x"] = pictures["pair"] % columns * width + pictures["right"] * (_SIDE + _GAP)

@@ -84,7 +84,7 @@ class PlantedImages:
         if not self.kinds[i]:
             return data
         random = np.random.default_rng([self.seed, self.rows[i], list(ALTERATIONS).index(self.kinds[i])])
-        altered(decode(data), self.kinds[i], random).save(buffer := io.BytesIO(), "png", compress_level=1)
+        altered(decode(data, self.dataset.max_pixels), self.kinds[i], random).save(buffer := io.BytesIO(), "png", compress_level=1)
         return buffer.getvalue()
 
 # %% ../../nbs/api/duplicates/03_planted.ipynb #55cc134d

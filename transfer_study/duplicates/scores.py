@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..classifiers.metrics import METRICS
+from ..classifiers.metrics import METRICS, SCORE_METRICS
 from ..core import UserError
 from ..results import complete_runs, read_predictions
 from ..statistics.paired_tests import permutation_p_value
@@ -33,7 +33,7 @@ def overlapping_images(
 def _without(
     predictions: dict[str, np.ndarray], removed: np.ndarray, metric: str, n_permutations: int, seed: int
 ) -> dict[str, float]:
-    y_true, answers = predictions["y_true"], predictions["score" if metric == "map_11_point" else "y_pred"]
+    y_true, answers = predictions["y_true"], predictions["score" if metric in SCORE_METRICS else "y_pred"]
     strata = y_true if y_true.ndim == 1 else np.zeros(len(y_true), int)  # images with several classes have no one class
     by_class, random = np.argsort(strata, kind="stable"), np.random.default_rng(seed)
 

@@ -117,7 +117,7 @@ class _Inputs:
     def __getitem__(self, i: int) -> tuple[int, list[list], str, str]:
         row = int(self.rows[i])
         try:
-            image = decode(self.dataset.read(row) if self.files is None else read_file(self.dataset.root, *self.files[i]))
+            image = decode(self.dataset.read(row) if self.files is None else read_file(self.dataset.root, *self.files[i]), self.dataset.max_pixels)
         except BadImage as error:
             return row, [], str(error), ""
         except OSError as error:

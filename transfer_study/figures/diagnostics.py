@@ -169,7 +169,8 @@ def left_out(
     return side_by_side(panels, per_row, description, spacing=(80, 180))
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #14437d2f
-MODEL_NAMES = {"ols": "least squares, clustered", "mixed": "mixed model", "binomial": "binomial model", "robust": "robust regression"}
+MODEL_NAMES = {"means": "least squares of network means", "mixed": "mixed model", "ols": "least squares, clustered",
+               "binomial": "binomial model", "robust": "robust regression"}  # fmt: skip
 WARNING = r"converge|not fitted|boundary|singular|failed"  # words in a note that mark its model as doubtful
 
 

@@ -67,6 +67,10 @@ def read_mat(
         raise UserError(f"annotation file {path} is missing; it is part of the dataset's official archive")
     try:
         variables = loadmat(path, squeeze_me=True)
+    except NotImplementedError as error:  # SciPy's words for the format of MATLAB 7.3
+        raise UserError(
+            f"annotation file {path}: a file of MATLAB 7.3 (HDF5), which SciPy does not read; use the official file, or save it with -v7"
+        ) from error
     except Exception as error:  # SciPy's readers raise many kinds of exceptions for damaged files
         raise UserError(f"annotation file {path}: not a readable MATLAB file ({type(error).__name__}); download it again") from error
     absent = [field for field in fields if field not in variables]

@@ -46,7 +46,7 @@ def chance_classes(
     given, known = ({name_key(name): n for name, n in classes.items()} for classes in (n_classes or {}, known_n_classes()))
     names = rows["dataset"].unique()
     found, usual = (rows["dataset"].map({name: by.get(name_key(name), np.nan) for name in names}).astype(float) for by in (given, known))
-    own = rows["n_classes"].astype(float) if "n_classes" in rows else pd.Series(np.nan, rows.index)
+    own = rows["n_classes"].astype("Float64").astype(float) if "n_classes" in rows else pd.Series(np.nan, rows.index)
     metric = rows["metric"] if "metric" in rows else pd.Series(None, rows.index, object)
     return pd.Series(1 / chance_levels(metric, found.fillna(own).fillna(usual)), rows.index)
 

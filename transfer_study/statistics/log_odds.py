@@ -46,7 +46,7 @@ def _refuse_certainty(rows: pd.DataFrame, column: str, hint: str) -> None:
 
 def _n_images(rows: pd.DataFrame, certain: pd.Series) -> pd.Series:
     "The number of test images of every row with a score of 0 or 1: `n_test` or, where it is unknown, the resolution of the dataset's scores."
-    n, key = rows["n_test"].astype("float64"), ["protocol", "dataset"] if "protocol" in rows else ["dataset"]
+    n, key = rows["n_test"].astype("Float64").astype("float64"), ["protocol", "dataset"] if "protocol" in rows else ["dataset"]
     unknown = certain & n.isna()
     for _, group in rows[rows["dataset"].isin(rows.loc[unknown, "dataset"])].groupby(key, dropna=False):
         n = n.where(~(unknown & rows.index.isin(group.index)), seen_resolution(group["score"].to_numpy()))

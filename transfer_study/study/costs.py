@@ -127,7 +127,7 @@ def measure_reading(
     prepare, rows = CentralCrop(256, 224), np.linspace(0, len(dataset.images) - 1, 16).astype(int)
 
     def prepared(read: Callable[[int], bytes]) -> Callable[[], Any]:
-        return lambda: [prepare(decode(read(int(row)))) for row in rows]
+        return lambda: [prepare(decode(read(int(row)), dataset.max_pixels)) for row in rows]
 
     readable = dataset.reader is not None or "file" in dataset.images
     try:

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..core import PlainError, UserError, committed_directory, one_thread, provenance, unknown_name_error
-from ..features.extraction import Features, extract_features, extract_shard, feature_key
+from transfer_study.features.extraction import (
+    DamagedFeatures,
+    Features,
+    extract_features,
+    extract_shard,
+    feature_key,
+    read_features,
+)
 from ..features.inference import resolve_device
 from ..networks.architectures import build_architecture
 from ..networks.networks import Network, build_network
@@ -37,7 +44,7 @@ from ..training.protocol import training_protocol
 if TYPE_CHECKING:
     from fastai.callback.core import Callback
 
-    from transfer_study.training.result import TrainingResult
+    from transfer_study.training.run import TrainingResult
 
 # %% ../../nbs/api/study/10_execute.ipynb #a2acaf09
 @dataclass(frozen=True)
@@ -150,11 +157,14 @@ def _extract_shard(task: Task, payload: Shard, context: RunContext, device: str)
 
 # %% ../../nbs/api/study/10_execute.ipynb #84be39f1
 def _fit(task: Task, payload: Fit, context: RunContext, device: str) -> str:
-    from transfer_study.features.extraction import read_features
-
-    key = json.loads((payload.extraction / "features.json").read_text())[payload.position]
-    features = read_features(context.out / ".features", key)
-    return _write(task, payload.run, *run_protocol(payload.run, features), None, context, device)
+    run, key = payload.run, json.loads((payload.extraction / "features.json").read_text())[payload.position]
+    try:
+        features = read_features(context.out / ".features", key)
+    except DamagedFeatures:  # since they were written; they are computed again
+        options = run.extraction | {"device": device, "n_workers": context.n_workers}
+        features = extract_features([build_network(run.network)], run.dataset, context.out / ".features", context.on_bad_image, **options)[0]
+    result, *rest = run_protocol(run, features)
+    return "; ".join([_write(task, run, result, *rest, None, context, device), *result["notes"]])
 
 # %% ../../nbs/api/study/10_execute.ipynb #e660590b
 def _write(task: Task, run: Run, result: dict, predictions: dict, curve: Any, history: Any, context: RunContext, device: str) -> str:
@@ -188,10 +198,10 @@ def _grid_point(task: Task, payload: GridPoint, context: RunContext, device: str
 
 
 def _refit(task: Task, payload: Refit, context: RunContext, device: str) -> str:
-    from transfer_study.training.finetune import read_training, select
+    from transfer_study.training.run import best_training, read_training
 
     grid = [read_training(path) for path in payload.grid]
-    chosen = select(grid) if grid else None
+    chosen = best_training(grid) if grid else None
     learning_rate, weight_decay = (chosen.learning_rate, chosen.weight_decay) if chosen else payload.point
     final = _train(task, payload.run, learning_rate, weight_decay, "refit", payload.training, context, device)
     return _write(task, payload.run, *run_training(payload.run, grid, final), context, device)

@@ -20,7 +20,7 @@ from ..figures.report import write_report
 from ..results import read_histories, read_results, read_table
 from .file import built_in_studies
 from .locks import read_failures
-from .study import analyze_runs, dataset_counts, skipped_images
+from .study import analyze_runs, dataset_counts, dataset_notes, skipped_images, skipped_lines
 
 if TYPE_CHECKING:
     from transfer_study.statistics.analysis import Analysis
@@ -55,9 +55,10 @@ def study_sections(
     "Titles and contents of the report's sections on data, skipped images and failures."
     counts, skipped = dataset_counts(runs), skipped_images(runs)
     text = [f"Not the official images: {line}." for line in count_mismatches(runs)]
+    text += [f"{line[:1].upper()}{line[1:]}." for line in dataset_notes(runs)]
     sections = [("Data", [*text, counts.drop(columns="count_mismatch")])]
     if len(skipped):
-        sections.append(("Skipped images", [f"{len(skipped)} images could not be decoded and were skipped.", skipped]))
+        sections.append(("Skipped images", [*(f"{line[:1].upper()}{line[1:]}." for line in skipped_lines(runs)), skipped]))
     if failures := read_failures(Path(runs) / ".failed"):
         sections.append(("Failures", [f"{failure.label}: {failure.message}." for failure in failures.values()]))
     return sections

@@ -8,6 +8,7 @@ __all__ = ['IMAGENET_COUNTS', 'resolve_all', 'ResolvedNetwork', 'meta_network', 
            'check_sizes']
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e74c370c
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,11 +20,20 @@ import pandas as pd
 from ..core import UserError, digest
 from ..images.catalog import data_root, find_dataset, open_dataset
 from ..images.datasets import ImageDataset
+from ..images.entries import DatasetEntry
 from ..images.official import known_datasets
 from ..networks.architectures import build_architecture, split_architecture
-from ..networks.networks import Network, build_network, describe_network, input_configuration, network_digest
+from transfer_study.networks.networks import (
+    Network,
+    build_network,
+    check_network,
+    describe_network,
+    input_configuration,
+    network_digest,
+)  # fmt: skip
 from ..networks.table import imagenet_top1
-from .file import SourceOptions, StudyFile
+from .file import RESERVED_NAMES, SourceOptions, StudyFile, check_name
+from ..tables.columns import is_source
 from ..training.pretrain import SETTINGS, source_folder
 
 if TYPE_CHECKING:
@@ -58,6 +68,7 @@ class ResolvedNetwork:
     n_features: int  # number of penultimate features
     to_train: bool = False  # on the study's source; `weights` then identifies the training
     needs: tuple[str, ...] = ()  # ids of the tasks that produce its weights
+    notes: tuple[str, ...] = ()  # what a user should know of it, a line each
 
     @property
     def speed(self) -> str:
@@ -95,7 +106,7 @@ def resolve_networks(
         architecture, accuracy = entry.architecture or entry.name, entry.source_accuracy
         if accuracy is None and entry.weights is None and file.source is None:
             accuracy = imagenet_top1(architecture)
-        weights = directory / entry.weights if entry.weights else None
+        weights = directory / os.path.expanduser(entry.weights) if entry.weights else None
         networks += [Network(entry.name, architecture, weights, accuracy, setting, directory) for setting in entry.variants]
     return networks
 
@@ -108,7 +119,9 @@ def identify_network(
     if not fetch and network.weights is None and split_architecture(network.architecture)[0] != "own":
         return _resolved(network, meta_network(network), f"weights of {network.architecture}")
     model = build_network(network)
-    return _resolved(network, model, digest([network_digest(model), input_configuration(model)]))
+    notes = check_network(model, network.name) if split_architecture(network.architecture)[0] == "own" else ()
+    resolved = _resolved(network, model, digest([network_digest(model), input_configuration(model)]))
+    return replace(resolved, notes=(*getattr(model, "notes", ()), *notes))
 
 # %% ../../nbs/api/study/02_resolve.ipynb #f877527f
 def identify_source_network(
@@ -117,7 +130,7 @@ def identify_source_network(
     n_classes: int,  # of the source dataset
 ) -> ResolvedNetwork:
     "The network with the digest of its structure; raises `UserError` if the setting is impossible for it."
-    from transfer_study.training.settings import apply_changes
+    from transfer_study.training.recipe import apply_changes
 
     try:
         apply_changes(build_architecture(network.architecture, network.directory), SETTINGS[network.setting], n_classes, source.dropout)
@@ -152,6 +165,16 @@ def _stand_in(name: str, n_classes: int, n_train: int, n_test: int, metric: str)
     return ImageDataset(name, Path(name), images.assign(name=""), f"official {name}", metric, label_matrix)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #3c5c38d0
+def _check_dataset_name(name: str) -> None:
+    "Raises `UserError` for a name that tables of results cannot hold."
+    if name.lower() in RESERVED_NAMES or is_source(name):
+        raise UserError(f"dataset {name!r}: the name means something else in tables of results; rename the folder or archive")
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise UserError(f"dataset {name!r}: {error}; rename the folder or archive") from error
+
+# %% ../../nbs/api/study/02_resolve.ipynb #c154ca90
 def resolve_datasets(
     file: StudyFile,
     directory: Path,  # that relative paths start from
@@ -161,10 +184,11 @@ def resolve_datasets(
     "The datasets of a study with their fingerprints; raises `UserError` for a dataset that is missing or cannot be scored."
     missing, official = [], set(known_datasets()["name"])
 
-    def open_or_stand_in(reference: str) -> ImageDataset:
+    def open_or_stand_in(entry: DatasetEntry) -> ImageDataset:
+        reference = entry.reference
         absent = reference in official and find_dataset(reference, data_root(root)) is None
         try:
-            return open_dataset(reference, directory, root)
+            return open_dataset(entry, directory, root, file.max_pixels)
         except UserError as error:
             if not (absent and stand_in):
                 raise
@@ -177,6 +201,7 @@ def resolve_datasets(
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UserError(f"study {file.name}: two datasets are called {repeated[0]!r}; rename one of the folders")
+    resolve_all(_check_dataset_name, positions, names)
     return ResolvedDatasets(datasets, missing)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #51421d2e
@@ -189,7 +214,7 @@ def resolve_source(
     "The source dataset of a study; raises `UserError` if it is missing."
     if reference != "imagenet":
         kind, _, rest = reference.partition(":")
-        folder = directory / (rest if kind == "folder" else reference)
+        folder = directory / os.path.expanduser(rest if kind == "folder" else reference)
         return ResolvedDatasets([source_folder(folder) if folder.is_dir() else open_dataset(reference, directory, root)])
     imagenet = data_root(root) / "imagenet"
     if imagenet.is_dir():

@@ -17,14 +17,14 @@ import pandas as pd
 from ..classifiers.knn import knn_probe
 from ..classifiers.linear_probe import linear_probe
 from ..core import UserError, digest
-from ..features.extraction import Features
+from ..features.extraction import Features, check_finite
 from ..images.datasets import ImageDataset, split_images, training_subset
 from ..images.official import count_mismatch
 from ..networks.networks import Network
 from ..results import prediction_arrays
 
 if TYPE_CHECKING:
-    from transfer_study.training.finetune import TrainingResult
+    from transfer_study.training.run import TrainingResult
 
 # %% ../../nbs/api/study/01_runs.ipynb #6a929d83
 # Part of every run's identity; raise it when a change of the code changes numbers.
@@ -112,8 +112,28 @@ def _labels(run: Run) -> dict:
     names = ("network", "architecture", "source_accuracy", "dataset", "protocol", "metric", "seed", "setting")
     return {name: specification[name] for name in names} | {
         "n_train_per_class": run.parameters["n_train_per_class"], "run_id": run.run_id, "n_classes": len(run.dataset.classes),
-        "count_mismatch": count_mismatch(run.dataset),
+        "count_mismatch": count_mismatch(run.dataset), "dataset_notes": list(run.dataset.notes),
     }  # fmt: skip
+
+
+def _notes(features: Features) -> list[str]:
+    "What a reader of the result should know, a line each."
+    X = features.X
+    step = max(1, (1 << 24) // max(1, X.shape[1]))
+    constant = len(X) > 1 and (X[1] == X[0]).all() and all((X[i : i + step] == X[0]).all() for i in range(0, len(X), step))
+    return ["the features of all images are the same, so the score is chance; check the network and its weights"] if constant else []
+
+
+def _skipped(run: Run, bad: list[dict]) -> dict:
+    "The skipped images with their splits and classes, and the classes of which all test images were skipped."
+    images = run.dataset.images.drop_duplicates("name").set_index("name")
+    places = images[[column for column in ("split", "class") if column in images]].astype(str)
+    rows = [image | (places.loc[image["name"]].to_dict() if image["name"] in places.index else {}) for image in bad]
+    lost = []
+    if bad and "class" in images:
+        test = images[images["split"] == "test"]
+        lost = sorted(set(test["class"]) - set(test.drop([row["name"] for row in bad], errors="ignore")["class"]))
+    return {"skipped_images": rows, "classes_without_test_images": lost}
 
 
 def _n_images(split: np.ndarray) -> dict[str, int]:
@@ -126,11 +146,12 @@ def run_protocol(
 ) -> tuple[dict, dict[str, np.ndarray], pd.DataFrame]:
     "The result, the predictions for the test images and the validation curve of a run; raises `UserError` as `used_images` does."
     started = time.perf_counter()
+    check_finite(features, run.dataset, run.network.name)
     y, split = used_images(run, features.rows)
     scores, y_pred, curve = PROTOCOL_RUNS[run.protocol](run, features, y, split)
     original = features.copy == 0  # no augmented copies
     seconds = round(time.perf_counter() - started, 3)
-    result = _labels(run) | scores | _n_images(split[original]) | {"skipped_images": features.bad.to_dict("records"), "seconds": seconds}
+    result = _labels(run) | scores | _n_images(split[original]) | {"seconds": seconds, "notes": _notes(features)} | _skipped(run, features.bad.to_dict("records"))
     test = original & (split == "test")
     images = run.dataset.images["name"].to_numpy()[features.rows][test].astype(str)
     return result, prediction_arrays(images, y[test], y_pred), curve
@@ -150,6 +171,7 @@ def run_training(
     result = _labels(run) | chosen | final.details | _n_images(split) | {"seconds": round(seconds, 3)}
     result["n_train"] = int((split == "train").sum())  # without validation images, as in every protocol; `details` counts those of the final training
     result["n_test"] = len(final.predictions["y_true"])
+    result |= _skipped(run, final.details.get("skipped_images", []))
     columns = ["learning_rate", "weight_decay", "status", "validation_score", "validation_loss", "reason"]
     rows = [(point.learning_rate, point.weight_decay, point.status, point.score, point.loss, point.reason) for point in grid]
     rows = rows or [(final.learning_rate, final.weight_decay, "not needed", None, None, "")]

@@ -56,7 +56,7 @@ def matching(
 
 # %% ../../nbs/api/tables/02_columns.ipynb #12aa5427
 _SOURCE = re.compile(
-    r"(source(dataset)?|imagenet|ilsvrc|imagenetilsvrc|in(?=1k|1000))(1k|1000)?(2012|12)?(1k)?(val|validation|test)?"
+    r"(imagenet|ilsvrc|imagenetilsvrc|in(?=1k|1000))(1k|1000)?(2012|12)?(1k)?(val|validation|test)?"
     r"(top1|acc|acc1|accat1|accuracy|top1acc|top1accuracy|acctop1|score)?"
 )
 
@@ -64,7 +64,7 @@ _SOURCE = re.compile(
 def is_source(
     name: str,  # of a column or dataset
 ) -> bool:
-    "Whether a name stands for ImageNet's 1,000 classes, or for the source accuracy."
+    "Whether a name stands for ImageNet's 1,000 classes."
     return bool(_SOURCE.fullmatch(name_key(name).removesuffix("percent")))
 
 # %% ../../nbs/api/tables/02_columns.ipynb #1cd49065
@@ -97,7 +97,7 @@ _SAME = {
     "score": ("score", "accuracy", "acc", "acc1", "top1", "value", "result", "performance"),
 } | {name: (name_key(name),) for name in COLUMNS if name not in ("network", "dataset", "score")}  # fmt: skip
 _SAME["n_classes"] += ("classes", "numclasses")
-_SAME["source_accuracy"] += ("sourceacc", "sourcetop1")
+_SAME["source_accuracy"] += ("sourceacc", "sourcetop1", "sourcescore")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,139 @@
+"""Datasets described by a table: named splits and columns, CSV files, torchvision, drawn test images."""
+
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import write_images
+from transfer_study.core import UserError
+from transfer_study.images.catalog import open_dataset
+from transfer_study.images.entries import DatasetEntry, dataset_entry
+from transfer_study.study.file import read_study_file, study_part
+
+
+@pytest.fixture
+def plants(tmp_path):
+    "Twenty images of two classes, and a CSV file that lists them without a split."
+    (tmp_path / "pictures").mkdir()
+    lines = ["image,label"]
+    for i in range(20):
+        Image.new("RGB", (6, 6), (10 * i, 0, 90)).save(tmp_path / f"pictures/{i}.png")
+        lines.append(f"pictures/{i}.png,{'moss' if i < 10 else 'fern'}")
+    (tmp_path / "plants.csv").write_text("\n".join(lines))
+    return tmp_path
+
+
+def with_column(folder, column, values):
+    lines = (folder / "plants.csv").read_text().splitlines()
+    rows = [f"{lines[0]},{column}", *(f"{line},{value}" for line, value in zip(lines[1:], values, strict=True))]
+    (folder / "plants.csv").write_text("\n".join(rows))
+
+
+def test_a_csv_file_without_splits_gets_stratified_test_images(plants):
+    dataset = open_dataset({"csv": "plants.csv", "test_share": 0.2, "metric": "f1"}, plants)
+    assert (dataset.name, dataset.metric, dataset.classes) == ("plants", "f1", ["fern", "moss"])
+    assert dataset.images.groupby(["split", "class"]).size().tolist() == [2, 2, 8, 8]
+    again = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    other = open_dataset({"csv": "plants.csv", "test_share": 0.2, "seed": 1}, plants)
+    assert again.fingerprint == dataset.fingerprint != other.fingerprint
+
+
+def test_splits_of_a_csv_file_are_translated(plants):
+    with_column(plants, "split", ["Train", "Train", "Valid", "Train", "held"] * 4)
+    with pytest.raises(UserError, match="unknown split 'held'; expected train, val, test"):
+        open_dataset({"csv": "plants.csv"}, plants)
+    dataset = open_dataset({"csv": "plants.csv", "splits": {"train": "Train", "test": "held"}}, plants)
+    assert dataset.counts == {"classes": 2, "train": 12, "val": 0, "test": 4}
+    with pytest.raises(UserError, match="no split 'final'; found: Train, Valid, held"):
+        open_dataset({"csv": "plants.csv", "splits": {"train": "Train", "test": "final"}}, plants)
+
+
+def test_labels_separated_by_bars_are_several_labels(plants):
+    text = (plants / "plants.csv").read_text().replace("0.png,moss", "0.png,moss | wet").replace("15.png,fern", "15.png,wet|fern")
+    (plants / "plants.csv").write_text(text)
+    with_column(plants, "split", ["train", "train", "test", "train"] * 5)
+    text = (plants / "plants.csv").read_text().replace("2.png,moss,test", "2.png,moss|wet,test")
+    (plants / "plants.csv").write_text(text)
+    dataset = open_dataset({"csv": "plants.csv"}, plants)
+    assert (dataset.classes, dataset.metric) == (["fern", "moss", "wet"], "map")
+    shown = dataset.label_matrix.set_axis(dataset.images["file"]).loc["pictures/15.png"]
+    assert shown.tolist() == [1, 0, 1] and dataset.targets.sum(axis=0).tolist() == [10, 10, 3]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"csv": "absent.csv"}, "absent.csv: no such file"),
+        ({"csv": "plants.csv", "label": "species"}, "no column 'species'; found: image, label"),
+        ({"csv": "plants.csv"}, "no test images; name their split"),
+        ({"csv": "plants.csv", "folder": "pictures"}, "folder and csv given; expected exactly one"),
+        ({"name": "plants"}, "no source given"),
+        ({"csv": "plants.csv", "revision": "main"}, "revision: has no meaning for csv"),
+        ({"csv": "plants.csv", "test_share": 1.5}, "test_share = 1.5: expected number above 0 and below 1"),
+        ({"csv": "plants.csv", "test_share": 0.5, "splits": {"train": "a", "test": "b"}}, "keep one of the two"),
+        ({"csv": "plants.csv", "metric": "auc"}, 'metric = "auc": expected'),
+        ({"torchvision": "EuroSTA"}, "did you mean EuroSAT"),
+        ({"torchvision": "EuroSAT", "root": "nowhere"}, "cannot be opened .*set download = true"),
+    ],
+)
+def test_mistakes_are_one_line(plants, keys, message):
+    with pytest.raises(UserError, match=message) as error:
+        open_dataset(keys, plants)
+    assert "\n" not in str(error.value)
+
+
+def test_an_incomplete_line_is_named(plants):
+    (plants / "plants.csv").write_text((plants / "plants.csv").read_text().replace("3.png,moss", "3.png,"))
+    with pytest.raises(UserError, match="line 5: no image or no label"):
+        open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+
+
+def test_torchvision_datasets_are_read_from_their_files(tmp_path):
+    "EuroSAT has no splits, GTSRB names its classes by numbers only, and MNIST keeps its images in arrays."
+    for label in ("Forest", "River"):
+        (tmp_path / f"eurosat/2750/{label}").mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (64, 64), (i, 50, 50)).save(tmp_path / f"eurosat/2750/{label}/{label}_{i}.jpg")
+    dataset = open_dataset({"torchvision": "EuroSAT", "root": ".", "test_share": 0.2}, tmp_path)
+    assert dataset.name == "eurosat" and dataset.classes == ["Forest", "River"]
+    assert dataset.counts == {"classes": 2, "train": 16, "val": 0, "test": 4}
+    assert dataset.read(0) == (tmp_path / "eurosat/2750/Forest/Forest_0.jpg").read_bytes()
+    with pytest.raises(UserError, match="no test images"):
+        open_dataset({"torchvision": "EuroSAT", "root": "."}, tmp_path)
+
+
+def test_torchvision_images_in_arrays_become_png_files(tmp_path):
+    import struct
+
+    raw = tmp_path / "MNIST/raw"
+    raw.mkdir(parents=True)
+    for part, n in {"train": 8, "t10k": 4}.items():
+        pixels = np.arange(n * 28 * 28, dtype=np.uint32).astype(np.uint8)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, n, 28, 28) + pixels.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, n) + bytes(i % 2 for i in range(n)))
+    dataset = open_dataset({"torchvision": "MNIST", "root": "."}, tmp_path)
+    assert dataset.counts == {"classes": 2, "train": 8, "val": 0, "test": 4}
+    assert dataset.read(8).startswith(b"\x89PNG") and pickle.loads(pickle.dumps(dataset)).read(8) == dataset.read(8)
+
+
+def test_a_study_file_takes_texts_and_tables(plants):
+    write_images(plants / "shapes", train=4, test=2)
+    (plants / "study.toml").write_text(
+        'name = "mixed"\nnetworks = [{name = "resnet_10", architecture = "transfer_study.small_networks:resnet_10"}]\n'
+        'datasets = ["shapes", {name = "greens", csv = "plants.csv", test_share = 0.2, metric = "balanced"}]\n'
+    )
+    file = read_study_file(plants / "study.toml")
+    assert [str(entry) for entry in file.datasets] == ["shapes", "greens"]
+    assert study_part(file, datasets=["greens"]).datasets == (file.datasets[1],)
+    assert open_dataset(file.datasets[1], plants).metric == "mean_per_class"
+    (plants / "study.toml").write_text((plants / "study.toml").read_text().replace("test_share", "test_shar"))
+    with pytest.raises(UserError, match=r"datasets\[2\].test_shar: unknown key; did you mean test_share"):
+        read_study_file(plants / "study.toml")
+
+
+def test_entries_are_references_or_tables():
+    assert dataset_entry("drawn:digits") == DatasetEntry(reference="drawn:digits")
+    with pytest.raises(UserError, match="expected a reference"):
+        dataset_entry("")

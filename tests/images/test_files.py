@@ -1,0 +1,222 @@
+"""A folder, a tar and a zip are one dataset: the same files are read, and the same are left out and counted."""
+
+import os
+import socket
+import tarfile
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import pack, png_bytes, write_images
+from transfer_study.core import UserError
+from transfer_study.images.archives import FileReader, list_files, readable_name
+from transfer_study.images.datasets import image_folder
+
+
+def zipped(folder: Path, archive: Path, method: int = zipfile.ZIP_DEFLATED, links: bool = False) -> Path:
+    "`folder` as a zip; with `links`, symbolic links are stored as links, as `zip -y` does."
+    with zipfile.ZipFile(archive, "w", method) as packed:
+        for path in sorted(folder.rglob("*")):
+            if links and path.is_symlink():
+                member = zipfile.ZipInfo(path.relative_to(folder).as_posix())
+                member.create_system, member.external_attr = 3, 0o120777 << 16
+                packed.writestr(member, os.readlink(path))
+            else:
+                packed.write(path, path.relative_to(folder))
+    return archive
+
+
+def all_ways(folder: Path) -> dict:
+    "The datasets of the folder, of two tars and of two zips of it."
+    beside = folder.parent
+    roots = [
+        folder, pack(folder, beside / "a.tar"), pack(folder, beside / "b.tar", prefix="./deep/inside/"), zipped(folder, beside / "c.zip"),
+        zipped(folder, beside / "d.zip", zipfile.ZIP_STORED),
+    ]  # fmt: skip
+    return {root.name: image_folder(root) for root in roots}
+
+
+def check_same(datasets: dict) -> None:
+    first, *others = datasets.values()
+    for other in others:
+        assert other.fingerprint == first.fingerprint and other.classes == first.classes
+        assert other.images["name"].tolist() == first.images["name"].tolist()
+        assert [other.read(i) for i in range(len(other.images))] == [first.read(i) for i in range(len(first.images))]
+
+
+def test_a_folder_a_tar_and_a_zip_are_the_same_dataset(tmp_path):
+    check_same(all_ways(write_images(tmp_path / "squares", train=3, test=2, val=1)))
+
+
+def test_hidden_files_and_those_of_operating_systems_are_left_out_alike(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    before = image_folder(folder)
+    hidden = [
+        "train/.ipynb_checkpoints/0-checkpoint.png", "train/dim/._0.png", "train/dim/Thumbs.db", "__MACOSX/train/dim/._0.png", ".git/train/x.png",
+        "test/dim/@eaDir/0.png",
+    ]  # fmt: skip
+    for name in hidden:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png_bytes())
+    datasets = all_ways(folder)
+    check_same(datasets | {"before": before})
+    for name, dataset in datasets.items():
+        (line,) = dataset.notes
+        assert "left out: hidden or of the operating system: 6 (" in line and "1 note" in repr(dataset), (name, line)
+
+
+def test_links_inside_are_followed_in_archives_too(tmp_path):
+    folder = write_images(tmp_path / "squares", train=4, test=2)
+    os.link(folder / "train/dim/0.png", folder / "train/dim/hard.png")
+    (folder / "train/dim/soft.png").symlink_to("0.png")
+    (folder / "train/dim/chain.png").symlink_to("soft.png")
+    (folder / "train/grey").symlink_to("dim", target_is_directory=True)
+    folders = image_folder(folder)
+    assert folders.counts == {"classes": 3, "train": 4 + 7 + 7, "val": 0, "test": 4}
+    check_same({"folder": folders, "tar": image_folder(pack(folder, tmp_path / "a.tar"))})
+    os.remove(folder / "train/grey")
+    check_same({"folder": image_folder(folder), "zip": image_folder(zipped(folder, tmp_path / "a.zip", links=True))})
+
+
+def test_a_link_in_a_circle_to_nothing_or_out_is_counted(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(png_bytes())
+    (folder / "train/dim/again").symlink_to("..", target_is_directory=True)
+    (folder / "train/dim/gone.png").symlink_to("/nowhere/gone.png")
+    (folder / "README").symlink_to("README")
+    assert "circle, to nothing or out of the archive: 3 (" in image_folder(folder).notes[0]
+    (folder / "train/dim/outside.png").symlink_to(outside)
+    dataset = image_folder(folder)
+    assert dataset.counts["train"] == 7 and dataset.notes[1].endswith(
+        "1 link to places outside of the folder followed (first: train/dim/outside.png)"
+    )
+    for archive in (pack(folder, tmp_path / "a.tar"), zipped_links(folder, tmp_path / "a.zip")):
+        dataset = image_folder(archive)
+        assert dataset.counts["train"] == 6 and "circle, to nothing or out of the archive: 4 (" in dataset.notes[0]
+
+
+def zipped_links(folder: Path, archive: Path) -> Path:
+    return zipped(folder, archive, links=True)
+
+
+def test_a_tar_of_links_to_elsewhere_says_what_is_missing(tmp_path):
+    pool, links = write_images(tmp_path / "pool", train=2, test=1), tmp_path / "links"
+    for path in pool.rglob("*.png"):
+        (links / path.relative_to(pool)).parent.mkdir(parents=True, exist_ok=True)
+        (links / path.relative_to(pool)).symlink_to(path)
+    assert image_folder(links).fingerprint == image_folder(pool).fingerprint
+    with pytest.raises(UserError, match=r"test/bright contains no image; .*\(left out: links that lead .*: 1\)"):
+        image_folder(pack(links, tmp_path / "links.tar"))
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    os.mkfifo(folder / "train/dim/pipe.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "train/dim/socket.png"))
+        dataset = image_folder(folder)
+    assert dataset.counts["train"] == 6 and "not regular files: 2 (train/dim/pipe.png, …)" in dataset.notes[0]
+    os.mkfifo(tmp_path / "pipe.tar")
+    with pytest.raises(UserError, match="not a regular file"):
+        image_folder(tmp_path / "pipe.tar")
+
+
+def test_devices_and_paths_out_of_a_tar_are_left_out(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    with tarfile.open(pack(folder, tmp_path / "a.tar"), "a") as tar:
+        for name, kind in {
+            "train/dim/null.png": tarfile.CHRTYPE,
+            "../train/dim/out.png": tarfile.REGTYPE,
+            "train/dim/p.png": tarfile.FIFOTYPE,
+        }.items():
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            tar.addfile(member)
+    dataset = image_folder(tmp_path / "a.tar")
+    assert dataset.fingerprint == image_folder(folder).fingerprint
+    assert (
+        "not regular files: 2" in dataset.notes[0]
+        and "a path that leads out of the archive: 1 (../train/dim/out.png)" in dataset.notes[0]
+    )
+
+
+def test_a_file_that_was_added_again_counts_as_its_last_version(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    pack(folder, tmp_path / "a.tar")
+    (folder / "train/dim/0.png").write_bytes(png_bytes())
+    with tarfile.open(tmp_path / "a.tar", "a") as tar:
+        tar.add(folder / "train/dim/0.png", "train/dim/0.png")
+    assert image_folder(tmp_path / "a.tar").fingerprint == image_folder(folder).fingerprint
+
+
+def test_names_are_the_same_text_however_they_are_stored(tmp_path):
+    datasets = {}
+    for kind, name in {
+        "NFC": "café".encode(),
+        "NFD": unicodedata.normalize("NFD", "café").encode(),
+        "Latin-1": b"caf\xe9",
+    }.items():
+        folder = write_images(tmp_path / kind, train=3, test=2, classes=("x", "dog"))
+        os.rename(os.fsencode(folder / "train/x"), os.fsencode(folder / "train") + b"/" + name)
+        (folder / "test/x").rename(folder / "test/café")
+        datasets |= {kind: image_folder(folder), f"{kind} tar": image_folder(pack(folder, tmp_path / f"{kind}.tar"))}
+    for dataset in datasets.values():
+        assert dataset.classes == ["café", "dog"] and dataset.counts["train"] == 6
+        assert len([dataset.read(i) for i in range(10)]) == 10 and "train/café/0.png" in dataset.images["name"].tolist()
+    assert readable_name("plain/name.png") == "plain/name.png"
+
+
+def test_names_in_zips_of_other_programs(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2, classes=("cafXX", "dog"))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for path in sorted(folder.rglob("*.png")):
+            member = zipfile.ZipInfo("x")
+            member.filename = path.relative_to(folder).as_posix().replace("/", "\\")
+            packed.writestr(member, path.read_bytes())
+    unflagged = (tmp_path / "a.zip").read_bytes().replace(b"cafXX", "café".encode())  # UTF-8 without the flag that says so
+    (tmp_path / "a.zip").write_bytes(unflagged)
+    assert image_folder(tmp_path / "a.zip").classes == ["café", "dog"]
+
+
+def test_damaged_and_hostile_zips_are_one_line(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    whole = zipped(folder, tmp_path / "a.zip", zipfile.ZIP_STORED).read_bytes()
+    at = whole.index(b"IDAT") + 10
+    flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    (tmp_path / "flipped.zip").write_bytes(flipped)
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    zipped(folder, tmp_path / "lzma.zip", zipfile.ZIP_LZMA)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("train/dim/0.png", bytes(120_000_000))
+    messages = {
+        "flipped": "cannot be read .*checksum",
+        "cut": "not a readable",
+        "lzma": "not compressed by deflate",
+        "bomb": "more than",
+    }
+    for name, message in messages.items():
+        with pytest.raises(UserError, match=message):
+            image_folder(tmp_path / f"{name}.zip")
+
+
+def test_a_reader_gives_the_start_of_a_file(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    for root in (
+        folder,
+        pack(folder, tmp_path / "a.tar"),
+        zipped(folder, tmp_path / "a.zip"),
+        zipped(folder, tmp_path / "b.zip", 0),
+    ):
+        reader = FileReader(root, list_files(root).files)
+        assert reader.start(0, 8) == b"\x89PNG\r\n\x1a\n" and reader(0)[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_sparse_file_of_a_terabyte_is_no_photograph(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    with open(folder / "train/dim/huge.png", "wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(UserError, match=r"train/dim/huge\.png is larger than 1,073,741,824 bytes"):
+        image_folder(folder)

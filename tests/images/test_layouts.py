@@ -1,0 +1,176 @@
+"""Which files of a folder are images of which class and split: every name that people use, and no guess where it matters."""
+
+import io
+import pickle
+import shutil
+
+import pytest
+from PIL import Image, features
+
+from tests.conftest import pack, png_bytes, write_images
+from transfer_study.core import UserError
+from transfer_study.images.catalog import data_root, open_dataset
+from transfer_study.images.datasets import MAX_PIXELS, dataset_name, image_folder, limit_pixels
+from transfer_study.images.decoding import BadImage, decode
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Train", "Test", "Val"), ("training", "testing", "valid"), ("TRAIN", "evaluation", "validation"), ("train", "eval", "dev")],
+)
+def test_the_hubs_names_of_splits_are_the_usual_ones(tmp_path, names):
+    usual = image_folder(write_images(tmp_path / "usual", train=3, test=2, val=1))
+    folder = write_images(tmp_path / "other", train=3, test=2, val=1)
+    for usual_name, name in zip(("train", "test", "val"), names, strict=True):
+        (folder / usual_name).rename(folder / f"{name}_")
+    for name in names:
+        (folder / f"{name}_").rename(folder / name)
+    other = image_folder(folder)
+    assert other.fingerprint == usual.fingerprint and other.counts["val"] == 2
+    assert [other.read(i) for i in range(12)] == [usual.read(i) for i in range(12)]
+
+
+def test_validation_images_never_become_test_images(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=0, val=2)
+    with pytest.raises(
+        UserError,
+        match=r"no images in test/, only training and validation images; .* rename the folder of the images to score to test/",
+    ):
+        image_folder(folder)
+
+
+def test_the_exact_name_of_a_split_wins_and_the_other_is_said(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2, val=1)
+    before = image_folder(folder)
+    shutil.copytree(folder / "val", folder / "validation")
+    assert image_folder(folder).fingerprint == before.fingerprint
+    assert "outside test/, train/, val/: 2 (validation/bright/0.png, …)" in image_folder(folder).notes[0]
+    (folder / "val").rename(folder / "valid")
+    with pytest.raises(UserError, match="valid and validation are both the val images"):
+        image_folder(folder)
+
+
+def test_the_parent_of_two_datasets_is_refused(tmp_path):
+    for name in ("pets", "birds"):
+        write_images(tmp_path / "images" / name, train=2, test=1)
+    with pytest.raises(UserError, match="contains 2 datasets, birds and pets; give one of them"):
+        image_folder(tmp_path / "images")
+    with pytest.raises(UserError, match="contains 2 datasets"):
+        image_folder(pack(tmp_path / "images", tmp_path / "images.tar"))
+
+
+def test_folders_inside_classes_are_said(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    for split in ("train", "test"):
+        (folder / split / "animals").mkdir()
+        for label in ("dim", "bright"):
+            (folder / split / label).rename(folder / split / "animals" / label)
+        shutil.copytree(folder / split / "animals/dim", folder / split / "things")
+    dataset = image_folder(folder)
+    assert dataset.classes == ["animals", "things"]
+    assert dataset.notes == (
+        "dataset squares: folders inside classes are not classes: animals/bright, animals/dim; "
+        "their images belong to the class above, such as 'animals'",
+    )  # fmt: skip
+
+
+def test_a_class_that_holds_no_image_is_refused_whatever_else_it_holds(tmp_path):
+    for name in ("Thumbs.db", ".DS_Store", "notes.txt"):
+        folder = write_images(tmp_path / name, train=3, test=2)
+        (folder / "train/grey").mkdir()
+        (folder / "train/grey" / name).write_bytes(b"x")
+        with pytest.raises(UserError, match=r"train/grey contains no image; add images or remove the folder \(left out: .*: 1\)"):
+            image_folder(folder)
+
+
+def test_images_without_a_class_are_said(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    (folder / "train/loose.png").write_bytes(png_bytes())
+    assert "beside the folders of the classes: 1 (train/loose.png)" in image_folder(folder).notes[0]
+    shutil.rmtree(folder / "test/dim")
+    assert image_folder(folder).notes[1] == "dataset squares: 1 of its classes without test images: dim"
+
+
+def test_a_difference_in_case_is_named(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2, classes=("Cat", "dog"))
+    (folder / "test/Cat").rename(folder / "test/cat")
+    with pytest.raises(UserError, match=r"class 'cat' is in test but not in train \(1 such classes\); train has 'Cat'"):
+        image_folder(folder)
+
+
+def stored(kind: str) -> bytes:
+    Image.effect_noise((16, 16), 90).convert("RGB").save(buffer := io.BytesIO(), kind)
+    return buffer.getvalue()
+
+
+def test_what_can_be_decoded_is_an_image_whatever_its_suffix(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    kinds = {
+        "a.jfif": "JPEG",
+        "b.jpe": "JPEG",
+        "c": "PNG",
+        "d.jp2": "JPEG2000",
+        "e.image": "BMP",
+        "f.pnm": "PPM",
+        "g.jpg": "WEBP",
+    }
+    kinds |= {"h.avif": "AVIF", "i.unknown": "AVIF"} if features.check("avif") else {}
+    for name, kind in kinds.items():
+        (folder / "train/dim" / name).write_bytes(stored(kind))
+    for name, text in {
+        "notes.txt": b"BMW and Volkswagen",
+        "P5": b"P5 is a road",
+        "page.html": b"<html></html>",
+        "empty": b"",
+    }.items():
+        (folder / "train/dim" / name).write_bytes(text)
+    for dataset in (image_folder(folder), image_folder(pack(folder, tmp_path / "a.tar"))):
+        assert dataset.counts["train"] == 6 + len(kinds) and "not images: 4 (train/dim/P5, …)" in dataset.notes[0]
+        assert all(decode(dataset.read(i)).size in ((40, 40), (16, 16)) for i in range(len(dataset.images)))
+
+
+def test_a_heic_file_is_an_image_that_names_what_to_install(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    (folder / "train/dim/IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    dataset = image_folder(folder)
+    row = dataset.images.index[dataset.images["name"] == "train/dim/IMG_1.HEIC"][0]
+    with pytest.raises(BadImage, match="HEIC.*pip install pillow-heif|heif|HEIF"):
+        decode(dataset.read(row))
+
+
+def test_a_limit_of_pixels_can_be_set_and_is_part_of_the_fingerprint(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    plain, small = image_folder(folder), open_dataset(str(folder), max_pixels=1000)
+    assert (
+        plain.max_pixels == MAX_PIXELS and plain.fingerprint == limit_pixels(plain, MAX_PIXELS).fingerprint != small.fingerprint
+    )
+    with pytest.raises(BadImage, match="40 × 40 pixels, more than 1,000.*max_pixels = 1600 allows it"):
+        decode(small.read(0), small.max_pixels)
+    with pytest.raises(UserError, match="max_pixels"):
+        open_dataset(str(folder), max_pixels=0)
+
+
+def test_names_of_datasets_are_whole(tmp_path):
+    for name in ("set.v1", "set.v2", "a.tar.old", "my.zip"):
+        assert dataset_name(write_images(tmp_path / name, train=2, test=1)) == name
+    pack(tmp_path / "set.v1", tmp_path / "set.v3.tar")
+    assert image_folder(tmp_path / "set.v3.tar").name == "set.v3"
+    assert image_folder(f"{tmp_path / 'set.v1'}/").name == image_folder(tmp_path / "set.v2/../set.v1").name == "set.v1"
+
+
+def test_the_home_directory_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_images(tmp_path / "pets", train=2, test=1)
+    pack(tmp_path / "pets", tmp_path / "pets.tar")
+    assert (
+        len({open_dataset(f"{kind}~/pets{suffix}").fingerprint for kind, suffix in (("", ""), ("folder:", ""), ("tar:", ".tar"))})
+        == 1
+    )
+    assert image_folder("~/pets").counts["train"] == 4 and str(data_root("~/images")) == str(tmp_path / "images")
+
+
+def test_a_dataset_from_a_zip_travels_to_another_process(tmp_path):
+    write_images(tmp_path / "pets", train=2, test=1)
+    shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path / "pets")
+    dataset = open_dataset("pets.zip", tmp_path)
+    assert pickle.loads(pickle.dumps(dataset)).read(3) == dataset.read(3) == image_folder(tmp_path / "pets").read(3)

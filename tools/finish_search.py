@@ -1,0 +1,45 @@
+"""Takes the numbers and labels of figures out of the site's search: Quarto runs it after it rendered (`post-render`).
+
+Search is for words; the ticks of an axis are found everywhere and mean nothing.
+"""
+
+import json
+import os
+import re
+import sys
+from html import escape, unescape
+from pathlib import Path
+
+FIGURE = re.compile(r'<div class="figure-svg">.*?</svg>', re.S)
+
+
+def text_of(html: str) -> str:
+    "The text of a piece of HTML, without its tags."
+    return unescape(re.sub(r"<[^>]*>", "", html)).strip()
+
+
+def without_figures(text: str, page: str) -> str:
+    "What the index has of a page, or of a section, without what its figures say."
+    for figure in FIGURE.findall(page):
+        for shown in {text_of(figure), escape(text_of(figure), quote=False), escape(text_of(figure))} - {""}:
+            text = text.replace(shown, " ")
+    return text
+
+
+def finish(site: Path) -> int:
+    "Rewrites search.json of a rendered site; the number of entries that changed."
+    index = site / "search.json"
+    entries, changed = json.loads(index.read_text(encoding="utf-8")), 0
+    for entry in entries:
+        page = site / entry["href"].split("#")[0]
+        text = without_figures(entry["text"], page.read_text(encoding="utf-8")) if page.is_file() else entry["text"]
+        changed += text != entry["text"]
+        entry["text"] = text
+    index.write_text(json.dumps(entries, ensure_ascii=False, indent=2), encoding="utf-8")
+    return changed
+
+
+if __name__ == "__main__":
+    site = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", "."))
+    if (site / "search.json").is_file():
+        print(f"figures are out of the search: {finish(site)} entries")

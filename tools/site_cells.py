@@ -1,0 +1,144 @@
+"""What a reader of the site sees of a notebook's cells: no checks, no marks for tools, long code for figures folded."""
+
+import ast
+import json
+import re
+
+QUARTO = {"echo", "output", "fig-alt", "fig-cap", "code-fold", "code-summary", "label", "include", "eval", "warning", "classes"}
+LONG = 4  # lines of code for a figure that are folded from here on
+FOLDED = "How the figure is drawn"
+
+
+def without_directives(source: str) -> str:
+    "The source without directives that only this repository's tools read, such as `#| slow` or `#| tolerance: 0.01`."
+    lines = source.splitlines()
+    kept = [line for line in lines if not (m := re.match(r"#\|\s*([\w-]+)", line)) or m.group(1) in QUARTO]
+    return "\n".join(kept)
+
+
+def without_marks(source: str) -> str:
+    "The source without comments for formatters, linters and type checkers."
+    return re.sub(
+        r"[ \t]*#\s*(?:fmt: (?:skip|on|off)|noqa\b[^#\n]*|type: ignore[^#\n]*)(?=$|\s*#)", "", source, flags=re.M
+    ).rstrip()
+
+
+def is_check(node: ast.stmt) -> bool:
+    "Whether a statement only checks: an assertion, or nothing but assertions under a condition or in a loop."
+    if isinstance(node, ast.If | ast.For | ast.With):
+        body = [*node.body, *getattr(node, "orelse", [])]
+        return any(map(is_check, body)) and all(is_check(part) or isinstance(part, ast.Assign) for part in body)
+    return isinstance(node, ast.Assert)
+
+
+def names_in(source: str) -> set[str]:
+    return set(re.findall(r"\w+", source))
+
+
+def without_checks(source: str, has_output: bool, later: set[str]) -> str:
+    """The source without its checks, and nothing where nothing else remains.
+
+    What a cell without output prepares for its checks goes with them, unless a later cell uses it.
+    """
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:  # a shell command, for example
+        return source
+    checks = [node for node in body if is_check(node)]
+    if not checks:
+        return source
+    prepared = {
+        t.id
+        for node in body
+        if isinstance(node, ast.Assign)
+        for t in ast.walk(node)
+        if isinstance(t, ast.Name) and isinstance(t.ctx, ast.Store)
+    }
+    rest = [node for node in body if node not in checks]
+    if not has_output and all(isinstance(node, ast.Assign) for node in rest) and not prepared & later:
+        return ""
+    lines = source.splitlines()
+    for node in reversed(checks):
+        del lines[node.lineno - 1 : node.end_lineno]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
+
+
+def folded(source: str, has_figure: bool) -> str:
+    "The source, folded where it is long and draws a figure."
+    code = [line for line in source.splitlines() if line.strip() and not line.startswith("#|")]
+    if not has_figure or len(code) < LONG or "#| code-fold" in source:
+        return source
+    return f'#| code-fold: true\n#| code-summary: "{FOLDED}"\n{source}'
+
+
+def has_figure(cell: dict) -> bool:
+    return any("image/svg+xml" in output.get("data", {}) for output in cell.get("outputs", []))
+
+
+def clean_cells(cells: list[dict]) -> list[dict]:
+    "The code cells that the site shows, as it shows them."
+    shown = []
+    for i, cell in enumerate(cells):
+        if cell["cell_type"] != "code":
+            shown.append(cell)
+            continue
+        later = set().union(*(names_in("".join(c["source"])) for c in cells[i + 1 :] if c["cell_type"] == "code"))
+        source = without_directives("".join(cell["source"]))
+        announced = i > 0 and cells[i - 1]["cell_type"] == "markdown" and "".join(cells[i - 1]["source"]).rstrip().endswith(":")
+        if not (announced and not cell.get("outputs")):
+            source = without_checks(source, bool(cell.get("outputs")), later)
+        source = folded(without_marks(source), has_figure(cell))
+        if source.strip() or cell.get("outputs"):
+            shown.append(cell | {"source": source})
+    return shown
+
+
+def heading_level(cell: dict) -> int:
+    "The level of the heading that a cell begins with; 0 where it begins with something else."
+    match = re.match(r"\s*(#+) ", "".join(cell["source"])) if cell["cell_type"] == "markdown" else None
+    return len(match.group(1)) if match else 0
+
+
+def without_empty_headings(cells: list[dict]) -> list[dict]:
+    "The cells without headings that have nothing below them: what stood there is private, or hidden."
+    kept: list[dict] = []
+    for cell in reversed(cells):
+        is_heading = re.fullmatch(r"\s*#+ [^\n]+\s*", "".join(cell["source"])) and cell["cell_type"] == "markdown"
+        if not (is_heading and (not kept or 0 < heading_level(kept[-1]) <= heading_level(cell))):
+            kept.append(cell)
+    return kept[::-1]
+
+
+def html_as_markdown(data: dict) -> dict:
+    "An output in HTML as raw HTML within Markdown: for HTML outputs Quarto has pages fetch require.js and jQuery."
+    if "text/html" not in data:
+        return data
+    html = re.sub(r"\s*<style scoped>.*?</style>", "", "".join(data["text/html"]), flags=re.S)
+    html = re.sub(r'<table border="1" class="dataframe">', '<table class="dataframe">', html).strip()
+    return {"text/markdown": f"```{{=html}}\n{html}\n```\n"}
+
+
+def fold_exclusions(text: str) -> str:
+    "The findings of an analysis with what is left out folded, where more than two scores are."
+    pattern = re.compile(r"(?:^- [^\n]*\bleft out [^\n]*(?:\n|\Z)){3,}", re.M)
+
+    def details(match: re.Match) -> str:
+        n = match.group(0).count("\n- ") + 1
+        return f"\n<details><summary>{n} left out, with the reason</summary>\n\n{match.group(0).strip()}\n\n</details>\n\n"
+
+    return pattern.sub(details, text)
+
+
+def clean_outputs(cell: dict) -> None:
+    "Rewrites the outputs of a cell in place."
+    for output in cell.get("outputs", []):
+        if "data" in output:
+            output["data"] = data = html_as_markdown(output["data"])
+            if "text/markdown" in data:
+                data["text/markdown"] = fold_exclusions("".join(data["text/markdown"]))
+
+
+def dump(notebook: dict) -> str:
+    "The text of a processed notebook, without the widgets that nbdev notes: a page needs none."
+    notebook["metadata"].pop("widgets", None)
+    return json.dumps(notebook, ensure_ascii=False, indent=1)

@@ -14,6 +14,7 @@ ROOMS = {
     "study": "A study: file, plan, runs, results",
     "statistics": "From a table of results to correlations, intervals and comparisons",
     "transfer_study": "The results table, and what all modules share",
+    "tables": "Tables of others: files, cells, columns, metrics",
     "figures": "Charts and the report",
     "selection": "Which network for your images, and the classifier that comes of it",
     "cli": "The commands",

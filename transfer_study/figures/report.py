@@ -148,15 +148,16 @@ PAPER_STEPS = {"finetune": 1_151, "scratch": 19_531}
 
 
 def convergence_table(
-    history: pd.DataFrame,  # network, dataset, protocol, step, score
+    history: pd.DataFrame,  # network, dataset, protocol, step, score, and setting and seed where there are several
 ) -> pd.DataFrame:
-    "Per protocol: number of trainings, their length, median steps to 90 % of their largest odds, and the paper's mean."
-    runs = history.groupby(["protocol", "network", "dataset"], sort=False)[["step", "score"]]
+    "Per protocol: number of trainings, their length, mean steps to 90 % of their largest odds, and the paper's mean."
+    keys = ["protocol", "network", "dataset", *history.columns.intersection(["setting", "seed"])]
+    runs = history.groupby(keys, sort=False, dropna=False)[["step", "score"]]
     steps = runs.apply(steps_to_90_percent_of_maximum_odds)
     by_protocol = steps.groupby("protocol", sort=False)
     return pd.DataFrame({
         "trainings": by_protocol.size(), "steps in all": history.groupby("protocol", sort=False)["step"].max(),
-        "steps to 90 % of the largest odds": by_protocol.median().astype(int), "in the paper": pd.Series(PAPER_STEPS, dtype="Int64"),
+        "mean steps to 90 % of the largest odds": by_protocol.mean().round().astype(int), "mean in the paper": pd.Series(PAPER_STEPS, dtype="Int64"),
     }).loc[lambda table: table["trainings"].notna()].rename(index=display_name).rename_axis("protocol").reset_index()  # fmt: skip
 
 # %% ../../nbs/api/figures/07_report.ipynb #a9aeea08

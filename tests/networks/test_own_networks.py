@@ -180,6 +180,15 @@ def test_noise_is_said_and_the_rest_is_fine(nets):
     assert line == "network 'x': gives other features at every pass, so its results cannot be repeated"
 
 
+def test_a_module_that_ends_the_program_is_one_line(nets):
+    for text in ("import sys\n\nsys.exit(3)\n", "def f():\n    raise SystemExit(3)\n"):
+        (nets / "ends.py").write_text(text)
+        with pytest.raises(UserError, match="SystemExit: 3"):
+            build_architecture("ends:f", nets)
+    with pytest.raises(UserError, match="architecture module ''"):
+        build_architecture(":f", nets)
+
+
 def test_a_function_that_fails_is_one_line(nets):
     with pytest.raises(UserError, match="nets:needs_argument: TypeError: .*expected a function without arguments"):
         build_architecture("nets:needs_argument", nets)
@@ -226,9 +235,12 @@ def test_files_that_are_not_weights_say_what_they_are(nets, model):
     (nets / "page.pth").write_text("<!DOCTYPE html><html>404</html>")
     torch.save({name: tensor * float("nan") for name, tensor in model.state_dict().items()}, nets / "nan.pth")
     torch.save({}, nets / "empty.pth")
+    torch.save([torch.zeros(2)], nets / "list.pth")
+    torch.save({name: tensor.to(torch.complex64) for name, tensor in model.state_dict().items()}, nets / "complex.pth")
     messages = {
         "script.pt": "a TorchScript program", "pointer.safetensors": "a pointer of Git LFS", "page.pth": "a web page",
         "nan.pth": r"body\.0\.weight contains NaN \(4 such tensors\)", "empty.pth": "is missing",
+        "list.pth": "holds no tensors by name", "complex.pth": "is torch.complex64, expected torch.float32",
     }  # fmt: skip
     for name, message in messages.items():
         with pytest.raises(UserError, match=message) as failure:

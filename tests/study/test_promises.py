@@ -13,7 +13,7 @@ from tests.study.conftest import HERE
 from transfer_study.core import UserError
 from transfer_study.results import read_results
 from transfer_study.study.execute import FailedRuns
-from transfer_study.study.file import RESERVED_NAMES
+from transfer_study.study.file import RESERVED_NAMES, read_study_file
 from transfer_study.study.resolve import resolve_datasets
 from transfer_study.study.study import Study, dataset_notes, skipped_lines
 
@@ -73,9 +73,9 @@ def test_reserved_names_of_datasets_are_refused_in_the_plan(tmp_path, odd_study)
     assert {"mean", "protocol", "network", "logit", "setting", "imagenet"} <= RESERVED_NAMES
     for name in ("mean", "Protocol", "=1+1", "a\x1b[31mb"):
         shutil.copytree(tmp_path / "squares", tmp_path / name)
-        study = Study(Study.from_file(odd_study).file.model_copy(update={"datasets": (name,)}), tmp_path)
+        (tmp_path / "named.toml").write_text(odd_study.read_text().replace('"squares"', json.dumps(name)))
         with pytest.raises(UserError, match=r"study s: datasets\[1\]: dataset .*; rename the folder or archive"):
-            resolve_datasets(study.file, tmp_path)
+            resolve_datasets(read_study_file(tmp_path / "named.toml"), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+a", "-a", "@a", "a\\u001b[31m", "a\\nb"])

@@ -198,7 +198,7 @@ def _import_beside(module: str, directory: Path) -> Any:
     if not path.is_file():
         try:
             return importlib.import_module(module)
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, ValueError) as error:  # the second for an empty name
             raise UserError(f"architecture module {module!r}: not found, neither as {path} nor among the installed modules") from error
     name = f"_transfer_study_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{module}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -207,7 +207,7 @@ def _import_beside(module: str, directory: Path) -> Any:
     sys.modules[name] = loaded  # classes defined in the module can then be pickled
     try:
         spec.loader.exec_module(loaded)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"architecture module {path}: {type(error).__name__}: {error}") from error
     return loaded
 
@@ -225,7 +225,7 @@ def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
             model = getattr(loaded, function)()
         except (UserError, NotImplementedError, MemoryError):  # the second is PyTorch's, on its meta device
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"architecture {architecture}: {type(error).__name__}: {error}; expected a function without arguments") from error
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"architecture {architecture}: returned {type(model).__name__}, expected a torch.nn.Module")

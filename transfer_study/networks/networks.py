@@ -71,6 +71,8 @@ def read_weights(
                 f"weights {path}: not a plain state dict; loading it could run any program, so it is rejected; "
                 "save model.state_dict() with safetensors instead"
             ) from error
+        if isinstance(error, AttributeError):  # from what is not a dictionary with names as keys
+            raise UserError(f"weights {path}: holds no tensors by name; save model.state_dict()") from error
         reason = next(iter(str(error).splitlines()), "empty file")
         raise UserError(f"weights {path}: damaged or truncated ({reason}); download or copy it again") from error
 
@@ -161,6 +163,8 @@ def load_weights(
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}")
+    if wrong := [name for name, tensor in given.items() if name in expected and tensor.is_complex() != expected[name].is_complex()]:
+        raise UserError(f"weights {path}: {wrong[0]} is {given[wrong[0]].dtype}, expected {expected[wrong[0]].dtype}")
     matching = {name: tensor for name, tensor in given.items() if name in expected and tensor.shape == expected[name].shape}
     if bad := [name for name, tensor in matching.items() if tensor.is_floating_point() and tensor.isnan().any()]:
         raise UserError(f"weights {path}: {bad[0]} contains NaN ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")

@@ -74,7 +74,7 @@ def _texts(table: pd.DataFrame, column: str) -> list[str]:
 
 def _intervals(table: pd.DataFrame, low: str, high: str) -> list[str]:
     "Intervals of r, empty where there is none."
-    return [format_interval(*ends, n).replace("-", "−") for *ends, n in table[[low, high, "n_networks"]].to_numpy()]
+    return [format_interval(a, b, n).replace("-", "−") for a, b, n in table[[low, high, "n_networks"]].to_numpy()]
 
 
 def reference_table(

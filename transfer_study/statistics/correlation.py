@@ -205,8 +205,9 @@ def format_interval(
     n_networks: int,
 ) -> str:
     "Such as `0.88 to 0.97`, with the digits of `format_r`; empty if there is no interval."
-    known = all(end is not None and np.isfinite(end) for end in (low, high))
-    return f"{format_r(low, n_networks)} to {format_r(high, n_networks)}" if known else ""
+    if low is None or high is None or not np.isfinite([low, high]).all():
+        return ""
+    return f"{format_r(low, n_networks)} to {format_r(high, n_networks)}"
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #aba05e41
 def rank_interval(
@@ -223,7 +224,7 @@ def rank_interval(
     z, half = np.arctanh(np.clip(estimate, step - 1, 1 - step)), norm.ppf((1 + level) / 2) * np.sqrt(variance)
     return (-1.0 if estimate < step - 1 else float(np.tanh(z - half))), (1.0 if estimate > 1 - step else float(np.tanh(z + half)))
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #b6f4dffe
+# %% ../../nbs/api/statistics/02_correlation.ipynb #95e31c3a
 def _comparisons(values: np.ndarray, start: int, stop: int) -> np.ndarray:
     "1 where a value of the block is below another value, ½ where it equals it, else 0; (stop − start, n)."
     block = values[start:stop, None]
@@ -310,10 +311,10 @@ def _correlation_row(
     low_bca, high_bca = bca_interval(estimate, draws, left_out)
     if method == "pearson":
         draws = draws if drawn is None else pearson(drawn[0][present], drawn[1][present], counts)
-        low, high = correlation_interval(estimate, draws, len(left_out))
+        low, high = map(float, correlation_interval(estimate, draws, len(left_out)))
     else:
-        (low, high), (low_rank, high_rank) = percentile_interval(draws), rank_interval(method, estimate, len(left_out))
-        low, high = np.fmin(low, low_rank), np.fmax(high, high_rank)
+        ends = np.array([percentile_interval(draws), rank_interval(method, estimate, len(left_out))])
+        low, high = np.nanmin(ends[:, 0]), np.nanmax(ends[:, 1])
     return row | {"estimate": estimate, "low": low, "high": high, "low_bca": low_bca, "high_bca": high_bca}
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #d44f56b0

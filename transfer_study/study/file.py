@@ -245,7 +245,7 @@ class StudyFile(_Section):
     name: Annotated[str, AfterValidator(_check_name)] = Field(description="name of the study and of its runs directory")
     datasets: tuple[DatasetEntry, ...] = Field(
         min_length=1, json_schema_extra={"allowed": "list of texts or tables, not empty"},
-        description="folders and tars relative to this file, names of the paper's datasets, hf:NAME, drawn:NAME, or [[datasets]] tables",
+        description="folders, tars and zips relative to this file, names of the paper's datasets, hf:NAME, drawn:NAME, or [[datasets]] tables",
     )
     networks: tuple[NetworkEntry, ...] = Field(min_length=1, description="one [[networks]] entry for each")
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0,), min_length=1, description="random seeds; everything is run once for each")

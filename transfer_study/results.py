@@ -151,6 +151,20 @@ def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, stated: str | 
     )
 
 # %% ../nbs/api/03_results.ipynb #ce5549ba
+def _given_accuracies(given: pd.Series | Path | str, percent: bool, scale: Any, network: Any) -> pd.Series:
+    if isinstance(given, pd.Series):
+        return source_accuracies(given.rename("source_accuracy").rename_axis("network").reset_index())
+    return source_accuracies(given, percent, scale, network)
+
+
+def _looked_up(scores: pd.DataFrame, rows: pd.DataFrame, given: pd.Series | None) -> int:
+    "The number of networks whose source accuracy stands neither in the table nor among those given."
+    own = scores.loc[scores["in_source"], "network"]
+    before = scores["source_accuracy"].reindex(rows.index) if "source_accuracy" in scores else pd.Series(np.nan, index=rows.index)
+    known = rows["network"].isin(own) | rows["network"].isin([] if given is None else given.index)
+    return rows.loc[before.isna() & ~known, "network"].nunique()
+
+# %% ../nbs/api/03_results.ipynb #3cf54939
 def read_table(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
     protocol: str | None = None,  # of rows without a protocol; None: not stated, and analysed as `linear`
@@ -175,29 +189,19 @@ def read_table(
     without guessing.
     """
     read = table_rows(table, network=network, source=source, datasets=datasets, leave_out=leave_out, score=score, percent=percent, scale=scale)
-    stated = _stated_protocol(table, protocol)
-    given = None
-    if isinstance(source_accuracy, pd.Series):
-        given = source_accuracies(source_accuracy.rename("source_accuracy").rename_axis("network").reset_index())
-    elif source_accuracy is not None:
-        given = source_accuracies(source_accuracy, percent, scale, network)
-    scores = read.rows.dropna(subset="score")
+    stated, scores = _stated_protocol(table, protocol), read.rows.dropna(subset="score")
     if scores.empty or scores["in_source"].all():
         raise UserError(f"{read.path}: no scores on a target dataset")
+    given = None if source_accuracy is None else _given_accuracies(source_accuracy, percent, scale, network)
     rows = with_metrics(with_source_accuracy(scores, given), metric)
-    if n_classes is not None:
-        rows = with_n_classes(rows, class_counts(n_classes))
-    known = rows["network"].isin([] if given is None else given.index)
-    own = scores.loc[scores["in_source"], "network"]
-    before = scores["source_accuracy"].reindex(rows.index) if "source_accuracy" in scores else pd.Series(np.nan, index=rows.index)
-    looked_up = rows.loc[before.isna() & ~rows["network"].isin(own) & ~known, "network"].nunique()
+    rows = rows if n_classes is None else with_n_classes(rows, class_counts(n_classes))
     checked = tidy(rows, stated or "linear").assign(line=rows["line"].to_numpy())
     _one_score_each(checked, read)
     _certain_sources(checked, read)
     if not source_per_dataset:
         _one_source_each(checked, read)
     result = checked[list(COLUMNS)]
-    result.attrs["reading"] = _reading(read, result, looked_up, stated)
+    result.attrs["reading"] = _reading(read, result, _looked_up(scores, rows, given), stated)
     result.attrs["protocol_stated"] = stated is not None or ("protocol" in scores and bool(scores["protocol"].notna().all()))
     return result
 

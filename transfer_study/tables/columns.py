@@ -165,6 +165,32 @@ def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool
     return bool(np.isfinite(numbers.values).any())
 
 
+def _reason_left_out(grid: Grid, i: int, path: object, named: list[int], only: list[str]) -> str:
+    "Why a column of a wide table is no dataset; empty if it is one."
+    name = grid.columns[i]
+    if name in only:
+        return "" if _numeric(grid, i, path, named, True) else "empty"
+    if reason := reason_no_dataset(name):
+        return reason
+    if read_numbers(grid.cells[i]).missing.all():
+        return "empty"
+    if not _numeric(grid, i, path, named, False):
+        return "texts"
+    return "not among --datasets" if only else ""
+
+
+def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int], left: dict[str, str]) -> None:
+    "Raises `UserError` for a name that stands twice, for two sources, and for no dataset."
+    for i in [*datasets, *sources]:
+        _unique(grid, grid.columns[i], path)
+    if len(sources) > 1:
+        names = " and ".join(repr(grid.columns[i]) for i in sources)
+        raise UserError(f"{path}: {names} could be the source accuracy; name one with --source, and leave the others out with --leave-out")
+    if not datasets:
+        described = f" (left out: {'; '.join(f'{name}: {reason}' for name, reason in left.items())})" if left else ""
+        raise UserError(f"{path}: expected the columns network, dataset and score, or one numeric column per dataset{described}; --datasets names columns to read")
+
+
 def wide_roles(
     grid: Grid,
     path: object,  # for messages
@@ -174,44 +200,26 @@ def wide_roles(
     leave_out: str | Iterable[str] | None = None,
 ) -> Roles:
     "The roles of the columns of a wide table; raises `UserError` for one without datasets, with two sources, or with a name that stands twice."
-    named = network_columns(grid, network, path)
-    left = {name: "on request" for name in matching(names_in(leave_out, grid.columns), grid.columns, "leave-out")}
-    forced = matching(names_in(datasets, grid.columns), grid.columns, "datasets")
+    named, names = network_columns(grid, network, path), grid.columns
+    left = {name: "on request" for name in matching(names_in(leave_out, names), names, "leave-out")}
+    only, wanted = (matching(names_in(value, names), names, option) for value, option in ((datasets, "datasets"), (source, "source")))
     standard = {role: i for role in COLUMNS if role not in ("network", "dataset", "score") and (i := _standard(grid, role, path)) is not None}
-    standard = {role: i for role, i in standard.items() if i not in named and grid.columns[i] not in [*left, *forced]}
-    sources = matching(names_in(source, grid.columns), grid.columns, "source")
-    if sources and "source_accuracy" in standard:
-        other = grid.columns[standard.pop("source_accuracy")]
-        left |= {} if other in sources else {other: "not the source that was named"}
-    chosen, candidates = [], []
-    for i, name in enumerate(grid.columns):
+    standard = {role: i for role, i in standard.items() if i not in named and names[i] not in [*left, *only]}
+    if wanted and "source_accuracy" in standard:
+        other = names[standard.pop("source_accuracy")]
+        left |= {} if other in wanted else {other: "not the source that was named"}
+    chosen, sources = [], []
+    for i, name in enumerate(names):
         if i in named or i in standard.values() or name in left:
             continue
-        if name in sources:
-            candidates.append(i)
-        elif name in forced:
-            chosen.append(i) if _numeric(grid, i, path, named, True) else left.setdefault(name, "empty")
-        elif reason := reason_no_dataset(name):
-            if name or not grid.cells[i].map(clean_text).eq("").all():
-                left[name or f"column {i + 1}"] = reason
-        elif not sources and is_source(name):
-            candidates.append(i)
-        elif read_numbers(grid.cells[i]).missing.all():
-            left[name] = "empty"
-        elif not _numeric(grid, i, path, named, False):
-            left[name] = "texts"
-        elif forced:
-            left[name] = "not among --datasets"
-        else:
+        if name in wanted or (not wanted and name not in only and is_source(name) and not reason_no_dataset(name)):
+            sources.append(i)
+        elif not (reason := _reason_left_out(grid, i, path, named, only)):
             chosen.append(i)
-    for i in [*chosen, *candidates]:
-        _unique(grid, grid.columns[i], path)
-    if len(candidates) > 1:
-        raise UserError(f"{path}: {' and '.join(repr(grid.columns[i]) for i in candidates)} could be the source accuracy; name one with --source, and leave the others out with --leave-out")
-    if not chosen:
-        described = "; ".join(f"{name}: {reason}" for name, reason in left.items())
-        raise UserError(f"{path}: expected the columns network, dataset and score, or one numeric column per dataset{f' (left out: {described})' if left else ''}; --datasets names columns to read")
-    return Roles(named, standard, chosen, candidates[0] if candidates else None, left)
+        elif name or not grid.cells[i].map(clean_text).eq("").all():
+            left[name or f"column {i + 1}"] = reason
+    _check_wide(grid, path, chosen, sources, left)
+    return Roles(named, standard, chosen, sources[0] if sources else None, left)
 
 # %% ../../nbs/api/tables/02_columns.ipynb #09669d96
 def long_roles(

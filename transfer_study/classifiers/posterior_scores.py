@@ -10,6 +10,7 @@ __all__ = ['FEATURE_SCORES', 'TRANSFERABILITY_SCORES', 'nce', 'leep', 'nleep', '
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -242,7 +243,7 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, float, str]:
 # %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #76332977
 def _functions(X: np.ndarray, y: np.ndarray, theta: np.ndarray | None) -> dict[str, Callable[[], Any]]:
     "A function without arguments for every score of one network."
-    functions: dict[str, Callable[[], Any]] = {name: (lambda score=score: score(X, y)) for name, score in FEATURE_SCORES.items()}
+    functions: dict[str, Callable[[], Any]] = {name: partial(score, X, y) for name, score in FEATURE_SCORES.items()}
     functions["ncti"] = lambda: ncti_components(X, y)
     if theta is not None:
         functions |= {"leep": lambda: leep(theta, y), "nce": lambda: nce(np.asarray(theta).argmax(axis=1), y)}

@@ -20,8 +20,9 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..duplicates.search import find_overlap
+from ..images.archives import FileReader, list_files, readable_name
 from ..images.catalog import open_dataset
-from ..images.datasets import IMAGE_SUFFIXES, ImageDataset, list_folder, list_tar, read_file
+from ..images.datasets import IMAGE_SUFFIXES, SPLIT_NAMES, ImageDataset, dataset_name
 from ..images.official import known_datasets
 
 # %% ../../nbs/api/selection/00_images.ipynb #59d9ed9d
@@ -41,12 +42,8 @@ def write_images(
     return folder
 
 # %% ../../nbs/api/selection/00_images.ipynb #a9d56f33
-def _listed(root: Path) -> pd.DataFrame:
-    "Images and empty folders below `root`, hidden ones left out: file, offset, size."
-    listing = list_folder(root) if root.is_dir() else list_tar(root)
-    hidden = listing["file"].str.contains(r"(?:^|/)(?:\.|__MACOSX/)", regex=True)
-    is_image = listing["file"].str.lower().str.endswith(IMAGE_SUFFIXES) | listing["file"].str.endswith("/")
-    return listing[is_image & ~hidden].reset_index(drop=True)
+def _split_of(folder: str) -> str | None:
+    return SPLIT_NAMES.get(folder.lower())
 
 
 def _class_depth(parts: list[list[str]]) -> int:
@@ -54,54 +51,67 @@ def _class_depth(parts: list[list[str]]) -> int:
     depth, shortest = 0, min(map(len, parts))
     while depth < shortest - 2 and len({names[depth] for names in parts}) == 1:
         depth += 1
-    return depth + (depth < shortest - 2 and {names[depth] for names in parts} == {"train", "val"})
+    return depth + (depth < shortest - 2 and {_split_of(names[depth]) for names in parts} == {"train", "val"})
 
 # %% ../../nbs/api/selection/00_images.ipynb #c228aaac
 def has_test_images(
-    path: Path | str,  # a folder, or an uncompressed tar of one
+    path: Path | str,  # a folder, or a tar or zip of one
 ) -> bool:
-    "Whether there is a folder train/ and beside it a folder test/ with images."
-    parts = [file.split("/")[:-1] for file in _listed(Path(path))["file"]]
-    above = {tuple(names[: names.index("test")]) for names in parts if "test" in names[:-1]}
-    return any("train" in names[:-1] and tuple(names[: names.index("train")]) in above for names in parts)
+    "Whether there is a folder train/ and beside it a folder test/ with files; other usual names of the two count as well."
+    parts = [file.path.split("/")[:-1] for file in list_files(Path(path)).files]
+    above = {
+        split: {tuple(names[:k]) for names in parts for k, name in enumerate(names[:-1]) if _split_of(name) == split} for split in ("train", "test")
+    }  # fmt: skip
+    return bool(above["train"] & above["test"])
 
 # %% ../../nbs/api/selection/00_images.ipynb #90cd5b15
+def _check_folders(root: Path, parts: list[list[str]], folders: list[str], depth: int) -> None:
+    "Raises `UserError` for images outside the folders of classes, an empty folder and a single class."
+    stray = ["/".join(names) for names in parts if len(names) < 2]
+    if stray:
+        raise UserError(f"{root}: {stray[0]} lies in no class folder ({len(stray)} such images); move it to the folder of its class")
+    classes = {names[depth] for names in parts}
+    empty = sorted({folder.split("/")[depth] for folder in folders if folder.count("/") == depth} - classes)
+    if empty or len(classes) < 2:
+        problem = f"folder {empty[0]!r} contains no image; add images or remove it" if empty else f"one class only, {min(classes)!r}"
+        raise UserError(f"{root}: {problem}; expected two or more class folders with images")
+
+
 def class_folders(
-    path: Path | str,  # a folder, or an uncompressed tar of one, with <class>/<image>, or train/<class>/<image> and val/<class>/<image>
-    name: str = "",  # of the dataset; empty for the name of the folder or tar
+    path: Path | str,  # a folder, or a tar or zip of one, with <class>/<image>, or train/<class>/<image> and val/<class>/<image>
+    name: str = "",  # of the dataset; empty for the name of the folder or archive
 ) -> ImageDataset:
     "The images in `path`, labelled by their folders, in the split train (or val). Raises `UserError` for fewer than two classes."
     root = Path(path)
-    listing = _listed(root)
-    images = listing[~listing["file"].str.endswith("/")].sort_values("file", ignore_index=True)
-    if images.empty:
+    listed = list_files(root)
+    files = sorted(file for file in listed.files if file.path.lower().endswith(IMAGE_SUFFIXES))
+    if not files:
         raise UserError(f"{root}: no image files; expected <class>/<image>, with one of the endings {', '.join(IMAGE_SUFFIXES)}")
-    parts = images["file"].str.split("/")
-    if (parts.str.len() < 2).any():
-        stray = images["file"][parts.str.len() < 2]
-        raise UserError(f"{root}: {stray.iloc[0]} lies in no class folder ({len(stray)} such images); move it to the folder of its class")
-    depth = _class_depth(list(parts))
-    classes = parts.str[depth]
-    empty = sorted({file.split("/")[depth] for file in listing["file"] if file.endswith("/") and file.count("/") > depth} - set(classes))
-    if empty or classes.nunique() < 2:
-        problem = f"folder {empty[0]!r} contains no image; add images or remove it" if empty else f"one class only, {classes.iloc[0]!r}"
-        raise UserError(f"{root}: {problem}; expected two or more class folders with images")
-    split = np.where(parts.str[max(depth - 1, 0)] == "val", "val", "train") if depth else "train"
-    labels = {label: i for i, label in enumerate(sorted(classes.unique()))}
-    table = images.assign(split=split, label=classes.map(labels), name=images["file"], **{"class": classes})
-    table = table[["split", "class", "label", "name", "file", "offset", "size"]]
-    return ImageDataset(name or root.stem, root, table, _content_digest(table, root))
+    names = [readable_name(file.path) for file in files]
+    parts = [one.split("/") for one in names]
+    depth = _class_depth(parts) if min(map(len, parts)) > 1 else 0
+    _check_folders(root, parts, [readable_name(folder) for folder in listed.folders], depth)
+    split = ["val" if depth and _split_of(one[depth - 1]) == "val" else "train" for one in parts]
+    table = pd.DataFrame({"split": split, "class": [one[depth] for one in parts], "name": names, "file": names})
+    table = table.assign(offset=[file.offset for file in files], size=[file.size for file in files])
+    labels = {label: i for i, label in enumerate(sorted(table["class"].unique()))}
+    table.insert(2, "label", table["class"].map(labels))
+    reader = FileReader(root, files)
+    return ImageDataset(name or dataset_name(root), root, table, _content_digest(names, reader, root), reader=reader)
 
 
-def _content_digest(table: pd.DataFrame, root: Path) -> str:
+def _content_digest(names: list[str], read: Callable[[int], bytes], root: Path) -> str:
     "Hash of names, sizes and contents; where the images lie, and how they are split, does not matter."
 
-    def content(row: tuple) -> list:
-        name, file, offset, size = row
-        return [name, int(size), hashlib.sha256(read_file(root, file, offset, size)).hexdigest()]
+    def content(i: int) -> list:
+        try:
+            data = read(i)
+        except OSError as error:
+            raise UserError(f"{root}: {names[i]} cannot be read ({error}); repair or remove it") from error
+        return [names[i], len(data), hashlib.sha256(data).hexdigest()]
 
     with ThreadPoolExecutor() as pool:
-        return digest(["class_folders", *pool.map(content, table[["name", "file", "offset", "size"]].itertuples(index=False, name=None))])
+        return digest(["class_folders", *pool.map(content, range(len(names)))])
 
 # %% ../../nbs/api/selection/00_images.ipynb #761075e3
 def read_groups(

@@ -23,7 +23,7 @@ from ..core import UserError, data_path, unknown_name_error
 from ..images.decoding import MAX_PIXELS
 from ..images.entries import DatasetEntry
 from ..options import explain_errors
-from ..results import COLUMNS, SOURCE_DATASETS
+from ..tables.columns import COLUMNS
 from ..training.pretrain import SETTINGS, PretrainingProtocol
 from ..training.protocol import FineTuneProtocol, ScratchProtocol
 
@@ -141,7 +141,7 @@ class ScratchOptions(ScratchProtocol, _Sizes):
         return ScratchProtocol(**self.model_dump(exclude={"n_train_per_class"}))
 
 # %% ../../nbs/api/study/00_file.ipynb #a54fa2e9
-RESERVED_NAMES = frozenset({*COLUMNS, *SOURCE_DATASETS, "mean", "logit", "source_logit"})  # they mean something else in tables of results
+RESERVED_NAMES = frozenset({*COLUMNS, "imagenet", "mean", "logit", "source_logit"})  # they mean something else in tables of results
 
 
 def check_name(

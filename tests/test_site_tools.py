@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 import site_cells
 import site_entries
 import site_links
+import site_reference
 
 
 def code(source: str, *outputs: dict) -> dict:
@@ -127,4 +128,16 @@ def test_a_term_is_linked_once_and_not_within_code():
         text.count("](../explanations/glossary.html#log-odds ") == 1
         and text.startswith("`log-odds` and [log-odds](")
         and done == {"log-odds"}
+    )
+
+
+def test_the_page_of_the_commands_has_every_option_with_its_help():
+    page = site_reference.command_line()
+    for name, command in site_reference.commands().items():
+        section = page.split(f"## {name} {{#{name}}}")[1].split("\n## ")[0]
+        options = [option for p in command.params if p.param_type_name == "option" and p.name != "help" for option in p.opts]
+        assert options and all(re.search(rf"`[^`\n]*{re.escape(option)}\b", section) for option in options), name
+        assert not re.search(r"^:   —$", section, re.M), f"{name}: an option without help"
+    assert site_reference.command_of("cli.main", "analyze") == "analyze" and not site_reference.command_of(
+        "statistics.analysis", "analyze"
     )

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -166,3 +167,17 @@ def test_every_training_of_the_default_setting_has_its_history(results):
     assert set(history["run_id"]) == set(trained["run_id"])
     last = history.sort_values("step").groupby("run_id")["score"].last()
     assert (last - trained.set_index("run_id")["score"]).abs().max() < 1e-9
+
+
+def test_the_expected_correlations_beside_each_study_are_those_of_its_source():
+    from transfer_study.statistics.analysis import PAPER_CORRELATIONS
+    from transfer_study.statistics.correlation import format_interval, format_r, posterior_draws
+
+    names = {"linear": "fixed features", "finetune": "fine-tuned", "scratch": "from scratch"}
+    r = analyze(RESULTS / "results.csv").correlations.query("dataset == 'mean' and method == 'pearson'").set_index("protocol")
+    rows = {p: r.loc[p, ["estimate", "low", "high"]] for p in names}
+    own = [f"{name} {format_r(rows[p].iloc[0], 6)} ({format_interval(*rows[p].iloc[1:], 6)})" for p, name in names.items()]
+    ends = {p: np.quantile(posterior_draws(PAPER_CORRELATIONS[p], 16), [0.025, 0.975]) for p in names}
+    paper = [f"{name} {PAPER_CORRELATIONS[p]:.2f} ({format_interval(*ends[p], 16)})" for p, name in names.items()]
+    assert f"# {', '.join(own)}." in STUDY.read_text()
+    assert f"# {', '.join(paper)}." in data_path("studies/kornblith2019.toml").read_text()

@@ -35,10 +35,10 @@ def slug(heading: str) -> str:
 
 
 def pictures(path: Path) -> list[tuple[str, dict]]:
-    "Source and output of each cell that shows a picture."
+    "Source and output of each cell that shows a reader a picture."
     return [
         (cell["source"], output["data"]) for cell in cells_of(path) for output in cell.get("outputs", [])
-        if any(kind.startswith("image/") for kind in output.get("data", {}))
+        if any(kind.startswith("image/") for kind in output.get("data", {})) and not cell["source"].startswith("#| hide")
     ]  # fmt: skip
 
 

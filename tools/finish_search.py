@@ -10,7 +10,7 @@ import sys
 from html import escape, unescape
 from pathlib import Path
 
-FIGURE = re.compile(r'<div class="figure-svg">.*?</svg>', re.S)
+FIGURE = re.compile(r'<div class="figure-svg"[^>]*>.*?</svg>', re.S)
 
 
 def text_of(html: str) -> str:

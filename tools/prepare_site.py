@@ -18,13 +18,16 @@ from xml.sax.saxutils import quoteattr
 import site_cells
 import site_entries
 import site_links
+import site_reference
 import vl_convert
 
 from transfer_study.figures.theme import VEGALITE_TYPE, theme
 
 STYLE, SCRIPT, PREVIEW = "figures.css", "figures.js", "images/preview.png"
-# Pictures shrink with their column and never grow beyond their own size.
+# Pictures shrink with their column and never grow beyond their own size; on a telephone a tap shows them at that size.
 _STYLE = """.figure-svg { margin: 1rem 0 } .figure-svg svg { max-width: 100%; height: auto } .vega-embed { width: 100% }
+@media (max-width: 600px) { .figure-svg { overflow-x: auto } .figure-svg:focus svg { max-width: none }
+  .figure-svg:not(:focus)::after { content: "Tap the figure to enlarge it."; display: block; font-size: .8em; opacity: .7 } }
 """
 _SCRIPT = """
 "use strict";
@@ -64,7 +67,7 @@ def figure_html(cell: dict, data: dict, number: int) -> str:
         picture = picture.replace("<svg ", f'<svg role="img" aria-label={words} ', 1)
     spec = data.get(VEGALITE_TYPE)
     script = f'<script type="application/json">{json.dumps(spec).replace("</", "<" + chr(92) + "/")}</script>' if spec else ""
-    return f'<div class="figure-svg">{picture}{script}</div>'
+    return f'<div class="figure-svg" tabindex="0">{picture}{script}</div>'
 
 
 def style() -> str:
@@ -90,6 +93,9 @@ def with_entries(cells: list[dict], notebook: Path) -> list[dict]:
             above = next((c["source"] for c in reversed(shown) if c["cell_type"] == "markdown"), "")
             repeated = above.strip().strip("#` ").lower() == names[0].lower()
             text = site_entries.entry(module, names[0], level + 1)
+            if command := site_reference.command_of(module, names[0]) if module.startswith("cli.") else "":
+                options = f"Usage, arguments and options: [`transfer-study {command}`](../command_line.html#{command})."
+                text = re.sub(r"```python\n.*?\n```", options, text, flags=re.S)
             if repeated:  # a section that has no words but the name of its only entry
                 shown.remove(next(c for c in reversed(shown) if c["cell_type"] == "markdown"))
             shown.append({"cell_type": "markdown", "id": cell["id"], "metadata": {}, "source": text})

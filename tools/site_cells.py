@@ -5,8 +5,8 @@ import json
 import re
 
 QUARTO = {"echo", "output", "fig-alt", "fig-cap", "code-fold", "code-summary", "label", "include", "eval", "warning", "classes"}
-LONG = 4  # lines of code for a figure that are folded from here on
-FOLDED = "How the figure is drawn"
+LONG = 4  # lines of code for a figure, or of imports, that are folded from here on
+FOLDED, IMPORTS = "How the figure is drawn", "Imports"
 
 
 def without_directives(source: str) -> str:
@@ -63,12 +63,20 @@ def without_checks(source: str, has_output: bool, later: set[str]) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 
 
+def only_imports(source: str) -> bool:
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return False
+    return bool(body) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
+
+
 def folded(source: str, has_figure: bool) -> str:
-    "The source, folded where it is long and draws a figure."
+    "The source, folded where it is long and draws a figure, or only imports."
     code = [line for line in source.splitlines() if line.strip() and not line.startswith("#|")]
-    if not has_figure or len(code) < LONG or "#| code-fold" in source:
+    if len(code) < LONG or "#| code-fold" in source or not (has_figure or only_imports(source)):
         return source
-    return f'#| code-fold: true\n#| code-summary: "{FOLDED}"\n{source}'
+    return f'#| code-fold: true\n#| code-summary: "{FOLDED if has_figure else IMPORTS}"\n{source}'
 
 
 def has_figure(cell: dict) -> bool:

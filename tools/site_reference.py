@@ -14,6 +14,7 @@ ROOMS = {
     "study": "A study: file, plan, runs, results",
     "statistics": "From a table of results to correlations, intervals and comparisons",
     "transfer_study": "The results table, and what all modules share",
+    "tables": "Tables of others: files, cells, columns, metrics",
     "figures": "Charts and the report",
     "selection": "Which network for your images, and the classifier that comes of it",
     "cli": "The commands",
@@ -42,13 +43,18 @@ def is_for_users(module: str) -> bool:
     return bool(face_of(module)) or module in FOR_USERS
 
 
+def page_of(module: str) -> str:
+    "The page of a module, from the first page of the reference."
+    return site_links.relative(site_links.modules()[module], "api/index.html")
+
+
 def landing(groups: dict[str, list[tuple[str, str, str]]]) -> str:
     "The first page of the reference; `groups` has file name, title and subtitle of the modules of each room."
     parts = [
         front("Reference", "Every module, what users need first"),
         "`import transfer_study as ts` gives the names in the first table. Elsewhere: [the commands](command_line.qmd), "
-        "[the keys of a study file](study/00_file.ipynb), and [the columns of the tables of an "
-        "analysis](statistics/09_columns.ipynb).",
+        f"[the keys of a study file]({page_of('study.file')}), and [the columns of the tables of an "
+        f"analysis]({page_of('statistics.columns')}).",
         "## Names of the package",
         "| name | for |\n|:-----|:---------------|\n"
         + "\n".join(face_row(name, module) for name, module in transfer_study._MODULE_OF.items()),
@@ -69,7 +75,7 @@ def face_row(name: str, module: str) -> str:
     "A row of the table of names: the name, linked to its entry, and the first sentence of its docstring."
     _, definitions = site_entries.parsed(module)
     node = definitions.get(name)
-    where = site_links.relative(f"{site_links.modules()[module]}#{name.lower()}", "api/index.html")
+    where = f"{page_of(module)}#{name.lower()}"
     words = site_entries.docstring(node).splitlines()[0].rstrip(".") if node else "re-exported"
     return f"| [`{name}`]({where}) | {words.replace('|', chr(92) + '|')} |"
 
@@ -95,6 +101,12 @@ def commands() -> dict[str, Any]:
     from transfer_study.cli.main import app
 
     return dict(typer.main.get_command(app).commands)
+
+
+def command_of(module: str, name: str) -> str:
+    "The command that a function of a module is; nothing for other functions."
+    callbacks = {command.callback: command_name for command_name, command in commands().items()}
+    return next((c for f, c in callbacks.items() if f.__module__ == f"transfer_study.{module}" and f.__name__ == name), "")
 
 
 def command_line() -> str:

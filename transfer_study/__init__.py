@@ -41,6 +41,8 @@ _MODULE_OF = {
     "scores_without": "duplicates.scores",
     # The classifier that is kept
     "load_classifier": "selection.classifier",
+    # A recommendation
+    "recommend": "selection.recommend",
     # Errors
     "UserError": "core",
 }
@@ -67,6 +69,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from transfer_study.networks.table import known_networks as known_networks
     from transfer_study.results import read_table as read_table
     from transfer_study.selection.classifier import load_classifier as load_classifier
+    from transfer_study.selection.recommend import recommend as recommend
     from transfer_study.statistics.analysis import analyze as analyze
     from transfer_study.statistics.paired_tests import compare_runs as compare_runs
     from transfer_study.study.report import report_runs as report_runs

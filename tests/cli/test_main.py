@@ -192,3 +192,11 @@ def test_scores_of_different_protocols_are_not_averaged(command, study_file, tmp
         score = results[(results["protocol"] == protocol) & (results["n_train_per_class"].notna() == few)]["score"].item()
         line = next(line for line in out.splitlines() if line.split("test_resnet")[0].strip() == label)
         assert f"{score:.3f}" in line
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    from transfer_study import __version__
+    from transfer_study.cli.main import app
+
+    app(["--version"], standalone_mode=False)
+    assert capsys.readouterr().out == f"transfer-study {__version__}\n"

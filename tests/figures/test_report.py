@@ -231,3 +231,14 @@ def test_payload_holds_the_tables_to_download(page):
     assert {"results.csv", "networks.csv", "correlations.csv"} <= set(content["csv"])
     assert content["csv"]["results.csv"].count("\n") == 37  # 9 networks × 4 datasets, and the head
     assert all(set(chart["tables"]) <= set(content["tables"]) for chart in content["charts"].values())
+
+
+def test_a_protocol_has_one_name_and_long_parts_are_folded(tmp_path):
+    rows = drawn_table(6, ["dtd", "food101"])
+    both = pd.concat([rows, rows.assign(protocol="finetune", score=rows["score"] * 0.98)])
+    text = write_report(analyze(both, n_bootstrap=200), tmp_path / "report.html").read_text(encoding="utf-8")
+    findings = re.search(r'<section id="answer".*?</ul>', text, re.S).group(0)
+    assert "<li>Fixed features: r = " in findings and "Fine-tuned beats Fixed features in " in findings
+    assert not re.search(r"<li>(linear|finetune)\b|beats linear", findings)
+    opened = re.findall(r'<section id="([\w-]+)"[^>]*>\s*<(h2|details)', text)
+    assert [key for key, tag in opened if tag == "h2"] == ["answer", "datasets", "again"] and len(opened) > 5

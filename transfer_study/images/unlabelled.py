@@ -39,10 +39,7 @@ def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes]]:
 # %% ../../nbs/api/images/11_unlabelled.ipynb #58da82d5
 def _png(image: Image.Image | np.ndarray) -> bytes:
     "A PIL image, or pixels (height, width, 3) or (height, width) uint8, as a PNG file."
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
-            raise UserError(f"images: an array {image.shape} of {image.dtype}; expected (height, width, 3) uint8")
-        image = Image.fromarray(image)
+    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     convertible = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
     (image if convertible else image.convert("RGB")).save(buffer := io.BytesIO(), "png", compress_level=1)
     return buffer.getvalue()
@@ -64,6 +61,8 @@ def _from_list(images: Sequence) -> tuple[list[str], _InOrder]:
         if isinstance(image, str | Path):
             if not Path(image).is_file():
                 raise UserError(f"images[{k}]: {image}: no such file; check the path")
+        elif isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.ndim not in (2, 3)):
+            raise UserError(f"images[{k}]: an array {image.shape} of {image.dtype}; expected (height, width, 3) uint8")
         elif not isinstance(image, Image.Image | np.ndarray):
             raise UserError(f"images[{k}]: {type(image).__name__}; expected a path, a PIL image or an array (height, width, 3) uint8")
     names = [str(image) if isinstance(image, str | Path) else f"image {k}" for k, image in enumerate(images)]

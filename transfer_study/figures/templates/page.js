@@ -61,5 +61,11 @@ document.addEventListener("click", event => {
 document.querySelector(".find")?.addEventListener("submit", event => event.preventDefault());
 document.getElementById("find")?.addEventListener("input", event =>
   share(event.target.value ? [{ unit: "", fields: [{ type: "E", field: "network" }], values: [event.target.value] }] : []));
+// A link to a folded section opens it; what is printed is open.
+const reveal = () => { const part = document.getElementById(location.hash.slice(1))?.querySelector(":scope > details");
+  if (part) part.open = true; };
+addEventListener("hashchange", reveal);
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(part => { part.open = true; }));
+reveal();
 unpacked.then(async content => { page = content; await draw();
   dark.addEventListener("change", draw); narrow.addEventListener("change", draw); });

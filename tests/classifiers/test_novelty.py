@@ -1,0 +1,46 @@
+"""Distances against brute force, and a threshold that holds what it says."""
+
+import numpy as np
+import pytest
+
+from transfer_study.classifiers.novelty import directions, fit_feature_distance
+from transfer_study.core import UserError
+
+
+def cosine_distances(A, B):
+    A, B = (X / np.linalg.norm(X, axis=1, keepdims=True) for X in (A, B))
+    return 1 - A @ B.T
+
+
+def test_the_threshold_is_a_quantile_of_held_out_distances():
+    X = np.random.default_rng(0).normal(size=(80, 16)) + 1
+    fitted = fit_feature_distance(X, n_neighbors=4, quantile=0.9)
+    held_out = np.sort(cosine_distances(X, X) + 9 * np.eye(80), axis=1)[:, 3]
+    assert fitted.threshold == pytest.approx(np.quantile(held_out, 0.9), abs=2e-4)  # directions are kept in half precision
+    new = np.random.default_rng(1).normal(size=(7, 16))
+    assert fitted.distances(new) == pytest.approx(np.sort(cosine_distances(new, X), axis=1)[:, 3], abs=1e-3)
+
+
+def test_new_images_of_the_same_source_are_flagged_about_as_often_as_stated():
+    random = np.random.default_rng(2)
+    flagged = [
+        fit_feature_distance(random.normal(size=(500, 12)), quantile=0.95).is_unlike(random.normal(size=(2000, 12))).mean()
+        for _ in range(8)
+    ]
+    assert np.mean(flagged) == pytest.approx(0.05, abs=0.012)
+
+
+def test_many_training_images_are_sampled_and_few_are_enough():
+    X = np.random.default_rng(3).normal(size=(50, 6))
+    assert fit_feature_distance(X, most=20).directions.shape == (20, 6)
+    assert np.array_equal(fit_feature_distance(X, most=20).directions, fit_feature_distance(X, most=20).directions)
+    assert fit_feature_distance(X[:3]).n_neighbors == 2
+    with pytest.raises(UserError, match="at least two"):
+        fit_feature_distance(X[:1])
+
+
+def test_features_of_zeros_have_no_direction():
+    assert not directions(np.zeros((1, 3))).any()
+    assert fit_feature_distance(np.eye(3)).distances(np.zeros((1, 3))) == pytest.approx(
+        [0.5]
+    )  # half the squared distance, which is 1

@@ -1,0 +1,68 @@
+"""Images to predict: what counts as one, in which order, under which name."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import pack, write_images
+from transfer_study.core import UserError
+from transfer_study.images.decoding import decode
+from transfer_study.images.unlabelled import unlabelled_images
+
+
+def test_a_folder_and_its_tar_hold_the_same_images(tmp_path):
+    root = write_images(tmp_path / "a", train=2, test=1)
+    (root / ".ipynb_checkpoints").mkdir()
+    (root / ".ipynb_checkpoints" / "x.png").write_bytes(b"")
+    (root / "notes.txt").write_text("")
+    folder = unlabelled_images(root)
+    (root / ".ipynb_checkpoints" / "x.png").unlink()
+    tar = unlabelled_images(pack(root, tmp_path / "a.tar"))
+    assert (
+        folder.images["name"].tolist() == tar.images["name"].tolist() == sorted(folder.images["name"]) and len(folder.images) == 6
+    )
+    assert all(folder.read(i) == tar.read(i) for i in range(6)) and set(folder.images["split"]) == {"test"}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "CMYK", "I;16", "LA"])
+def test_images_in_memory_are_decoded_to_the_same_pixels(mode, tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8))
+    image = image.convert("L").convert("I;16") if mode == "I;16" else image.convert(mode)
+    decoded = decode(unlabelled_images([image]).read(0))
+    if mode in ("CMYK",):
+        assert np.array_equal(np.asarray(decoded), np.asarray(image.convert("RGB")))
+    else:
+        image.save(buffer := io.BytesIO(), "png")
+        assert np.array_equal(np.asarray(decoded), np.asarray(decode(buffer.getvalue())))
+
+
+def test_a_list_keeps_its_order_and_can_be_sent_to_other_processes(tmp_path):
+    for name in ("b.png", "a.png"):
+        Image.new("RGB", (4, 4), "red" if name == "a.png" else "blue").save(tmp_path / name)
+    dataset = pickle.loads(
+        pickle.dumps(unlabelled_images([tmp_path / "b.png", str(tmp_path / "a.png"), np.zeros((3, 3), np.uint8)]))
+    )
+    assert [decode(dataset.read(i)).getpixel((0, 0)) for i in range(3)] == [(0, 0, 255), (255, 0, 0), (0, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([], "an empty list"), (["nowhere.png"], "no such file"), ([3], "expected a path, a PIL image or an array"),
+        ([np.zeros((3, 3, 3))], "float64; expected"), ("nowhere", "no such file or folder"),
+    ],
+)  # fmt: skip
+def test_what_is_no_image_is_said_in_one_line(images, message):
+    with pytest.raises(UserError, match=message):
+        unlabelled_images(images).read(0)
+
+
+def test_a_folder_or_file_without_images(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match="no image in 1 files"):
+        unlabelled_images(tmp_path)
+    with pytest.raises(UserError, match="not a readable tar"):
+        unlabelled_images(tmp_path / "notes.txt")

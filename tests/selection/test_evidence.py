@@ -1,0 +1,160 @@
+"""Evidence about networks: against independent computations, and where nothing should be found."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from transfer_study.selection.checks import label_errors
+from transfer_study.selection.evidence import (
+    compare_with_best,
+    cross_validated,
+    interval_of,
+    learning_curve,
+    leave_one_out,
+    paired_p_value,
+    stratified_order,
+    tie_set,
+)
+from transfer_study.selection.halving import Steps, rung_sizes, survivors
+from transfer_study.selection.images import group_folds
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X[:300].astype(np.float32), y[:300], group_folds(y[:300], np.arange(300))
+
+
+def test_nearest_neighbours_agree_with_scikit_learn(digits):
+    X, y, _ = digits
+    right = leave_one_out(X, y, np.arange(len(y)))
+    reference = []
+    for i in range(0, 300, 3):
+        others = KNeighborsClassifier(5, metric="cosine").fit(np.delete(X, i, 0), np.delete(y, i))
+        reference.append(others.predict(X[i : i + 1])[0] == y[i])
+    assert np.mean(right[::3] == reference) >= 0.98  # ties are broken in another way
+
+
+def test_a_group_is_no_neighbour_of_itself():
+    X = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
+    y, groups = np.repeat([0, 0, 1, 1], 5), np.repeat(np.arange(4), 5)
+    assert leave_one_out(X, y, np.arange(20)).all()
+    assert not leave_one_out(X, np.repeat(np.arange(4), 5), groups).any()
+
+
+def test_cross_validation_agrees_with_scikit_learn(digits):
+    X, y, fold = digits
+    one = cross_validated(X, y, fold, l2=[0.1, 10.0, 1000.0])
+    reference = np.empty(len(y), int)
+    for k in np.unique(fold):
+        model = LogisticRegression(C=1 / one.l2, tol=1e-10, max_iter=10_000).fit(X[fold != k], y[fold != k])
+        reference[fold == k] = model.predict(X[fold == k])
+    assert np.mean(one.y_pred == reference) >= 0.99  # lbfgs stops a little earlier
+    assert one.accuracy == np.mean(one.y_pred == y)
+    assert np.array_equal(one.scores.argmax(axis=1), one.y_pred) and one.accuracy == one.curve["accuracy"].max()
+
+
+def test_an_image_is_never_predicted_by_a_model_that_saw_it(digits):
+    "Random labels cannot be predicted; a leak would show at once with more features than images."
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(200, 400)).astype(np.float32), random.integers(0, 2, 200)
+    one = cross_validated(X, y, group_folds(y, np.arange(200)), l2=[1e-3, 1.0])
+    assert 0.35 < one.accuracy < 0.65
+    assert 0.35 < leave_one_out(X, y, np.arange(200)).mean() < 0.65
+
+
+def test_a_class_that_a_fold_lacks_counts_as_wrong(digits):
+    X, y, _ = digits
+    y = np.where(np.arange(300) == 0, 10, y)
+    one = cross_validated(X, y, group_folds(y, np.arange(300)), l2=[1.0])
+    assert one.y_pred[0] != 10 and one.scores.shape == (300, 11)
+
+
+def test_the_interval_covers_what_it_says():
+    random, n = np.random.default_rng(0), 400
+    covered, with_groups = [], []
+    for _ in range(300):
+        low, high = interval_of(random.random(n) < 0.8, np.arange(n))
+        covered.append(low < 0.8 < high)
+        group = np.arange(n) // 8
+        right = random.random(n) < random.beta(4, 1, 50)[group]  # images of a group are alike; mean 0.8
+        low, high = interval_of(right, group)
+        with_groups.append(low < 0.8 < high)
+    assert 0.91 <= np.mean(covered) <= 0.985 and 0.89 <= np.mean(with_groups) <= 0.985
+    assert interval_of(np.arange(100) < 80, np.arange(100), 0.01)[0] < interval_of(np.arange(100) < 80, np.arange(100))[0]
+
+
+def test_the_paired_test_is_the_exact_one_without_groups():
+    a, b = np.arange(100) < 80, np.r_[np.arange(90) < 65, np.ones(10, bool)]
+    discordant = binomtest(int((a & ~b).sum()), int((a != b).sum())).pvalue
+    assert paired_p_value(a, b, np.arange(100)) == pytest.approx(discordant)
+
+
+def test_equal_networks_are_rarely_told_apart():
+    random, told_apart = np.random.default_rng(1), 0
+    for _ in range(200):
+        right = pd.DataFrame({name: random.random(200) < 0.8 for name in "abcd"})
+        told_apart += len(tie_set(compare_with_best(right, np.arange(200)))) < 4
+    assert told_apart <= 30  # the best is chosen after the fact, so somewhat more than 5 %
+
+
+def test_the_best_always_belongs_to_the_tie_set():
+    right = pd.DataFrame({"good": np.ones(100, bool), "bad": np.arange(100) < 20})
+    compared = compare_with_best(right, np.arange(100))
+    assert tie_set(compared) == ["good"] and compared["difference"].tolist() == [0.0, -0.8]
+
+
+def test_every_beginning_of_the_order_is_stratified():
+    y = np.repeat([0, 1, 2], [100, 50, 25])
+    order = stratified_order(y, seed=3)
+    for n in (14, 35, 70):
+        assert np.abs(np.bincount(y[order[:n]], minlength=3) - n * np.array([4, 2, 1]) / 7).max() <= 1.5
+    assert np.array_equal(order, stratified_order(y, seed=3)) and not np.array_equal(order, stratified_order(y, seed=4))
+
+
+def test_the_curve_ends_at_the_cross_validated_accuracy_and_never_falls_beyond(digits):
+    X, y, fold = digits
+    curve = learning_curve(X, y, fold, np.arange(300), stratified_order(y), [1.0, 10.0])
+    assert curve["accuracy"].iloc[2] == cross_validated(X, y, fold, l2=[1.0, 10.0]).accuracy
+    last, twice = curve.iloc[-2], curve.iloc[-1]
+    assert (
+        twice["n_train"] == 2 * last["n_train"]
+        and last["accuracy"] <= twice["accuracy"] <= 1
+        and twice["low"] <= twice["accuracy"] <= twice["high"]
+    )
+
+
+def test_planted_label_errors_are_found(digits):
+    X, y, fold = digits
+    random = np.random.default_rng(0)
+    planted = random.choice(300, 15, replace=False)
+    wrong = y.copy()
+    wrong[planted] = (y[planted] + 1 + random.integers(0, 9, 15)) % 10
+    errors = label_errors(cross_validated(X, wrong, fold, l2=[10.0]).probabilities, wrong)
+    assert len(set(planted) & set(errors["row"])) >= 13 and len(errors) <= 25
+    assert set(errors["row"].head(8)) <= set(planted)
+
+
+def test_rungs_and_survivors():
+    assert rung_sizes(400, 5) == [100, 400] and rung_sizes(399, 5) == [399] and rung_sizes(100_000, 10)[-1] == 100_000
+    compared = pd.DataFrame({"network": list("abc"), "difference": [0, -0.1, -0.2], "p_holm": [1, 0.001, 0.2]})
+    staying, leaving = survivors(compared, dict.fromkeys("abc", 1.0), 2.0)
+    assert staying == ["a", "c"] and list(leaving) == ["b"]  # shown to be worse, though more accurate than c
+    assert survivors(compared, dict.fromkeys("abc", 1.0), 0.0)[0] == ["a"] and survivors(compared, {}, None)[0] == ["a", "b", "c"]
+
+
+def test_a_step_is_computed_once_and_for_its_own_key(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"X": np.arange(3), "name": "a", "p": 0.5}
+
+    for steps in (Steps(tmp_path, "images"), Steps(tmp_path, "images"), Steps(tmp_path, "other images")):
+        kept = steps.result("step", compute, 1)
+        assert kept["X"].tolist() == [0, 1, 2] and kept["name"] == "a" and kept["p"] == 0.5
+    assert len(calls) == 2 and len(list(tmp_path.iterdir())) == 2

@@ -1,0 +1,142 @@
+"""What leaves the package: tables that compute nothing, and graphs that predict the same."""
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from transfer_study import load_classifier
+from transfer_study.core import UserError
+from transfer_study.networks.networks import Network, build_network, penultimate_features
+from transfer_study.selection.classifier import save_classifier
+from transfer_study.selection.export import export_onnx, folder_labels, safe_cell, split_of, write_predictions_csv
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "+1.png", "-2.png", "@SUM(A1).png", "\tx.png", "\rx.png", "＝1.png"])
+def test_no_cell_begins_like_a_formula(name, tmp_path):
+    table = pd.DataFrame(
+        {
+            "image": [name, 'a,b\n"c".png'],
+            "label": ["=cmd", "b"],
+            "probability": [0.5, 0.25],
+            "second_label": "",
+            "flag": "",
+            "reason": "",
+        }
+    )
+    with open(write_predictions_csv(table, tmp_path / "p.csv"), newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["image"] == f"'{name}" and rows[0]["label"] == "'=cmd" and rows[1]["image"] == 'a,b\n"c".png'
+    assert [float(row["probability"]) for row in rows] == [0.5, 0.25]
+
+
+def test_a_name_that_is_not_unicode_is_written():
+    assert safe_cell("caf\udce9.png") == "caf\\udce9.png"
+
+
+def test_files_with_such_names_go_through_the_command_line(saved, tmp_path, command):
+    (tmp_path / "new").mkdir()
+    for name in ("=1+1.png", "-x.png"):
+        Image.new("RGB", (40, 40), "gray").save(tmp_path / "new" / name)
+    (tmp_path / "new" / "@broken.png").write_bytes(b"")
+    code, out, err = command("predict", saved, tmp_path / "new", "--out", tmp_path / "deep" / "p.csv", "--device", "cpu")
+    rows = pd.read_csv(tmp_path / "deep" / "p.csv", keep_default_na=False)
+    assert code == 0 and out == "" and rows["image"].tolist() == ["'-x.png", "'=1+1.png", "'@broken.png"]
+    assert list(rows.columns) == ["image", "label", "probability", "second_label", "flag", "reason"]
+    assert (
+        rows["flag"].iloc[2] == "broken" and "not decoded: '@broken.png (empty file)" in err and "1 that cannot be decoded" in err
+    )
+
+
+def test_predictions_are_printed_or_given_as_json(saved, finished, command):
+    images = finished[0] / "squares" / "test"
+    code, out, err = command("predict", saved, images, "--device", "cpu")
+    assert code == 0 and "bright/0.png" in out and out.count("\n") == 9 and "8 images: " in err
+    rows = json.loads(command("predict", saved, images, "--device", "cpu", "--json")[1])["predictions"]
+    assert len(rows) == 8 and set(rows[0]) == {"image", "label", "probability", "second_label", "flag", "reason"}
+
+
+def test_a_folder_of_no_class_is_one_line(saved, finished, command, tmp_path):
+    (tmp_path / "new" / "dark").mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(tmp_path / "new" / "dark" / "0.png")
+    code, out, err = command("predict", saved, tmp_path / "new", "--score", "--device", "cpu")
+    assert code == 2 and out == "" and "dark/0.png: not in a folder named like one of the 2 classes" in err
+    with pytest.raises(UserError, match="not in a folder"):
+        folder_labels(pd.DataFrame({"image": ["dim"]}), ("bright", "dim"))  # a file of that name is no folder
+
+
+@pytest.mark.parametrize("images", ["nowhere", "empty"])
+def test_no_images_are_one_line(saved, command, tmp_path, images):
+    (tmp_path / "empty").mkdir()
+    code, _, err = command("predict", saved, tmp_path / images, "--device", "cpu")
+    assert code == 2 and err.count("\n") == 1 and str(tmp_path / images) in err
+
+
+def plain_network() -> torch.nn.Module:
+    "Without timm's forward_head: the input of the last linear layer is its features."
+    torch.manual_seed(3)
+    layers = [
+        torch.nn.Conv2d(3, 8, 3, stride=4),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(32, 5),
+    ]
+    return torch.nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("kind", ["test_resnet", "test_vit", "plain"])
+def test_the_graph_predicts_as_the_classifier_does(fitted, tmp_path, kind):
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if kind == "plain":
+        (tmp_path / "nets.py").write_text("from tests.selection.test_export import plain_network as plain  # noqa: F401\n")
+        save_file(plain_network().state_dict(), tmp_path / "w.safetensors")
+        network = Network("plain", "nets:plain", tmp_path / "w.safetensors", directory=tmp_path)
+    else:
+        torch.manual_seed(2)
+        save_file(timm.create_model(kind).state_dict(), tmp_path / "w.safetensors")
+        network = Network(kind, kind, tmp_path / "w.safetensors")
+    model = build_network(network)
+    with torch.no_grad():
+        n_features = penultimate_features(model, torch.zeros(2, 3, 160, 160)).shape[1]
+    head = np.random.default_rng(0).normal(size=(2, n_features)) / np.sqrt(n_features), np.array([0.1, -0.1])
+    path = save_classifier(
+        tmp_path / "c", **fitted.arguments | {"network": network, "head": head, "training_features": None}, temperature=0.7
+    )
+    classifier = load_classifier(path, code=tmp_path)
+    test = split_of(fitted.dataset, "test")
+    check = export_onnx(classifier, path / "model.onnx", test)
+    assert check.n_images == len(test.images) == 8 and check.n_different == 0 and check.largest_difference < 1e-4
+    assert "same top-1 on 8 of 8" in str(check)
+    session = onnxruntime.InferenceSession(path / "model.onnx")
+    assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == ["bright", "dim"]
+    assert session.get_inputs()[0].type == "tensor(uint8)"
+    (one,) = session.run(None, {"images": np.zeros((1, *session.get_inputs()[0].shape[1:]), np.uint8)})
+    assert one.shape == (1, 2) and one.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_keep_exports(finished, command, tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    folder, _ = finished
+    arguments = (
+        "keep",
+        folder / "runs" / "tiny",
+        "test_resnet",
+        "squares",
+        "--out",
+        tmp_path / "c",
+        "--device",
+        "cpu",
+        "--export",
+        "onnx",
+    )
+    code, out, err = command(*arguments)
+    assert code == 0 and out.strip() == str(tmp_path / "c") and "same top-1 on 8 of 8 images in onnxruntime" in err
+    assert (tmp_path / "c" / "model.onnx").stat().st_size > 100_000 and load_classifier(tmp_path / "c")

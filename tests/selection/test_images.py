@@ -1,0 +1,146 @@
+"""Images without a test split: what is opened, what stays together, what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.conftest import pack, write_images
+from transfer_study.core import UserError
+from transfer_study.images.drawn import drawn_dataset
+from transfer_study.selection.images import (
+    class_folders,
+    draw_split,
+    group_folds,
+    has_test_images,
+    joined_groups,
+    open_images,
+    prepare_images,
+    read_groups,
+)
+from transfer_study.selection.images import (
+    write_images as write_dataset,
+)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    "Class folders of drawn scenes, 12 images each, without a split."
+    return write_dataset(
+        drawn_dataset("scenes", n_train_per_class=12, n_test_per_class=1, size=48), tmp_path / "photos", ("train",)
+    )
+
+
+def test_folder_and_tar_are_the_same_images(photos, tmp_path):
+    folder, tar = class_folders(photos), class_folders(pack(photos, tmp_path / "photos.tar"))
+    assert folder.fingerprint == tar.fingerprint and folder.read(3) == tar.read(3)
+    below = class_folders(pack(photos, tmp_path / "below.tar", prefix="download/photos/"))
+    assert below.classes == folder.classes and len(below.images) == len(folder.images)
+
+
+def test_hidden_folders_and_other_files_are_no_images(photos):
+    before = class_folders(photos)
+    (photos / ".ipynb_checkpoints").mkdir()
+    (photos / ".ipynb_checkpoints" / "copy.png").write_bytes(before.read(0))
+    (photos / before.classes[0] / "notes.txt").write_text("no image")
+    assert class_folders(photos).fingerprint == before.fingerprint
+
+
+def test_a_given_test_split_is_used(tmp_path):
+    folder = write_images(tmp_path / "squares")
+    assert has_test_images(folder)
+    prepared = prepare_images(open_images(folder))
+    assert len(prepared.test) == 8 and "given test images" in prepared.notes[-1]
+
+
+def test_validation_images_become_the_test_where_there_is_none(tmp_path):
+    folder = write_images(tmp_path / "squares", val=3)
+    for path in (folder / "test").rglob("*.png"):
+        path.unlink()
+    for path in (folder / "test").iterdir():
+        path.rmdir()
+    (folder / "test").rmdir()
+    prepared = prepare_images(open_images(folder))
+    assert len(prepared.test) == 6 and prepared.dataset.classes == ["bright", "dim"]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (
+            lambda photos: [path.rename(photos / path.name) for path in sorted(photos.glob("*/*.png"))[:1]],
+            "lies in no class folder",
+        ),
+        (lambda photos: (photos / "empty").mkdir(), "folder 'empty' contains no image"),
+        (
+            lambda photos: [path.write_text("text") and path.rename(path.with_suffix("")) for path in photos.rglob("*.png")],
+            "no image files",
+        ),
+    ],
+)
+def test_what_has_no_label_is_one_line(photos, break_it, message):
+    break_it(photos)
+    with pytest.raises(UserError, match=message) as caught:
+        open_images(photos)
+    assert "\n" not in str(caught.value)
+
+
+def test_copies_and_groups_stay_on_one_side(photos):
+    for path in sorted(photos.rglob("*.png"))[::4]:
+        Image.open(path).resize((60, 60)).save(path.with_name(f"copy_{path.name}"))
+    prepared = prepare_images(open_images(photos), groups=r"(\d)\.png$")
+    table = prepared.dataset.images.set_index("name")
+    assert len(prepared.duplicates) >= 20
+    for pair in prepared.duplicates.itertuples(index=False):
+        assert table["split"][pair.source_image] == table["split"][pair.target_image]
+    digit = table.index.str.extract(r"(\d)\.png$")[0].to_numpy()
+    assert all(len(set(prepared.dataset.images["split"][digit == one])) == 1 for one in np.unique(digit))
+
+
+def test_the_split_depends_on_the_seed_alone(photos):
+    one, again, other = (prepare_images(open_images(photos), seed=seed).dataset.images["split"].tolist() for seed in (0, 0, 1))
+    assert one == again and one != other
+    assert 0.15 < np.mean(np.array(one) == "test") < 0.25
+
+
+def test_undecodable_images_are_listed_and_left_where_they_are(photos):
+    broken = sorted(photos.rglob("*.png"))[0]
+    broken.write_bytes(b"not an image")
+    prepared = prepare_images(open_images(photos))
+    assert prepared.undecodable["name"].tolist() == [broken.relative_to(photos).as_posix()] and broken.exists()
+    assert broken.relative_to(photos).as_posix() not in set(prepared.dataset.images["name"])
+
+
+def test_a_table_of_groups_is_checked(tmp_path):
+    names = pd.Series(["a/1.jpg", "a/2.jpg", "b/3.jpg"])
+    table = tmp_path / "groups.csv"
+    table.write_text("image,group\na/1.jpg,anna\n2.jpg,anna\n")
+    assert read_groups(str(table), names).fillna("").tolist() == ["anna", "anna", ""]
+    for text, message in (
+        ("name,who\nx,y\n", "expected image and group"),
+        ("image,group\nz.jpg,q\n", "not among the images"),
+        ("image,group\na/1.jpg,q\na/1.jpg,r\n", "listed twice"),
+    ):
+        table.write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_groups(str(table), names)
+    for wrong, message in (("missing.csv", "no such file"), ("(", "not a regular expression"), ("zzz", "matches no image name")):
+        with pytest.raises(UserError, match=message):
+            read_groups(wrong, names)
+
+
+def test_folds_hold_whole_groups_and_every_class_is_trained_on():
+    random = np.random.default_rng(0)
+    groups = random.integers(0, 30, 200)
+    y = (groups + random.integers(0, 2, 200)) % 4
+    for divided in (group_folds(y, groups), draw_split(y, groups)):
+        assert all(len(set(divided[groups == group])) == 1 for group in np.unique(groups))
+    lone = np.where(np.arange(200) < 3, 4, y)  # a class of one group
+    assert set(lone[draw_split(lone, np.where(lone == 4, 99, groups)) == "train"]) == {0, 1, 2, 3, 4}
+    with pytest.raises(UserError, match="nothing can be held out"):
+        group_folds(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
+
+
+def test_groups_are_joined_through_others():
+    joined = joined_groups(pd.Series(["a", None, "a", "b", None]), np.array([[2, 3], [1, 4]]))
+    assert joined[0] == joined[2] == joined[3] != joined[1] == joined[4]

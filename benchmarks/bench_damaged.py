@@ -1,4 +1,4 @@
-"""Decodes 500 damaged images of every format (tests/images/damaged.py): how many are images, how many bad, the longest time, the memory.
+"""Decodes 500 damaged images of every format (tests/images/damaged.py): how many are bad, the longest time, the memory.
 
 python benchmarks/bench_damaged.py [NUMBER [SEED]]
 """
@@ -14,5 +14,6 @@ if __name__ == "__main__":
     result = decoded_in_a_process(number, seed)
     print(
         f"{number} damaged files, seed {seed}: {result['decoded']} decoded, {result['bad']} bad with a reason in one line, "
-        f"{len(result['failed'])} without; longest {result['seconds']:.2f} s of processor time, {result['kilobytes'] / 1024:.0f} MB"
+        f"{len(result['failed'])} without; longest {result['seconds']:.2f} s of processor time, "
+        f"{result['kilobytes'] / 1024:.0f} MB"
     )

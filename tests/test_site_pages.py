@@ -4,6 +4,7 @@ import functools
 import http.server
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -205,7 +206,7 @@ def rendered(page: Path) -> str:
     head = (
         f'<meta charset="utf-8"><title>page</title><link rel="icon" href="data:,"><link rel="stylesheet" href="{up}figures.css">'
     )
-    style = f"<style>{rules}</style>"
+    style = f"<style>pre {{ white-space: pre-wrap }} {rules}</style>"  # Quarto's `code-overflow: wrap`
     return (
         f'<!doctype html><html lang="en"><head>{head}{style}</head><body class="quarto-light"><main>{body}</main></body></html>'
     )
@@ -272,3 +273,14 @@ def test_every_page_shows_its_figures(in_chromium):
 def test_the_home_page_draws_its_chart_anew(in_chromium):
     figures = in_chromium[0]["index.html"]
     assert figures and figures[0]["interactive"] and figures[0]["marks"] > 80
+
+
+def test_figures_and_tables_stay_within_their_column(in_chromium, pages):
+    "At the width of a desk and of a telephone; what is wider scrolls within itself."
+    sys.path.insert(0, str(ROOT / "tools"))
+    import check_site
+
+    names = [path.relative_to(pages).as_posix() for path in pages.rglob("*.html") if path.name != "visit.html"]
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    assert len(names) > 20
+    assert check_site.seen_in_browser(pages, program, only=names) == []

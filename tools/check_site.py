@@ -44,7 +44,9 @@ WIDE = """(() => {
     return false; };
   const main = document.querySelector("main") || document.body, edge = Math.min(main.getBoundingClientRect().right, width);
   const wide = [...main.querySelectorAll("*")].filter(e => { const box = e.getBoundingClientRect();
-    return box.width > 0 && box.right > edge + 1 && !scrolls(e.parentElement) && !e.closest("svg *, math *"); });
+    const within = e.closest("pre *, svg *, math *");  // these are judged as a whole: spaces at the end of a line hang over
+    const isWide = box.right > edge + 1 || (e.tagName === "PRE" && e.scrollWidth > e.clientWidth + 1);
+    return box.width > 0 && isWide && !within && !scrolls(e.tagName === "PRE" ? e : e.parentElement); });
   const name = e => e.tagName.toLowerCase() + (e.getAttribute("class") ? "." + e.getAttribute("class") : "");
   const page = root.scrollWidth > width + 1 ? ["the page scrolls sideways"] : [];
   return [...page, ...wide.map(e => name(e) + ": " + e.textContent.trim().slice(0, 40))].slice(0, 3);
@@ -117,7 +119,9 @@ def lost_words(site: Path, nbs: Path = NBS) -> list[str]:
             lost.append(f"{page_of(notebook, nbs)}: not built")
             continue
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        # A heading whose section is private is not shown.
+        text = "\n".join(text for text in texts if not re.fullmatch(r"\s*#+ [^\n]+\s*", text))
         text = re.sub(r"\$[^$\n]+\$|\$\$.*?\$\$|\]\([^)]*\)|\{[#.][^}\n]*\}|<[^>]+>|```+\{?\.?\w*|@\w+", " ", text, flags=re.S)
         shown = words(" ".join(Page(page.read_text(encoding="utf-8")).texts))
         if missing := sorted(words(unescape(text)) - shown):

@@ -24,8 +24,8 @@ PAGES = {
                          "questions"]),
     "The paper": ("paper", ["headline", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
                             "fixed_against_finetuned", "convergence", "dataset_size", "near_duplicates", "augmentation",
-                            "other_predictors", "specialised_methods"]),
-    "Understanding": ("explanations", ["why_log_odds", "glossary"]),
+                            "other_predictors", "transferability", "specialised_methods"]),
+    "Understanding": ("explanations", ["why_log_odds", "what_we_promise", "glossary"]),
 }  # fmt: skip
 
 

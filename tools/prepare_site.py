@@ -18,6 +18,7 @@ from xml.sax.saxutils import quoteattr
 import site_cells
 import site_entries
 import site_links
+import site_reference
 import vl_convert
 
 from transfer_study.figures.theme import VEGALITE_TYPE, theme
@@ -92,6 +93,9 @@ def with_entries(cells: list[dict], notebook: Path) -> list[dict]:
             above = next((c["source"] for c in reversed(shown) if c["cell_type"] == "markdown"), "")
             repeated = above.strip().strip("#` ").lower() == names[0].lower()
             text = site_entries.entry(module, names[0], level + 1)
+            if command := site_reference.command_of(module, names[0]) if module.startswith("cli.") else "":
+                options = f"Usage, arguments and options: [`transfer-study {command}`](../command_line.html#{command})."
+                text = re.sub(r"```python\n.*?\n```", options, text, flags=re.S)
             if repeated:  # a section that has no words but the name of its only entry
                 shown.remove(next(c for c in reversed(shown) if c["cell_type"] == "markdown"))
             shown.append({"cell_type": "markdown", "id": cell["id"], "metadata": {}, "source": text})

@@ -14,6 +14,7 @@ ROOMS = {
     "study": "A study: file, plan, runs, results",
     "statistics": "From a table of results to correlations, intervals and comparisons",
     "transfer_study": "The results table, and what all modules share",
+    "tables": "Tables of others: files, cells, columns, metrics",
     "figures": "Charts and the report",
     "selection": "Which network for your images, and the classifier that comes of it",
     "cli": "The commands",
@@ -100,6 +101,12 @@ def commands() -> dict[str, Any]:
     from transfer_study.cli.main import app
 
     return dict(typer.main.get_command(app).commands)
+
+
+def command_of(module: str, name: str) -> str:
+    "The command that a function of a module is; nothing for other functions."
+    callbacks = {command.callback: command_name for command_name, command in commands().items()}
+    return next((c for f, c in callbacks.items() if f.__module__ == f"transfer_study.{module}" and f.__name__ == name), "")
 
 
 def command_line() -> str:

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image, features
 
 KINDS = {
-    "JPEG": {"quality": 90}, "progressive JPEG": {"quality": 90, "progressive": True}, "PNG": {}, "WEBP": {"quality": 80}, "GIF": {}, "BMP": {},
-    "PPM": {}, "TIFF": {}, "deflated TIFF": {"compression": "tiff_adobe_deflate"}, "JPEG2000": {},
+    "JPEG": {"quality": 90}, "progressive JPEG": {"quality": 90, "progressive": True}, "PNG": {}, "WEBP": {"quality": 80},
+    "GIF": {}, "BMP": {}, "PPM": {}, "TIFF": {}, "deflated TIFF": {"compression": "tiff_adobe_deflate"}, "JPEG2000": {},
 }  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def test_a_single_label_is_still_an_array(tmp_path):
 
 def test_an_hdf5_mat_file_is_named(tmp_path):
     (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(512))
-    with pytest.raises(UserError, match="a.mat: not a readable MATLAB file"):
+    with pytest.raises(UserError, match="a.mat: a file of MATLAB 7.3 .HDF5., which SciPy does not read"):
         read_mat(tmp_path / "a.mat", "labels")
 
 

@@ -19,7 +19,7 @@ N_DAMAGED = 90  # benchmarks/bench_damaged.py decodes 500
 
 
 def decode_all(n: int, seed: int) -> dict:
-    "Decodes `n` damaged files; how many are images and how many bad, the longest time, and the memory that was needed beyond the start."
+    "Decodes `n` damaged files: how many are images and how many bad, the longest time, and the memory beyond the start."
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     counts = {"decoded": 0, "bad": 0, "seconds": 0.0, "failed": []}
     for name, data in damaged_files(n, seed):

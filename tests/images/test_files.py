@@ -32,7 +32,8 @@ def all_ways(folder: Path) -> dict:
     "The datasets of the folder, of two tars and of two zips of it."
     beside = folder.parent
     roots = [
-        folder, pack(folder, beside / "a.tar"), pack(folder, beside / "b.tar", prefix="./deep/inside/"), zipped(folder, beside / "c.zip"),
+        folder, pack(folder, beside / "a.tar"), pack(folder, beside / "b.tar", prefix="./deep/inside/"),
+        zipped(folder, beside / "c.zip"),
         zipped(folder, beside / "d.zip", zipfile.ZIP_STORED),
     ]  # fmt: skip
     return {root.name: image_folder(root) for root in roots}
@@ -54,7 +55,8 @@ def test_hidden_files_and_those_of_operating_systems_are_left_out_alike(tmp_path
     folder = write_images(tmp_path / "squares", train=3, test=2)
     before = image_folder(folder)
     hidden = [
-        "train/.ipynb_checkpoints/0-checkpoint.png", "train/dim/._0.png", "train/dim/Thumbs.db", "__MACOSX/train/dim/._0.png", ".git/train/x.png",
+        "train/.ipynb_checkpoints/0-checkpoint.png", "train/dim/._0.png", "train/dim/Thumbs.db",
+        "__MACOSX/train/dim/._0.png", ".git/train/x.png",
         "test/dim/@eaDir/0.png",
     ]  # fmt: skip
     for name in hidden:
@@ -167,6 +169,19 @@ def test_names_are_the_same_text_however_they_are_stored(tmp_path):
         assert dataset.classes == ["café", "dog"] and dataset.counts["train"] == 6
         assert len([dataset.read(i) for i in range(10)]) == 10 and "train/café/0.png" in dataset.images["name"].tolist()
     assert readable_name("plain/name.png") == "plain/name.png"
+
+
+def test_control_characters_in_names_reach_no_terminal(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    before = image_folder(folder)
+    for name in ("red\x1b[31m.png", "two\nlines.png", "\u202egnp.exe.png"):
+        (folder / "train/dim" / name).write_bytes(png_bytes())
+    (folder / "train/dim/\x07.txt").write_text("x")
+    for dataset in all_ways(folder).values():
+        assert dataset.counts["train"] == 9 and dataset.fingerprint != before.fingerprint
+        shown = "".join([*dataset.images["name"], *dataset.images["file"], *dataset.notes])
+        assert shown.isprintable() and r"red\x1b[31m.png" in shown and r"\x07.txt" in shown
+        assert len([dataset.read(i) for i in range(len(dataset.images))]) == 13
 
 
 def test_names_in_zips_of_other_programs(tmp_path):

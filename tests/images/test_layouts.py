@@ -44,7 +44,7 @@ def test_the_exact_name_of_a_split_wins_and_the_other_is_said(tmp_path):
     before = image_folder(folder)
     shutil.copytree(folder / "val", folder / "validation")
     assert image_folder(folder).fingerprint == before.fingerprint
-    assert "outside test/, train/, val/: 2 (validation/bright/0.png, …)" in image_folder(folder).notes[0]
+    assert "outside train/, val/, test/: 2 (validation/bright/0.png, …)" in image_folder(folder).notes[0]
     (folder / "val").rename(folder / "valid")
     with pytest.raises(UserError, match="valid and validation are both the val images"):
         image_folder(folder)

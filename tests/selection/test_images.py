@@ -72,7 +72,10 @@ def test_validation_images_become_the_test_where_there_is_none(tmp_path):
             "lies in no class folder",
         ),
         (lambda photos: (photos / "empty").mkdir(), "folder 'empty' contains no image"),
-        (lambda photos: [path.rename(path.with_suffix(".txt")) for path in photos.rglob("*.png")], "no image files"),
+        (
+            lambda photos: [path.write_text("text") and path.rename(path.with_suffix("")) for path in photos.rglob("*.png")],
+            "no image files",
+        ),
     ],
 )
 def test_what_has_no_label_is_one_line(photos, break_it, message):

@@ -84,23 +84,21 @@ def test_published_headlines(embeddings, finetuned):
 def test_headline_is_numpys_correlation_of_the_sound_networks(embeddings):
     rows = embeddings.rows[~embeddings.rows["excluded"]]
     mean = rows.groupby("network")[["logit", "source_logit"]].mean()
-    assert embeddings.correlations.iloc[0]["estimate"] == pytest.approx(
-        np.corrcoef(mean["logit"], mean["source_logit"])[0, 1]
-    )
+    assert embeddings.correlations.iloc[0]["estimate"] == pytest.approx(np.corrcoef(mean["logit"], mean["source_logit"])[0, 1])
 
 
 def test_findings_in_words(embeddings, finetuned):
     words = "\n".join(embeddings.messages)
     assert "with all 48 networks r = 0.54" in words and "0.99 in the paper" in words
-    assert words.count("left out") == 7
+    assert "linear: 7 networks left out: six with ImageNet at chance, one with ImageNet far from" in words
+    assert "linear: slope 1.51; with all scores 0.15" in words and len(embeddings.exclusions) == 7
+    assert embeddings.exclusion_effect.set_index("quantity")["change"].round(2).to_dict() == {"r": 0.39, "slope": 1.36}
     assert "finetune: without mnasnet1_0 r rises from 0.6 to 0.8" in finetuned.messages
 
 
 def test_prints_serialises_and_renders(embeddings, everything):
     for analysis in (embeddings, everything):
-        assert json.loads(json.dumps(analysis.to_json(), allow_nan=False))["protocols"].keys() == set(
-            analysis.protocols
-        )
+        assert json.loads(json.dumps(analysis.to_json(), allow_nan=False))["protocols"].keys() == set(analysis.protocols)
         assert str(analysis).count("\n") >= len(analysis.messages) and "r in the paper" in str(analysis)
         assert analysis._repr_markdown_().startswith("| protocol | r |")
     assert {"network", "reason"} <= embeddings.to_json()["excluded"][0].keys()
@@ -264,3 +262,74 @@ def test_an_excluded_score_of_a_network_that_stays_is_called_by_its_name():
     rows.loc[rows.index[0], "score"] = 0.01
     words = analyze(rows, n_bootstrap=100, n_classes={"data0": 100}).messages[0]
     assert "over 9 networks" in words and "with the excluded scores r = " in words and "with all" not in words
+
+
+CASES = "network,source_accuracy,dataset,score,n_test\n" + "".join(
+    f"{n},{0.65 + i / 20:.2f},{d},{0.56 + 0.06 * i:.2f},500\n" for i, n in enumerate("abcde") for d in ("NAME", "pets")
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "network",
+        "dataset",
+        "score",
+        "logit",
+        "source_logit",
+        "source_accuracy",
+        "effect",
+        "protocol",
+        "setting",
+        "index",
+        "mean",
+        "value",
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_dataset_may_have_any_name(tmp_path, name):
+    (tmp_path / "table.csv").write_text(CASES.replace("NAME", name))
+    analysis = quick(tmp_path / "table.csv")
+    assert analysis.to_json()["protocols"]["linear"]["n_datasets"] == 2
+    assert {"ols", "mixed", "binomial", "robust"} <= set(analysis.coefficients["model"])
+
+
+SMALL = {
+    "three": "a,0.7,0.8\nb,0.8,0.9\nc,0.75,0.84\n",
+    "ties": "a,0.7,0.8\nb,0.7,0.8\nc,0.7,0.8\nd,0.8,0.9\n",
+    "line": "a,0.7,0.7\nb,0.75,0.75\nc,0.8,0.8\nd,0.85,0.85\n",
+    "certain": "a,0.7,1.0\nb,0.71,0.99\nc,0.72,0.98\nd,0.8,0.97\n",
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.filterwarnings("error")
+def test_small_and_degenerate_tables_give_no_raw_warnings(tmp_path, name):
+    (tmp_path / "table.csv").write_text("network,source_accuracy,pets\n" + SMALL[name])
+    analysis = quick(tmp_path / "table.csv")
+    assert analysis.protocols == ["linear"] and "r in the paper" not in str(analysis)  # the protocol is not stated
+    assert analysis.to_json()["protocols"]["linear"]["r_paper"] is None
+    assert quick(tmp_path / "table.csv", protocol="linear").to_json()["protocols"]["linear"]["r_paper"] == 0.99
+
+
+def test_another_metric_puts_rank_correlations_first():
+    analysis = quick(study()[["network", "source_accuracy", "dataset", "score"]], metric="auc")
+    assert analysis.ranks_first and "log-odds of the metric are no odds of a right answer" in analysis.messages[0]
+    assert str(analysis).split("\n")[0].split()[1:3] == ["Spearman's", "ρ"]
+    assert not quick(study()[["network", "source_accuracy", "dataset", "score"]], metric="data0=auc").ranks_first
+
+
+def test_numbers_of_classes_travel_with_the_table(tmp_path):
+    rows = study(n_classes=10)
+    rows.loc[0, "score"] = 0.1  # of net0000, which is not weak
+    rows.to_csv(tmp_path / "table.csv", index=False)
+    expected = quick(rows).excluded
+    assert expected["network"].tolist() == ["net0000"]
+    pd.testing.assert_frame_equal(quick(tmp_path / "table.csv").excluded, expected)
+    (tmp_path / "classes.csv").write_text("dataset,n_classes\nDATA-0,10\n")
+    pd.testing.assert_frame_equal(quick(rows.assign(n_classes=pd.NA), n_classes=tmp_path / "classes.csv").excluded, expected)
+
+
+def test_thousands_of_networks_take_fewer_draws_and_say_so():
+    analysis = analyze(study(2100, 1), n_bootstrap=10_000)
+    assert "linear: 9,523 instead of 10,000 bootstrap draws, because of 2,100 networks" in analysis.messages

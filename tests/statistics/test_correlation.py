@@ -11,7 +11,10 @@ from transfer_study.statistics.correlation import (
     bca_interval,
     bootstrap_counts,
     bootstrap_draws,
+    correlation_interval,
     correlation_table,
+    format_interval,
+    format_r,
     kendall,
     least_squares_line,
     leave_one_out,
@@ -20,6 +23,8 @@ from transfer_study.statistics.correlation import (
     midranks,
     pearson,
     percentile_interval,
+    posterior_draws,
+    rank_interval,
     spearman,
 )
 from transfer_study.statistics.log_odds import LogOddsTable, to_log_odds_table, with_log_odds
@@ -127,9 +132,7 @@ def test_percentile_interval_covers():
 
 def test_bca_interval_covers():
     def interval(x, y, counts):
-        return bca_interval(
-            float(pearson(x, y, np.ones(30))), pearson(x, y, counts), pearson(x, y, left_out_counts(30))
-        )
+        return bca_interval(float(pearson(x, y, np.ones(30))), pearson(x, y, counts), pearson(x, y, left_out_counts(30)))
 
     assert 0.90 < coverage(interval, 0.7) < 0.98
 
@@ -137,6 +140,74 @@ def test_bca_interval_covers():
 def test_rank_interval_covers():
     true = 6 / np.pi * np.arcsin(0.7 / 2)  # of a normal distribution with r = 0.7
     assert 0.90 < coverage(lambda x, y, counts: percentile_interval(spearman(x, y, counts)), true) < 0.98
+
+
+@pytest.mark.parametrize("method", ["spearman", "kendall"])
+@pytest.mark.parametrize("n", [4, 6, 12])
+def test_rank_intervals_of_few_networks_cover(method, n):
+    "Fisher z intervals, with the percentile intervals, of 500 studies with r = 0.9 (standard error 1 %)."
+    true = {"spearman": 6 / np.pi * np.arcsin(0.45), "kendall": 2 / np.pi * np.arcsin(0.9)}[method]
+    inside, counts = [], bootstrap_counts(n, 300)
+    for seed in range(500):
+        x, y = correlated(n, 0.9, seed)
+        ends = rank_interval(method, float(OURS[method](x, y, np.ones(n))), n), percentile_interval(OURS[method](x, y, counts))
+        inside.append(np.nanmin(ends, axis=0)[0] <= true <= np.nanmax(ends, axis=0)[1])
+    assert np.mean(inside) > 0.93
+
+
+def share_covered(interval, n_networks, true, heavy, n_studies=500, n_bootstrap=300):
+    "How many of the studies have an interval that contains the true r; `heavy`: Student's t with three degrees of freedom."
+    generator = np.random.default_rng([n_networks, int(100 * true), heavy])
+    shape = (2, n_studies, n_networks)
+    source, own = generator.standard_t(3, shape) / np.sqrt(3) if heavy else generator.normal(size=shape)
+    transfer = true * source + np.sqrt(1 - true**2) * own
+    counts = bootstrap_counts(n_networks, n_bootstrap)
+    draws = np.array([pearson(x, y, counts) for x, y in zip(source, transfer, strict=True)])
+    r = np.array([float(pearson(x, y, np.ones(n_networks))) for x, y in zip(source, transfer, strict=True)])
+    low, high = interval(r, draws, n_networks)
+    return np.mean((low <= true) & (true <= high))
+
+
+SIZES = [(n, true) for n in (3, 5, 8, 16, 40) for true in (0.0, 0.99)]
+
+
+@pytest.mark.parametrize("heavy", [False, True], ids=["normal", "t3"])
+def test_the_interval_of_r_covers_whatever_the_number_of_networks(heavy):
+    "500 studies a size (standard error 1 %); benchmarks/bench_coverage.py has more sizes and more studies."
+    shares = [share_covered(correlation_interval, n, true, heavy) for n, true in SIZES]
+    assert np.mean(shares) >= 0.95 and min(shares) >= 0.93, dict(zip(SIZES, shares, strict=True))
+
+
+def test_the_percentile_interval_alone_does_not_cover():
+    def percentile(r, draws, n):
+        return np.nanquantile(draws, [0.025, 0.975], axis=-1)
+
+    assert share_covered(percentile, 3, 0.99, heavy=False) < 0.5
+    assert np.mean([share_covered(percentile, n, true, heavy=True) for n, true in SIZES]) < 0.9
+
+
+def test_posterior_is_the_exact_interval_of_r():
+    "At its lower end, an r as large as the estimate or larger comes in 2.5 % of samples (Fisher 1915)."
+    r, n = 0.8, 6
+    low, high = np.quantile(posterior_draws(r, n, 200_000), [0.025, 0.975])
+    for true, tail in ((low, 1), (high, -1)):
+        source, own = np.random.default_rng(5).normal(size=(2, 40_000, n))
+        transfer = true * source + np.sqrt(1 - true**2) * own
+        found = rowwise_r(source, transfer, 1)
+        assert np.mean(tail * found >= tail * r) == pytest.approx(0.025, abs=0.003)
+
+
+def test_a_perfect_line_has_no_doubt_and_three_networks_have_much():
+    x = np.arange(6.0)
+    low, high = correlation_interval(1.0, pearson(x, x, bootstrap_counts(6, 200)), 6)
+    assert low > 0.999 and high == pytest.approx(1)
+    low, high = correlation_interval(0.9, np.array([0.9, 1.0, np.nan, -1.0] * 50), 3)
+    assert low < 0 < 0.9 < high
+
+
+def test_few_networks_give_r_one_digit():
+    assert (format_r(0.649, 11), format_r(0.649, 12), format_r(-0.04, 5)) == ("0.6", "0.65", "0.0")
+    assert format_interval(0.5, 1.0, 6) == "0.5 to 1.0" and format_interval(None, 1.0, 6) == format_interval(np.nan, 1, 6) == ""
 
 
 def test_band_covers_the_true_line():
@@ -165,9 +236,7 @@ def test_table_with_missing_cells_uses_what_exists():
 def test_leave_one_out(finetuned):
     table = leave_one_out(finetuned).set_index("name")["r"]
     without = finetuned.logits.drop(index="mnasnet1_0")
-    assert table["mnasnet1_0"] == pytest.approx(
-        np.corrcoef(finetuned.source[without.index], without.mean(axis=1))[0, 1]
-    )
+    assert table["mnasnet1_0"] == pytest.approx(np.corrcoef(finetuned.source[without.index], without.mean(axis=1))[0, 1])
     fewer = finetuned.logits.drop(columns="cifar10").mean(axis=1)
     assert table["cifar10"] == pytest.approx(np.corrcoef(finetuned.source[fewer.index], fewer)[0, 1])
 

@@ -7,7 +7,14 @@ from scipy.special import expit
 
 from transfer_study.core import data_path
 from transfer_study.results import read_table, tidy
-from transfer_study.statistics.exclusions import at_chance, failed_scores, gross_outliers, known_n_classes, mark_excluded
+from transfer_study.statistics.exclusions import (
+    at_chance,
+    exclusions_in_words,
+    failed_scores,
+    gross_outliers,
+    known_n_classes,
+    mark_excluded,
+)
 from transfer_study.statistics.log_odds import with_log_odds
 
 
@@ -60,27 +67,81 @@ def test_influential_but_sound_network_stays(finetuned):
 
 
 def test_failed_cell_costs_that_cell_only(finetuned):
-    broken = finetuned.assign(score=finetuned["score"].where(finetuned.index != 7, 0.004))
+    broken = with_log_odds(finetuned.assign(score=finetuned["score"].where(finetuned.index != 7, 0.004)))
     excluded = failed_scores(broken)
     marked = mark_excluded(broken, excluded)
-    assert excluded[["network", "dataset"]].to_numpy().tolist() == [
-        [broken.loc[7, "network"], broken.loc[7, "dataset"]]
-    ]
+    assert excluded[["network", "dataset"]].to_numpy().tolist() == [[broken.loc[7, "network"], broken.loc[7, "dataset"]]]
     assert marked.sum() == 1 and marked[7]
 
 
 def test_failed_seed_costs_that_seed_only(finetuned):
     seeds = pd.concat([finetuned.assign(seed=seed) for seed in (0, 1)], ignore_index=True)
     seeds.loc[7, "score"] = 0.004
+    seeds = with_log_odds(seeds)
     assert mark_excluded(seeds, failed_scores(seeds)).to_numpy().nonzero()[0].tolist() == [7]
 
 
-def test_classes_of_an_unknown_dataset_can_be_given():
-    rows = with_log_odds(
-        tidy(pd.DataFrame({"network": list("abc"), "dataset": "mine", "score": 0.51, "source_accuracy": 0.6}))
+def grid(failed=(), n_classes=(10, 10, 10, 10), names=("easy", "usual", "unusual", "hard")):
+    "Six networks on four datasets, scores along an additive fit but never below chance; `failed` cells are at chance."
+    chance, rows = 1 / np.array(n_classes), []
+    for i in range(6):
+        for j, name in enumerate(names):
+            score = chance[j] if (i, name) in failed else max(expit(i / 2 + (2, 1, 0, -3.5)[j]), chance[j])
+            rows.append((f"net{i}", 0.5 + i / 20, name, score))
+    return with_log_odds(tidy(pd.DataFrame(rows, columns=["network", "source_accuracy", "dataset", "score"])))
+
+
+def test_weak_networks_are_honestly_at_chance_on_a_hard_dataset():
+    rows, classes = grid(), dict.fromkeys(("easy", "usual", "unusual", "hard"), 10)
+    assert at_chance(rows["score"], 10).sum() > 0 and failed_scores(rows, classes).empty
+
+
+def test_a_score_at_chance_is_cut_where_the_others_suggest_more():
+    classes = dict.fromkeys(("easy", "usual", "unusual", "hard"), 10)
+    excluded = failed_scores(grid(failed=[(5, "easy")]), classes)
+    assert excluded[["network", "dataset", "rule"]].to_numpy().tolist() == [["net5", "easy", "score at chance"]]
+    assert (
+        "at chance for 10 classes" in excluded["reason"].item()
+        and "below what the other scores suggest" in excluded["reason"].item()
     )
-    assert failed_scores(rows).empty
-    assert len(failed_scores(rows, n_classes={"mine": 2})) == 3
+    assert failed_scores(grid(failed=[(5, "easy")])).empty  # the number of classes is not known
+
+
+def test_a_network_at_chance_everywhere_and_a_single_dataset_cannot_be_judged():
+    names = ("easy", "usual", "unusual", "hard")
+    assert failed_scores(grid(failed=[(0, name) for name in names]), dict.fromkeys(names, 10)).empty
+    one = grid(failed=[(5, "easy")]).query("dataset == 'easy'").reset_index(drop=True)
+    assert failed_scores(one, {"easy": 10}).empty
+
+
+@pytest.mark.parametrize("name", ["fgvc_aircraft", "FGVC Aircraft", "fgvc-aircraft", "FGVCAircraft"])
+def test_the_spelling_of_a_name_does_not_matter(name):
+    names = (name, "usual", "unusual", "hard")
+    excluded = failed_scores(grid(failed=[(5, name)], n_classes=(100, 10, 10, 10), names=names))
+    assert excluded["dataset"].tolist() == [name]
+
+
+def test_the_tables_own_number_of_classes_comes_before_that_of_the_paper():
+    rows = grid(failed=[(5, "Food101")], n_classes=(3, 3, 3, 3), names=("Food101", "usual", "unusual", "hard"))
+    assert failed_scores(rows).empty  # a third is far above chance for the paper's 101 classes
+    assert failed_scores(rows.assign(n_classes=3))["dataset"].tolist() == ["Food101"]
+    assert failed_scores(rows, {"food-101": 3})["dataset"].tolist() == ["Food101"]
+
+
+def test_chance_of_the_area_under_the_curve_is_a_half():
+    rows = grid(failed=[(5, "easy")], n_classes=(2, 10, 10, 10)).assign(metric="auc")
+    assert failed_scores(rows, {"easy": 1000})["dataset"].tolist() == ["easy"]
+
+
+def test_a_source_at_chance_is_judged_by_the_sound_scores():
+    rows = grid()
+    low = rows.assign(source_accuracy=rows["source_accuracy"].where(rows["network"] != "net4", 0.001))
+    excluded = failed_scores(with_log_odds(low.drop(columns=["logit", "source_logit", "corrected"])))
+    assert (
+        excluded[["network", "rule"]].to_numpy().tolist() == [["net4", "source at chance"]]
+        and "4 sound transfer" in excluded["reason"].item()
+    )
+    assert exclusions_in_words(excluded) == "1 network left out: one with ImageNet at chance"
 
 
 @pytest.mark.parametrize("shift", [-2.0, 2.0])

@@ -47,8 +47,14 @@ def test_half_count_by_hand_and_only_where_needed():
 
 @pytest.mark.parametrize("score", [0.0, 1.0])
 def test_certainty_without_n_test_names_the_row(score):
-    with pytest.raises(UserError, match=r"'b'.*'pets'.*row 2.*n_test"):
-        with_log_odds(results(network=["a", "b"], score=[0.5, score]))
+    with pytest.raises(UserError, match=r"'a'.*'pets'.*row 1.*n_test"):
+        with_log_odds(results(network=["a", "b"], score=score))
+
+
+def test_certainty_without_n_test_is_half_counted_by_the_smallest_step():
+    rows = with_log_odds(results(network=["a", "b", "c", "d"], score=[0.97, 0.98, 1.0, 0.0]))
+    assert rows["corrected"].tolist() == [False, False, True, True]
+    np.testing.assert_allclose(rows["logit"][2:], [np.log(201), -np.log(201)])
 
 
 def test_certain_source_accuracy_names_the_network():

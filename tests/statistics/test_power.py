@@ -9,6 +9,7 @@ from transfer_study.statistics.power import (
     StudyModel,
     expected_accuracy,
     log_odds_of,
+    networks_by_r,
     networks_needed,
     power_table,
     simulate_studies,
@@ -37,9 +38,9 @@ def test_fitted_model_describes_its_study():
     assert (model.source, model.network, model.residual) == pytest.approx((0.4, 0.2, 0.2), abs=0.06)
 
 
-def test_width_is_that_of_fishers_interval_for_many_networks():
+def test_width_is_that_of_fishers_interval_a_quarter_longer_for_many_networks():
     row = power_table(MODEL, (150,), (8,), n_studies=60).iloc[0]
-    middle, half = np.arctanh(row["r"]), 1.96 / np.sqrt(147)
+    middle, half = np.arctanh(row["r"]), 1.25 * 1.96 / np.sqrt(147)
     assert row["width"] == pytest.approx(np.tanh(middle + half) - np.tanh(middle - half), rel=0.12)
 
 
@@ -52,13 +53,18 @@ def test_no_relation_no_power():
 
 def test_networks_needed_is_the_smallest_that_is_enough():
     needed = networks_needed(MODEL, width=0.3, n_datasets=6, largest=100, n_studies=40)
-    assert (
-        power_table(MODEL, (needed,), (6,), 40)["width"][0]
-        <= 0.3
-        < power_table(MODEL, (needed - 1,), (6,), 40)["width"][0]
-    )
+    assert power_table(MODEL, (needed,), (6,), 40)["width"][0] <= 0.3 < power_table(MODEL, (needed - 1,), (6,), 40)["width"][0]
     with pytest.raises(UserError, match="even 20 networks"):
         networks_needed(MODEL, width=0.01, largest=20, n_studies=20)
+
+
+def test_networks_by_r_falls_with_r():
+    table = networks_by_r([0.4, 0.9], width=0.4, n_studies=40)
+    assert table["n_for_width"][0] > 3 * table["n_for_width"][1] and table["n_for_power"][0] > 3 * table["n_for_power"][1]
+    none = networks_by_r([0.0], width=0.4, largest=30, n_studies=20)
+    assert none[["n_for_width", "n_for_power"]].isna().all(axis=None)
+    with pytest.raises(UserError, match="r 1: expected a number from 0 to below 1"):
+        networks_by_r([1.0])
 
 
 def test_prediction_says_where_it_extrapolates():

@@ -14,6 +14,7 @@ from transfer_study.statistics.regression import (
     cells_of,
     coefficient_table,
     fit_binomial,
+    fit_means,
     fit_mixed,
     fit_ols,
     fit_robust,
@@ -21,6 +22,7 @@ from transfer_study.statistics.regression import (
     predict_accuracy,
     random_deviations,
     regression_table,
+    satterthwaite,
 )
 
 
@@ -92,9 +94,7 @@ def test_mixed_model_recovers_what_was_put_in():
     fits = [fit_mixed(cells_of(simulated(30, 8, seed)))[0] for seed in range(20)]
     spread = pd.DataFrame([random_deviations(fit) for fit in fits]).pow(2).mean().pow(0.5)
     assert np.mean([fit.fe_params["source_logit"] for fit in fits]) == pytest.approx(1.2, abs=0.08)
-    assert spread.to_dict() == pytest.approx(
-        {"dataset": 1.0, "dataset slope": 0.2, "network": 0.3, "residual": 0.25}, rel=0.15
-    )
+    assert spread.to_dict() == pytest.approx({"dataset": 1.0, "dataset slope": 0.2, "network": 0.3, "residual": 0.25}, rel=0.15)
 
 
 def test_intervals_of_the_slope_cover():
@@ -107,6 +107,36 @@ def test_intervals_of_the_slope_cover():
             inside[name] += low < 1.2 < high
     assert 0.86 < inside["ols"] / 60 < 0.995
     assert 0.86 < inside["mixed"] / 60 <= 1.0
+
+
+def test_satterthwaite_by_mean_squares():
+    "In a complete table, the variance of the slope is a sum of three mean squares with known degrees of freedom."
+    log_odds = simulated(14, 5, seed=3, dataset_slope=0.5)
+    result, _ = fit_mixed(cells_of(log_odds))
+    spread = random_deviations(result)
+    n, d, sxx = 14, 5, 13 * log_odds.source.var()
+    cell, network, slope = spread["residual"] ** 2, spread["network"] ** 2, spread["dataset slope"] ** 2
+    parts = np.array([(network + cell / d) / sxx, (slope + cell / sxx) / d, -cell / (d * sxx)])
+    freedom = np.array([n - 2, d - 1, (n - 2) * (d - 1)])
+    assert result.bse["source_logit"] ** 2 == pytest.approx(parts.sum(), rel=1e-3)
+    assert satterthwaite(result)[1] == pytest.approx(parts.sum() ** 2 / (parts**2 / freedom).sum(), rel=1e-3)
+
+
+def test_slopes_of_few_networks_cover():
+    "Three networks, 60 tables (standard error 2.8 %): Satterthwaite's t and the t of the means contain the slope, z does not."
+    inside = {"z": [], "satterthwaite": [], "means": []}
+    for seed in range(60):
+        log_odds = simulated(3, 6, seed, dataset_slope=0.0)
+        result, _ = fit_mixed(cells_of(log_odds))
+        tables = {
+            "z": coefficient_table(result, ""),
+            "satterthwaite": coefficient_table(result, "", freedom=satterthwaite(result)),
+            "means": coefficient_table(fit_means(log_odds), ""),
+        }
+        for name, table in tables.items():
+            low, high = table.set_index("term").loc["source_logit", ["low", "high"]]
+            inside[name].append(low < 1.2 < high)
+    assert np.mean(inside["z"]) < 0.88 < 0.9 < min(np.mean(inside["satterthwaite"]), np.mean(inside["means"]))
 
 
 def test_large_grids_are_sampled_for_the_mixed_model():

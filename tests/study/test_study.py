@@ -72,7 +72,7 @@ def test_a_changed_protocol_or_image_is_another_run(study_file, tmp_path):
 
 def test_one_pass_over_the_images_serves_every_network_and_protocol(study_file, tmp_path, monkeypatch):
     real, decoded = transfer_study.features.loading.decode, []
-    monkeypatch.setattr(transfer_study.features.loading, "decode", lambda data, *limit: decoded.append(data) or real(data, *limit))
+    monkeypatch.setattr(transfer_study.features.loading, "decode", lambda *given: decoded.append(given) or real(*given))
     study_file.write_text(study_file.read_text() + '\n[protocols.linear]\n[protocols.knn]\nn_train_per_class = [4, "all"]\n')
     results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
     assert len(results) == 3 * 2 * 3 and len(decoded) == 28 + 32

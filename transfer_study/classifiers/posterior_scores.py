@@ -6,10 +6,11 @@
 __all__ = ['FEATURE_SCORES', 'TRANSFERABILITY_SCORES', 'nce', 'leep', 'nleep', 'sfda', 'ncti_components', 'ncti_of_components',
            'ncti', 'transferability_scores']
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #d83f93be
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #bc93cdee
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from transfer_study.classifiers.transferability import (
 )
 from ..core import UserError, unknown_name_error
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #ec1baa69
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #6f67e5bf
 def _checked_probabilities(probabilities: np.ndarray, y: np.ndarray, score: str) -> tuple[np.ndarray, np.ndarray]:
     theta, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y)
     if theta.ndim != 2 or y.shape != (len(theta),):
@@ -40,7 +41,7 @@ def _checked_probabilities(probabilities: np.ndarray, y: np.ndarray, score: str)
         raise UserError(f"{score}: {len(classes)} class in {len(y)} labels; at least two are needed")
     return theta, labels
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #c009118d
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #d1e31233
 def _mean_log_prediction(theta: np.ndarray, labels: np.ndarray) -> float:
     "Mean over images of ln Σ_z P̂(y | z) θ_z(x), with P̂ from θ and the labels; a source class without any probability has none."
     joint = np.zeros((labels.max() + 1, theta.shape[1]))
@@ -49,7 +50,7 @@ def _mean_log_prediction(theta: np.ndarray, labels: np.ndarray) -> float:
     conditional = joint / np.where(total > 0, total, 1)
     return float(np.log(np.einsum("nz,nz->n", theta, conditional[labels])).mean())
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #f93abd3e
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #8cf2e47d
 def nce(
     source_labels: np.ndarray,  # (n_samples,) the source class that the network predicts, of any type
     y: np.ndarray,  # (n_samples,) labels
@@ -63,7 +64,7 @@ def nce(
     theta, labels = _checked_probabilities(np.eye(z.max() + 1)[z] if len(z) else np.zeros((0, 1)), y, "NCE")
     return _mean_log_prediction(theta, labels)
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #8beea081
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #289cd98e
 def leep(
     source_probabilities: np.ndarray,  # (n_samples, n_source_classes) of the network's own classifier
     y: np.ndarray,  # (n_samples,) labels
@@ -76,7 +77,7 @@ def leep(
     """
     return _mean_log_prediction(*_checked_probabilities(source_probabilities, y, "LEEP"))
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #21bbf287
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #47bace99
 def nleep(
     X: np.ndarray,  # (n_samples, n_features)
     y: np.ndarray,  # (n_samples,) labels
@@ -103,7 +104,7 @@ def nleep(
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer images than distinct components, or 100 steps: both are in the docstring
         return leep(mixture.fit(X).predict_proba(X), labels)
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #a4797313
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #00f981ae
 def _discriminant(X: np.ndarray, labels: np.ndarray, shrinkage: float) -> Any:
     "Fitted discriminant analysis; without an inverse of the covariance, which may be singular."
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -112,7 +113,7 @@ def _discriminant(X: np.ndarray, labels: np.ndarray, shrinkage: float) -> Any:
         warnings.filterwarnings("ignore", "Only one sample available")  # the covariance of a class of one image is 0
         return LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(X, labels)
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #b2cabf05
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #6902aa99
 def _folds(labels: np.ndarray, n_folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
     "Rows to fit and to evaluate; the classes are spread over the folds, and those of one image are never fitted on it."
     if not 2 <= n_folds <= np.bincount(labels).max():
@@ -125,20 +126,20 @@ def _folds(labels: np.ndarray, n_folds: int) -> list[tuple[np.ndarray, np.ndarra
         start += len(rows)
     return [(np.flatnonzero(place != fold), np.flatnonzero(place == fold)) for fold in range(n_folds)]
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #563d249a
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #25214881
 def _true_class_probability(model: Any, X: np.ndarray, labels: np.ndarray) -> np.ndarray:
     "Probability (n,) of the true class; 0 for a class that the model does not know."
     probabilities, place = model.predict_proba(X), np.searchsorted(model.classes_, labels)
     known = np.isin(labels, model.classes_)
     return np.where(known, probabilities[np.arange(len(X)), np.minimum(place, len(model.classes_) - 1)], 0.0)
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #fd333d3d
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #85de70d1
 def _within_covariance(X: np.ndarray, labels: np.ndarray) -> np.ndarray:
     means = np.stack([X[labels == label].mean(axis=0) for label in np.unique(labels)])
     residuals = X - means[np.unique(labels, return_inverse=True)[1]]
     return residuals.T @ residuals / len(X)
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #994ba7e9
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #128ec847
 def _challenged(X: np.ndarray, labels: np.ndarray) -> tuple[Any, np.ndarray]:
     "The second discriminant analysis of SFDA, and the features (n, n_features), moved towards the other classes, that it is fitted on."
     from scipy.linalg import eigvalsh
@@ -153,7 +154,7 @@ def _challenged(X: np.ndarray, labels: np.ndarray) -> tuple[Any, np.ndarray]:
     moved = weight * X + (1 - weight) * others[place]
     return _discriminant(moved, labels, shrinkage), moved
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #e4d1316e
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #bdd453a3
 def sfda(
     X: np.ndarray,  # (n_samples, n_features)
     y: np.ndarray,  # (n_samples,) labels
@@ -173,7 +174,7 @@ def sfda(
         probability[held_out] = _true_class_probability(_challenged(X[fitted], labels[fitted])[0], X[held_out], labels[held_out])
     return float(probability.mean())
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #3bc86396
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #087a7f47
 def ncti_components(
     X: np.ndarray,  # (n_samples, n_features)
     y: np.ndarray,  # (n_samples,) labels
@@ -199,7 +200,7 @@ def ncti_components(
     spread = np.linalg.norm(projected - projected.mean(axis=0), "nuc")
     return float(spread), float(probabilities[np.arange(len(X)), labels].mean()), -float(np.log(by_class))
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #1d3aa47c
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #e66a2ec4
 def ncti_of_components(
     components: np.ndarray,  # (n_networks, 3) of `ncti_components`, for the same images
 ) -> np.ndarray:
@@ -210,7 +211,7 @@ def ncti_of_components(
     lowest, extent = components.min(axis=0), np.ptp(components, axis=0)
     return ((components - lowest) / np.where(extent > 0, extent, 1)).sum(axis=1)
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #4a04df6a
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #ef5dce1b
 def ncti(
     features: Sequence[np.ndarray],  # (n_samples, n_features) of each network, for the same images
     y: np.ndarray,  # (n_samples,) labels
@@ -222,14 +223,14 @@ def ncti(
     """
     return ncti_of_components(np.array([ncti_components(X, y) for X in features]).reshape(len(features), -1))
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #894be6a9
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #57e0157b
 FEATURE_SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "logme": logme, "h_score": h_score, "h_score_shrunk": h_score_shrunk, "transrate": transrate, "gbc": gbc, "parc": parc,
     "nleep": nleep, "sfda": sfda, "leave_one_out_knn": leave_one_out_knn,
 }  # fmt: skip
 TRANSFERABILITY_SCORES = (*FEATURE_SCORES, "leep", "nce", "ncti")
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #f432bc66
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #10a334f7
 def _timed(function: Callable[[], Any]) -> tuple[Any, float, str]:
     "Value, seconds of the processor, and why there is no value."
     start = time.process_time()
@@ -239,16 +240,16 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, float, str]:
         value, note = None, str(error)
     return value, time.process_time() - start, note
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #9548f003
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #76332977
 def _functions(X: np.ndarray, y: np.ndarray, theta: np.ndarray | None) -> dict[str, Callable[[], Any]]:
     "A function without arguments for every score of one network."
-    functions: dict[str, Callable[[], Any]] = {name: (lambda score=score: score(X, y)) for name, score in FEATURE_SCORES.items()}
+    functions: dict[str, Callable[[], Any]] = {name: partial(score, X, y) for name, score in FEATURE_SCORES.items()}
     functions["ncti"] = lambda: ncti_components(X, y)
     if theta is not None:
         functions |= {"leep": lambda: leep(theta, y), "nce": lambda: nce(np.asarray(theta).argmax(axis=1), y)}
     return functions
 
-# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #acdaa0ee
+# %% ../../nbs/api/classifiers/08_posterior_scores.ipynb #d43d6525
 def transferability_scores(
     features: dict[str, np.ndarray],  # (n_samples, n_features) of each network, for the same images
     y: np.ndarray,  # (n_samples,) labels

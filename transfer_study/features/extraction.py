@@ -7,6 +7,7 @@ __all__ = ['EXTRACTION_VERSION', 'STORAGES', 'Features', 'ExtractionOptions', 'f
            'shard_rows', 'extract_shard', 'check_finite', 'extract_features']
 
 # %% ../../nbs/api/features/02_extraction.ipynb #7035a5df
+import errno
 import os
 import shutil
 import tempfile
@@ -358,9 +359,11 @@ def extract_features(
         extracted = _extract(models, dataset, directory, resolved, progress)
         for features in extracted:
             _check_bad(features, dataset, on_bad_image)
-    except BaseException:
+    except BaseException as error:
         if cache is None:
             shutil.rmtree(directory, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise UserError(f"cache {directory}: cannot be written ({error.strerror}: {error.filename}); give another directory") from error
         raise
     if cache is None:
         for path in directory.iterdir():

@@ -54,7 +54,8 @@ def answer(
     n = row["n_networks"]
     first, second = (format_interval(row.get(low), row.get(high), n) for low, high in (("low", "high"), ("low_datasets", "high_datasets")))
     interval = f" (95 % interval {first} for other networks on these datasets{f', {second} for other networks on other datasets' if second else ''})" if first else ""
-    paper = f"; the paper has {PAPER_CORRELATIONS[protocol]:.2f} over 16" if protocol in PAPER_CORRELATIONS else ""
+    known = PAPER_CORRELATIONS if analysis is None else analysis.paper_correlations
+    paper = f"; the paper has {known[protocol]:.2f} over 16" if protocol in known else ""
     several = correlations["protocol"].nunique() > 1
     text = f"{display_name(protocol) + ': ' if several else ''}{_verdict(row['low'], row['high'], n)}. Over {n} networks, {source} accuracy and mean " \
            f"transfer accuracy in log-odds correlate with r = {format_r(row['estimate'], n)}{interval}{paper}."  # fmt: skip
@@ -74,7 +75,7 @@ def _texts(table: pd.DataFrame, column: str) -> list[str]:
 
 def _intervals(table: pd.DataFrame, low: str, high: str) -> list[str]:
     "Intervals of r, empty where there is none."
-    return [format_interval(*ends, n).replace("-", "−") for *ends, n in table[[low, high, "n_networks"]].to_numpy()]
+    return [format_interval(a, b, n).replace("-", "−") for a, b, n in table[[low, high, "n_networks"]].to_numpy()]
 
 
 def reference_table(
@@ -88,7 +89,7 @@ def reference_table(
         "r": _texts(r, "estimate"), "other networks": _intervals(r, "low", "high"),
         "other datasets too": _intervals(r, "low_datasets", "high_datasets"), "networks": r["n_networks"],
         "Spearman's ρ": rows["spearman"], "Kendall's τ": rows["kendall"], "r, nothing left out": pd.Series(_texts(everything, "estimate"), everything.index).reindex(r.index),
-        "r in the paper": pd.Series(PAPER_CORRELATIONS),
+        "r in the paper": pd.Series(analysis.paper_correlations, dtype=float),
     }, index=r.index)  # fmt: skip
     return table.rename_axis("protocol").reset_index().assign(protocol=lambda d: d["protocol"].map(display_name))
 
@@ -147,15 +148,16 @@ PAPER_STEPS = {"finetune": 1_151, "scratch": 19_531}
 
 
 def convergence_table(
-    history: pd.DataFrame,  # network, dataset, protocol, step, score
+    history: pd.DataFrame,  # network, dataset, protocol, step, score, and setting and seed where there are several
 ) -> pd.DataFrame:
-    "Per protocol: number of trainings, their length, median steps to 90 % of their largest odds, and the paper's mean."
-    runs = history.groupby(["protocol", "network", "dataset"], sort=False)[["step", "score"]]
+    "Per protocol: number of trainings, their length, mean steps to 90 % of their largest odds, and the paper's mean."
+    keys = ["protocol", "network", "dataset", *history.columns.intersection(["setting", "seed"])]
+    runs = history.groupby(keys, sort=False, dropna=False)[["step", "score"]]
     steps = runs.apply(steps_to_90_percent_of_maximum_odds)
     by_protocol = steps.groupby("protocol", sort=False)
     return pd.DataFrame({
         "trainings": by_protocol.size(), "steps in all": history.groupby("protocol", sort=False)["step"].max(),
-        "steps to 90 % of the largest odds": by_protocol.median().astype(int), "in the paper": pd.Series(PAPER_STEPS, dtype="Int64"),
+        "mean steps to 90 % of the largest odds": by_protocol.mean().round().astype(int), "mean in the paper": pd.Series(PAPER_STEPS, dtype="Int64"),
     }).loc[lambda table: table["trainings"].notna()].rename(index=display_name).rename_axis("protocol").reset_index()  # fmt: skip
 
 # %% ../../nbs/api/figures/07_report.ipynb #a9aeea08
@@ -236,12 +238,14 @@ def _trust_sections(analysis: Analysis, source: str) -> list[Section]:
     ]
 
 # %% ../../nbs/api/figures/07_report.ipynb #742708bd
-def _reproduce(rows: pd.DataFrame, command: str) -> Section:
-    "How to reproduce this page."
+def _reproduce(analysis: Analysis, command: str) -> Section:
+    "How to reproduce this page, and how the table was read."
+    rows = analysis.rows
     return Section("again", "How to reproduce this page", (
         *(command or "Download results.csv at the end of this page, then run: transfer-study analyze results.csv --out report").splitlines(),
         f"transfer_study {transfer_study.__version__}; {len(rows):,} rows, {rows['network'].nunique():,} networks, "
         f"{rows['dataset'].nunique():,} datasets.",
+        *(f"The table as it was read: {line}." for line in analysis.reading),
     ))  # fmt: skip
 
 # %% ../../nbs/api/figures/07_report.ipynb #d18a2403
@@ -263,7 +267,7 @@ def write_report(
            "excluded.csv": a.excluded}  # fmt: skip
     page = render_page(
         title, [answer(a, protocol, source) for protocol in a.networks["protocol"].unique()],
-        [*sections, *extra, _reproduce(a.rows, command)], {name: table for name, table in csv.items() if len(table)},
+        [*sections, *extra, _reproduce(a, command)], {name: table for name, table in csv.items() if len(table)},
         sorted(a.networks["network"].unique()), f"Made with transfer_study {transfer_study.__version__}.",
     )  # fmt: skip
     path.write_text(page, encoding="utf-8")

@@ -114,11 +114,12 @@ def _images_of(listed: FileList, root: Path) -> tuple[list[_Image], set[tuple[st
     splits = choose_splits((parts[depth] for parts in paths + folders if len(parts) > depth + 2), str(root))
     inside = [len(parts) > depth + 2 and parts[depth] in splits for parts in paths]
     _check_one_dataset({tuple(parts[:depth]) for parts, is_inside in zip(paths, inside, strict=True) if is_inside}, root)
+    outside = f"outside {', '.join(f'{name}/' for name in sorted(splits, key=lambda name: SPLITS.index(splits[name])))}"
     images, reader = [], FileReader(root, listed.files)
     for i, (file, parts) in enumerate(zip(listed.files, paths, strict=True)):
         if not inside[i]:
             is_beside = len(parts) == depth + 2 and parts[depth] in splits
-            listed.leave_out(_NO_CLASS if is_beside else f"outside {', '.join(f'{name}/' for name in splits)}", file.path)
+            listed.leave_out(_NO_CLASS if is_beside else outside, file.path)
         elif file.path.lower().endswith(IMAGE_SUFFIXES) or image_format(reader.start(i, SIGNATURE_LENGTH)):
             images.append(_image(file, parts[depth:], splits))
         else:
@@ -127,11 +128,17 @@ def _images_of(listed: FileList, root: Path) -> tuple[list[_Image], set[tuple[st
     return sorted(images, key=lambda image: image.stored), {(splits[parts[depth]], readable_name(parts[depth + 1])) for parts in of_classes}
 
 # %% ../../nbs/api/images/04_datasets.ipynb #f1e40dfa
+def _short(path: str, n: int = 120) -> str:
+    "A stored path as it is shown, its middle left out if it is longer than `n` characters."
+    shown = readable_name(path)
+    return shown if len(shown) <= n else f"{shown[: n // 2]}…{shown[-n // 2 :]}"
+
+
 def _notes(listed: FileList, images: list[_Image], name: str) -> tuple[str, ...]:
     "What a user should know of the dataset, a line each."
     lines = []
     if listed.left_out:
-        parts = [f"{reason}: {len(paths):,} ({readable_name(paths[0])}{', …' * (len(paths) > 1)})" for reason, paths in listed.left_out.items()]
+        parts = [f"{reason}: {len(paths):,} ({_short(paths[0])}{', …' * (len(paths) > 1)})" for reason, paths in listed.left_out.items()]
         lines.append(f"dataset {name}: left out: {'; '.join(parts)}")
     nested = sorted({"/".join(image.name.split("/")[1:3]) for image in images if image.name.count("/") > 2})
     if nested:

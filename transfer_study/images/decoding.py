@@ -75,7 +75,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(_upper_bits(values))
 
 # %% ../../nbs/api/images/03_decoding.ipynb #b5e8d29f
-def _lower_bytes(image: Image.Image) -> np.ndarray | None:
+def _lower_bytes(image: Any) -> np.ndarray | None:
     "The lower bytes of an unread 16-bit colour image, (height, width, channels) uint8; None if Pillow cannot give them."
     (decoder, box, offset, details), *rest = image.tile
     mode, *others = details if isinstance(details, tuple) else (details,)
@@ -90,7 +90,7 @@ def _lower_bytes(image: Image.Image) -> np.ndarray | None:
     return np.asarray(image)
 
 
-def _loaded(image: Image.Image, reopen: Callable[[], Image.Image]) -> Image.Image:
+def _loaded(image: Any, reopen: Callable[[], Any]) -> Image.Image:
     "`image` with its pixels; colours of 12 bits in a file of 16 get their whole range."
     modes = [details[0] if isinstance(details, tuple) and details else details for *_, details in getattr(image, "tile", [])]
     image.load()

@@ -141,7 +141,7 @@ def _pytorchcv_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
     }  # fmt: skip
     return model
 
-# %% ../../nbs/api/networks/02_architectures.ipynb #a1e30001
+# %% ../../nbs/api/networks/02_architectures.ipynb #cdf1a357
 def _lite_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
     "A network of the extra `lite`, with the weights of the installed package."
     import timm
@@ -163,7 +163,7 @@ def _lite_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
 def _inside(module: Any, directory: Path) -> bool:
     "Whether a module was loaded from a file below `directory`."
     file = getattr(module, "__file__", None)
-    return bool(file) and Path(file).resolve().is_relative_to(directory)
+    return file is not None and Path(file).resolve().is_relative_to(directory)
 
 
 @contextlib.contextmanager
@@ -181,7 +181,7 @@ def _importable(directory: Path) -> Iterator[list[Path]]:
         sys.dont_write_bytecode = bytecode
         for name, module in list(sys.modules.items()):
             if name not in before and not name.startswith("_transfer_study_") and _inside(module, directory):
-                files.append(Path(module.__file__))
+                files.append(Path(str(module.__file__)))
                 del sys.modules[name]
 
 
@@ -198,7 +198,7 @@ def _import_beside(module: str, directory: Path) -> Any:
     if not path.is_file():
         try:
             return importlib.import_module(module)
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, ValueError) as error:  # the second for an empty name
             raise UserError(f"architecture module {module!r}: not found, neither as {path} nor among the installed modules") from error
     name = f"_transfer_study_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{module}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -207,7 +207,7 @@ def _import_beside(module: str, directory: Path) -> Any:
     sys.modules[name] = loaded  # classes defined in the module can then be pickled
     try:
         spec.loader.exec_module(loaded)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"architecture module {path}: {type(error).__name__}: {error}") from error
     return loaded
 
@@ -225,7 +225,7 @@ def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
             model = getattr(loaded, function)()
         except (UserError, NotImplementedError, MemoryError):  # the second is PyTorch's, on its meta device
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"architecture {architecture}: {type(error).__name__}: {error}; expected a function without arguments") from error
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"architecture {architecture}: returned {type(model).__name__}, expected a torch.nn.Module")

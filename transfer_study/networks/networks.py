@@ -11,6 +11,7 @@ import hashlib
 import pickle
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -43,10 +44,9 @@ def _what_it_is(path: Path) -> str:
         return "a pointer of Git LFS, not the file itself; git lfs pull downloads it"
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return "a web page, not a weights file; download it again"
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.partition("/")[2].startswith(("code/", "constants.pkl")) for name in archive.namelist()):
-                return "a TorchScript program (torch.jit.save), not weights; save model.state_dict() instead"
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if any(name.partition("/")[2].startswith(("code/", "constants.pkl")) for name in archive.namelist()):
+            return "a TorchScript program (torch.jit.save), not weights; save model.state_dict() instead"
     return ""
 
 
@@ -59,19 +59,20 @@ def read_weights(
 
     if not path.is_file():
         raise UserError(f"weights {path}: no such file")
+    if reason := _what_it_is(path):
+        raise UserError(f"weights {path}: {reason}")
     try:
         return load_state_dict(str(path), use_ema=False, weights_only=True)
     except SafetensorError as error:
-        reason = _what_it_is(path) or f"damaged or truncated safetensors file ({error}); download or copy it again"
-        raise UserError(f"weights {path}: {reason}") from error
+        raise UserError(f"weights {path}: damaged or truncated safetensors file ({error}); download or copy it again") from error
     except Exception as error:  # damaged pickles raise many kinds of exceptions
-        if reason := _what_it_is(path):
-            raise UserError(f"weights {path}: {reason}") from error
         if isinstance(error.__context__ or error, pickle.UnpicklingError):  # timm wraps it
             raise UserError(
                 f"weights {path}: not a plain state dict; loading it could run any program, so it is rejected; "
                 "save model.state_dict() with safetensors instead"
             ) from error
+        if isinstance(error, AttributeError):  # from what is not a dictionary with names as keys
+            raise UserError(f"weights {path}: holds no tensors by name; save model.state_dict()") from error
         reason = next(iter(str(error).splitlines()), "empty file")
         raise UserError(f"weights {path}: damaged or truncated ({reason}); download or copy it again") from error
 
@@ -162,6 +163,8 @@ def load_weights(
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}")
+    if wrong := [name for name, tensor in given.items() if name in expected and tensor.is_complex() != expected[name].is_complex()]:
+        raise UserError(f"weights {path}: {wrong[0]} is {given[wrong[0]].dtype}, expected {expected[wrong[0]].dtype}")
     matching = {name: tensor for name, tensor in given.items() if name in expected and tensor.shape == expected[name].shape}
     if bad := [name for name, tensor in matching.items() if tensor.is_floating_point() and tensor.isnan().any()]:
         raise UserError(f"weights {path}: {bad[0]} contains NaN ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")

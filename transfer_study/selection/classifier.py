@@ -108,30 +108,17 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #69c81d48
-def model_card(
-    record: ClassifierRecord,
-) -> str:
-    "The model card in Markdown, with the header that model hubs read."
-    network, low, high = record.network, *record.interval
-    metric = {"top1": "top-1 accuracy", "mean_per_class": "mean per-class accuracy"}[record.metric]
-    header = {"license": network.licence, "library_name": "transfer_study", "pipeline_tag": "image-classification"}
-    fitted = f" fitted to {record.n_train:,} images" if record.n_train else ""
-    novelty = (
-        f"Images whose features are farther from the training images than {record.threshold:.3f} (cosine distance to the {record.n_neighbors}-th "
-        "nearest training feature) are flagged. About 1 % of images like the training images are, too. A missing flag proves nothing."
-        if record.threshold is not None
-        else "No flag: training features were not kept."
-    )
-    preprocessing = "\n".join(f"| {name} | {value} |" for name, value in network.preprocessing.items())
-    return f"""---
-{chr(10).join(f"{key}: {value}" for key, value in header.items())}
+_CARD = """---
+license: {licence}
+library_name: transfer_study
+pipeline_tag: image-classification
 ---
 
-# Classifier of {record.dataset or "images"}
+# Classifier of {dataset}
 
-{len(record.class_names)} classes, by a linear head on the frozen features of `{network.name}`.
+{n_classes} classes, by a linear head on the frozen features of `{name}`.
 
-**Expected {metric}: {record.expected_accuracy:.3f}** (95 % interval {low:.3f} to {high:.3f}; {record.n_test:,} test images).
+**Expected {metric}: {accuracy:.3f}** (95 % interval {low:.3f} to {high:.3f}; {n_test:,} test images).
 It holds for images that come from the same source as the test images. The interval covers the draw of the test images.
 
 ## Use
@@ -146,17 +133,17 @@ or `transfer-study predict classifier new_images --out predictions.csv`.
 
 ## Classes
 
-{", ".join(f"`{name}`" for name in record.class_names)}
+{classes}
 
 ## How it was made
 
 | | |
 |---|---|
-| network | `{network.architecture}` |
-| weights | {"in network.safetensors" if network.bundled else "not included"}, SHA-256 `{network.weights_digest}` |
-| licence of the weights | {network.licence} |
-| head | ℓ2-regularised multinomial logistic regression{fitted}, λ = {"not stated" if record.l2 is None else f"{record.l2:g}"} |
-| temperature | {record.temperature:.4g}{", fitted on validation images" if record.temperature != 1 else ""} |
+| network | `{architecture}` |
+| weights | {where}, SHA-256 `{digest}` |
+| licence of the weights | {licence} |
+| head | ℓ2-regularised multinomial logistic regression{fitted}, λ = {l2} |
+| temperature | {temperature} |
 {preprocessing}
 
 ## Limits
@@ -167,8 +154,34 @@ allow conclusions about these images; treat that file as you treat the images.
 
 ## Versions
 
-{", ".join(f"{name} {number}" for name, number in record.versions.items())}
+{versions}
 """
+
+# %% ../../nbs/api/selection/05_classifier.ipynb #194f9f3f
+def _novelty(record: ClassifierRecord) -> str:
+    if record.threshold is None:
+        return "No image is flagged as unlike the training images: their features were not kept."
+    return (
+        f"Images farther from the training images than {record.threshold:.3f} (cosine distance to the {record.n_neighbors}-th nearest training "
+        "feature) are flagged as unlike them. About 1 % of images like them are flagged, too. An image without a flag may be unlike them."
+    )
+
+# %% ../../nbs/api/selection/05_classifier.ipynb #1d4aca77
+def model_card(
+    record: ClassifierRecord,
+) -> str:
+    "The model card in Markdown, with the header that model hubs read."
+    network, (low, high) = record.network, record.interval
+    return _CARD.format(
+        metric={"top1": "top-1 accuracy", "mean_per_class": "mean per-class accuracy"}[record.metric], low=low, high=high, n_test=record.n_test,
+        dataset=record.dataset or "images", n_classes=len(record.class_names), name=network.name, accuracy=record.expected_accuracy,
+        classes=", ".join(f"`{name}`" for name in record.class_names), architecture=network.architecture,
+        where="in network.safetensors" if network.bundled else "not included", digest=network.weights_digest, licence=network.licence,
+        fitted=f" fitted to {record.n_train:,} images" if record.n_train else "", novelty=_novelty(record),
+        l2="not stated" if record.l2 is None else f"{record.l2:g}", temperature=f"{record.temperature:.4g}{', fitted on validation images' if record.temperature != 1 else ''}",
+        preprocessing="\n".join(f"| {name} | {value} |" for name, value in network.preprocessing.items()),
+        versions=", ".join(f"{name} {number}" for name, number in record.versions.items()),
+    )  # fmt: skip
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #31f1b793
 def _head_arrays(head: Any, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -251,9 +264,9 @@ def _write(folder: Path, record: dict, head: dict, distance: FeatureDistance | N
     from safetensors.numpy import save_file
     from safetensors.torch import save_file as save_tensors
 
-    target = folder.with_name(f"{folder.name}.new") if overwrite and folder.exists() else folder
-    if target != folder and target.exists():
-        shutil.rmtree(target)  # of a process that was killed
+    beside = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed
+    target = beside if overwrite and folder.exists() else folder
     with committed_directory(target) as temporary:
         save_file(head, temporary / "head.safetensors")
         if distance is not None:
@@ -352,10 +365,8 @@ class Classifier:
 
     def __repr__(self) -> str:
         record, (low, high) = self.record, self.record.interval
-        return (
-            f"Classifier({record.dataset or 'images'}: {len(self.class_names)} classes on {record.network.name}; "
-            f"expected {record.metric} {record.expected_accuracy:.3f}, {low:.3f} to {high:.3f}, from {record.n_test:,} test images)"
-        )
+        expected = f"{record.metric} {record.expected_accuracy:.3f}, {low:.3f} to {high:.3f}, from {record.n_test:,} test images"
+        return f"Classifier({record.dataset or 'images'}: {len(self.class_names)} classes on {record.network.name}; expected {expected})"
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #83e0a851
 def _check_files(folder: Path, record: ClassifierRecord) -> None:
@@ -407,10 +418,8 @@ def _check_network(folder: Path, record: NetworkRecord, model: "torch.nn.Module"
     features = reference_features(model)
     difference = np.abs(features - expected).max() / max(np.abs(expected).max(), 1e-12) if features.shape == expected.shape else np.inf
     if not difference <= 1e-3:
-        raise UserError(
-            f"{folder}: network {record.name!r} computes other features than when the classifier was made (difference {difference:.2g} "
-            "of the largest); install the versions that its README.md names"
-        )
+        message = f"{folder}: network {record.name!r} computes other features than when the classifier was made (difference {difference:.2g} "
+        raise UserError(f"{message}of the largest); install the versions that its README.md names")
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #050ade5b
 def load_classifier(
@@ -435,8 +444,7 @@ def load_classifier(
     if record.threshold is not None and record.n_neighbors is not None:
         (directions,) = _arrays(folder / "neighbours.safetensors", ["directions"])
         distance = FeatureDistance(directions, record.n_neighbors, record.threshold)
-    given = (None if path is None else Path(path) for path in (weights, code))
-    network = _network(folder, record.network, *given)
+    network = _network(folder, record.network, *(None if path is None else Path(path) for path in (weights, code)))
     model = _with_preprocessing(build_network(network), record.network.preprocessing)
     _check_network(folder, record.network, model, expected)
     return Classifier(record, model, weight, bias, distance)

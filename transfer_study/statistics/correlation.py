@@ -6,8 +6,8 @@
 __all__ = ['N_POSTERIOR', 'STRETCH', 'FEW_NETWORKS', 'LINEARISED_ABOVE', 'STATISTICS', 'HEADLINE', 'FEWEST_NETWORKS',
            'DrawnValues', 'CORRELATION_COLUMNS', 'bootstrap_counts', 'left_out_counts', 'pearson', 'least_squares_line',
            'midranks', 'spearman', 'kendall', 'percentile_interval', 'bca_interval', 'posterior_draws',
-           'correlation_interval', 'format_r', 'format_interval', 'rank_interval', 'bootstrap_draws', 'columns_of',
-           'correlation_table', 'line_table', 'without_each', 'leave_one_out']
+           'correlation_interval', 'format_r', 'format_interval', 'rank_interval', 'left_out_values', 'bootstrap_draws',
+           'columns_of', 'correlation_table', 'line_table', 'without_each', 'leave_one_out']
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #cb0f018d
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from scipy.stats import norm
+from scipy.stats import kendalltau, norm
 
 from .log_odds import LogOddsTable, adjusted_accuracies
 
@@ -205,8 +205,9 @@ def format_interval(
     n_networks: int,
 ) -> str:
     "Such as `0.88 to 0.97`, with the digits of `format_r`; empty if there is no interval."
-    known = all(end is not None and np.isfinite(end) for end in (low, high))
-    return f"{format_r(low, n_networks)} to {format_r(high, n_networks)}" if known else ""
+    if low is None or high is None or not np.isfinite([low, high]).all():
+        return ""
+    return f"{format_r(low, n_networks)} to {format_r(high, n_networks)}"
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #aba05e41
 def rank_interval(
@@ -223,6 +224,46 @@ def rank_interval(
     z, half = np.arctanh(np.clip(estimate, step - 1, 1 - step)), norm.ppf((1 + level) / 2) * np.sqrt(variance)
     return (-1.0 if estimate < step - 1 else float(np.tanh(z - half))), (1.0 if estimate > 1 - step else float(np.tanh(z + half)))
 
+# %% ../../nbs/api/statistics/02_correlation.ipynb #95e31c3a
+def _comparisons(values: np.ndarray, start: int, stop: int) -> np.ndarray:
+    "1 where a value of the block is below another value, ½ where it equals it, else 0; (stop − start, n)."
+    block = values[start:stop, None]
+    return (block < values) + 0.5 * (block == values)
+
+
+def _left_out_ranks(x: np.ndarray, y: np.ndarray, method: str) -> np.ndarray:
+    "Spearman's or Kendall's coefficient without each pair in turn."
+    n, ones = len(x), np.ones(len(x))
+    (rank_x, rank_y), parts = (midranks(x, ones), midranks(y, ones)), []
+    for start in range(0, n, 512):
+        own = slice(start, min(start + 512, n))
+        above_x, above_y = _comparisons(x, own.start, own.stop), _comparisons(y, own.start, own.stop)
+        if method == "kendall":  # the sign of a difference is 1 − 2 × comparison
+            parts.append(np.stack([np.einsum("ij,ij->i", 1 - 2 * above_x, 1 - 2 * above_y), (above_x == 0.5).sum(axis=1), (above_y == 0.5).sum(axis=1)]))
+            continue
+        keep = 1.0 - (np.arange(n) == np.arange(own.start, own.stop)[:, None])
+        a, b = ((rank - above - n / 2) * keep for rank, above in ((rank_x, above_x), (rank_y, above_y)))
+        parts.append(np.stack([np.einsum("ij,ij->i", u, v) for u, v in ((a, a), (b, b), (a, b))]))
+    first, second, third = np.concatenate(parts, axis=1)
+    if method == "spearman":
+        return _ratio(third, np.sqrt(first * second), 1.0)
+    tied_x, tied_y = (np.sum(ties) - 2 * ties + 1 for ties in (second, third))  # Σ of squared counts of values, without the pair
+    return _ratio(np.sum(first) - 2 * first, np.sqrt(((n - 1) ** 2 - tied_x) * ((n - 1) ** 2 - tied_y)), 1.0)
+
+
+def left_out_values(
+    method: str,  # pearson, spearman or kendall
+    x: np.ndarray,  # (n,)
+    y: np.ndarray,  # (n,)
+) -> np.ndarray:
+    "The coefficient without each pair in turn, (n,); NaN if either variable is constant then."
+    if method != "pearson":
+        return _left_out_ranks(x, y, method)
+    n, (u, v) = len(x), (values - values.mean() for values in (x, y))
+    shrink = n / (n - 1)  # a sum of squares without one item loses this multiple of the item's square
+    xx, yy, xy = (np.sum(a * b) - shrink * a * b for a, b in ((u, u), (v, v), (u, v)))
+    return np.clip(_ratio(xy, np.sqrt(np.maximum(xx * yy, 0)), n * np.std(x) * np.std(y)), -1, 1)
+
 # %% ../../nbs/api/statistics/02_correlation.ipynb #ab818f67
 LINEARISED_ABOVE = 100  # networks
 STATISTICS = {"pearson": pearson, "spearman": spearman, "kendall": kendall}
@@ -236,7 +277,8 @@ def bootstrap_draws(
 ) -> tuple[float, np.ndarray, np.ndarray]:
     "The estimate, the bootstrap draws (n_bootstrap,) and the leave-one-out values (n,)."
     statistic, n = STATISTICS[method], len(x)
-    estimate, left_out = float(statistic(x, y, np.ones(n))), statistic(x, y, left_out_counts(n))
+    whole = float(kendalltau(x, y).statistic) if method == "kendall" and n > LINEARISED_ABOVE else float(statistic(x, y, np.ones(n)))  # without an n × n matrix
+    estimate, left_out = whole, left_out_values(method, x, y)
     if method == "pearson" or n <= LINEARISED_ABOVE:
         return estimate, statistic(x, y, counts), left_out
     contribution = (n - 1) * (left_out.mean() - left_out)
@@ -269,10 +311,10 @@ def _correlation_row(
     low_bca, high_bca = bca_interval(estimate, draws, left_out)
     if method == "pearson":
         draws = draws if drawn is None else pearson(drawn[0][present], drawn[1][present], counts)
-        low, high = correlation_interval(estimate, draws, len(left_out))
+        low, high = map(float, correlation_interval(estimate, draws, len(left_out)))
     else:
-        (low, high), (low_rank, high_rank) = percentile_interval(draws), rank_interval(method, estimate, len(left_out))
-        low, high = np.fmin(low, low_rank), np.fmax(high, high_rank)
+        ends = np.array([percentile_interval(draws), rank_interval(method, estimate, len(left_out))])
+        low, high = np.nanmin(ends[:, 0]), np.nanmax(ends[:, 1])
     return row | {"estimate": estimate, "low": low, "high": high, "low_bca": low_bca, "high_bca": high_bca}
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #d44f56b0
@@ -324,7 +366,7 @@ def without_each(
     y: np.ndarray,  # (n,)
 ) -> np.ndarray:
     "Pearson's r without each pair in turn, (n,); NaN if fewer than three pairs remain."
-    return pearson(x, y, left_out_counts(len(x))) if len(x) > FEWEST_NETWORKS else np.full(len(x), np.nan)
+    return left_out_values("pearson", x, y) if len(x) > FEWEST_NETWORKS else np.full(len(x), np.nan)
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #4d8a57d0
 def leave_one_out(

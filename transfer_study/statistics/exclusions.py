@@ -4,29 +4,51 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_CLASSES', 'CHANCE_FACTOR', 'CHANCE_SHARE', 'GROSS_DEVIATIONS', 'GROSS_LOG_ODDS', 'FEWEST_FOR_OUTLIERS',
-           'EXCLUDED_COLUMNS', 'known_n_classes', 'at_chance', 'cells_at_chance', 'source_residuals', 'gross_outliers',
-           'failed_scores', 'mark_excluded']
+           'FEWEST_FOR_SOURCE_AT_CHANCE', 'EXCLUDED_COLUMNS', 'AT_CHANCE', 'SOURCE_AT_CHANCE', 'SOURCE_OUTLIER',
+           'LARGEST_THEIL_SEN', 'known_n_classes', 'chance_classes', 'at_chance', 'expected_logits', 'gross_limit',
+           'cells_at_chance', 'source_residuals', 'gross_outliers', 'sources_at_chance', 'failed_scores',
+           'exclusions_in_words', 'mark_excluded', 'exclusion_effect']
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #52267355
+import warnings
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from scipy.stats import median_abs_deviation, theilslopes
+from scipy.stats import linregress, median_abs_deviation, theilslopes
 
 from ..core import data_path
-from .log_odds import to_log_odds_table
+from .log_odds import LogOddsTable, to_log_odds_table
+from ..tables.cells import name_key
+from ..tables.metrics import chance_levels
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #b6688a2f
 IMAGENET_CLASSES = 1000
 CHANCE_FACTOR, CHANCE_SHARE = 2.0, 0.05  # multiple of the chance level; share of the way from chance to perfect
 GROSS_DEVIATIONS, GROSS_LOG_ODDS = 6.0, 1.5  # robust standard deviations, log-odds
 FEWEST_FOR_OUTLIERS = 8  # networks; fewer do not determine the usual spread
-EXCLUDED_COLUMNS = ["protocol", "network", "dataset", "reason"]
+FEWEST_FOR_SOURCE_AT_CHANCE = 3  # other networks, through which the line is drawn
+EXCLUDED_COLUMNS = ["protocol", "network", "dataset", "rule", "reason"]
+AT_CHANCE, SOURCE_AT_CHANCE, SOURCE_OUTLIER = "score at chance", "source at chance", "source outlier"
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #53c08cfd
 def known_n_classes() -> dict[str, int]:
     "Number of classes of each of the paper's datasets, by name."
     return pd.read_csv(data_path("datasets.csv"), index_col="name")["classes"].to_dict()
+
+
+def chance_classes(
+    rows: pd.DataFrame,  # dataset and, possibly, metric and n_classes
+    n_classes: dict[str, int] | None = None,  # number of classes by dataset; overrules the table
+) -> pd.Series:
+    "One over the chance level of every row: the number of classes for accuracies, 2 for AUC, NaN where the level is unknown."
+    given, known = ({name_key(name): n for name, n in classes.items()} for classes in (n_classes or {}, known_n_classes()))
+    names = rows["dataset"].unique()
+    found, usual = (rows["dataset"].map({name: by.get(name_key(name), np.nan) for name in names}).astype(float) for by in (given, known))
+    own = rows["n_classes"].astype("Float64").astype(float) if "n_classes" in rows else pd.Series(np.nan, rows.index)
+    metric = rows["metric"] if "metric" in rows else pd.Series(None, rows.index, object)
+    return pd.Series(1 / chance_levels(metric, found.fillna(own).fillna(usual)), rows.index)
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #89efdadd
 def at_chance(
@@ -39,28 +61,86 @@ def at_chance(
     return (np.asarray(score) <= CHANCE_FACTOR * chance) & (above_chance <= CHANCE_SHARE)
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #ab442afd
+def expected_logits(
+    logits: pd.DataFrame,  # log-odds, (n_networks, n_datasets), NaN for a missing cell
+    n_rounds: int = 20,  # at most
+) -> tuple[pd.DataFrame, float]:
+    "Log-odds that the robust additive fit expects in every cell, NaN where a network or dataset has no score; and the robust standard deviation."
+    residuals = logits.to_numpy(float).copy()
+    effects = [np.zeros(n) for n in residuals.shape]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a row or column without any score has no median
+        for _ in range(n_rounds):
+            before = residuals.copy()
+            for axis in (0, 1):
+                medians = np.nanmedian(residuals, axis=1 - axis)
+                effects[axis] = effects[axis] + medians
+                residuals = residuals - (medians[:, None] if axis == 0 else medians)
+            if np.nanmax(np.abs(residuals - before), initial=0.0) < 1e-9:
+                break
+        deviation = float(median_abs_deviation(residuals, axis=None, scale="normal", nan_policy="omit"))
+    return pd.DataFrame(effects[0][:, None] + effects[1], logits.index, logits.columns), deviation if np.isfinite(deviation) else 0.0
+
+# %% ../../nbs/api/statistics/01_exclusions.ipynb #0b4483d9
+def gross_limit(
+    deviation: float,  # robust standard deviation, in log-odds
+) -> float:
+    "The distance in log-odds from which a score is a gross outlier: six robust standard deviations, at least 1.5."
+    return max(GROSS_DEVIATIONS * deviation, GROSS_LOG_ODDS)
+
+
 def cells_at_chance(
-    rows: pd.DataFrame,  # protocol, network, dataset, score
-    n_classes: dict[str, int],  # number of classes by dataset
+    rows: pd.DataFrame,  # protocol, network, dataset, score, logit
+    n_classes: dict[str, int] | None = None,  # number of classes by dataset; overrules the table and the paper's
 ) -> pd.DataFrame:
-    "One row per target score at chance: protocol, network, dataset, reason. Only that cell is excluded."
-    failed = rows[at_chance(rows["score"], rows["dataset"].str.lower().map(n_classes).astype(float))]
+    "One row per target score that is at chance and far below what the others suggest: protocol, network, dataset, rule, reason."
+    classes = chance_classes(rows, n_classes)
+    low = at_chance(rows["score"], classes)
+    logits = rows.assign(logit=rows["logit"].where(~low)).pivot_table(
+        index="network", columns="dataset", values="logit", aggfunc="mean", dropna=False, observed=True)  # fmt: skip
+    expected, deviation = expected_logits(logits)
+    failed = rows[low].copy()
+    cell = expected.index.get_indexer(failed["network"]), expected.columns.get_indexer(failed["dataset"])
+    failed["below"] = expected.to_numpy()[cell] - failed["logit"] if len(failed) else np.array([], float)
+    failed = failed[failed["below"] > gross_limit(deviation)]
     reasons = [
-        f"score {row.score:.3g} on {row.dataset} is at chance for {n_classes[row.dataset.lower()]:,} classes"
+        f"score {row.score:.3g} on {row.dataset} is at chance for {classes[row.Index]:,.0f} classes, {row.below:.1f} log-odds below what the other scores suggest"
         for row in failed.itertuples()
     ]
-    return failed.assign(reason=reasons).reindex(columns=EXCLUDED_COLUMNS)
+    return failed.assign(rule=AT_CHANCE, reason=reasons).reindex(columns=EXCLUDED_COLUMNS)
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #5d58ebd1
+LARGEST_THEIL_SEN = 1_000  # networks; the number of pairs grows with the square, so that of more networks as many are used
+
+
+def _theil_sen(networks: pd.DataFrame) -> Any:
+    "The Theil–Sen line of source_logit on effect, through networks evenly spread over the order of effects if there are very many."
+    if len(networks) > LARGEST_THEIL_SEN:
+        chosen = np.linspace(0, len(networks) - 1, LARGEST_THEIL_SEN).round().astype(int)
+        networks = networks.sort_values("effect", kind="stable").iloc[chosen]
+    return theilslopes(networks["source_logit"], networks["effect"])
+
+
 def source_residuals(
     networks: pd.DataFrame,  # source_logit and effect of at least two networks
 ) -> tuple[np.ndarray, float]:
     "Residuals (log-odds) of source_logit from the Theil–Sen line on the effect, and their robust standard deviation (MAD)."
-    line = theilslopes(networks["source_logit"], networks["effect"])
+    line = _theil_sen(networks)
     residuals = networks["source_logit"].to_numpy() - (line.intercept + line.slope * networks["effect"].to_numpy())
     return residuals, float(median_abs_deviation(residuals, scale="normal"))
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #ab850e2d
+def _accuracies(network: Any) -> str:
+    "On how many accuracies the judgement of a source score rests, where that is known."
+    n = getattr(network, "n_datasets", None)
+    return "transfer accuracies" if n is None else f"{n} sound transfer accurac{'ies' if n > 1 else 'y'}"
+
+
+def _deviations(residual: float, deviation: float) -> str:
+    n = abs(residual) / max(deviation, 1e-12)
+    return f"{n:.0f} robust standard deviations" if n < 1000 else "more than 1,000 robust standard deviations"
+
+
 def gross_outliers(
     networks: pd.DataFrame,  # network, source_logit and effect of the networks that are not at chance
 ) -> dict[str, str]:
@@ -68,38 +148,76 @@ def gross_outliers(
     if len(networks) < FEWEST_FOR_OUTLIERS or np.ptp(networks["effect"]) == 0:
         return {}
     residuals, deviation = source_residuals(networks)
-    gross = np.abs(residuals) > max(GROSS_DEVIATIONS * deviation, GROSS_LOG_ODDS)
+    gross = np.abs(residuals) > gross_limit(deviation)
     return {
         row.network: (
             f"source score {expit(row.source_logit):.3f} is {abs(residual):.1f} log-odds "
-            f"{'below' if residual < 0 else 'above'} what its transfer accuracies suggest ({abs(residual) / max(deviation, 1e-12):.0f} robust standard deviations)"
+            f"{'below' if residual < 0 else 'above'} what its {_accuracies(row)} suggest ({_deviations(residual, deviation)})"
         )
         for row, residual in zip(networks[gross].itertuples(), residuals[gross], strict=True)
     }
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #7a49ee7c
+def sources_at_chance(
+    networks: pd.DataFrame,  # network, source_accuracy, source_logit, effect and n_datasets
+    n_source_classes: int = IMAGENET_CLASSES,  # number of classes of the source
+) -> dict[str, str]:
+    "The reason, by network, for each source score that is at chance and far below what the network's transfer scores suggest."
+    low = at_chance(networks["source_accuracy"], n_source_classes)
+    guessing, others = networks[low], networks[~low]
+    if guessing.empty or len(others) < FEWEST_FOR_SOURCE_AT_CHANCE or np.ptp(others["effect"]) == 0:
+        return {}
+    line = _theil_sen(others)
+    limit = gross_limit(source_residuals(others)[1])
+    below = line.intercept + line.slope * guessing["effect"] - guessing["source_logit"]
+    source = "ImageNet" if n_source_classes == IMAGENET_CLASSES else "source"
+    return {
+        row.network: f"{source} score {row.source_accuracy:.3g} is at chance for {n_source_classes:,} classes, {distance:.1f} log-odds below what its {_accuracies(row)} suggest"
+        for row, distance in zip(guessing.itertuples(), below, strict=True)
+        if distance > limit
+    }
+
+# %% ../../nbs/api/statistics/01_exclusions.ipynb #88be3ca4
 def failed_scores(
     rows: pd.DataFrame,  # rows with log-odds of one protocol, setting and training-set size
-    n_classes: dict[str, int] | None = None,  # number of classes of further datasets
+    n_classes: dict[str, int] | None = None,  # number of classes by dataset; overrules the table and the paper's
     n_source_classes: int = IMAGENET_CLASSES,  # number of classes of the source
 ) -> pd.DataFrame:
-    "The scores to exclude: protocol, network, dataset (None for the whole network) and reason."
-    cells = cells_at_chance(rows, known_n_classes() | (n_classes or {}))
-    sound = rows.drop(index=cells.index)
-    source = "ImageNet" if n_source_classes == IMAGENET_CLASSES else "source"
-    networks = rows.groupby("network")["source_accuracy"].mean()
-    guessing = networks[at_chance(networks, n_source_classes)]
-    reasons = {
-        network: f"{source} score {score:.3g} is at chance for {n_source_classes:,} classes"
-        for network, score in guessing.items()
-    }
-    log_odds = to_log_odds_table(sound[~sound["network"].isin(reasons)])
-    reasons |= gross_outliers(log_odds.network_effects) if len(log_odds.logits) else {}
-    whole = pd.DataFrame({"network": list(reasons), "reason": list(reasons.values())}, dtype=object)
-    whole = whole.assign(protocol=rows["protocol"].iloc[0], dataset=None)
-    cells = cells[~cells["network"].isin(reasons)].drop_duplicates(["network", "dataset"])
-    listed = pd.concat([whole, cells], ignore_index=True)
-    return listed[EXCLUDED_COLUMNS].astype(object)
+    "The scores to exclude: protocol, network, dataset (None for the whole network), rule and reason."
+    cells = cells_at_chance(rows, n_classes)
+    networks = to_log_odds_table(rows.drop(index=cells.index)).network_effects
+    guessing = at_chance(networks["source_accuracy"], n_source_classes)
+    reasons = {SOURCE_AT_CHANCE: sources_at_chance(networks, n_source_classes), SOURCE_OUTLIER: gross_outliers(networks[~guessing])}
+    whole = pd.DataFrame(
+        [(rows["protocol"].iloc[0], network, None, rule, reason) for rule, found in reasons.items() for network, reason in found.items()],
+        columns=EXCLUDED_COLUMNS, dtype=object,
+    )  # fmt: skip
+    cells = cells[~cells["network"].isin(whole["network"])].drop_duplicates(["network", "dataset"])
+    return pd.concat([whole, cells], ignore_index=True)[EXCLUDED_COLUMNS].astype(object)
+
+# %% ../../nbs/api/statistics/01_exclusions.ipynb #ccc49665
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def _number_word(n: int) -> str:
+    return _NUMBERS[n] if n < len(_NUMBERS) else f"{n:,}"
+
+
+def exclusions_in_words(
+    excluded: pd.DataFrame,  # of `failed_scores`
+    source: str = "ImageNet",  # name of the source
+) -> str:
+    "How many networks and scores were left out, by rule; `nothing was left out` if none."
+    n_by_rule = excluded["rule"].value_counts()
+    phrases = {SOURCE_AT_CHANCE: f"with {source} at chance", SOURCE_OUTLIER: f"with {source} far from what the transfer accuracies suggest"}
+    parts = [f"{_number_word(n_by_rule[rule])} {phrase}" for rule, phrase in phrases.items() if rule in n_by_rule]
+    n_networks, cells = int(excluded["dataset"].isna().sum()), excluded[excluded["dataset"].notna()]
+    words = [f"{n_networks} network{'s' * (n_networks > 1)} left out: {', '.join(parts)}"] if n_networks else []
+    if len(cells):
+        by_dataset = cells["dataset"].value_counts(sort=False)
+        listed = ", ".join(f"{n} on {dataset}" for dataset, n in by_dataset.head(5).items()) + f" and {len(by_dataset) - 5} more datasets" * (len(by_dataset) > 5)
+        words.append(f"{len(cells)} score{'s' * (len(cells) > 1)} left out that {'are' if len(cells) > 1 else 'is'} at chance, where the others suggest more: {listed}")
+    return "; ".join(words) or "nothing was left out"
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #e10b69f7
 def mark_excluded(
@@ -112,5 +230,19 @@ def mark_excluded(
     cells = excluded.loc[excluded["dataset"].notna(), ["protocol", "network", "dataset"]]
     in_whole = pd.MultiIndex.from_frame(rows[list(whole)]).isin(list(map(tuple, whole.to_numpy())))
     in_cell = pd.MultiIndex.from_frame(rows[list(cells)]).isin(list(map(tuple, cells.to_numpy())))
-    n = rows["dataset"].str.lower().map(known_n_classes() | (n_classes or {})).astype(float)
-    return pd.Series(in_whole | (in_cell & at_chance(rows["score"], n)), index=rows.index)
+    return pd.Series(in_whole | (in_cell & at_chance(rows["score"], chance_classes(rows, n_classes))), index=rows.index)
+
+# %% ../../nbs/api/statistics/01_exclusions.ipynb #6047af61
+def exclusion_effect(
+    sound: LogOddsTable,  # without the excluded scores
+    everything: LogOddsTable,  # with all scores
+) -> pd.DataFrame:
+    "Two rows, `r` and `slope` (of mean transfer on source log-odds): quantity, all_scores, sound_scores, change, n_networks_all, n_networks."
+    lines = []
+    for log_odds in (everything, sound):
+        networks = log_odds.network_effects
+        line = linregress(networks["source_logit"], networks["mean_logit"]) if np.ptp(networks["source_logit"]) > 0 else None
+        lines.append((np.nan, np.nan) if line is None else (line.rvalue, line.slope))
+    table = pd.DataFrame({"quantity": ["r", "slope"], "all_scores": lines[0], "sound_scores": lines[1]})
+    table["change"] = table["sound_scores"] - table["all_scores"]
+    return table.assign(n_networks_all=len(everything.logits), n_networks=len(sound.logits))

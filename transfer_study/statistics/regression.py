@@ -60,9 +60,10 @@ def cells_of(
     log_odds: LogOddsTable,  # one protocol's log-odds
 ) -> pd.DataFrame:
     "One row per score: network, dataset, logit and source_logit (centred over networks)."
-    cells = log_odds.logits.rename_axis("network").reset_index().melt("network", var_name="dataset", value_name="logit")
-    source = log_odds.source - log_odds.source.mean()
-    return cells.dropna(subset="logit").assign(source_logit=lambda cells: cells["network"].map(source)).reset_index(drop=True)
+    values, source = log_odds.logits.to_numpy(), log_odds.source - log_odds.source.mean()
+    j, i = np.nonzero(np.isfinite(values.T))  # by position, because a dataset may have any name, such as `network`
+    networks, datasets = log_odds.logits.index.to_numpy(object)[i], log_odds.logits.columns.to_numpy(object)[j]
+    return pd.DataFrame({"network": networks, "dataset": datasets, "logit": values[i, j], "source_logit": source.loc[networks].to_numpy()})
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #7c8fc5d0
 def _network_means(log_odds: LogOddsTable) -> pd.DataFrame:
@@ -226,9 +227,12 @@ def regression_table(
 def _fitted(model: str, fit: Callable[[], tuple[Any, str, Any]]) -> pd.DataFrame:
     "Coefficients of one model, or one row with the reason if the fit fails."
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             result, note, freedom = fit()
-            return coefficient_table(result, model, note, freedom)
+            table = coefficient_table(result, model, note, freedom)
+        said = sorted({str(warning.message).splitlines()[0].rstrip(".") for warning in caught if issubclass(warning.category, UserWarning)})
+        return table.assign(note="; ".join(filter(None, [note, *said])))
     except (np.linalg.LinAlgError, ValueError, ZeroDivisionError) as error:  # degenerate data: constant or exactly linear
         return _not_fitted(model, f"not fitted: {error}")
 

@@ -19,7 +19,7 @@ from transfer_study.statistics.correlation import (
     bootstrap_counts,
     least_squares_line,
     pearson,
-)
+)  # fmt: skip
 from .log_odds import LogOddsTable, adjusted_accuracies, dataset_effects
 
 # %% ../../nbs/api/statistics/05_resampling.ipynb #0ef5c319
@@ -73,7 +73,7 @@ def slope_strata(
         cells += ((y[present] - intercept - slope * x[present]) ** 2).sum()
         n_cells += present.sum()
     freedom = len(slopes) - 1
-    return SlopeStrata(float(np.var(slopes) * len(slopes)), freedom, cells, int(n_cells) - len(x) - 2 * freedom, float(np.mean(inverse)))
+    return SlopeStrata(float(np.var(slopes) * len(slopes)), freedom, float(cells), int(n_cells) - len(x) - 2 * freedom, float(np.mean(inverse)))
 
 # %% ../../nbs/api/statistics/05_resampling.ipynb #44c491b1
 def strata_draws(

@@ -163,8 +163,8 @@ def _fit(task: Task, payload: Fit, context: RunContext, device: str) -> str:
     except DamagedFeatures:  # since they were written; they are computed again
         options = run.extraction | {"device": device, "n_workers": context.n_workers}
         features = extract_features([build_network(run.network)], run.dataset, context.out / ".features", context.on_bad_image, **options)[0]
-    result, *rest = run_protocol(run, features)
-    return "; ".join([_write(task, run, result, *rest, None, context, device), *result["notes"]])
+    result, predictions, curve = run_protocol(run, features)
+    return "; ".join([_write(task, run, result, predictions, curve, None, context, device), *result["notes"]])
 
 # %% ../../nbs/api/study/10_execute.ipynb #e660590b
 def _write(task: Task, run: Run, result: dict, predictions: dict, curve: Any, history: Any, context: RunContext, device: str) -> str:

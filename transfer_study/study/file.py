@@ -23,7 +23,7 @@ from ..core import UserError, data_path, unknown_name_error
 from ..images.decoding import MAX_PIXELS
 from ..images.entries import DatasetEntry
 from ..options import explain_errors
-from ..results import COLUMNS, SOURCE_DATASETS
+from ..tables.columns import COLUMNS
 from ..training.pretrain import SETTINGS, PretrainingProtocol
 from ..training.protocol import FineTuneProtocol, ScratchProtocol
 
@@ -141,7 +141,7 @@ class ScratchOptions(ScratchProtocol, _Sizes):
         return ScratchProtocol(**self.model_dump(exclude={"n_train_per_class"}))
 
 # %% ../../nbs/api/study/00_file.ipynb #a54fa2e9
-RESERVED_NAMES = frozenset({*COLUMNS, *SOURCE_DATASETS, "mean", "logit", "source_logit"})  # they mean something else in tables of results
+RESERVED_NAMES = frozenset({*COLUMNS, "imagenet", "mean", "logit", "source_logit"})  # they mean something else in tables of results
 
 
 def check_name(
@@ -245,7 +245,7 @@ class StudyFile(_Section):
     name: Annotated[str, AfterValidator(_check_name)] = Field(description="name of the study and of its runs directory")
     datasets: tuple[DatasetEntry, ...] = Field(
         min_length=1, json_schema_extra={"allowed": "list of texts or tables, not empty"},
-        description="folders and tars relative to this file, names of the paper's datasets, hf:NAME, drawn:NAME, or [[datasets]] tables",
+        description="folders, tars and zips relative to this file, names of the paper's datasets, hf:NAME, drawn:NAME, or [[datasets]] tables",
     )
     networks: tuple[NetworkEntry, ...] = Field(min_length=1, description="one [[networks]] entry for each")
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0,), min_length=1, description="random seeds; everything is run once for each")

@@ -33,6 +33,7 @@ from transfer_study.networks.networks import (
 )  # fmt: skip
 from ..networks.table import imagenet_top1
 from .file import RESERVED_NAMES, SourceOptions, StudyFile, check_name
+from ..tables.columns import is_source
 from ..training.pretrain import SETTINGS, source_folder
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _stand_in(name: str, n_classes: int, n_train: int, n_test: int, metric: str)
 # %% ../../nbs/api/study/02_resolve.ipynb #3c5c38d0
 def _check_dataset_name(name: str) -> None:
     "Raises `UserError` for a name that tables of results cannot hold."
-    if name.lower() in RESERVED_NAMES:
+    if name.lower() in RESERVED_NAMES or is_source(name):
         raise UserError(f"dataset {name!r}: the name means something else in tables of results; rename the folder or archive")
     try:
         check_name(name)

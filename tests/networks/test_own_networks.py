@@ -1,0 +1,248 @@
+"""Networks of one's own: files beside them, layers that are not used, and what cannot give features, named in one line."""
+
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from transfer_study.core import UserError
+from transfer_study.networks.architectures import build_architecture
+from transfer_study.networks.networks import (
+    Network,
+    build_network,
+    check_network,
+    classifier_names,
+    load_weights,
+    network_digest,
+    penultimate_features,
+)
+
+NETS = """
+import torch
+from torch import nn
+from blocks import body
+
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = body()
+        self.head = nn.Linear(4, 10)
+        self.pretrained_cfg = {"input_size": (3, 16, 16)}
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+class Unused(Tiny):
+    def __init__(self):
+        super().__init__()
+        self.auxiliary = nn.Linear(7, 2)
+
+
+class Before(Tiny):
+    "The layer that is defined last is used, and before the head."
+
+    def __init__(self):
+        super().__init__()
+        self.middle = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.head(self.middle(self.body(x)))
+
+
+class Fails(Tiny):
+    def forward(self, x):
+        raise RuntimeError("shape '[1, 2]' is invalid")
+
+
+class Noise(Tiny):
+    def forward(self, x):
+        return self.head(self.body(x) + torch.randn(4))
+
+
+class Bare(Tiny):
+    def forward(self, x):
+        return self.body(x)
+
+
+def needs_argument(width):
+    return Tiny()
+
+
+def gray():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+
+def one_channel():
+    network = gray()
+    network.pretrained_cfg = {"input_size": (1, 16, 16)}
+    return network
+
+
+def lazy():
+    from more.parts import Part
+
+    return nn.Sequential(Tiny(), Part())
+"""
+BLOCKS = """
+from torch import nn
+
+
+def body():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+PARTS = "from torch import nn\n\n\nclass Part(nn.Linear):\n    def __init__(self):\n        super().__init__(10, 3)\n"
+
+
+@pytest.fixture
+def nets(tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "blocks.py").write_text(BLOCKS)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/__init__.py").write_text("")
+    (tmp_path / "more/parts.py").write_text(PARTS)
+    return tmp_path
+
+
+def digest_of(folder, function: str = "Tiny") -> str:
+    torch.manual_seed(0)
+    return network_digest(build_architecture(f"nets:{function}", folder))
+
+
+def test_a_module_imports_the_files_beside_it_and_they_are_part_of_its_digest(nets):
+    before = digest_of(nets)
+    assert digest_of(nets) == before and "blocks" not in sys.modules and str(nets) not in sys.path
+    (nets / "README").write_text("not imported")
+    assert digest_of(nets) == before
+    for file, text in {
+        "blocks.py": BLOCKS + "# changed\n",
+        "nets.py": NETS.replace("self.head(self.body(x))", "self.head(2 * self.body(x))"),
+    }.items():
+        changed = nets / file
+        old = changed.read_text()
+        changed.write_text(text)
+        assert digest_of(nets) != before
+        changed.write_text(old)
+    assert digest_of(nets) == before
+
+
+def test_a_package_that_is_imported_later_counts_too(nets):
+    before = digest_of(nets, "lazy")
+    (nets / "more/parts.py").write_text(PARTS + "# changed\n")
+    assert digest_of(nets, "lazy") != before and not [name for name in sys.modules if name.startswith("more")]
+
+
+def test_two_studies_have_files_of_the_same_name(nets, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "nets.py").write_text(NETS)
+    (other / "blocks.py").write_text(BLOCKS.replace("nn.ReLU()", "nn.GELU()"))
+    models = [build_architecture("nets:Tiny", folder) for folder in (nets, other, nets)]
+    assert ["GELU" in str(model) for model in models] == [False, True, False]
+
+
+def test_a_missing_neighbour_is_one_line(nets):
+    (nets / "blocks.py").unlink()
+    with pytest.raises(UserError, match=r"architecture module .*nets\.py: ModuleNotFoundError: No module named 'blocks'"):
+        build_architecture("nets:Tiny", nets)
+
+
+def test_an_unused_auxiliary_layer_is_not_the_classifier(nets):
+    unused, before = (build_architecture(f"nets:{name}", nets).eval() for name in ("Unused", "Before"))
+    assert classifier_names(unused) == ["head"] and classifier_names(before) == ["middle"]
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(unused.head(penultimate_features(unused, images)), unused(images))
+    training = build_architecture("nets:Unused", nets).train()
+    classifier_names(training)
+    assert all(module.training for module in training.modules())
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("Fails", r"network 'x': fails for an image of 3 × 16 × 16: RuntimeError: shape '\[1, 2\]' is invalid"),
+        ("Bare", "network 'x': .* its forward pass uses no linear layer"),
+        ("gray", "network 'x': fails for an image of 3 × 224 × 224: .*must take colour images"),
+        ("one_channel", "network 'x': its input has 1 channels; a network must take colour images"),
+    ],
+)
+def test_what_gives_no_features_is_named(nets, function, message):
+    with pytest.raises(UserError, match=message):
+        check_network(build_architecture(f"nets:{function}", nets).eval(), "x")
+
+
+def test_noise_is_said_and_the_rest_is_fine(nets):
+    assert check_network(build_architecture("nets:Tiny", nets).eval(), "x") == ()
+    (line,) = check_network(build_architecture("nets:Noise", nets).eval(), "x")
+    assert line == "network 'x': gives other features at every pass, so its results cannot be repeated"
+
+
+def test_a_module_that_ends_the_program_is_one_line(nets):
+    for text in ("import sys\n\nsys.exit(3)\n", "def f():\n    raise SystemExit(3)\n"):
+        (nets / "ends.py").write_text(text)
+        with pytest.raises(UserError, match="SystemExit: 3"):
+            build_architecture("ends:f", nets)
+    with pytest.raises(UserError, match="architecture module ''"):
+        build_architecture(":f", nets)
+
+
+def test_a_function_that_fails_is_one_line(nets):
+    with pytest.raises(UserError, match="nets:needs_argument: TypeError: .*expected a function without arguments"):
+        build_architecture("nets:needs_argument", nets)
+
+
+@pytest.fixture
+def model(nets):
+    torch.manual_seed(0)
+    return build_architecture("nets:Tiny", nets).eval()
+
+
+@pytest.mark.parametrize("prefix", ["model.", "backbone.", "model.backbone.", "model._orig_mod.backbone."])
+def test_prefixes_of_trainers_are_removed_and_said(nets, model, prefix):
+    weights = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": weights | {"loss.weight": torch.zeros(2)}, "epoch": 3}, nets / "w.ckpt")
+    loaded = build_network(Network("x", "nets:Tiny", nets / "w.ckpt", directory=nets))
+    assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True))
+    (note,) = loaded.notes
+    assert f"the prefix {prefix!r} of the tensors' names was removed; 1 other tensors are not used, first: loss.weight" in note
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.model."])
+def test_prefixes_that_timm_removes(nets, model, prefix):
+    torch.save({prefix + name: tensor for name, tensor in model.state_dict().items()}, nets / "w.pth")
+    load_weights(other := build_architecture("nets:Tiny", nets), nets / "w.pth")
+    assert torch.equal(other.head.weight, model.head.weight)
+
+
+def test_a_prefix_does_not_hide_what_is_wrong(nets, model):
+    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items() if name != "body.0.bias"}
+    torch.save(weights, nets / "w.pth")
+    with pytest.raises(UserError, match=r"not of this architecture: body\.0\.bias is missing$"):
+        load_weights(model, nets / "w.pth")
+
+
+def test_plain_weights_need_no_note(nets, model):
+    save_file(model.state_dict(), nets / "w.safetensors")
+    assert load_weights(model, nets / "w.safetensors") == ""
+
+
+def test_files_that_are_not_weights_say_what_they_are(nets, model):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), nets / "script.pt")
+    (nets / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n")
+    (nets / "page.pth").write_text("<!DOCTYPE html><html>404</html>")
+    torch.save({name: tensor * float("nan") for name, tensor in model.state_dict().items()}, nets / "nan.pth")
+    torch.save({}, nets / "empty.pth")
+    torch.save([torch.zeros(2)], nets / "list.pth")
+    torch.save({name: tensor.to(torch.complex64) for name, tensor in model.state_dict().items()}, nets / "complex.pth")
+    messages = {
+        "script.pt": "a TorchScript program", "pointer.safetensors": "a pointer of Git LFS", "page.pth": "a web page",
+        "nan.pth": r"body\.0\.weight contains NaN \(4 such tensors\)", "empty.pth": "is missing",
+        "list.pth": "holds no tensors by name", "complex.pth": "is torch.complex64, expected torch.float32",
+    }  # fmt: skip
+    for name, message in messages.items():
+        with pytest.raises(UserError, match=message) as failure:
+            load_weights(model, nets / name)
+        assert "\n" not in str(failure.value)

@@ -1,0 +1,161 @@
+"""Mistakes are found before anything is computed, what was left out is said, and nothing that was finished is lost."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import write_images
+from tests.study.conftest import HERE
+from transfer_study.core import UserError
+from transfer_study.results import read_results
+from transfer_study.study.execute import FailedRuns
+from transfer_study.study.file import RESERVED_NAMES, read_study_file
+from transfer_study.study.resolve import resolve_datasets
+from transfer_study.study.study import Study, dataset_notes, skipped_lines
+
+ODD = """
+import torch
+from torch import nn
+
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(4, 10)
+        self.pretrained_cfg = {"input_size": (3, 16, 16)}
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+class Constant(Tiny):
+    def forward(self, x):
+        return self.head(0 * self.body(x) + 1)
+
+
+class BrightIsNaN(Tiny):
+    def forward(self, x):
+        return self.head(torch.sqrt(-x.mean((1, 2, 3)))[:, None] * self.body(x))
+"""
+
+
+@pytest.fixture
+def odd_study(tmp_path):
+    "A study file of one odd network, Tiny unless its text is changed, on one small dataset."
+    import torch
+    from safetensors.torch import save_file
+
+    (tmp_path / "odd.py").write_text(ODD)
+    namespace = {}
+    exec(ODD, namespace)
+    torch.manual_seed(0)
+    save_file(namespace["Tiny"]().state_dict(), tmp_path / "w.safetensors")
+    write_images(tmp_path / "squares", train=6, test=4)
+    path = tmp_path / "study.toml"
+    path.write_text(
+        'name = "s"\ndatasets = ["squares"]\n[[networks]]\nname = "n"\narchitecture = "odd:Tiny"\nweights = "w.safetensors"\n'
+        "source_accuracy = 0.5\n[protocols.linear]\nn_l2 = 3\n[protocols.knn]\nn_neighbors = [1, 2]\n"
+    )
+    return path
+
+
+def changed(path, old: str, new: str) -> Study:
+    path.write_text(path.read_text().replace(old, new))
+    return Study.from_file(path)
+
+
+def test_reserved_names_of_datasets_are_refused_in_the_plan(tmp_path, odd_study):
+    assert {"mean", "protocol", "network", "logit", "setting", "imagenet"} <= RESERVED_NAMES
+    for name in ("mean", "Protocol", "=1+1", "a\x1b[31mb"):
+        shutil.copytree(tmp_path / "squares", tmp_path / name)
+        (tmp_path / "named.toml").write_text(odd_study.read_text().replace('"squares"', json.dumps(name)))
+        with pytest.raises(UserError, match=r"study s: datasets\[1\]: dataset .*; rename the folder or archive"):
+            resolve_datasets(read_study_file(tmp_path / "named.toml"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+a", "-a", "@a", "a\\u001b[31m", "a\\nb"])
+def test_names_of_networks_that_a_spreadsheet_or_terminal_would_obey_are_refused(odd_study, name):
+    with pytest.raises(UserError, match=r"networks\[1\]\.name.*expected a name"):
+        changed(odd_study, 'name = "n"', f'name = "{name}"')
+
+
+def test_constant_features_are_chance_with_a_note(tmp_path, odd_study, command):
+    changed(odd_study, "odd:Tiny", "odd:Constant")
+    code, out, err = command("run", odd_study, "--out", tmp_path / "runs", "--device", "cpu", "--processes", "1")
+    assert code == 0 and "0.500; the features of all images are the same, so the score is chance" in err
+    results = read_results(tmp_path / "runs")
+    assert {result["score"] for result in results} == {0.5} and all("chance" in result["notes"][0] for result in results)
+
+
+def test_features_that_are_not_numbers_name_network_dataset_and_image(tmp_path, odd_study):
+    study = changed(odd_study, "odd:Tiny", "odd:BrightIsNaN")
+    with pytest.raises(FailedRuns, match=r"network 'n' on dataset squares: the features of \d+ of 20 images are infinite"):
+        study.run(tmp_path / "runs", **HERE)
+
+
+def test_what_is_left_out_or_skipped_is_said_before_and_after(tmp_path, odd_study, command):
+    for path in (tmp_path / "squares/test/dim").iterdir():
+        path.write_bytes(b"damaged")
+    (tmp_path / "squares/train/dim/notes.txt").write_text("x")
+    changed(odd_study, "[[networks]]", 'on_bad_image = "skip"\n[[networks]]')
+    _, _, planned = command("plan", odd_study, "--out", tmp_path / "runs", "--device", "cpu")
+    note = "dataset squares: left out: not images: 1 (train/dim/notes.txt)"
+    assert note in planned
+    _, _, err = command("run", odd_study, "--out", tmp_path / "runs", "--device", "cpu", "--processes", "1")
+    skipped = "dataset squares: 4 images skipped: 4 of class 'dim' in test; no test image is left of 'dim' (first: test/dim/0.png"
+    assert note in err and skipped in err and dataset_notes(tmp_path / "runs") == [note]
+    assert len(skipped_lines(tmp_path / "runs")) == 1
+    assert json.dumps(note)[1:-1] in command("run", odd_study, "--out", tmp_path / "runs", "--device", "cpu", "--json")[2]
+
+
+def test_the_limit_of_pixels_is_a_key_of_the_study(tmp_path, odd_study):
+    before = set(Study.from_file(odd_study).plan(tmp_path / "runs", "cpu")["run_id"])
+    study = changed(odd_study, "[[networks]]", "max_pixels = 1000\n[[networks]]")
+    assert not before & set(study.plan(tmp_path / "runs", "cpu")["run_id"])
+    with pytest.raises(FailedRuns, match="40 × 40 pixels, more than 1,000.*max_pixels = 1600 allows it"):
+        study.run(tmp_path / "runs", **HERE)
+
+
+def test_a_cache_entry_that_was_damaged_between_extraction_and_fit_is_computed_again(tmp_path, odd_study):
+    study = Study.from_file(odd_study)
+    first = study.run(tmp_path / "runs", **HERE)
+    for path in (tmp_path / "runs/s").glob("[0-9a-f]*"):
+        shutil.rmtree(path)
+    (features,) = (tmp_path / "runs/.features").glob("*/features/features.npy")
+    data = bytearray(features.read_bytes())
+    data[-1] ^= 64
+    features.write_bytes(data)
+    pd.testing.assert_frame_equal(study.run(tmp_path / "runs", **HERE), first)
+
+
+def test_a_file_operation_at_which_the_process_dies_loses_nothing_that_was_finished(tmp_path, odd_study):
+    "Ends a process at every twelfth file operation of a study; benchmarks/bench_kills.py does it at every one."
+    from tests.study.kills import kill_at_every
+
+    report = kill_at_every(odd_study, tmp_path, step=12)
+    assert report["kills"] >= 5 and report["different"] == [] and report["left_over"] == []
+
+
+def test_a_clock_that_goes_backwards_stops_no_lock(tmp_path, odd_study, monkeypatch):
+    import time
+
+    now = [2e9]
+
+    def backwards() -> float:
+        now[0] -= 3600
+        return now[0]
+
+    monkeypatch.setattr(time, "time", backwards)
+    (tmp_path / "runs/.locks").mkdir(parents=True)
+    study = Study.from_file(odd_study)
+    for task in study.tasks(tmp_path / "runs", "cpu").tasks:
+        lock = tmp_path / "runs/.locks" / f"{task.id}.lock"
+        lock.touch()
+        os.utime(lock, (3e9, 3e9))
+    results = study.run(tmp_path / "runs", **HERE)
+    assert len(results) == 2 and np.isfinite(results["score"]).all()

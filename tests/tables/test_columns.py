@@ -1,0 +1,108 @@
+"""What is a dataset, what is the source, and what is left out and said."""
+
+import pandas as pd
+import pytest
+
+from transfer_study.core import UserError
+from transfer_study.results import read_table
+
+LEADERBOARD = """network,flowers,birds,Average,Params (M),Rank
+resnet34,92.0,60.5,76.3,22.5,2
+resnet50,94.1,66.3,80.2,30,1
+"""
+SOURCES = [
+    "imagenet_top1",
+    "ImageNet top-1",
+    "ImageNet-1K",
+    "imagenet_1k",
+    "IN-1k",
+    "ILSVRC",
+    "ImageNet 1k",
+    "Source_Accuracy",
+    "source accuracy",
+]
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text):
+        (tmp_path / "table.csv").write_text(text)
+        return tmp_path / "table.csv"
+
+    return write
+
+
+def test_a_leaderboard(table):
+    rows = read_table(table(LEADERBOARD), percent=True)
+    assert set(rows["dataset"]) == {"flowers", "birds"}
+    assert rows.attrs["reading"][2] == "left out: Average (an average), Params (M) (parameters), Rank (a rank)"
+    forced = read_table(table(LEADERBOARD), percent=True, datasets="flowers,Average")
+    assert set(forced["dataset"]) == {"flowers", "Average"} and "birds (not among --datasets)" in forced.attrs["reading"][2]
+
+
+def test_timms_table_has_no_datasets(table):
+    header = "model,top1,top1_err,top5,top5_err,param_count,img_size,crop_pct,interpolation"
+    text = header + "\nresnet50.a1_in1k,81.2,18.8,95.3,4.7,25.56,288,1.0,bicubic\n"
+    with pytest.raises(
+        UserError, match=r"one numeric column per dataset \(left out: top1: a metric.*param_count: parameters.*--datasets"
+    ):
+        read_table(table(text), percent=True)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_imagenet_under_its_many_names(table, name):
+    rows = read_table(table(f"network,{name},pets\na,72.0,91.2\nb,73.3,92.0\n"), percent=True)
+    assert rows["source_accuracy"].tolist() == [0.72, 0.733] and set(rows["dataset"]) == {"pets"}
+    if "ource" in name:
+        return  # a column, and no dataset
+    long = read_table(table(f"network,dataset,score\na,{name},72.0\na,pets,91.2\n"), percent=True)
+    assert long["source_accuracy"].tolist() == [0.72] and set(long["dataset"]) == {"pets"}
+
+
+def test_one_line_of_options_for_a_table_of_many_columns(table):
+    text = ("name,pretrained,params (M),FLOPs (B),Average perf. on 3 datasets,ImageNet 1k,ImageNet-V2,Pets,Cars\n"
+            "RN50,openai,102,18.2,0.6,0.598,0.53,0.85,0.54\nRN50,yfcc,102,18.2,0.5,0.30,0.25,0.40,0.10\n")  # fmt: skip
+    options = {
+        "network": "name,pretrained",
+        "source": "ImageNet 1k",
+        "leave_out": "params*,FLOPs*,Average*",
+        "protocol": "zeroshot",
+    }
+    rows = read_table(table(text), **options)
+    assert rows["network"].unique().tolist() == ["RN50 openai", "RN50 yfcc"] and set(rows["protocol"]) == {"zeroshot"}
+    assert set(rows["dataset"]) == {"ImageNet-V2", "Pets", "Cars"} and rows["source_accuracy"].unique().tolist() == [0.598, 0.30]
+    with pytest.raises(UserError, match="network 'RN50' has more than one score on dataset 'ImageNet-V2' \\(lines 2, 3\\)"):
+        read_table(table(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("network,pets,pets\nresnet34,86,72\n", {}, r"2 columns are named 'pets' \(columns 2 and 3\)"),
+        ("network,pets\nresnet34,86\n", {"leave_out": "cars"}, r"unknown name in --leave-out 'cars'"),
+        ("network,pets\nresnet34,86\n", {"datasets": "petz"}, r"unknown name in --datasets 'petz'; did you mean pets\?"),
+        ("network,pets\nresnet34,86\n", {"scale": "pets=per cent"}, r"--scale pets=per cent: expected percent, fraction"),
+        ("approach,pets\nresnet34,86\n", {}, r"no column 'network'.*--network 'approach'"),
+        ("network,ImageNet,ImageNet top-1,pets\na,70,71,86\n", {}, r"'ImageNet' and 'ImageNet top-1' could be the source"),
+        ("network,pets,birds\nresnet34,86,good\nresnet50,88,60\n", {}, r"score 'good' of network.*line 2.*--leave-out"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(table, text, options, message):
+    with pytest.raises(UserError, match=message) as error:
+        read_table(table(text), percent=True, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_rows_of_a_long_table_can_be_left_out(table):
+    text = "network,dataset,metric,score\nresnet34,pets,acc1,86\nresnet34,pets,acc5,99\n"
+    text += "resnet50,pets,acc1,88\nresnet50,pets,acc5,99\n"
+    with pytest.raises(UserError, match="acc1 and acc5: leave one out with --leave-out metric=acc5"):
+        read_table(table(text), percent=True)
+    rows = read_table(table(text), percent=True, leave_out="metric=acc5")
+    assert rows["score"].tolist() == [0.86, 0.88] and "metric=acc5 (2 rows on request)" in rows.attrs["reading"][2]
+
+
+def test_any_name_is_a_dataset_in_a_long_table():
+    names = ["network", "dataset", "score", "logit", "source_accuracy", "line", "in_source", "index"]
+    rows = read_table(pd.DataFrame({"network": "a", "source_accuracy": 0.7, "dataset": names, "score": 0.5}))
+    assert set(rows["dataset"]) == set(names)

@@ -1,0 +1,154 @@
+"""Tables in every kind of file that people have: the same scores, or one clear line."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from transfer_study.core import UserError
+from transfer_study.results import read_table
+
+PLAIN = """network,flowers,birds,pets,mushrooms
+mobilenet_v2,91.2,58.1,86.0,72.4
+resnet34,92.0,60.5,88.1,73.0
+resnet50,94.1,66.3,90.4,77.9
+densenet121,93.5,63.9,89.3,78.8
+resnet101,94.6,68.2,91.5,79.1
+densenet201,95.3,67.0,92.0,81.6
+"""
+LINES = PLAIN.splitlines()
+SCORES = np.array([[float(cell) / 100 for cell in line.split(",")[1:]] for line in LINES[1:]])
+
+
+def in_german(text):
+    return text.replace(",", ";").replace(".", ",")
+
+
+def quoted(line, columns=(1, 2, 3, 4)):
+    "A line with decimal commas in some of its cells."
+    cells = line.split(",")
+    return ",".join(f'"{cell.replace(".", ",")}"' if i in columns else cell for i, cell in enumerate(cells))
+
+
+def markdown(text):
+    header, *rows = [f"| {line.replace(',', ' | ')} |" for line in text.splitlines()]
+    return "\n".join(["Table 2: accuracies.", "", header, "|" + "---|" * 5, *rows, "", "in per cent"])
+
+
+def html(text):
+    rows = ["".join(f"<td>{cell}</td>" for cell in line.split(",")) for line in text.splitlines()]
+    return "<html><body><table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table></body></html>"
+
+
+TEXTS = {
+    "as it is": PLAIN,
+    "byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
+    "utf-16": PLAIN.encode("utf-16"),
+    "gzip": gzip.compress(PLAIN.encode()),
+    "tabs": PLAIN.replace(",", "\t"),
+    "windows lines": PLAIN.replace("\n", "\r\n"),
+    "old mac lines": PLAIN.replace("\n", "\r"),
+    "semicolons and decimal commas": in_german(PLAIN),
+    "quoted decimal commas": "\n".join([LINES[0], *map(quoted, LINES[1:])]),
+    "per cent signs": "\n".join([LINES[0], *(line.replace(",", "%,").replace("%", "", 1) + "%" for line in LINES[1:])]),
+    "a spread in one column": PLAIN.replace(",58.1", ",58.1 ± 0.3").replace(",60.5", ",60.5±0.2"),
+    "decimal commas in one column": "\n".join([LINES[0], *(quoted(line, [2]) for line in LINES[1:])]),
+    "bold best": PLAIN.replace("95.3", "**95.3**").replace("81.6", "81.6*"),
+    "row numbers of pandas": "\n".join([f",{LINES[0]}", *(f"{i},{line}" for i, line in enumerate(LINES[1:]))]),
+    "row numbers of R": "\n".join([f'"",{LINES[0]}', *(f'"{i}",{line}' for i, line in enumerate(LINES[1:]))]),
+    "row names of R": "\n".join([LINES[0].removeprefix("network,"), *LINES[1:]]),
+    "row names without a header": PLAIN.removeprefix("network"),
+    "a comment": "# my results, 2025\n" + PLAIN,
+    "a comma at the end": PLAIN.replace("\n", ",\n"),
+    "spaces": PLAIN.replace(",", " , "),
+    "another name of the network": PLAIN.replace("network", "Model name"),
+    "a network twice in a comment of the name": PLAIN.replace("resnet34", " resnet34 "),
+    "markdown": markdown(PLAIN),
+    "html": html(PLAIN),
+}  # fmt: skip
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(content, name="table.csv"):
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_the_same_table_in_every_way_of_writing_it(table, kind):
+    rows = read_table(table(TEXTS[kind]), percent=True)
+    wide = rows.pivot(index="network", columns="dataset", values="score")
+    expected = pd.DataFrame(SCORES, [line.split(",")[0] for line in LINES[1:]], LINES[0].split(",")[1:])
+    pd.testing.assert_frame_equal(wide.loc[expected.index, expected.columns], expected, check_names=False)
+
+
+def test_cells_with_a_sign_need_no_option(table):
+    assert read_table(table(TEXTS["per cent signs"]))["score"].max() == pytest.approx(0.953)
+
+
+def test_latin_1_is_read_and_said(table):
+    rows = read_table(table(PLAIN.replace("birds", "vögel").encode("latin-1")), percent=True)
+    assert "vögel" in set(rows["dataset"]) and "not UTF-8, read as Latin-1 (Windows-1252)" in rows.attrs["reading"]
+
+
+def test_parquet_with_the_networks_as_index(tmp_path):
+    pd.DataFrame({"pets": [0.8, 0.9]}, pd.Index(["resnet34", "resnet50"], name="network")).to_parquet(tmp_path / "table.parquet")
+    assert read_table(tmp_path / "table.parquet")["score"].tolist() == [0.8, 0.9]
+
+
+def test_excel(tmp_path):
+    pytest.importorskip("openpyxl", reason="openpyxl, of the extra `excel`, is not installed")
+    frame = pd.DataFrame({"network": ["resnet34", "resnet50"], "pets": [0.8, 0.9]})
+    with pd.ExcelWriter(tmp_path / "table.csv.xlsx") as book:
+        frame.to_excel(book, sheet_name="first", index=False)
+        frame.to_excel(book, sheet_name="second", index=False)
+    (tmp_path / "table.csv.xlsx").rename(tmp_path / "table.csv")  # known by its content
+    rows = read_table(tmp_path / "table.csv")
+    assert rows["score"].tolist() == [0.8, 0.9] and "sheet 'first' is read; not 'second'" in rows.attrs["reading"]
+
+
+def test_several_lines_of_header(table):
+    text = ",pets,,birds,\n,linear,finetune,linear,finetune\nmodel,,,,\nresnet34,80,90,50,60\nresnet50,82,92,52,66\n"
+    rows = read_table(table(text), percent=True)
+    assert set(rows["dataset"]) == {"pets", "birds"} and set(rows["protocol"]) == {"linear", "finetune"}
+    assert rows.query("network == 'resnet50' and dataset == 'birds' and protocol == 'finetune'")["score"].item() == 0.66
+    frame = pd.DataFrame(
+        [[80, 90], [82, 92]], ["resnet34", "resnet50"], pd.MultiIndex.from_product([["pets"], ["linear", "finetune"]])
+    )
+    assert read_table(frame, percent=True)["protocol"].unique().tolist() == ["linear", "finetune"]
+
+
+def test_a_html_cell_that_spans_rows_and_columns(table):
+    text = ("<table><tr><th rowspan=2>Model</th><th colspan=2>Accuracy</th></tr>"
+            "<tr><th>pets</th><th>birds<sup>a</sup></th></tr><tr><td>resnet34</td><td>80.0</td><td>50.0</td></tr>"
+            "<tr><td>resnet50</td><td>82.0</td><td>&ndash;</td></tr></table>")  # fmt: skip
+    rows = read_table(table(text), percent=True)
+    assert rows["dataset"].unique().tolist() == ["Accuracy pets", "Accuracy birds"] and len(rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (PLAIN + "resnet18,1,2,3,4,5,6\n", r"line 8 has 7 cells, the header has 5"),
+        (PLAIN + "resnet18,1,2\n", r"line 8 has 3 cells, the header has 5"),
+        ("", r"the file is empty"),
+        ("network,dataset,score\n", r"no scores on a target dataset"),
+        ("one word\nand another\n", r"a single column"),
+        (b"PK\x03\x04" + bytes(range(256)) * 8, r"cannot be read as xlsx|needs openpyxl"),
+        (b"\xd0\xcf\x11\xe0" + bytes(64), r"an old Excel file"),
+        (b"PAR1nonsense", r"cannot be read as parquet"),
+        (b"\x1f\x8bnonsense", r"cannot be read as csv"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", r"not a table of text"),
+        (markdown(PLAIN) + "\n\n" + markdown(PLAIN), r"2 tables \(lines 4, 17\); keep the one to read"),
+        (html(PLAIN) + html(PLAIN), r"2 tables"),
+        (PLAIN.replace("58.1", "58,1", 1).replace("58,1", '"58,1"'), r"score '58,1' of network 'mobilenet_v2' on.*line 2"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_one_line(table, content, message):
+    with pytest.raises(UserError, match=message) as error:
+        read_table(table(content), percent=True)
+    assert "\n" not in str(error.value)

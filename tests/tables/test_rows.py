@@ -1,0 +1,151 @@
+"""Scores, scales, counts and missing cells; tables of source accuracies and of numbers of classes."""
+
+import pandas as pd
+import pytest
+
+from transfer_study.core import UserError
+from transfer_study.results import read_table
+from transfer_study.tables.metrics import chance_levels
+from transfer_study.tables.rows import class_counts
+
+NETWORKS = ["n1", "n2", "n3"]
+FRACTIONS = pd.DataFrame({"network": NETWORKS, "pets": [0.881, 0.904, 0.915], "birds": [0.605, 0.663, 0.682]})
+PERCENT = FRACTIONS.assign(pets=100 * FRACTIONS["pets"], birds=100 * FRACTIONS["birds"])
+
+
+def accuracies(tmp_path, *values, name="accuracies.csv"):
+    (tmp_path / name).write_bytes(
+        "\n".join(["network,source_accuracy", *(f"{n},{v}" for n, v in zip(NETWORKS, values, strict=True))]).encode()
+    )
+    return tmp_path / name
+
+
+def test_missing_cells_are_counted_and_an_empty_network_is_named(tmp_path):
+    (tmp_path / "table.csv").write_text(
+        "network,pets,birds\nresnet34,88.1,-\nresnet50,90.4,n.a.\nresnet101,91.5,68.2\ndensenet201,,\n"
+    )
+    rows = read_table(tmp_path / "table.csv", percent=True)
+    assert len(rows) == 4 and rows.attrs["reading"][3:] == (
+        "4 of 8 scores are empty",
+        "1 network without any score: densenet201 (line 5)",
+    )
+    (tmp_path / "long.csv").write_text("network, dataset, score\nresnet34 ,pets,0.881\nresnet34,birds ,\nresnet50,pets,0.9\n")
+    rows = read_table(tmp_path / "long.csv")
+    assert rows["score"].tolist() == [0.881, 0.9] and set(rows["network"]) == {"resnet34", "resnet50"}
+    assert "1 dataset without any score: birds" in rows.attrs["reading"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        ("n_train_per_class", "all", None),
+        ("n_test", "3,669", 3669),
+        ("seed", "0", 0),
+        ("n_classes", "37", 37),
+        ("n_test", "", None),
+    ],
+)
+def test_counts_as_people_write_them(column, value, expected):
+    rows = read_table(pd.DataFrame({"network": "a", "source_accuracy": 0.7, "dataset": "pets", "score": 0.9, column: [value]}))
+    assert rows[column].isna().item() if expected is None else rows[column].item() == expected
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("n_test", "3669.5"),
+        ("n_test", "0"),
+        ("n_test", "-5"),
+        ("seed", "default"),
+        ("n_train_per_class", "few"),
+        ("n_classes", "1"),
+    ],
+)
+def test_counts_that_are_none(column, value):
+    table = pd.DataFrame({"network": "a", "source_accuracy": 0.7, "dataset": "pets", "score": 0.9, column: [value]})
+    with pytest.raises(
+        UserError, match=rf"{column} '?{value}'? of network 'a' on dataset 'pets' \(row 1\): expected a whole number"
+    ):
+        read_table(table)
+
+
+@pytest.mark.parametrize("values", [(0.733, 0.761, 0.774), ("73.3%", "76.1%", "77.4%")])
+def test_a_file_of_source_accuracies(tmp_path, values):
+    rows = read_table(FRACTIONS, source_accuracy=accuracies(tmp_path, *values))
+    assert rows["source_accuracy"].tolist() == pytest.approx([0.733, 0.761, 0.774] * 2)
+    (tmp_path / "german.csv").write_text("network;source_accuracy\nn1;0,733\nn2;0,761\nn3;0,774\n")
+    assert read_table(FRACTIONS, source_accuracy=tmp_path / "german.csv")["source_accuracy"][0] == 0.733
+
+
+def test_source_accuracies_in_another_unit_than_the_scores(tmp_path):
+    in_percent, in_fractions = (
+        accuracies(tmp_path, 73.3, 76.1, 77.4),
+        accuracies(tmp_path, 0.733, 0.761, 0.774, name="fractions.csv"),
+    )
+    with pytest.raises(UserError, match=r"source_accuracy reaches 77\.4, expected at most 1.*--scale source_accuracy=percent"):
+        read_table(FRACTIONS, source_accuracy=in_percent)
+    with pytest.raises(UserError, match=r"the largest source_accuracy is 0\.774, so the column is not in per cent"):
+        read_table(PERCENT, percent=True, source_accuracy=in_fractions)
+    for table, percent, given, scale in ((FRACTIONS, False, in_percent, "percent"), (PERCENT, True, in_fractions, "fraction")):
+        rows = read_table(table, percent=percent, source_accuracy=given, scale={"source_accuracy": scale})
+        assert rows["source_accuracy"][0] == pytest.approx(0.733) and rows["score"][0] == pytest.approx(0.881)
+
+
+def test_contradictory_or_unreadable_source_accuracies(tmp_path):
+    (tmp_path / "twice.csv").write_text("network,source_accuracy\nn1,0.733\nn1,0.9\nn2,0.7\nn3,0.7\n")
+    with pytest.raises(UserError, match=r"network 'n1' has the source accuracies 0\.733 and 0\.9 \(lines 2 and 3\)"):
+        read_table(FRACTIONS, source_accuracy=tmp_path / "twice.csv")
+    (tmp_path / "latin1.csv").write_bytes("network,source_accuracy\nná,0.733\n".encode("latin-1"))
+    with pytest.raises(UserError, match="no source accuracy for 3 of 3 networks"):
+        read_table(FRACTIONS, source_accuracy=tmp_path / "latin1.csv")
+    with pytest.raises(UserError, match=r"source_accuracy reaches 73\.3"):
+        read_table(FRACTIONS, source_accuracy=pd.Series(73.3, NETWORKS))
+
+
+def test_one_dataset_in_another_scale():
+    mixed = PERCENT.assign(birds=FRACTIONS["birds"], source_accuracy=[73.3, 76.1, 77.4])
+    with pytest.raises(UserError, match=r"the largest score on dataset 'birds' is 0\.682.*--scale birds=fraction"):
+        read_table(mixed, percent=True)
+    rows = read_table(mixed, scale=["percent", "birds=fraction"])
+    assert rows.groupby("dataset")["score"].max().round(3).to_dict() == {"birds": 0.682, "pets": 0.915}
+    with pytest.raises(UserError, match=r"score reaches 91\.5, expected at most 1; on 'pets' only.*--scale 'pets'=percent"):
+        read_table(mixed, scale={"source_accuracy": "percent"})
+
+
+def test_several_source_accuracies_only_on_request():
+    table = pd.DataFrame(
+        {"network": ["a", "a"], "source_accuracy": [0.7, 0.8], "dataset": ["pets", "birds"], "score": [0.9, 0.6]}
+    )
+    with pytest.raises(UserError, match="--source-per-dataset"):
+        read_table(table)
+    assert read_table(table, source_per_dataset=True)["source_accuracy"].tolist() == [0.7, 0.8]
+
+
+def test_a_source_accuracy_of_one_is_refused_with_its_line(tmp_path):
+    (tmp_path / "table.csv").write_text("network,source_accuracy,pets\na,0.7,0.8\nb,1,0.9\n")
+    with pytest.raises(UserError, match=r"source accuracy 1 of network 'b' \(line 3\)"):
+        read_table(tmp_path / "table.csv")
+
+
+def test_the_protocol_is_said_to_be_unstated():
+    assert "protocol: not stated" in read_table(FRACTIONS.assign(source_accuracy=0.7)).attrs["reading"][0]
+    stated = read_table(FRACTIONS.assign(source_accuracy=0.7), protocol="Finetune")
+    assert set(stated["protocol"]) == {"finetune"} and stated.attrs["protocol_stated"]
+    assert (
+        "looked up by name for 1 of 1 networks"
+        in read_table(pd.DataFrame({"network": ["resnet50"], "pets": [0.9]})).attrs["reading"][0]
+    )
+
+
+def test_metrics_and_numbers_of_classes(tmp_path):
+    (tmp_path / "classes.csv").write_text("dataset,classes\nPets,37\nBirds,200\n")
+    table = FRACTIONS.assign(source_accuracy=[0.7, 0.71, 0.72])
+    rows = read_table(table, metric=["birds=roc_auc"], n_classes=tmp_path / "classes.csv")
+    by_dataset = rows.drop_duplicates("dataset").set_index("dataset")
+    assert by_dataset["metric"].fillna("").to_dict() == {"pets": "", "birds": "roc_auc"} and by_dataset[
+        "n_classes"
+    ].to_dict() == {"pets": 37, "birds": 200}
+    assert chance_levels(rows["metric"], rows["n_classes"]).tolist() == [1 / 37] * 3 + [0.5] * 3
+    assert class_counts(tmp_path / "classes.csv") == {"Pets": 37, "Birds": 200}
+    with pytest.raises(UserError, match="numbers of classes are given for cars, but the table has the datasets pets, birds"):
+        read_table(table, n_classes={"cars": 196})

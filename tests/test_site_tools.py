@@ -1,0 +1,143 @@
+"""What tools/prepare_site.py does to cells, signatures and links, on small inputs with a known answer."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+
+import site_cells
+import site_entries
+import site_links
+import site_reference
+
+
+def code(source: str, *outputs: dict) -> dict:
+    return {"cell_type": "code", "source": source, "outputs": list(outputs)}
+
+
+def shown(*cells: dict) -> list[str]:
+    return [cell["source"] for cell in site_cells.clean_cells(list(cells))]
+
+
+def test_cells_that_only_check_are_hidden():
+    assert shown(code("assert x == 1"), code("if x:\n    assert y\n")) == []
+    assert shown(code("n = 3\nassert n == 3")) == []
+
+
+def test_what_a_later_cell_uses_stays_without_its_check():
+    assert shown(code("n = 3\nassert n == 3"), code("print(n)")) == ["n = 3", "print(n)"]
+    assert shown(code("n = 3\nassert n == 3\nn", {"data": {"text/plain": "3"}})) == ["n = 3\nn"]
+
+
+def test_a_check_that_the_text_announces_stays():
+    text = {"cell_type": "markdown", "source": "Both are the same:"}
+    assert shown(text, code("assert a == b")) == ["Both are the same:", "assert a == b"]
+
+
+def test_marks_and_directives_for_tools_are_gone():
+    source = "#| slow\n#| fig-alt: A figure of something.\nx = f(  # noqa: E501\n    1)  # fmt: skip"
+    assert shown(code(source)) == ["#| fig-alt: A figure of something.\nx = f(\n    1)"]
+
+
+def test_long_code_for_a_figure_and_lists_of_imports_are_folded():
+    figure = {"data": {"image/svg+xml": "<svg></svg>"}}
+    long = "a = 1\nb = 2\nc = 3\nchart(a, b, c)"
+    assert shown(code(long, figure))[0].startswith("#| code-fold: true\n") and shown(code(long)) == [long]
+    assert shown(code("chart(a)", figure)) == ["chart(a)"]
+    assert 'code-summary: "Imports"' in shown(code("import a\nimport b\nimport c\nfrom d import e"))[0]
+
+
+def test_many_exclusions_are_folded_and_few_are_not():
+    lines = "".join(f"- linear: left out net{i}: at chance\n" for i in range(3))
+    text = site_cells.fold_exclusions("- linear: r = 0.93\n" + lines)
+    assert "<summary>3 left out, with the reason</summary>" in text and text.startswith("- linear: r = 0.93\n")
+    assert site_cells.fold_exclusions("- linear: left out a: at chance\n") == "- linear: left out a: at chance\n"
+
+
+def test_a_heading_with_nothing_below_it_is_not_shown():
+    text = [{"cell_type": "markdown", "source": source} for source in ("## Empty", "## Full", "Words", "### Last")]
+    assert [cell["source"] for cell in site_cells.without_empty_headings(text)] == ["## Full", "Words"]
+
+
+MODULE = """
+@dataclass
+class Options:
+    "Options."
+    size: Annotated[int, Field(ge=1)] = 3  # pixels
+    rate: float = Field(1e-3, description="learning rate")
+    names: list[str] = field(default_factory=list)
+    _cache: dict = field(default_factory=dict)  # private
+
+    def run(self, out: "Path", *, fast: bool = False) -> "Self":
+        "Runs."
+
+
+def draw(a: int, b: int = 2,  # of b
+         *args: str, c: str = "x",  # of c
+         **options: Any) -> None:  # fmt: skip
+    "Draws."
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "made.py").write_text(MODULE)
+    monkeypatch.setattr(site_entries, "PACKAGE", tmp_path)
+    site_entries.parsed.cache_clear()
+    yield "made"
+    site_entries.parsed.cache_clear()
+
+
+def test_a_comment_belongs_to_the_last_parameter_of_its_line(module):
+    text = site_entries.entry(module, "draw")
+    assert 'draw(a: int, b: int = 2, *args: str, c: str = "x", **options: Any) -> None' in text
+    assert re.findall(r"^`(\w+)`\n:   (.*)$", text, re.M) == [("b", "of b"), ("c", "of c")]
+
+
+def test_a_class_shows_public_fields_and_methods(module):
+    text = site_entries.entry(module, "Options")
+    assert re.findall(r"^`(\w+)`\n:   (.*)$", text, re.M) == [
+        ("size", "`int`, default `3`: pixels"),
+        ("rate", "`float`, default `1e-3`: learning rate"),
+        ("names", "`list[str]`, default `[]`"),
+    ]
+    assert "#### `Options.run` {#options.run}" in text and "Options.run(out: Path, *, fast: bool = False) -> Options" in text
+
+
+def test_names_are_linked_where_they_mean_one_thing():
+    text = site_links.link_names(
+        "`Study.run`, `analyze`, `statistics.analysis`, `networks`, `results` and `count_mismatch`", "a/b.html"
+    )
+    assert (
+        "[`Study.run`](../api/study/study.html#study.run)" in text
+        and "[`analyze`](../api/statistics/analysis.html#analyze)" in text
+    )
+    assert "[`statistics.analysis`](../api/statistics/analysis.html)" in text
+    assert text.endswith("`networks`, `results` and `count_mismatch`")
+    code = "```python\n`analyze`\n```\n# `analyze`\n[`analyze`](x.html)"
+    assert site_links.link_names(code, "a/b.html") == code
+
+
+def test_a_term_is_linked_once_and_not_within_code():
+    done: set[str] = set()
+    text = site_links.link_terms("`log-odds` and log-odds and log-odds", "paper/headline.html", done)
+    assert (
+        text.count("](../explanations/glossary.html#log-odds ") == 1
+        and text.startswith("`log-odds` and [log-odds](")
+        and done == {"log-odds"}
+    )
+
+
+def test_the_page_of_the_commands_has_every_option_with_its_help():
+    page = site_reference.command_line()
+    for name, command in site_reference.commands().items():
+        section = page.split(f"## {name} {{#{name}}}")[1].split("\n## ")[0]
+        options = [option for p in command.params if p.param_type_name == "option" and p.name != "help" for option in p.opts]
+        assert options and all(re.search(rf"`[^`\n]*{re.escape(option)}\b", section) for option in options), name
+        assert not re.search(r"^:   —$", section, re.M), f"{name}: an option without help"
+    assert site_reference.command_of("cli.main", "analyze") == "analyze" and not site_reference.command_of(
+        "statistics.analysis", "analyze"
+    )

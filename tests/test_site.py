@@ -65,6 +65,16 @@ def test_the_configuration_names_files_that_exist():
     assert {p.relative_to(NBS).as_posix() for p in NOTEBOOKS} <= set(named), "pages that no reader finds"
 
 
+def test_every_public_table_has_its_place_on_the_page_that_compares_them():
+    "Tables with many networks, by the names under which `read_table` knows them; and our own two studies."
+    page = "\n".join(cell["source"] for cell in cells_of(NBS / "paper" / "still_true.ipynb"))
+    listed = ["embeddings_benchmark_16shot", "sfda_finetune_supervised", "timm_distribution_shift", "self_supervised"]
+    assert [name for name in [*listed, "results/quickstart", "results/mobilenets"] if name not in page] == []
+    paper = next(part for part in yaml.safe_load((NBS / "sidebar.yml").read_text())["website"]["sidebar"]["contents"]
+                 if isinstance(part, dict) and part["section"] == "The paper")  # fmt: skip
+    assert paper["contents"][:2] == ["paper/headline.ipynb", "paper/still_true.ipynb"]
+
+
 @pytest.mark.parametrize("path", [*NOTEBOOKS, ROOT / "README.md"], ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(path):
     text = path.read_text() if path.suffix == ".md" else prose(path)

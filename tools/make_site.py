@@ -22,7 +22,7 @@ PAGES = {
     "Start here": ("tutorials", ["five_minutes", "which_network", "fixed_features", "real_images", "still_transfer_better"]),
     "How to": ("howto", ["recommend", "own_table", "own_network", "add_dataset", "from_python", "cluster", "full_scale",
                          "questions"]),
-    "The paper": ("paper", ["headline", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
+    "The paper": ("paper", ["headline", "still_true", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
                             "fixed_against_finetuned", "convergence", "dataset_size", "near_duplicates", "augmentation",
                             "other_predictors", "transferability", "specialised_methods"]),
     "Understanding": ("explanations", ["why_log_odds", "what_we_promise", "glossary"]),

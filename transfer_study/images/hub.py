@@ -58,7 +58,7 @@ def _our_splits(
     if missing := [split for split in required if split not in splits]:
         raise UserError(
             f"dataset hf:{dataset}: no split {missing[0]!r}, found: {available}; "
-            f"{'validation images are not used as test images; ' * ('val' in splits and missing[0] == 'test')}name the splits to use, "
+            "name the splits to use, "
             'for example splits = { train = "train", test = "validation" }, or draw test images from train with test_share = 0.2'
         )
     return {split: splits[split] for split in SPLITS if split in splits and not (without_test and split == "test")}

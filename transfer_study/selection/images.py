@@ -6,7 +6,7 @@
 __all__ = ['N_FOLDS', 'write_images', 'has_test_images', 'class_folders', 'read_groups', 'joined_groups', 'group_folds',
            'draw_split', 'PreparedImages', 'dataset_rows', 'open_images', 'prepare_images']
 
-# %% ../../nbs/api/selection/00_images.ipynb #7a84676d
+# %% ../../nbs/api/selection/00_images.ipynb #5e3e774b
 import hashlib
 import re
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def write_images(
         path.write_bytes(dataset.read(row))
     return folder
 
-# %% ../../nbs/api/selection/00_images.ipynb #a9d56f33
+# %% ../../nbs/api/selection/00_images.ipynb #9b11afc6
 def _split_of(folder: str) -> str | None:
     return SPLIT_NAMES.get(folder.lower())
 
@@ -53,7 +53,7 @@ def _class_depth(parts: list[list[str]]) -> int:
         depth += 1
     return depth + (depth < shortest - 2 and {_split_of(names[depth]) for names in parts} == {"train", "val"})
 
-# %% ../../nbs/api/selection/00_images.ipynb #c228aaac
+# %% ../../nbs/api/selection/00_images.ipynb #a8409707
 def has_test_images(
     path: Path | str,  # a folder, or a tar or zip of one
 ) -> bool:
@@ -64,7 +64,7 @@ def has_test_images(
     }  # fmt: skip
     return bool(above["train"] & above["test"])
 
-# %% ../../nbs/api/selection/00_images.ipynb #90cd5b15
+# %% ../../nbs/api/selection/00_images.ipynb #a8278552
 def _check_folders(root: Path, parts: list[list[str]], folders: list[str], depth: int) -> None:
     "Raises `UserError` for images outside the folders of classes, an empty folder and a single class."
     stray = ["/".join(names) for names in parts if len(names) < 2]

@@ -142,6 +142,13 @@ def test_planted_label_errors_are_found(digits):
     assert set(errors["row"].head(8)) <= set(planted)
 
 
+def test_means_of_answers_are_compared_by_random_signs_as_exactly_as_answers():
+    random = np.random.default_rng(3)
+    a, b = random.random((2, 120)) < [[0.7], [0.8]]
+    exact, halves = paired_p_value(a, b, np.arange(120)), paired_p_value(a / 2, b / 2, np.arange(120))
+    assert 0.01 < exact < 0.5 and halves == pytest.approx(exact, abs=0.02)
+
+
 def test_rungs_and_survivors():
     assert rung_sizes(400, 5) == [100, 400] and rung_sizes(399, 5) == [399] and rung_sizes(100_000, 10)[-1] == 100_000
     compared = pd.DataFrame({"network": list("abc"), "p_holm": [1, 0.001, 0.2]})

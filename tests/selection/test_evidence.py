@@ -1,5 +1,7 @@
 """Evidence about networks: against independent computations, and where nothing should be found."""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from transfer_study.selection.candidates import TransferPrior
 from transfer_study.selection.checks import label_errors
 from transfer_study.selection.evidence import (
     compare_with_best,
@@ -19,7 +22,7 @@ from transfer_study.selection.evidence import (
     stratified_order,
     tie_set,
 )
-from transfer_study.selection.halving import Steps, rung_sizes, survivors
+from transfer_study.selection.halving import Steps, best_affordable, posterior, rung_sizes, survivors
 from transfer_study.selection.images import group_folds
 
 
@@ -139,12 +142,46 @@ def test_planted_label_errors_are_found(digits):
     assert set(errors["row"].head(8)) <= set(planted)
 
 
+def test_means_of_answers_are_compared_by_random_signs_as_exactly_as_answers():
+    random = np.random.default_rng(3)
+    a, b = random.random((2, 120)) < [[0.7], [0.8]]
+    exact, halves = paired_p_value(a, b, np.arange(120)), paired_p_value(a / 2, b / 2, np.arange(120))
+    assert 0.01 < exact < 0.5 and halves == pytest.approx(exact, abs=0.02)
+
+
 def test_rungs_and_survivors():
     assert rung_sizes(400, 5) == [100, 400] and rung_sizes(399, 5) == [399] and rung_sizes(100_000, 10)[-1] == 100_000
-    compared = pd.DataFrame({"network": list("abc"), "difference": [0, -0.1, -0.2], "p_holm": [1, 0.001, 0.2]})
-    staying, leaving = survivors(compared, dict.fromkeys("abc", 1.0), 2.0)
+    compared = pd.DataFrame({"network": list("abc"), "p_holm": [1, 0.001, 0.2]})
+    draws = pd.DataFrame(np.random.default_rng(0).normal([3.0, 2.0, 2.0], 0.1, (500, 3)), columns=list("abc"))
+    staying, leaving = survivors(compared, draws, dict.fromkeys("abc", 1.0), 2.0)
     assert staying == ["a", "c"] and list(leaving) == ["b"]  # shown to be worse, though more accurate than c
-    assert survivors(compared, dict.fromkeys("abc", 1.0), 0.0)[0] == ["a"] and survivors(compared, {}, None)[0] == ["a", "b", "c"]
+    assert survivors(compared, draws, dict.fromkeys("abc", 1.0), 0.0)[0] == ["a"]
+    assert survivors(compared, draws, {}, None)[0] == ["a", "b", "c"]
+
+
+def test_the_networks_that_stay_have_the_best_expected_maximum_of_all_affordable_sets():
+    random, names = np.random.default_rng(1), range(6)
+    for _ in range(10):
+        draws, seconds = random.normal(random.normal(size=6), 0.5, (300, 6)), random.uniform(1, 5, 6)
+        sets = [set_ for k in names for set_ in combinations(names, k + 1) if seconds[list(set_)].sum() <= 8]
+        best = max(draws[:, list(set_)].max(axis=1).mean() for set_ in sets)
+        taken = best_affordable(draws, seconds, 8.0)
+        worst = draws.mean(axis=0).min()
+        assert seconds[taken].sum() <= 8 and draws[:, taken].max(axis=1).mean() - worst >= 0.9 * (best - worst)
+
+
+def test_the_posterior_is_that_of_a_normal_model_and_the_evidence_wins_in_the_end():
+    "With independent answers and a flat prior it is the log-odds; with a certain prior, the line."
+    right = pd.DataFrame(np.random.default_rng(0).random((4000, 2)) < [0.7, 0.8], columns=["a", "b"]).astype(float)
+    groups, odds = np.arange(4000), np.log(right.mean() / (1 - right.mean())).to_numpy()
+    mean, covariance = posterior(right, groups, {"a": 0.8, "b": 0.6}, TransferPrior(0.6, 0.2, 100.0, 0.5))
+    assert mean == pytest.approx(odds, abs=1e-3)
+    p = right.mean().to_numpy()
+    assert np.diag(covariance) == pytest.approx(1 / (4000 * p * (1 - p)), rel=0.05)
+    mean, _ = posterior(right, groups, {"a": 0.8, "b": 0.6}, TransferPrior(0.6, 0.0, 1e-4, 0.5))
+    assert mean[0] - mean[1] == pytest.approx(0.6 * (np.log(4) - np.log(1.5)), abs=1e-3)
+    alone, _ = posterior(right, groups, {}, TransferPrior(0.6, 0.2, 1e-4, 0.0))
+    assert alone[0] == pytest.approx(alone[1], abs=1e-3)  # nothing is known of either and no deviation is allowed
 
 
 def test_a_step_is_computed_once_and_for_its_own_key(tmp_path):

@@ -111,6 +111,15 @@ def test_undecodable_images_are_listed_and_left_where_they_are(photos):
     assert broken.relative_to(photos).as_posix() not in set(prepared.dataset.images["name"])
 
 
+def test_images_are_known_by_their_contents_and_other_files_are_named(photos):
+    first = sorted(photos.rglob("*.png"))[0]
+    first.rename(first.with_suffix(""))
+    (photos / "notes.txt").write_text("taken in May")
+    dataset = open_images(photos)
+    assert first.with_suffix("").relative_to(photos).as_posix() in set(dataset.images["name"])
+    assert prepare_images(dataset).notes[0] == "left out, no image: 1 (notes.txt)"
+
+
 def test_a_table_of_groups_is_checked(tmp_path):
     names = pd.Series(["a/1.jpg", "a/2.jpg", "b/3.jpg"])
     table = tmp_path / "groups.csv"

@@ -26,6 +26,7 @@ from transfer_study.images.datasets import (
     image_folder,
     listed_dataset,
 )
+from .decoding import SIGNATURE_LENGTH, image_format
 from .hub import hub_dataset
 from ..options import explain_errors
 
@@ -149,13 +150,20 @@ def _metric(entry: DatasetEntry, several: bool) -> str:
     return {None: "map" if several else "top1", "balanced": "mean_per_class"}.get(entry.metric, entry.metric) or ""
 
 # %% ../../nbs/api/images/09_entries.ipynb #190c6f87
+def _is_image(file: Path) -> bool:
+    if file.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    with open(file, "rb") as stream:
+        return image_format(stream.read(SIGNATURE_LENGTH)) is not None
+
+
 def _class_folders(path: Path, entry: DatasetEntry) -> ImageDataset:
     "A folder with one folder per class, or with train/<class>/ only, whose test images are drawn."
     root = path / "train" if (path / "train").is_dir() else path
     rows = [
         (file.relative_to(root).parts[0], file.relative_to(path).as_posix())
         for file in sorted(root.rglob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and len(file.relative_to(root).parts) > 1
+        if file.is_file() and _is_image(file) and len(file.relative_to(root).parts) > 1
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
     ]  # fmt: skip
     if (path / "test").is_dir():

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TIERS', 'RESEARCH_ONLY', 'PERMISSIVE', 'MOST_MATCHES', 'SECONDS_TO_REACH', 'network_tiers', 'licence_of', 'Candidate',
-           'find_candidates', 'can_reach', 'weights_source', 'with_weights', 'prior_accuracy']
+           'find_candidates', 'can_reach', 'weights_source', 'with_weights', 'prior_accuracy', 'TransferPrior',
+           'transfer_prior']
 
 # %% ../../nbs/api/selection/02_candidates.ipynb #b0d4a8c0
 import os
@@ -234,7 +235,7 @@ def with_weights(
 
 # %% ../../nbs/api/selection/02_candidates.ipynb #3b040145
 @cache
-def _prior_model() -> tuple[Any, float, dict[str, float]]:
+def _prior_model(published_only: bool = False) -> tuple[Any, float, dict[str, float]]:
     "The fitted mixed model, the mean source log-odds, and the standard deviations of its random effects."
     from transfer_study.results import read_table
     from transfer_study.statistics.log_odds import to_log_odds_table, with_log_odds
@@ -243,7 +244,7 @@ def _prior_model() -> tuple[Any, float, dict[str, float]]:
     published = read_table("sfda_finetune_supervised", protocol="finetune")
     own = read_table(data_path("results/mobilenets/results.csv"))
     own["dataset"] = own["dataset"] + " (small)"
-    rows = with_log_odds(pd.concat([published, own], ignore_index=True))
+    rows = with_log_odds(published if published_only else pd.concat([published, own], ignore_index=True))
     table = to_log_odds_table(rows)
     result, _ = fit_mixed(cells_of(table))
     return result, float(table.source.mean()), random_deviations(result)
@@ -264,3 +265,41 @@ def prior_accuracy(
     spread = np.sqrt(uncertain + deviation["network"] ** 2 + deviation["dataset"] ** 2 + (deviation["dataset slope"] * x) ** 2 + deviation["residual"] ** 2)
     half = norm.ppf(0.975) * spread
     return pd.DataFrame({"expected": expit(fixed), "low": expit(fixed - half), "high": expit(fixed + half)})
+
+# %% ../../nbs/api/selection/02_candidates.ipynb #665d5ac4
+@dataclass(frozen=True)
+class TransferPrior:
+    "What ImageNet top-1 says about the log-odds of networks on a new data set, as a normal distribution."
+
+    slope: float  # of transfer log-odds against ImageNet log-odds
+    slope_deviation: float  # standard deviation of the slope between data sets
+    deviation: float  # standard deviation of a network on a data set around the line, in log-odds
+    source_deviation: float  # standard deviation of ImageNet log-odds between networks, for those whose top-1 is unknown
+    level_deviation: float = 10.0  # of the difficulty of a new data set: in effect unknown
+
+    def moments(
+        self,
+        source_accuracy: np.ndarray | Sequence[float],  # (n,) ImageNet top-1 in (0, 1); NaN if unknown
+    ) -> tuple[np.ndarray, np.ndarray]:
+        "Mean (n,) and covariance (n, n) of the log-odds, up to a level that all networks share."
+        from scipy.special import logit
+
+        x = logit(np.asarray(source_accuracy, float))
+        unknown = np.isnan(x)
+        x = np.where(unknown, 0.0 if unknown.all() else np.mean(x[~unknown]), x)
+        x = x - x.mean()
+        own = self.deviation**2 + np.where(unknown, (self.slope * self.source_deviation) ** 2, 0.0)
+        return self.slope * x, np.diag(own) + self.slope_deviation**2 * np.outer(x, x) + self.level_deviation**2
+
+
+@cache
+def transfer_prior(
+    published_only: bool = False,  # fit to the published table alone, without our own study of small networks
+) -> TransferPrior:
+    "The prior that the shipped tables give."
+    from scipy.special import logit
+
+    result, _, deviation = _prior_model(published_only)
+    source = logit(known_networks()["imagenet_top1"].dropna().to_numpy())
+    own = float(np.hypot(deviation["network"], deviation["residual"]))
+    return TransferPrior(float(result.fe_params.iloc[1]), float(deviation["dataset slope"]), own, float(source.std()))

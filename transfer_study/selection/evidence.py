@@ -111,17 +111,17 @@ def interval_of(
 
 # %% ../../nbs/api/selection/03_evidence.ipynb #d8dac33b
 def paired_p_value(
-    right_a: np.ndarray,  # (n_samples,) whether network a is right
+    right_a: np.ndarray,  # (n_samples,) whether network a is right, or a mean of such answers, in [0, 1]
     right_b: np.ndarray,  # (n_samples,) whether network b is
     groups: np.ndarray,  # (n_samples,)
     seed: int = 0,  # of the random signs
     n_permutations: int = 10_000,
 ) -> float:
-    "Two-sided p-value: the exact binomial test, or with groups of several samples a test with random signs of the group sums."
+    "Two-sided p-value: the exact binomial test; with groups of several samples, or means, a test with random signs of the group sums."
     from transfer_study.statistics.paired_tests import exact_binomial_test
 
     step = np.asarray(right_b, float) - np.asarray(right_a, float)
-    if len(np.unique(groups)) == len(groups):
+    if len(np.unique(groups)) == len(groups) and np.isin(step, (-1, 0, 1)).all():
         return exact_binomial_test(right_a, right_b)[0]
     sums = pd.Series(step).groupby(np.asarray(groups)).sum().to_numpy()
     sums = sums[sums != 0]

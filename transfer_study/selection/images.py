@@ -9,7 +9,7 @@ __all__ = ['N_FOLDS', 'write_images', 'has_test_images', 'class_folders', 'read_
 # %% ../../nbs/api/selection/00_images.ipynb #5e3e774b
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +20,10 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..duplicates.search import find_overlap
-from ..images.archives import FileReader, list_files, readable_name
+from ..images.archives import FileReader, StoredFile, list_files, readable_name
 from ..images.catalog import open_dataset
 from ..images.datasets import IMAGE_SUFFIXES, SPLIT_NAMES, ImageDataset, dataset_name
+from ..images.decoding import FORMATS, SIGNATURE_LENGTH, image_format
 from ..images.official import known_datasets
 
 # %% ../../nbs/api/selection/00_images.ipynb #59d9ed9d
@@ -77,6 +78,12 @@ def _check_folders(root: Path, parts: list[list[str]], folders: list[str], depth
         raise UserError(f"{root}: {problem}; expected two or more class folders with images")
 
 
+def _image_files(files: Sequence[StoredFile], reader: FileReader) -> tuple[list[StoredFile], list[str]]:
+    "The images, by suffix or contents, sorted by path, and the paths of the other files."
+    is_image = [file.path.lower().endswith(IMAGE_SUFFIXES) or bool(image_format(reader.start(i, SIGNATURE_LENGTH))) for i, file in enumerate(files)]
+    return sorted(file for file, yes in zip(files, is_image, strict=True) if yes), sorted(file.path for file, yes in zip(files, is_image, strict=True) if not yes)
+
+
 def class_folders(
     path: Path | str,  # a folder, or a tar or zip of one, with <class>/<image>, or train/<class>/<image> and val/<class>/<image>
     name: str = "",  # of the dataset; empty for the name of the folder or archive
@@ -84,9 +91,9 @@ def class_folders(
     "The images in `path`, labelled by their folders, in the split train (or val). Raises `UserError` for fewer than two classes."
     root = Path(path)
     listed = list_files(root)
-    files = sorted(file for file in listed.files if file.path.lower().endswith(IMAGE_SUFFIXES))
+    files, others = _image_files(listed.files, FileReader(root, listed.files))
     if not files:
-        raise UserError(f"{root}: no image files; expected <class>/<image>, with one of the endings {', '.join(IMAGE_SUFFIXES)}")
+        raise UserError(f"{root}: no image files; expected <class>/<image>, in one of the formats {', '.join(FORMATS)}")
     names = [readable_name(file.path) for file in files]
     parts = [one.split("/") for one in names]
     depth = _class_depth(parts) if min(map(len, parts)) > 1 else 0
@@ -97,7 +104,8 @@ def class_folders(
     labels = {label: i for i, label in enumerate(sorted(table["class"].unique()))}
     table.insert(2, "label", table["class"].map(labels))
     reader = FileReader(root, files)
-    return ImageDataset(name or dataset_name(root), root, table, _content_digest(names, reader, root), reader=reader)
+    notes = (f"left out, no image: {len(others):,} ({readable_name(others[0])}{', …' * (len(others) > 1)})",) if others else ()
+    return ImageDataset(name or dataset_name(root), root, table, _content_digest(names, reader, root), reader=reader, notes=notes)
 
 
 def _content_digest(names: list[str], read: Callable[[int], bytes], root: Path) -> str:
@@ -312,4 +320,4 @@ def prepare_images(
     if lost:
         raise UserError(f"{dataset.name}: class {lost[0]!r} has test images but no training image; add some")
     images = kept.images.assign(split=split)
-    return PreparedImages(replace(kept, images=images), joined, overlap.pairs, undecodable.reset_index(drop=True), (*notes, note), seed)
+    return PreparedImages(replace(kept, images=images), joined, overlap.pairs, undecodable.reset_index(drop=True), (*kept.notes, *notes, note), seed)

@@ -8,6 +8,7 @@ __all__ = ['N_REFITS', 'NEAR_L2', 'SCORES', 'MOST_SCORED', 'read_duration', 'rea
 
 # %% ../../nbs/api/selection/09_recommend.ipynb #eec55129
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -391,10 +392,12 @@ def _recommendation(work: _Work, guess: pd.Series, max_latency: float | None, pr
 
 
 def _finished(work: _Work, answer: Recommendation) -> Recommendation:
-    "Writes the report and the recommendation."
+    "Writes the report and the recommendation; removes what killed processes left half written."
     answer = replace(answer, seconds=round(time.monotonic() - work.started, 1))
     write_recommendation(answer, work.prepared.dataset, work.directory / "report.html", str(work.directory / "classifier"))
     answer.save(work.directory / "recommendation.json")
+    for leftover in work.directory.glob("*/.*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
     return answer
 
 # %% ../../nbs/api/selection/09_recommend.ipynb #b202f7c2

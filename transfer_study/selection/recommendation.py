@@ -26,21 +26,23 @@ AS_FAST = 1.1  # times measured on one machine differ by ten per cent from run t
 
 
 def pick(
-    table: pd.DataFrame,  # one row per network: network, tie, accuracy, milliseconds (per image in batches), parameters
+    table: pd.DataFrame,  # one row per network: network, tie, accuracy, milliseconds (per image in batches), parameters; estimate if known
     prefer: str = "speed",  # or "accuracy", "size"
 ) -> str:
     """The network of the tie set that is preferred; raises `UserError` for an unknown preference.
 
     For speed, networks within ten per cent of the fastest count as equally fast, and the most accurate of these is taken.
+    The most accurate is the one with the highest `estimate`, which counts ImageNet top-1 besides the validation accuracy; without that column, by `accuracy`.
     """
     if prefer not in PREFERENCES:
         raise UserError(f"prefer {prefer!r}: expected one of {', '.join(PREFERENCES)}")
+    best = "estimate" if "estimate" in table else "accuracy"
     tied = table[table["tie"].astype(bool)]
     if prefer == "size":
-        return str(tied.sort_values(["parameters", "accuracy", "network"], ascending=[True, False, True])["network"].iloc[0])
+        return str(tied.sort_values(["parameters", best, "network"], ascending=[True, False, True])["network"].iloc[0])
     if prefer == "speed":
         tied = tied[tied["milliseconds"] <= AS_FAST * tied["milliseconds"].min()]
-    return str(tied.sort_values(["accuracy", "network"], ascending=[False, True])["network"].iloc[0])
+    return str(tied.sort_values([best, "network"], ascending=[False, True])["network"].iloc[0])
 
 # %% ../../nbs/api/selection/07_recommendation.ipynb #11c10c71
 def _names(names: list[str]) -> str:
@@ -55,7 +57,7 @@ class Recommendation:
     recommended: str  # name of the network
     prefer: str  # speed, accuracy or size
     # one row per network, best first: network, accuracy, low, high (on training images), tie, milliseconds (per image in batches), latency (milliseconds of
-    # one image), parameters, imagenet_top1, expected (from ImageNet top-1 alone), licence, nearest_neighbours, n_images, difference, p_holm, note,
+    # one image), parameters, imagenet_top1, expected (from ImageNet top-1 alone), estimate (validation and top-1 together), licence, nearest_neighbours, n_images, difference, p_holm, note,
     # and score_NAME for each transferability score, which decide nothing
     table: pd.DataFrame
     test: dict[str, Any]  # accuracy, low, high, n: of the recommended classifier on test images
@@ -78,7 +80,7 @@ class Recommendation:
         "The answer in one sentence."
         t, tie = self.test, self.tie
         among = "it is the only one that the images do not show to be worse than the best" if len(tie) == 1 else (
-            f"the images cannot tell {_names(tie)} apart, and of these it is {'the fastest here' if self.prefer == 'speed' else 'the most accurate' if self.prefer == 'accuracy' else 'the smallest'}"
+            f"the images cannot tell {_names(tie)} apart, and of these it is {'the fastest here' if self.prefer == 'speed' else 'the most accurate by validation and ImageNet top-1 together' if self.prefer == 'accuracy' else 'the smallest'}"
         )
         return (
             f"{self.dataset}: take {self.recommended}; expect {100 * t['accuracy']:.1f} % of new images to be classified correctly "
@@ -104,7 +106,8 @@ class Recommendation:
             "nearest neighbours, %": 100 * t["nearest_neighbours"], "licence": t["licence"], "note": t["note"],
         })  # fmt: skip
         extra = [name for name in t.columns if name.startswith("score_")]
-        return shown.assign(**{name.removeprefix("score_"): t[name] for name in extra})
+        estimate = {"accuracy with ImageNet top-1 counted, %": 100 * t["estimate"]} if "estimate" in t else {}
+        return shown.assign(**estimate, **{name.removeprefix("score_"): t[name] for name in extra})
 
     def __repr__(self) -> str:
         return f"Recommendation({self.sentence})"

@@ -66,7 +66,7 @@ def confusions(
     "Pairs of classes that are confused, the most frequent first: label, predicted, n, share (of the label's images), first (an image)."
     wrong = predictions[predictions["label"] != predictions["predicted"]]
     table = wrong.groupby(["label", "predicted"], sort=True)["image"].agg(n="size", first="first").reset_index()
-    table["share"] = table["n"] / table["label"].map(predictions["label"].value_counts())
+    table["share"] = table["n"] / table["label"].map(predictions["label"].value_counts()).astype(float)  # texts where no class is confused
     return table.sort_values(["n", "share"], ascending=False, kind="stable", ignore_index=True)[["label", "predicted", "n", "share", "first"]]
 
 

@@ -90,7 +90,7 @@ def test_the_committed_results_are_those_of_the_study_file(results):
     study = read_study_file(STUDY)
     settings = {(each.name, setting) for each in study.networks for setting in each.variants}
     assert set(zip(results["network"], results["setting"], strict=True)) == settings
-    datasets, seeds = {name.removeprefix("drawn:") for name in study.datasets}, set(study.seeds)
+    datasets, seeds = {str(name).removeprefix("drawn:") for name in study.datasets}, set(study.seeds)
     protocols = {name for name, protocol in study.protocols if protocol}
     assert (set(results["dataset"]), set(results["seed"]), set(results["protocol"])) == (datasets, seeds, protocols)
     sizes = results["n_train_per_class"].astype("Int64")

@@ -283,7 +283,8 @@ def test_a_cifar_pickle_that_runs_something_is_refused(tmp_path):
         ({"data": np.zeros((10, 3000), np.uint8)}, "do not match"),
         ({"labels": [0] * 9}, "do not match"),
         ({"labels": [10] * 10}, "labels from 0 to 9 expected"),
-        ({"data": None}, "do not match"),
+        ({"data": None}, "pixels of type object, expected uint8"),
+        ({"data": np.zeros((10, 3072))}, "pixels of type float64, expected uint8"),
     ],
 )
 def test_a_cifar_batch_is_checked(tmp_path, change, message):

@@ -195,7 +195,7 @@ def test_a_class_whose_training_images_are_all_bad_is_an_error(study_file, tmp_p
         ("source_accuracy = 0.5\n", "source_accuracy = 50\n", r"source_accuracy = 50: .*below 1"),
         ('"squares", "packed.tar"', '"squares", "squares"', r"dataset 'squares' is listed more than once"),
         ('"squares", "packed.tar"', '"squares", "sqares"', r"unknown dataset 'sqares'"),
-        ('"squares", "packed.tar"', '"squares", "folder:sqares"', r"no such folder or tar"),
+        ('"squares", "packed.tar"', '"squares", "folder:sqares"', r"no such folder, tar or zip"),
         ('name = "test_resnet"', 'name = "test_resnett"', r"unknown network 'test_resnett'; did you mean test_resnet"),
         ("test_resnet.safetensors", "absent.safetensors", r"absent\.safetensors: no such file"),
         ("test_resnet.safetensors", "test_mambaout.safetensors", r"not of this architecture: .* is missing"),

@@ -72,8 +72,8 @@ def working(
     "Shows a moving bar with the time spent while the block runs, if stderr is a terminal."
     from rich.progress import BarColumn, Console, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    console = Console(stderr=True)  # it takes FORCE_COLOR for a terminal, and a bar in a file is no progress
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
         bars.add_task(title, total=None)
         yield

@@ -169,7 +169,7 @@ def overlap(
     from transfer_study.images import catalog
 
     sets, console = [catalog.open_dataset(name, root=data_root) for name in (source, target or source)], Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
         tasks = {stage: bars.add_task(stage, total=None) for stage in ("images", "searches", "pairs")}
         result = find_overlap(
             sets[0], sets[1], source_split, target_split, similarity=SIMILARITY if similarity is None else similarity,

@@ -7,6 +7,7 @@ __all__ = ['recommend']
 
 # %% ../../nbs/api/cli/04_selection.ipynb #52461789
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ def _stage_bars(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
 
     console, tasks, done = Console(stderr=True), {}, {}
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True, disable=as_json or not sys.stderr.isatty()) as bars:
 
         def update(stage: str, n: int, total: int) -> None:
             before = done.get(stage, 0) % max(total, 1)

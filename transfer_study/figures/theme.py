@@ -146,7 +146,7 @@ def with_family(
 
 # %% ../../nbs/api/figures/01_theme.ipynb #3052b573
 PROTOCOL_NAMES = {
-    "linear": "Fixed features", "finetune": "Fine-tuned", "scratch": "Trained from scratch", "knn": "Nearest neighbours",
+    "linear": "Fixed features", "finetune": "Fine-tuned", "scratch": "Trained from scratch", "knn": "Nearest neighbours", "zeroshot": "Not trained on the target",
 }  # fmt: skip
 DATASET_NAMES = {
     "food101": "Food-101", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "birdsnap": "Birdsnap", "sun397": "SUN397",

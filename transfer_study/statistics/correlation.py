@@ -30,7 +30,7 @@ def bootstrap_counts(
     cell = drawn * n_bootstrap + np.arange(n_bootstrap)
     return np.bincount(cell.ravel(), minlength=n * n_bootstrap).reshape(n, n_bootstrap).astype(float)
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #0ed62d8f
+
 def left_out_counts(
     n: int,  # number of networks
 ) -> np.ndarray:
@@ -48,12 +48,12 @@ def _moments(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> tuple[np.ndarr
     mean_x, mean_y, xx, yy, xy = sums / n
     return mean_x + shift_x, mean_y + shift_y, xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #b0091a9f
+
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, scale: float) -> np.ndarray:
     "numerator / denominator; NaN if the denominator is zero up to rounding (a draw of a single network)."
     return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 1e-9 * scale)
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #a4732b90
+
 def pearson(
     x: np.ndarray,  # (n,)
     y: np.ndarray,  # (n,), or (n, n_bootstrap) if the values differ from draw to draw
@@ -63,7 +63,7 @@ def pearson(
     _, _, xx, yy, xy = _moments(x, y, counts)
     return np.clip(_ratio(xy, np.sqrt(np.maximum(xx * yy, 0)), np.std(x) * np.std(y)), -1, 1)
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #a5456c9b
+
 def least_squares_line(
     x: np.ndarray,  # (n,)
     y: np.ndarray,  # (n,)
@@ -83,7 +83,7 @@ def _drawn_by_value(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray,
     drawn = drawn if len(distinct) == len(values) else np.add.reduceat(drawn, first, axis=0)
     return drawn, position[np.argsort(order)]
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #0451e7b7
+
 def midranks(
     values: np.ndarray,  # (n,)
     counts: np.ndarray,  # (n, ...) how often each value counts
@@ -92,7 +92,7 @@ def midranks(
     drawn, position = _drawn_by_value(values, counts)
     return (np.cumsum(drawn, axis=0) - (drawn - 1) / 2)[position]
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #c09bb035
+
 def spearman(
     x: np.ndarray,  # (n,)
     y: np.ndarray,  # (n,)
@@ -105,13 +105,13 @@ def spearman(
                   ((rank_x, rank_x), (rank_y, rank_y), (rank_x, rank_y)))  # fmt: skip
     return _ratio(xy, np.sqrt(xx * yy), 1.0)
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #52644d4c
+
 def _untied_pairs(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     "Number of ordered pairs of counted items with different values, (...)."
     drawn, _ = _drawn_by_value(values, counts)
     return counts.sum(axis=0) ** 2 - np.einsum("i...,i...->...", drawn, drawn)
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #0bebb76d
+
 def kendall(
     x: np.ndarray,  # (n,)
     y: np.ndarray,  # (n,)
@@ -132,7 +132,7 @@ def percentile_interval(
     draws = draws[np.isfinite(draws)]
     return tuple(np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])) if len(draws) else (np.nan, np.nan)
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #6c7cb77b
+
 def bca_interval(
     estimate: float,  # on the whole sample
     draws: np.ndarray,  # (n_bootstrap,) NaN for a draw without a value
@@ -268,7 +268,7 @@ def left_out_values(
 LINEARISED_ABOVE = 100  # networks
 STATISTICS = {"pearson": pearson, "spearman": spearman, "kendall": kendall}
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #5f415773
+
 def bootstrap_draws(
     method: str,  # pearson, spearman or kendall
     x: np.ndarray,  # (n,)
@@ -287,7 +287,7 @@ def bootstrap_draws(
 # %% ../../nbs/api/statistics/02_correlation.ipynb #67b7f9e0
 HEADLINE = "mean"  # name, in the column `dataset`, of the mean over datasets
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #7ba7c174
+
 def columns_of(
     log_odds: LogOddsTable,  # one protocol's log-odds
 ) -> dict[str, np.ndarray]:
@@ -295,10 +295,10 @@ def columns_of(
     headline = {HEADLINE: log_odds.network_effects["mean_logit"].to_numpy()}
     return headline | {name: log_odds.logits[name].to_numpy() for name in log_odds.logits}
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #7ca0bdee
+
 FEWEST_NETWORKS = 3  # two points always lie on a line
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #254b24b2
+
 def _correlation_row(
     dataset: str, method: str, x: np.ndarray, y: np.ndarray, counts: np.ndarray, drawn: tuple[np.ndarray, np.ndarray] | None
 ) -> dict:
@@ -317,11 +317,11 @@ def _correlation_row(
         low, high = np.nanmin(ends[:, 0]), np.nanmax(ends[:, 1])
     return row | {"estimate": estimate, "low": low, "high": high, "low_bca": low_bca, "high_bca": high_bca}
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #d44f56b0
+
 DrawnValues = Callable[[str], tuple[np.ndarray, np.ndarray]]  # by dataset: source logits and logits, both (n_networks, n_bootstrap)
 CORRELATION_COLUMNS = ["dataset", "method", "estimate", "low", "high", "low_bca", "high_bca", "n_networks"]
 
-# %% ../../nbs/api/statistics/02_correlation.ipynb #a9e0c80a
+
 def correlation_table(
     log_odds: LogOddsTable,  # one protocol's log-odds
     counts: np.ndarray,  # (n_networks, n_bootstrap) of `bootstrap_counts`

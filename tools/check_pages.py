@@ -39,7 +39,10 @@ def shown(outputs: list) -> list[tuple[str, str]]:
     found = []
     for output in outputs:
         if output["output_type"] == "stream" and output["name"] == "stdout":
-            found.append(("stdout", "".join(output["text"])))
+            text = "".join(output["text"])
+            if found and found[-1][0] == "stdout":  # how often a cell's output is flushed does not matter
+                text = found.pop()[1] + text
+            found.append(("stdout", text))
         data = output.get("data", {})
         rich = [kind for kind in sorted(data) if kind in COMPARED[1:] or kind.startswith("image/")]
         for kind in rich or [kind for kind in COMPARED if kind in data]:  # plain text only where it is what a reader sees

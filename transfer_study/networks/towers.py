@@ -57,7 +57,7 @@ def _library(reference: str, extra: str):
         yield
     except ImportError as error:
         raise UserError(f'network {reference!r} needs another library: pip install "transfer_study[{extra}]"') from error
-    except UserError:
+    except (UserError, NotImplementedError):  # the latter: on the meta device, where there is nothing to compute with
         raise
     except Exception as error:  # errors of the hub, the network and the file formats, of several libraries
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -425,12 +425,13 @@ def recommend(
     The same input, options and seed give the same random draws; times are measured once and kept, and so are decisions that depend on them.
     Raises `UserError` for images or networks that cannot be used, and where no network is within the limits.
     """
+    seconds = read_duration(budget)  # a mistake is said before any image is read
     if prefer not in PREFERENCES:
         raise UserError(f"prefer {prefer!r}: expected one of {', '.join(PREFERENCES)}")
     started = time.monotonic()
     with staged_progress_bar(progress) as update:
         candidates, guess, prepared, lines = _begun(images, networks, read_number(max_parameters), licence, groups, seed, data_root, tell, update)
-        work = _work(prepared, candidates, Path(out), seed, read_duration(budget), resolve_device(device), tell, update)
+        work = _work(prepared, candidates, Path(out), seed, seconds, resolve_device(device), tell, update)
         work = replace(work, started=started)
         answer = _recommendation(work, guess, max_latency, prefer, finetune, bundle)
     options = {"seed": seed, "budget": str(budget), "prefer": prefer, "groups": groups or "none", "device": work.device}

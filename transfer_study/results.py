@@ -135,6 +135,11 @@ def _listed(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def _differ(rows: pd.DataFrame) -> bool:
+    "Whether a network has several source accuracies."
+    return bool((rows.groupby(["network", "setting"])["source_accuracy"].nunique() > 1).any())
+
+
 def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, stated: str | None) -> tuple[str, ...]:
     "What was read as what, in three lines, and what else there is to say."
     n, datasets, scores = rows["network"].nunique(), list(rows["dataset"].unique()), read.rows
@@ -146,6 +151,7 @@ def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, stated: str | 
         f"network: {read.network} ({n:,} networks); source accuracy: {' and '.join(origin) or 'given'}; protocol: {protocol}",
         f"datasets: {len(datasets)}: {_listed(datasets)}",
         f"left out: {_listed(read.left_out) or 'nothing'}",
+        *(["source accuracies differ between datasets: every correlation uses each network's mean, in log-odds"] if _differ(rows) else []),
         *read.remarks,
         *undeclared_metrics(rows),
     )

@@ -118,7 +118,9 @@ def test_several_source_accuracies_only_on_request():
     )
     with pytest.raises(UserError, match="--source-per-dataset"):
         read_table(table)
-    assert read_table(table, source_per_dataset=True)["source_accuracy"].tolist() == [0.7, 0.8]
+    read = read_table(table, source_per_dataset=True)
+    assert read["source_accuracy"].tolist() == [0.7, 0.8]
+    assert any("source accuracies differ between datasets" in line for line in read.attrs["reading"])
 
 
 def test_a_source_accuracy_of_one_is_refused_with_its_line(tmp_path):

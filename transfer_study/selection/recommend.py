@@ -59,7 +59,7 @@ def read_duration(
 def read_number(
     text: str | float | None,  # such as "30M" or "500k"
 ) -> float | None:
-    "The number; k, M and G stand for thousands, millions and milliards. Raises `UserError` for anything else."
+    "The number; k, M and G stand for thousands, millions and billions. Raises `UserError` for anything else."
     if text is None or isinstance(text, (int, float)):
         return text
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgGbB]?)\s*", text)

@@ -143,7 +143,7 @@ def random_deviations(
 def satterthwaite(
     result: Any,  # of `fit_mixed`
 ) -> np.ndarray:
-    """Degrees of freedom of each fixed coefficient (Giesbrecht and Burns 1985; Fai and Cornelius 1996), at most M − 2 for M networks.
+    """Degrees of freedom of each fixed coefficient, (n_coefficients,) (Giesbrecht and Burns 1985; Fai and Cornelius 1996).
 
     All matrices follow from cross products of the design, by Henderson's mixed model equations: for residual variance s,
     P = (I − W L Wᵀ) / s, with W the fixed and random columns and L the inverse of WᵀW + s diag(0, 1 / variances).

@@ -1,0 +1,105 @@
+"""Which networks are chosen among: words, limits, licences, and weights that cannot be had."""
+
+import numpy as np
+import pytest
+
+from transfer_study.core import UserError
+from transfer_study.networks.networks import Network
+from transfer_study.networks.table import LITE, lite_weights
+from transfer_study.selection import candidates
+from transfer_study.selection.candidates import (
+    RESEARCH_ONLY,
+    can_reach,
+    find_candidates,
+    network_tiers,
+    prior_accuracy,
+    transfer_prior,
+    weights_source,
+    with_weights,
+)
+
+
+def names(found):
+    return [candidate.name for candidate in found]
+
+
+@pytest.fixture
+def without_lite(monkeypatch):
+    "As on a machine where the extra `lite` is not installed."
+    monkeypatch.setattr(candidates, "lite_weights", lambda name: None)
+
+
+def test_the_default_goes_on_without_the_extra_lite(without_lite):
+    found, lines = find_candidates(("lite", "mobilenetv3_small_050.lamb_in1k"))
+    assert names(found) == ["mobilenetv3_small_050.lamb_in1k"]
+    assert lines == ['lite: left out, none is installed; pip install "transfer_study[lite]"']
+    with pytest.raises(UserError, match="networks 'lite': none is installed"):
+        find_candidates("lite")
+
+
+def test_lite_networks_are_those_that_pip_has_installed():
+    installed = [name for name in LITE if lite_weights(name)]
+    if not installed:
+        pytest.skip("the extra lite is not installed")
+    found, lines = find_candidates("lite")
+    assert len(found) == len(installed) and not lines
+    assert {candidate.licence for candidate in found} == {"apache-2.0"}
+    assert all(weights_source(candidate.network) is None for candidate in found)
+
+
+def test_limits_leave_out_and_say_so():
+    found, lines = find_candidates("resnet18.a1_in1k, mobilenetv3_small_050.lamb_in1k", max_parameters=5e6)
+    assert names(found) == ["mobilenetv3_small_050.lamb_in1k"]
+    assert lines == ["resnet18.a1_in1k: left out, 11.2 million parameters"]
+    with pytest.raises(UserError, match="no network to choose among; resnet18.a1_in1k: left out"):
+        find_candidates("resnet18.a1_in1k", max_parameters=1e6)
+
+
+def test_research_only_weights_of_a_pattern_are_asked_for():
+    pattern = "convnextv2_atto*"
+    with pytest.raises(UserError, match="allows research only"):
+        find_candidates(pattern)
+    (asked,), _ = find_candidates(pattern, licence="any")
+    (named,), _ = find_candidates(asked.name)
+    assert asked.licence == named.licence and named.licence in RESEARCH_ONLY
+    with pytest.raises(UserError, match="licence cc-by-nc-4.0"):
+        find_candidates(asked.name, licence="permissive")
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        ("no_such_network_*", "matches no checkpoint of timm"),
+        ("vit_*", "narrow it to 30 or fewer"),
+        ("", "no network to choose among; give --networks"),
+        ([Network("a", "resnet18"), Network("a", "resnet34")], "two networks are called 'a'"),
+    ],
+)
+def test_mistakes_are_one_line(networks, message):
+    with pytest.raises(UserError, match=message) as error:
+        find_candidates(networks)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_cannot_be_fetched_are_left_out_at_once(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    can_reach.cache_clear()
+    found, _ = find_candidates("resnet18.a1_in1k")
+    with pytest.raises(UserError, match="resnet18.a1_in1k: left out, its weights are not on this machine and .* cannot be reached"):
+        with_weights(found)
+    can_reach.cache_clear()
+
+
+def test_tiers_ascend_in_size_and_hold_several_families():
+    tiers = network_tiers()
+    largest = tiers.groupby("tier")["parameters"].max()
+    assert largest["tiny"] < largest["small"] < largest["base"] < largest["large"]
+    assert tiers.groupby("tier")["family"].nunique().min() >= 3 and tiers["imagenet_top1"].dropna().between(0, 1).all()
+
+
+def test_a_better_network_is_expected_to_be_better_and_the_unknown_is_wide():
+    table = prior_accuracy([0.6, 0.75, np.nan])
+    assert table["expected"][0] < table["expected"][1] and table["expected"].isna().tolist() == [False, False, True]
+    assert (table["low"] < table["expected"])[:2].all() and (table["expected"] < table["high"])[:2].all()
+    mean, covariance = transfer_prior().moments([0.6, 0.75, np.nan])
+    assert mean[0] < mean[1] and covariance[2, 2] > covariance[1, 1] and np.linalg.eigvalsh(covariance).min() > 0

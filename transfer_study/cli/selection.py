@@ -49,8 +49,8 @@ def _show(answer: "Recommendation", as_json: bool) -> None:
     else:
         print(answer.sentence)
         print(answer.more_images)
-        table = answer.shown_table().dropna(axis=1, how="all")
-        print_table(table.round(1))
+        table = answer.shown_table()
+        print_table(table.loc[:, table.ne("").any()])
     echo(f"report: {answer.directory}/report.html; classifier: {answer.directory}/classifier")
 
 # %% ../../nbs/api/cli/04_selection.ipynb #e178fd8a

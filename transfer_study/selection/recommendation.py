@@ -97,7 +97,7 @@ class Recommendation:
         )
 
     def shown_table(self) -> pd.DataFrame:
-        "The table with the columns and units that a reader needs."
+        "The table as texts, with the columns, units and digits that a reader needs."
         t = self.table
         shown = pd.DataFrame({
             "network": t["network"], "accuracy, %": 100 * t["accuracy"], "from": 100 * t["low"], "to": 100 * t["high"], "tied with the best": t["tie"].map({True: "yes", False: ""}),
@@ -107,13 +107,16 @@ class Recommendation:
         })  # fmt: skip
         extra = [name for name in t.columns if name.startswith("score_")]
         estimate = {"accuracy with ImageNet top-1 counted, %": 100 * t["estimate"]} if "estimate" in t else {}
-        return shown.assign(**estimate, **{name.removeprefix("score_"): t[name] for name in extra})
+        scores = {name.removeprefix("score_"): t[name].map("{:.4g}".format).where(t[name].notna(), "") for name in extra}
+        shown = shown.assign(**estimate)
+        numbers = {name: shown[name].map("{:.1f}".format).where(shown[name].notna(), "") for name in shown.select_dtypes("number")}
+        return shown.assign(**numbers, **scores)
 
     def __repr__(self) -> str:
         return f"Recommendation({self.sentence})"
 
     def _repr_html_(self) -> str:
-        table = self.shown_table().to_html(index=False, float_format="{:.1f}".format, na_rep="–", max_rows=40)
+        table = self.shown_table().to_html(index=False, max_rows=40)
         return f"<p>{escape(self.sentence)}</p><p>{escape(self.more_images)}</p>{table}"
 
     def chart(self, width: int = 620) -> alt.TopLevelMixin:
@@ -175,7 +178,9 @@ def accuracy_chart(
     known = table.dropna(subset="accuracy").copy()
     require(known, "network accuracy low high tie milliseconds parameters", "accuracy_chart", 1)
     known["set"] = np.where(known["network"] == recommended, "recommended", np.where(known["tie"].astype(bool), "tied with the best", "worse"))
-    known["side"] = np.where(known["milliseconds"].rank(method="first") % 2 == 1, "left", "right")  # neighbours have their names on different sides
+    rank = known["milliseconds"].rank(method="first")
+    inward = (rank == 1) | ((rank % 2 == 1) & (rank < len(known)))  # neighbours have their names on different sides, and none is beyond the axis
+    known["side"] = np.where(inward, "right", "left")
     front = known[known["network"].isin(pareto_front(known))]
     columns = ["network", "accuracy", "low", "high", "milliseconds", "parameters", "set", "side"]
     base = alt.Chart(known[columns]).encode(x=alt.X("milliseconds:Q", title="milliseconds per image, on this machine", scale=alt.Scale(type="log", nice=False, padding=60)))

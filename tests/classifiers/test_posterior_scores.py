@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import mutual_info_score
 
+from tests.classifiers.common import toy
 from transfer_study.classifiers.posterior_scores import (
     TRANSFERABILITY_SCORES,
     leep,
@@ -20,12 +21,6 @@ from transfer_study.classifiers.posterior_scores import (
     transferability_scores,
 )
 from transfer_study.core import UserError
-
-
-def toy(sizes=(20, 30, 25), d=6, seed=0, distance=1.0):
-    random = np.random.default_rng(seed)
-    y = np.repeat(np.arange(len(sizes)), sizes)
-    return random.normal(size=(len(y), d)) + distance * random.normal(size=(len(sizes), d))[y], y
 
 
 def probabilities(n=60, n_source=7, seed=0):

@@ -10,6 +10,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
+from tests.classifiers.common import toy
 from transfer_study.classifiers.posterior_scores import FEATURE_SCORES
 from transfer_study.classifiers.transferability import (
     common_dimension,
@@ -23,13 +24,6 @@ from transfer_study.classifiers.transferability import (
     transrate,
 )
 from transfer_study.core import UserError
-
-
-def toy(sizes=(20, 30, 25), d=6, seed=0, distance=1.0):
-    random = np.random.default_rng(seed)
-    y = np.repeat(np.arange(len(sizes)), sizes)
-    return random.normal(size=(len(y), d)) + distance * random.normal(size=(len(sizes), d))[y], y
-
 
 # ---------------------------------------------------------------- what holds for every score
 

@@ -399,7 +399,7 @@ def _finished(work: _Work, answer: Recommendation) -> Recommendation:
     answer = replace(answer, seconds=round(time.monotonic() - work.started, 1))
     write_recommendation(answer, work.prepared.dataset, work.directory / "report.html", str(work.directory / "classifier"))
     answer.save(work.directory / "recommendation.json")
-    for leftover in work.directory.glob("*/.*.tmp"):
+    for leftover in work.directory.rglob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
     return answer
 

@@ -35,8 +35,8 @@ def test_predictions_give_the_accuracies(tables):
 def test_accuracies_are_those_of_the_study_of_the_same_networks(tables):
     """An earlier run of the package, on another processor: mostly the same images are right.
 
-    Neighbouring λ often differ by no or one of the 150 to 400 validation images, so that rounding decides which one is taken, and their
-    test accuracies differ by up to half a point. They stay within a standard error of the accuracy itself.
+    Neighbouring λ often differ by no or one of the 150 to 400 validation images, so that rounding decides which one is taken, and
+    their test accuracies differ by up to half a point. They stay within a standard error of the accuracy itself.
     """
     truth, _, _ = tables
     study = pd.read_csv(data_path("results/mobilenets/results.csv")).set_index(["network", "dataset"])

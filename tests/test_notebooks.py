@@ -80,3 +80,9 @@ def test_most_shown_cells_show_something(notebook):
         if kind == "code" and source and not source.startswith(hidden) and not source.startswith(("import ", "from ", "assert "))
     ]  # fmt: skip
     assert sum(not outputs for _, outputs in shown) <= 0.6 * max(1, len(shown))
+
+
+def test_pages_start_programs_by_the_interpreter_that_runs_them(notebook):
+    "Whoever opens a page in an environment that is not activated has no `transfer-study` on the PATH."
+    _, cells = notebook
+    assert not [source for kind, source, _ in cells if kind == "code" and re.search(r"[\[(]\"(?:transfer-study|python3?)\"", source)]

@@ -137,7 +137,10 @@ def read_groups(
         return _groups_by_pattern(groups, names)
     if not Path(groups).is_file():
         raise UserError(f"groups {groups}: no such file; expected a CSV file with the columns image and group, or a regular expression")
-    table = pd.read_csv(groups, dtype=str)
+    try:
+        table = pd.read_csv(groups, dtype=str, keep_default_na=False, encoding="utf-8-sig").replace("", None)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UserError(f"groups {groups}: not readable as CSV ({error}); save it as UTF-8 with commas between the columns") from error
     if not {"image", "group"} <= set(table.columns):
         raise UserError(f"groups {groups}: columns {', '.join(table.columns)}; expected image and group")
     repeated = table["image"][table["image"].duplicated()]
@@ -305,6 +308,8 @@ def prepare_images(
     progress: Callable[[str, int, int], None] | None = None,  # stage, done since the last call, its total
 ) -> PreparedImages:
     "Leaves out what cannot be decoded, finds near-duplicates, and splits what has no test images. Raises `UserError` as `read_groups`."
+    if groups:
+        read_groups(groups, dataset.images["name"])  # a mistake is found before the images are compared
     overlap = find_overlap(dataset, progress=progress)
     undecodable = overlap.bad[overlap.bad["reason"] != "nearly one colour"].rename(columns={"image": "name"})[["name", "reason"]]
     good = ~dataset.images["name"].isin(undecodable["name"]).to_numpy()

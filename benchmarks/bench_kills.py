@@ -1,4 +1,4 @@
-"""A fault at each file operation of a small study, and a comparison of what the next run makes of the rest with an undisturbed run.
+"""A fault at each file operation of a small study, and whether the next run gives what an undisturbed run gives.
 
     python benchmarks/bench_kills.py [STEP [FAULT]]
 
@@ -46,7 +46,7 @@ if __name__ == "__main__":
         error = None if fault == "kill" else OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
         report = fault_at_every(folder / "study.toml", folder, int(step), error)
     print(
-        f"{report['operations']} file operations, {fault} at {report['faults']}: the command ended with an error {report['failed']} times, "
-        f"{len(report['said'])} times without a line of its own, {len(report['different'])} times another result afterwards, "
+        f"{report['operations']} file operations, {fault} at {report['faults']}: ended with an error {report['failed']} times, "
+        f"{len(report['said'])} times without a line of its own; afterwards {len(report['different'])} times another result, "
         f"{len(report['left_over'])} times something left in a finished run"
     )

@@ -1,8 +1,8 @@
 """Faults at the file operations of a process, one after the other, and what the next run makes of the rest.
 
-A fork of this process runs the study with an audit hook (PEP 578), which sees each file that is opened, and each directory that is
-made, renamed or removed below a folder. At one of them, the process ends without any clean-up, as by `kill -9`, or the operation fails
-with an error of the operating system, such as that of a network drive that is gone.
+A fork of this process runs the study with an audit hook (PEP 578), which sees each file that is opened, and each directory that
+is made, renamed or removed below a folder. At one of them, the process ends without any clean-up, as by `kill -9`, or the
+operation fails with an error of the operating system, such as that of a network drive that is gone.
 """
 
 import os
@@ -35,37 +35,41 @@ class Ended(NamedTuple):
     stderr: str  # what the command line said
 
 
-def _forked(study_file: Path, runs: Path, below: Path, at: int | None, fault: OSError | None = None) -> Ended:
+def _run_command(study_file: Path, runs: Path, below: Path, at: int | None, fault: OSError | None) -> int:
+    "Runs the command in this process with a fault at operation `at`; the exit code, after the number of operations on stdout."
+    count = 0
+
+    def hook(event: str, arguments: tuple) -> None:
+        nonlocal count
+        if _is_operation(event, arguments, str(below), fault is not None):
+            count += 1
+            if count == at and fault is None:
+                os._exit(9)
+            if count == at:
+                raise OSError(fault.errno, fault.strerror, str(arguments[0]))
+
+    sys.argv = ["transfer-study", "run", str(study_file), "--out", str(runs), "--device", "cpu", "--processes", "1"]
+    sys.addaudithook(hook)
+    code: int = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException as error:
+        print(f"Traceback {type(error).__name__}: {error}")
+        code = 1
+    print(f"\n{count}", flush=True)
+    return code
+
+
+def _forked(study_file: Path, runs: Path, below: Path, at: int | None, fault: OSError | None) -> Ended:
     "Runs the study in a fork in which operation `at` below a folder fails, or at which the process ends where there is no fault."
-    log, process = runs.with_name(f"{runs.name}.log"), os.fork()
+    log, process = runs.parent.parent / f"{runs.name}.log", os.fork()
     if process == 0:
-        count = 0
-
-        def hook(event: str, arguments: tuple) -> None:
-            nonlocal count
-            if _is_operation(event, arguments, str(below), fault is not None):
-                count += 1
-                if count == at and fault is None:
-                    os._exit(9)
-                if count == at:
-                    raise OSError(fault.errno, fault.strerror, str(arguments[0]))
-
         code = 77
         try:
-            with open(log, "w") as stream:
-                sys.stdout = sys.stderr = stream
-                sys.argv = ["transfer-study", "run", str(study_file), "--out", str(runs), "--device", "cpu", "--processes", "1"]
-                sys.addaudithook(hook)
-                try:
-                    main()
-                    code = 0
-                except SystemExit as stop:
-                    code = stop.code
-                except BaseException as error:
-                    print(f"Traceback {type(error).__name__}: {error}", file=stream)
-                    code = 1
-                below = Path("/nowhere")
-                print(f"\n{count}", file=stream)
+            sys.stdout = sys.stderr = open(log, "w")
+            code = _run_command(study_file, runs, below, at, fault)
         finally:
             os._exit(code or 0)
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -82,19 +86,20 @@ def _finished(runs: Path) -> dict[str, bytes]:
 def fault_at_every(study_file: Path, folder: Path, step: int = 1, fault: OSError | None = None) -> dict:
     """A fault at every `step`-th file operation of a study; without `fault`, the process ends there.
 
-    Gives how many operations there are and how many faults there were, and after which of them the next run differed from an
-    undisturbed one, left something behind in a finished run, or the command line said anything but lines of its own.
+    Gives how many operations there are, at how many there was a fault and how often the command failed, and after which of them
+    the next run differed from an undisturbed one, left something in a finished run, or the command said what is not its own.
     """
     below = folder if fault else folder / "runs"
-    whole_run = _forked(study_file, folder / "runs/whole", below, None, fault)
-    assert whole_run.code == 0, whole_run
-    whole, report = _finished(folder / "runs/whole"), {"operations": whole_run.operations, "faults": 0, "failed": 0, "different": [], "left_over": [], "said": {}}
-    for operation in range(1, whole_run.operations + 1, step):
+    undisturbed = _forked(study_file, folder / "runs/whole", below, None, fault)
+    assert undisturbed.code == 0, undisturbed
+    whole, report = _finished(folder / "runs/whole"), {"operations": undisturbed.operations, "faults": 0, "failed": 0}
+    report |= {"different": [], "left_over": [], "said": {}}
+    for operation in range(1, undisturbed.operations + 1, step):
         runs = folder / f"runs/fault{operation}"
         ended = _forked(study_file, runs, below, operation, fault)
         report["faults"] += 1
         report["failed"] += ended.code != 0
-        if ended.code not in ((0, 1, 2) if fault else (9,)) or "Traceback" in ended.stderr:
+        if ended.code not in ((0, 1, 2) if fault else (0, 9)) or "Traceback" in ended.stderr:
             report["said"][operation] = ended
         before = _finished(runs)
         Study.from_file(study_file).run(runs, **HERE, retry_failed=True)

@@ -361,7 +361,7 @@ def read_grid(
     "The cells of a table; raises `UserError` if it cannot be read without guessing."
     if isinstance(table, pd.DataFrame):
         return grid_of_frame(table)
-    path = table_path(table)
+    path, data = table_path(table), b""
     try:
         data = _unpacked(path.read_bytes(), path)
         if data[:4] == b"PAR1" or path.suffix in (".parquet", ".pq"):

@@ -86,7 +86,7 @@ def read_weights(
     from timm.models import load_state_dict
 
     if not path.is_file():
-        raise UserError(f"weights {path}: {'a folder, expected a file of tensors' if path.is_dir() else 'no such file'}")
+        raise UserError(f"weights {path}: {'not a file of tensors but a folder or device' if path.exists() else 'no such file'}")
     if reason := _what_it_is(path):
         raise UserError(f"weights {path}: {reason}")
     try:

@@ -313,6 +313,8 @@ def table_path(
     if path.name == str(path):
         with suppress(FileNotFoundError):
             return data_path(f"published/{path.stem}.csv")
+    if path.is_dir():
+        raise UserError(f"{path}: a folder, not a table; for finished runs, `transfer-study report {path}`")
     raise UserError(f"{path}: no such file, and no table of this name ships with transfer_study; check the path")
 
 

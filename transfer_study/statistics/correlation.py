@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import statsmodels.api as sm
 from scipy.special import expit
 from scipy.stats import kendalltau, norm
 
@@ -345,7 +346,10 @@ def line_table(
     counts: np.ndarray,  # (n_networks, n_bootstrap) of `bootstrap_counts`
     n_points: int = 50,  # points from the lowest to the highest source logit
 ) -> pd.DataFrame:
-    "The regression line of each dataset (`mean` first): dataset, source_accuracy, source_logit, fit, low, high (log-odds)."
+    """The regression line of each dataset (`mean` first): dataset, source_accuracy, source_logit, fit, low, high (log-odds).
+
+    At each point, low and high contain 95 % of the bootstrap lines and the 95 % confidence interval of the least squares line.
+    """
     x, tables = log_odds.source.loc[log_odds.logits.index].to_numpy(), []
     points = np.linspace(x.min(), x.max(), n_points)
     for dataset, y in columns_of(log_odds).items():
@@ -354,8 +358,9 @@ def line_table(
             continue
         intercept, slope = least_squares_line(x[present], y[present], np.ones(present.sum()))
         intercepts, slopes = least_squares_line(x[present], y[present], counts[present])
-        band = (intercepts[:, None] + slopes[:, None] * points)[np.isfinite(slopes)]
-        low, high = np.quantile(band, [0.025, 0.975], axis=0)
+        bootstrap = np.quantile((intercepts[:, None] + slopes[:, None] * points)[np.isfinite(slopes)], [0.025, 0.975], axis=0)
+        exact = sm.OLS(y[present], sm.add_constant(x[present])).fit().get_prediction(sm.add_constant(points)).conf_int().T
+        low, high = np.minimum(bootstrap[0], exact[0]), np.maximum(bootstrap[1], exact[1])
         tables.append(pd.DataFrame({"dataset": dataset, "source_accuracy": expit(points), "source_logit": points,
                                     "fit": intercept + slope * points, "low": low, "high": high}))  # fmt: skip
     return pd.concat(tables, ignore_index=True)

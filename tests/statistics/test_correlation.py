@@ -247,3 +247,14 @@ def test_published_headlines(finetuned):
     headline = table.set_index(["dataset", "method"])["estimate"]["mean"]
     assert headline["pearson"] == pytest.approx(0.65, abs=0.005)
     assert headline["spearman"] == pytest.approx(stats.spearmanr(finetuned.source, finetuned.logits.mean(axis=1))[0])
+
+
+def test_a_dataset_with_its_own_source_accuracies():
+    generator = np.random.default_rng(3)
+    source, logits = (pd.DataFrame(generator.normal(size=(9, 2)), columns=["a", "b"]) for _ in range(2))
+    log_odds = LogOddsTable(source.mean(axis=1), logits, source)
+    table = correlation_table(log_odds, bootstrap_counts(9, 100)).query("method == 'pearson'").set_index("dataset")["estimate"]
+    assert table["a"] == pytest.approx(np.corrcoef(source["a"], logits["a"])[0, 1])
+    assert table["mean"] == pytest.approx(np.corrcoef(source.mean(axis=1), logits.mean(axis=1))[0, 1])
+    lines = line_table(log_odds, bootstrap_counts(9, 100)).query("dataset == 'b'")
+    assert lines["source_logit"].max() == source["b"].max()

@@ -334,9 +334,9 @@ def correlation_table(
     The interval of r is `correlation_interval`. That of ρ and τ contains the percentile interval and `rank_interval`. NaN if a
     dataset has fewer than three networks, or if its scores or the source accuracies are constant.
     """
-    x, rows = log_odds.source.loc[log_odds.logits.index].to_numpy(), []
+    rows = []
     for name, y in columns_of(log_odds).items():
-        drawn = drawn_values(name) if drawn_values else None
+        x, drawn = log_odds.source_on(name), drawn_values(name) if drawn_values else None
         rows += [_correlation_row(name, method, x, y, counts, drawn) for method in methods]
     return pd.DataFrame(rows, columns=CORRELATION_COLUMNS)
 
@@ -350,12 +350,12 @@ def line_table(
 
     At each point, low and high contain 95 % of the bootstrap lines and the 95 % confidence interval of the least squares line.
     """
-    x, tables = log_odds.source.loc[log_odds.logits.index].to_numpy(), []
-    points = np.linspace(x.min(), x.max(), n_points)
+    tables = []
     for dataset, y in columns_of(log_odds).items():
-        present = np.isfinite(y)
+        x, present = log_odds.source_on(dataset), np.isfinite(y)
         if present.sum() < FEWEST_NETWORKS or np.ptp(x[present]) == 0:
             continue
+        points = np.linspace(np.nanmin(x), np.nanmax(x), n_points)
         intercept, slope = least_squares_line(x[present], y[present], np.ones(present.sum()))
         intercepts, slopes = least_squares_line(x[present], y[present], counts[present])
         bootstrap = np.quantile((intercepts[:, None] + slopes[:, None] * points)[np.isfinite(slopes)], [0.025, 0.975], axis=0)
@@ -378,7 +378,7 @@ def leave_one_out(
     log_odds: LogOddsTable,  # one protocol's log-odds
 ) -> pd.DataFrame:
     "Pearson's r of the headline without each network and without each dataset: left_out, name, r."
-    x, y = log_odds.source.loc[log_odds.logits.index].to_numpy(), columns_of(log_odds)[HEADLINE]
+    x, y = log_odds.source_on(HEADLINE), columns_of(log_odds)[HEADLINE]
     networks = without_each(x, y)
     kept = [log_odds.logits.drop(columns=name).dropna(how="all") for name in log_odds.logits if log_odds.logits.shape[1] > 1]
     datasets = [np.corrcoef(log_odds.source.loc[part.index], adjusted_accuracies(part).mean(axis=1))[0, 1] for part in kept]

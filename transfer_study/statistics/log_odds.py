@@ -76,6 +76,16 @@ class LogOddsTable:
 
     source: pd.Series  # log-odds of the source accuracy, (n_networks,), by network
     logits: pd.DataFrame  # log-odds of the score, (n_networks, n_datasets); NaN for a missing cell
+    own_source: pd.DataFrame | None = None  # like `logits`, of the source accuracy, if a network has another one on each dataset
+
+    def source_on(
+        self,
+        dataset: str,  # or `mean`, for each network's mean
+    ) -> np.ndarray:
+        "Log-odds of the source accuracies to which the scores on a dataset belong, (n_networks,), in the order of `logits`."
+        if self.own_source is None or dataset not in self.own_source:
+            return self.source.loc[self.logits.index].to_numpy()
+        return self.own_source[dataset].to_numpy()
 
     @property
     def missing(self) -> list[tuple[str, str]]:
@@ -107,7 +117,12 @@ def to_log_odds_table(
 ) -> LogOddsTable:
     "The log-odds of `rows`, averaged over seeds, with networks and datasets in alphabetical order."
     logits = rows.pivot_table(index="network", columns="dataset", values="logit", aggfunc="mean", observed=True)
-    return LogOddsTable(rows.groupby("network")["source_logit"].mean().loc[logits.index], logits)
+    source = rows.groupby("network")["source_logit"].mean().loc[logits.index]
+    by_run = [name for name in ("network", "seed") if name in rows]
+    if (rows.groupby(by_run, dropna=False, observed=True)["source_logit"].nunique() <= 1).all():
+        return LogOddsTable(source, logits)
+    own = rows.pivot_table(index="network", columns="dataset", values="source_logit", aggfunc="mean", observed=True)
+    return LogOddsTable(source, logits, own)
 
 # %% ../../nbs/api/statistics/00_log_odds.ipynb #a1f55192
 def dataset_effects(

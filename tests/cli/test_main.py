@@ -200,3 +200,13 @@ def test_the_version_is_that_of_the_package(capsys):
 
     app(["--version"], standalone_mode=False)
     assert capsys.readouterr().out == f"transfer-study {__version__}\n"
+
+
+@pytest.mark.parametrize(("arguments", "what_to_do"), [
+    (("recommend", "drawn:digits", "--networks", "a.toml", "--networks", "lite"), "write its values once, separated by commas"),
+    (("analyze", "table.csv", "--network", "model", "--network=pretrained"), "write its values once, separated by commas"),
+    (("run", "quickstart", "--device", "cpu", "--device", "cuda"), "give it once"),
+])  # fmt: skip
+def test_an_option_given_twice_is_not_dropped(command, arguments, what_to_do):
+    code, _, err = command(*arguments)
+    assert code == 2 and err.splitlines()[-1].endswith(f"{arguments[2].partition('=')[0]} is given twice; {what_to_do}")

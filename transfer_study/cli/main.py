@@ -10,17 +10,35 @@ __all__ = ['app', 'Columns', 'Source', 'LeaveOut', 'OnlyDatasets', 'Scale', 'Met
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from . import classifier, selection, study
 from .console import Draws, Json, echo, print_json, print_table, working, write_analysis
 from ..core import UserError
 
 # %% ../../nbs/api/cli/09_main.ipynb #782e67f0
+class _Commands(TyperGroup):
+    "The commands; none takes an option twice that has one value."
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        command_context: Any = typer.Context(command, parent=ctx)  # type: ignore[arg-type]
+        try:
+            given: list[Any] = command_context.command.make_parser(command_context).parse_args(args=list(rest))[2]
+        except Exception:  # a mistake in the arguments, which the command itself explains
+            given = []
+        for option in given:
+            if given.count(option) > 1 and option.param_type_name == "option" and not option.multiple and not option.is_flag:
+                what_to_do = "write its values once, separated by commas" if (option.metavar or "").endswith(",…") else "give it once"
+                raise UserError(f"{name}: {option.opts[0]} is given twice; {what_to_do}")
+        return name, command, rest
+
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Do better ImageNet models transfer better? Run the study on your own images, or analyse a published table.",
 )  # fmt: skip
 

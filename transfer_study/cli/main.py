@@ -7,6 +7,7 @@ __all__ = ['app', 'Columns', 'Source', 'LeaveOut', 'OnlyDatasets', 'Scale', 'Met
            'overlap', 'main']
 
 # %% ../../nbs/api/cli/09_main.ipynb #00458435
+import errno
 import json
 import sys
 from pathlib import Path
@@ -16,8 +17,8 @@ import typer
 from typer.core import TyperGroup
 
 from . import classifier, selection, study
-from .console import Draws, Json, echo, print_json, print_table, working, write_analysis
-from ..core import UserError
+from .console import Draws, Json, check_output, echo, print_json, print_table, say, working, write_analysis
+from ..core import UserError, is_memory_short
 
 # %% ../../nbs/api/cli/09_main.ipynb #782e67f0
 class _Commands(TyperGroup):
@@ -86,6 +87,7 @@ def analyze(
     "Analyse a table of transfer accuracies: r with its interval, excluded scores and figures."
     from transfer_study.statistics.analysis import analyze as analyze_table
 
+    check_output(out)
     with working("analysing"):
         analysis = analyze_table(
             table, n_bootstrap=bootstrap, seed=seed, n_classes=classes, protocol=protocol, percent=percent,
@@ -97,7 +99,7 @@ def analyze(
     if as_json:
         print_json(analysis.to_json())
     else:
-        print(analysis, *(analysis.exclusions if verbose else []), sep="\n- ")
+        say(analysis, *(f"- {line}" for line in analysis.exclusions if verbose))
     if out is not None:
         with working("writing the report"):
             path = write_analysis(analysis, out, f"Transfer accuracies of {Path(table).stem}")
@@ -186,6 +188,7 @@ def overlap(
     from transfer_study.duplicates.search import SIMILARITY, find_overlap
     from transfer_study.images import catalog
 
+    check_output(out)
     sets, console = [catalog.open_dataset(name, root=data_root) for name in (source, target or source)], Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
         tasks = {stage: bars.add_task(stage, total=None) for stage in ("images", "searches", "pairs")}
@@ -199,23 +202,38 @@ def overlap(
     if as_json:
         print_json(result.to_json() | ({} if scores is None else {"scores": json.loads(scores.to_json(orient="records"))}))
         return
-    print(result)
+    say(result)
     columns = ["source_image", "target_image", "similarity", "mirrored", "found_by", "cluster"]
     for table in (result.pairs[columns].head(20), scores):
         if table is not None and len(table):
             print_table(table)
 
 # %% ../../nbs/api/cli/09_main.ipynb #c5598fb6
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+
+
+def _problem(error: Exception) -> str | None:
+    "What is wrong with the input or the machine; None for an error of the package."
+    if isinstance(error, UserError):
+        return str(error)
+    if is_memory_short(error):
+        return "memory is used up; end other programs, or use fewer processes; what is finished is kept, and the same command continues from there"
+    if not isinstance(error, OSError) or not error.strerror or error.filename is None:
+        return None
+    if error.errno in _NOT_WRITABLE:
+        return f"cannot write to {error.filename}: {error.strerror.lower()}; use a directory that you can write to"
+    return f"{error.filename}: {error.strerror.lower()}; check the path, the disk or the network drive; the same command continues from there"
+
+
 def main() -> None:
-    "Runs the command line; a `UserError`, or an output path that cannot be written, gives a message on stderr and exit code 2."
+    "Runs the command line; a `UserError`, a lack of memory, or trouble with a disk gives a message on stderr and exit code 2."
     try:
         app(prog_name="transfer-study")
-    except UserError as error:
-        problem = str(error)
-    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        problem = f"cannot write to {error.filename}: {(error.strerror or 'not possible').lower()}; use a directory that you can write to"
-    else:
         return
+    except Exception as error:
+        problem = _problem(error)
+        if problem is None:
+            raise
     for line in problem.splitlines():
         echo(f"transfer-study: {line}")
     sys.exit(2)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Draws, Json, echo, interruptible, print_json, print_table
+from .console import Draws, Json, check_output, echo, interruptible, print_json, print_table, say
 from ..core import UserError
 
 if TYPE_CHECKING:
@@ -116,9 +116,9 @@ def _print_report(report: "RunsReport") -> None:
     "Prints the correlations, and the committed ones beside them where there are any."
     from transfer_study.study.report import comparison_lines
 
-    print(report.analysis)
+    say(report.analysis)
     if lines := comparison_lines(report.comparison):
-        print("\nBeside the committed results of the study:", *(f"- {line}" for line in lines), sep="\n")
+        say("\nBeside the committed results of the study:", *(f"- {line}" for line in lines))
 
 
 def _show_results(results: "pd.DataFrame", runs: Path, title: str, bootstrap: int, as_json: bool) -> None:
@@ -192,6 +192,7 @@ def run(
         from transfer_study.results import read_results
         from transfer_study.study.execute import FailedRuns
 
+        check_output(out)
         parsed, failed = _study(study, data_root, networks, datasets, protocols), None
         try:
             cluster = _executor(executor, address=address, gpus=gpus, cpus=cpus, max_retries=max_retries)

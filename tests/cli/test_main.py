@@ -210,6 +210,8 @@ def test_the_version_is_that_of_the_package(capsys):
 def test_an_option_given_twice_is_not_dropped(command, arguments, what_to_do):
     code, _, err = command(*arguments)
     assert code == 2 and err.splitlines()[-1].endswith(f"{arguments[2].partition('=')[0]} is given twice; {what_to_do}")
+
+
 def test_names_do_not_reach_the_terminal_as_commands(command, tmp_path):
     (tmp_path / "t.csv").write_text(TABLE.replace("\na,", "\na\x1b[2J\x07,"))
     code, out, err = command("analyze", tmp_path / "t.csv", "--bootstrap", 100, "--verbose")

@@ -30,6 +30,7 @@ from transfer_study.networks.networks import (
     describe_network,
     input_configuration,
     network_digest,
+    random_network,
 )  # fmt: skip
 from ..networks.table import imagenet_top1
 from .file import RESERVED_NAMES, SourceOptions, StudyFile, check_name
@@ -91,9 +92,9 @@ def meta_network(network: Network) -> "torch.nn.Module":
 
     try:
         with torch.device("meta"):
-            return build_architecture(network.architecture, network.directory)
+            return random_network(network)
     except (NotImplementedError, RuntimeError):  # its constructor computes with weights
-        return build_architecture(network.architecture, network.directory)
+        return random_network(network)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #0d9d5f69
 def resolve_networks(
@@ -107,7 +108,8 @@ def resolve_networks(
         if accuracy is None and entry.weights is None and file.source is None:
             accuracy = imagenet_top1(architecture)
         weights = directory / os.path.expanduser(entry.weights) if entry.weights else None
-        networks += [Network(entry.name, architecture, weights, accuracy, setting, directory) for setting in entry.variants]
+        options = {"directory": directory, "pooling": entry.pooling}
+        networks += [Network(entry.name, architecture, weights, accuracy, setting, **options) for setting in entry.variants]
     return networks
 
 # %% ../../nbs/api/study/02_resolve.ipynb #1edebc2e
@@ -117,7 +119,8 @@ def identify_network(
 ) -> ResolvedNetwork:
     "The network with its digests; raises `UserError` if its weights do not fit."
     if not fetch and network.weights is None and split_architecture(network.architecture)[0] != "own":
-        return _resolved(network, meta_network(network), f"weights of {network.architecture}")
+        pooled = "" if network.pooling == "default" else f", pooling {network.pooling}"
+        return _resolved(network, meta_network(network), f"weights of {network.architecture}{pooled}")
     model = build_network(network)
     notes = check_network(model, network.name) if split_architecture(network.architecture)[0] == "own" else ()
     resolved = _resolved(network, model, digest([network_digest(model), input_configuration(model)]))

@@ -1,5 +1,7 @@
 """What this package relies on, checked on the smallest network of every module of timm, with random weights.
 
+The smallest is meant among those with ImageNet weights in timm's published results, or among all if the module has none there.
+
     python benchmarks/bench_zoo.py [--below 15M] [--modules resnet,beit] [--search] [--out benchmarks/results/zoo.csv]
 
 One row per network:
@@ -12,11 +14,11 @@ One row per network:
 - `pooling`: the choices besides the default; `features`: what its last block gives, a map, tokens, or something else
 - `note`: the reason, where a check failed or could not be made
 
-A prediction is kept if the class that is predicted in the other way has, for every image, a score that is lower than the highest one
-by at most a share of the range of that image's scores: TOLERANCE. The classifier has random weights, so ties are more frequent than in
-a trained network. Batch norms take the statistics of one batch first; without that, deep random networks have vanishing or huge
-activations. Inputs are as small as the network allows. Networks with more than 300 million parameters need more than 6 GB of memory
-and are not run. Rows of this version of timm that OUT holds already are kept; --again repeats them.
+A prediction is kept if the class that is predicted in the other way has, for every image, a score that is lower than the highest
+one by at most a share of the range of that image's scores: TOLERANCE. The classifier has random weights, so ties are more
+frequent than in a trained network. Batch norms take the statistics of one batch first; without that, deep random networks have
+vanishing or huge activations. Inputs are as small as the network allows. Networks with more than 300 million parameters need
+more than 6 GB of memory and are not run. Rows of this version of timm that OUT holds already are kept; --again repeats them.
 
 Exit code 1 if a check fails that holds in the committed table.
 """
@@ -48,14 +50,14 @@ RESULTS = Path(__file__).resolve().parent / "results" / "zoo.csv"
 TOLERANCE = {"features": 1e-4, "channels_last": 1e-3, "bfloat16": 0.05}
 N_IMAGES, N_CLASSES, LARGEST = 4, 10, 300_000_000
 CHECKS = ["classifier_input", "described_width", "trains", "same_folded", "same_channels_last", "same_bfloat16"]
-COLUMNS = ["module", "network", "parameters", "input_size", "features", "n_features", "pooling", *CHECKS, "folded", "note", "timm"]
+FACTS = ["module", "network", "parameters", "input_size", "features", "n_features", "pooling"]
+COLUMNS = [*FACTS, *CHECKS, "folded", "note", "timm"]
 
 
 def smallest(module: str, known: dict[str, int]) -> tuple[str, int]:
-    "The network of a module of timm with the fewest parameters, and their number; `known` has those of many networks."
-    sizes = {}
-    for name in timm.list_models(module=module):
-        sizes[name] = known.get(name) or n_parameters(name)
+    "The network of a module of timm with the fewest parameters, and their number."
+    names = timm.list_models(module=module)
+    sizes = {name: known[name] for name in names if name in known} or {name: n_parameters(name) for name in names}
     name = min(sizes, key=lambda name: sizes[name])
     return name, sizes[name]
 
@@ -71,7 +73,7 @@ def n_parameters(name: str) -> int:
 
 
 def build(name: str) -> torch.nn.Module:
-    "The network with random weights and 10 classes, with batch statistics of one batch, at the smallest input size that it accepts."
+    "The network with random weights and 10 classes, batch statistics of one batch, at the smallest input size that it accepts."
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=N_CLASSES).eval()
     own = input_configuration(model)["input_size"][-1]
@@ -124,7 +126,7 @@ def scores(model: torch.nn.Module, features: torch.Tensor) -> torch.Tensor:
 
 
 def loss_of_score(expected: torch.Tensor, actual: torch.Tensor) -> float:
-    "How much lower the score of the class predicted by `actual` is than the highest score, as a share of the range; the worst image."
+    "How much lower the score of the class that `actual` predicts is than the highest, as a share of the range; the worst image."
     chosen = expected.gather(1, actual.argmax(dim=1, keepdim=True)).squeeze(1)
     spread = (expected.amax(dim=1) - expected.amin(dim=1)).clamp_min(1e-12)
     return ((expected.amax(dim=1) - chosen) / spread).max().item() if actual.isfinite().all() else float("inf")
@@ -160,11 +162,11 @@ class Checks:
     def classifier(self) -> None:
         model, self.features = self.model, penultimate_features(self.model, self.images)
         last = model.forward_features(self.images)
-        kind = {3: "tokens", 4: "map", 2: "vector"}.get(last.ndim, "") if isinstance(last, torch.Tensor) else f"a {type(last).__name__}"
-        described = describe_network(model)
-        self.row |= {"features": kind, "n_features": self.features.shape[1], "described_width": described["n_features"] == self.features.shape[1]}
-        if not self.row["described_width"]:
-            self.notes.append(f"described with {described['n_features']} features")
+        kinds, described, n = {3: "tokens", 4: "map", 2: "vector"}, describe_network(model)["n_features"], self.features.shape[1]
+        kind = kinds.get(last.ndim, "") if isinstance(last, torch.Tensor) else type(last).__name__
+        self.row |= {"features": kind, "n_features": n, "described_width": described == n}
+        if described != n:
+            self.notes.append(f"described with {described} features")
         output = model(self.images)
         self.row["classifier_input"] = False
         close = (scores(model, self.features) - output).abs().max() <= TOLERANCE["features"] * output.abs().max()
@@ -176,7 +178,8 @@ class Checks:
     def folding(self) -> None:
         before, folded = n_batch_norms(self.model), fold_batch_norm(self.model, self.images, TOLERANCE["features"])
         difference = (penultimate_features(folded, self.images) - self.features).abs().max() / self.features.abs().max()
-        self.row |= {"folded": f"{before - n_batch_norms(folded)} of {before}", "same_folded": bool(difference <= TOLERANCE["features"])}
+        same = bool(difference <= TOLERANCE["features"])
+        self.row |= {"folded": f"{before - n_batch_norms(folded)} of {before}", "same_folded": same}
         if before and folded is self.model:
             self.notes.append("folding would change its features, so it is used unfolded")
 
@@ -222,7 +225,7 @@ class Checks:
             except UserError:
                 continue
             features = penultimate_features(pooled.eval(), self.images)
-            assert features.shape == (N_IMAGES, pooled.num_features), f"{tuple(features.shape)} features, described {pooled.num_features}"
+            assert features.shape == (N_IMAGES, pooled.num_features), f"{pooling}: {tuple(features.shape)}"
             possible.append(pooling)
         self.row["pooling"] = " ".join(possible)
 
@@ -254,21 +257,21 @@ def lost_checks(table: pd.DataFrame, committed: pd.DataFrame) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--below", type=millions, default=float("inf"), help="only networks with fewer parameters, such as 15M")
-    parser.add_argument("--modules", default="", help="only these modules of timm, separated by commas")
-    parser.add_argument("--search", action="store_true", help="search for the smallest networks, instead of those in the committed table")
+    parser.add_argument("--below", type=millions, default=float("inf"), help="only networks with fewer parameters: 15M")
+    parser.add_argument("--modules", default="", help="only these modules, separated by commas")
+    parser.add_argument("--search", action="store_true", help="search for the smallest networks again")
     parser.add_argument("--again", action="store_true", help="repeat rows that OUT holds already")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     committed = pd.read_csv(RESULTS) if RESULTS.is_file() else pd.DataFrame(columns=COLUMNS)
     there = pd.read_csv(options.out) if options.out.is_file() else pd.DataFrame(columns=COLUMNS)
     listed = {} if options.search else committed.set_index("module")[["network", "parameters"]].to_dict("index")
-    facts = pd.read_csv(data_path("timm_architectures.csv"), index_col="architecture")["parameters"].dropna().astype(int).to_dict()
+    facts = pd.read_csv(data_path("timm_architectures.csv"), index_col="architecture")["parameters"].dropna().astype(int)
     rows = {row["module"]: row for row in there.to_dict("records")}
     modules = [module for module in options.modules.split(",") if module] or timm.list_modules()
     ran = []
-    for module in modules:
-        name, parameters = (listed[module]["network"], int(listed[module]["parameters"])) if module in listed else smallest(module, facts)
+    chosen = {m: tuple(listed[m].values()) if m in listed else smallest(m, facts.to_dict()) for m in modules}
+    for module, (name, parameters) in sorted(chosen.items(), key=lambda item: item[1][1]):
         current = module in rows and (rows[module]["network"], rows[module]["timm"]) == (name, timm.__version__)
         if parameters >= options.below or (current and not options.again):
             continue

@@ -148,8 +148,11 @@ def load_weights(
 ) -> str:
     """Loads the weights of `path` into `model`; what a user should know of them, in one line, usually empty.
 
-    Raises `UserError` with the first tensors that do not match, and for weights that are not numbers (NaN).
+    Raises `UserError` with the first tensors that do not match, and for weights that are not numbers (NaN). A classifier that is not in
+    the file, or has another number of classes there, is set to 0, and `classifier_loaded` of the model says whether it was there.
     """
+    import torch
+
     given, expected, note = read_weights(path), model.state_dict(), ""
     optional = tuple(f"{name}." for name in classifier_names(model))
     required = {name for name in expected if not name.endswith("num_batches_tracked") and not (optional and name.startswith(optional))}
@@ -172,6 +175,9 @@ def load_weights(
     matching = {name: tensor for name, tensor in given.items() if name in expected and tensor.shape == expected[name].shape}
     if bad := [name for name, tensor in matching.items() if tensor.is_floating_point() and tensor.isnan().any()]:
         raise UserError(f"weights {path}: {bad[0]} contains NaN ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")
+    absent = [name for name in expected if optional and name.startswith(optional) and name not in matching]
+    matching |= {name: torch.zeros_like(expected[name]) for name in absent}  # random numbers would change the network's digest at every call
+    model.classifier_loaded = not absent
     model.load_state_dict(matching, strict=False)
     return note
 

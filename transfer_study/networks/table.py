@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LITE', 'paper_networks', 'default_checkpoint', 'lite_weights', 'local_networks', 'published_top1', 'imagenet_top1',
-           'known_networks']
+           'imagenet_top1_source', 'known_networks']
 
 # %% ../../nbs/api/networks/00_table.ipynb #d50da39d
 from importlib.util import find_spec
@@ -100,6 +100,15 @@ def imagenet_top1(
     known = published_top1()["imagenet_top1"]
     name = architecture if architecture in known else default_checkpoint(architecture)
     return float(known[name]) if name in known else None
+
+
+def imagenet_top1_source(
+    architecture: str,  # as of `imagenet_top1`
+) -> str | None:
+    "Who published the accuracy of `imagenet_top1`: timm, torchvision or pytorchcv; None if it is unknown."
+    known = published_top1()["imagenet_top1_source"]
+    name = architecture if architecture in known else default_checkpoint(architecture)
+    return str(known[name]) if name in known else None
 
 # %% ../../nbs/api/networks/00_table.ipynb #bae97e3d
 def known_networks(

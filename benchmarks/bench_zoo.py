@@ -2,7 +2,7 @@
 
 The smallest is meant among those with ImageNet weights in timm's published results, or among all if the module has none there.
 
-    python benchmarks/bench_zoo.py [--below 15M] [--modules resnet,beit] [--search] [--out benchmarks/results/zoo.csv]
+    python benchmarks/bench_zoo.py [--below 15M] [--modules resnet,beit] [--search] [--again] [--out build/zoo.csv]
 
 One row per network:
 
@@ -20,7 +20,7 @@ frequent than in a trained network. Batch norms take the statistics of one batch
 vanishing or huge activations. Inputs are as small as the network allows. Networks with more than 300 million parameters need
 more than 6 GB of memory and are not run. Rows of this version of timm that OUT holds already are kept; --again repeats them.
 
-Exit code 1 if a check fails that holds in the committed table.
+Exit code 1 if a check fails that holds in the committed table, benchmarks/results/zoo.csv, which `--out` replaces if it names it.
 """
 
 import argparse
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--modules", default="", help="only these modules, separated by commas")
     parser.add_argument("--search", action="store_true", help="search for the smallest networks again")
     parser.add_argument("--again", action="store_true", help="repeat rows that OUT holds already")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS.parents[2] / "build" / "zoo.csv")
     options = parser.parse_args()
     committed = pd.read_csv(RESULTS) if RESULTS.is_file() else pd.DataFrame(columns=COLUMNS)
     there = pd.read_csv(options.out) if options.out.is_file() else pd.DataFrame(columns=COLUMNS)

@@ -133,3 +133,8 @@ def test_a_file_of_some_source_accuracies_keeps_what_is_known_of_the_others(tmp_
     assert rows["source_accuracy"].tolist() == [0.6, 0.5, known_source_accuracies()["vgg16.tv_in1k"]]
     reading = rows.attrs["reading"][0]
     assert "given for 2 of 3 networks and looked up by name for 1 of 3 networks" in reading
+
+
+def test_an_unknown_table_gives_the_nearest_shipped_one():
+    with pytest.raises(UserError, match="did you mean embeddings_benchmark_16shot"):
+        read_table("embedings_benchmark_16shots")

@@ -78,7 +78,8 @@ def test_digests_differ_by_the_pooling_and_weights_do_not(tmp_path):
     from safetensors.torch import save_file
 
     save_file(vit().state_dict(), tmp_path / "vit.safetensors")
-    models = [build_network(Network("n", "test_vit", tmp_path / "vit.safetensors", pooling=p)) for p in ("default", "avg", "token")]
+    weights = tmp_path / "vit.safetensors"
+    models = [build_network(Network("n", "test_vit", weights, pooling=pooling)) for pooling in ("default", "avg", "token")]
     assert len({network_digest(model) for model in models}) == 3 and len({weights_digest(model) for model in models}) == 1
 
 

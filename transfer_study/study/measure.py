@@ -21,8 +21,8 @@ import pandas as pd
 from ..classifiers.linear_probe import linear_probe
 from ..core import UserError, digest
 from ..features.extraction import extract_features
-from ..features.inference import PreparedNetwork, fold_batch_norm, prepare_network, resolve_device, resolve_precision
-from ..features.loading import load_batches
+from ..features.inference import PreparedNetwork, fold_batch_norm, resolve_device, resolve_precision
+from ..features.loading import load_batches, network_view
 from ..images.datasets import ImageDataset, split_images
 from ..networks.measured import MeasuredAccuracy, accuracy_digest, keep_measured, measured_folder
 from ..networks.networks import Network, build_network, input_configuration
@@ -91,12 +91,13 @@ def _head(network: Network, images: ImageDataset, device: str, precision: str) -
         without = "it has no classifier" if network.weights is None else "its weights file has no classifier for ImageNet's 1,000 classes"
         has = f"its classifier has {n:,} outputs, expected 1,000 or 1,001" if n else without
         raise UserError(f"network {_label(network)!r}: {has}; with --train imagenet/train a probe on its features is measured")
-    identity, features = accuracy_digest(model), prepare_network(model, "cpu", precision)
+    identity, (view, normalisation) = accuracy_digest(model), network_view(model)
     with torch.no_grad():
         sample = torch.randn(2, *input_configuration(model)["input_size"], generator=torch.Generator().manual_seed(0))
         folded = fold_batch_norm(model.float().eval(), sample).to(device, memory_format=torch.channels_last)
-    normalisation = features.normalisation and tuple(values.to(device) for values in features.normalisation)
-    prepared = PreparedNetwork(features.view, normalisation, folded, n, device, resolve_precision(precision, device))
+    if normalisation is not None:
+        normalisation = normalisation[0][:, None, None].to(device), normalisation[1][:, None, None].to(device)
+    prepared = PreparedNetwork(view, normalisation, folded, n, device, resolve_precision(precision, device))
     return _Head(network, identity, prepared, measured_folder() / "parts" / digest([identity, images.fingerprint, prepared.precision]))
 
 # %% ../../nbs/api/study/13_measure.ipynb #563e2d34

@@ -16,7 +16,7 @@ One row per network:
 
 A prediction is kept if the class that is predicted in the other way has, for every image, a score that is lower than the highest
 one by at most a share of the range of that image's scores: TOLERANCE. The classifier has random weights, so ties are more
-frequent than in a trained network. Batch norms take the statistics of one batch first; without that, deep random networks have
+frequent than in a trained network. Batch norms take the statistics of 16 images first; without that, deep random networks have
 vanishing or huge activations. Inputs are as small as the network allows. Networks with more than 300 million parameters need
 more than 6 GB of memory and are not run. Rows of this version of timm that OUT holds already are kept; --again repeats them.
 
@@ -48,7 +48,7 @@ from transfer_study.networks.networks import (
 
 RESULTS = Path(__file__).resolve().parent / "results" / "zoo.csv"
 TOLERANCE = {"features": 1e-4, "channels_last": 1e-3, "bfloat16": 0.05}
-N_IMAGES, N_CLASSES, LARGEST = 4, 10, 300_000_000
+N_IMAGES, N_CALIBRATION, N_CLASSES, LARGEST = 4, 16, 10, 300_000_000
 CHECKS = ["classifier_input", "described_width", "trains", "same_folded", "same_channels_last", "same_bfloat16"]
 FACTS = ["module", "network", "parameters", "input_size", "features", "n_features", "pooling"]
 COLUMNS = [*FACTS, *CHECKS, "folded", "note", "timm"]
@@ -81,7 +81,7 @@ def build(name: str) -> torch.nn.Module:
     for size in [own] if fixed else sorted({min(own, size) for size in (64, 96, 128, 192, 256, own)}):
         model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, size, size)}
         try:
-            calibrate(model, random_images(model)[1])
+            calibrate(model, random_images(model, N_CALIBRATION)[1])
         except (RuntimeError, AssertionError, ValueError, IndexError):
             if size == own:
                 raise
@@ -93,11 +93,13 @@ def build(name: str) -> torch.nn.Module:
     return model.eval()
 
 
-def random_images(model: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    "Smooth random images, uint8 (n, height, width, 3), and the same normalised, (n, 3, height, width)."
+def random_images(model: torch.nn.Module, n: int = N_IMAGES) -> tuple[torch.Tensor, torch.Tensor]:
+    "Smooth random images with noise, uint8 (n, height, width, 3), and the same normalised, (n, 3, height, width)."
     configuration, generator = input_configuration(model), torch.Generator().manual_seed(1)
-    coarse = torch.rand(N_IMAGES, 3, 8, 8, generator=generator)
-    pixels = torch.nn.functional.interpolate(coarse, configuration["input_size"][1:], mode="bicubic").clamp(0, 1).mul(255).byte()
+    size = configuration["input_size"][1:]
+    coarse, noise = torch.rand(n, 3, 8, 8, generator=generator), torch.randn(n, 3, *size, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size, mode="bicubic")
+    pixels = (smooth + 0.1 * noise).clamp(0, 1).mul(255).byte()
     mean, std = (torch.tensor(configuration[key])[:, None, None] for key in ("mean", "std"))
     return pixels.permute(0, 2, 3, 1).contiguous(), (pixels / 255 - mean) / std
 

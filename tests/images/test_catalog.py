@@ -143,6 +143,8 @@ def test_a_download_is_the_dataset(tmp_path, server, name):
     assert [path.name for path in (tmp_path / "root").iterdir()] == [name]
     about = arrival(name, tmp_path / "root")
     assert about["source"].endswith("official archive" + "s" * (len(downloads) > 1)) and about["counts"] == dataset.counts
+    invented = [note for note in about["notes"] if note.startswith("another list of classes: label 0 is 'fine00', officially 'apple'")]
+    assert len(invented) == (name == "cifar100")  # whose small copy has invented classes
     with pytest.raises(UserError, match="exists already at .*; remove it to download it again"):
         download_dataset(name, tmp_path / "root", downloads)
 

@@ -31,6 +31,7 @@ from .hub import hub_dataset
 from transfer_study.images.mirrors import (
     MIRROR,
     Source,
+    class_difference,
     class_names,
     dataset_sources,
     hub_files,
@@ -239,7 +240,7 @@ def _install_source(source: Source, root: Path, fetcher: Fetcher, tell: Callable
         staging.mkdir()
         commit = _INSTALL[source.kind](source, folder, staging, fetcher, tell)
         dataset = _open_official(source.dataset, Path(temporary))
-        notes = [*filter(None, [source.note, images_in_two_splits(dataset)])]
+        notes = [*filter(None, [source.note, class_difference(dataset), images_in_two_splits(dataset)])]
         if source.kind == "hub" and not source.revision:
             notes.append(f"revision not pinned; {commit} was downloaded")
         differences = [*filter(None, [count_mismatch(dataset).partition(": ")[2]]), *notes]

@@ -151,7 +151,7 @@ def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, stated: str | 
         f"network: {read.network} ({n:,} networks); source accuracy: {' and '.join(origin) or 'given'}; protocol: {protocol}",
         f"datasets: {len(datasets)}: {_listed(datasets)}",
         f"left out: {_listed(read.left_out) or 'nothing'}",
-        *(["source accuracies differ between datasets: every correlation uses each network's mean, in log-odds"] if _differ(rows) else []),
+        *(["source accuracies differ between datasets: r of a dataset uses its own, all else each network's mean, in log-odds"] if _differ(rows) else []),
         *read.remarks,
         *undeclared_metrics(rows),
     )

@@ -57,7 +57,7 @@ def analyze(
     score: Annotated[str | None, typer.Option(help="Column of scores in a table with a column of datasets.", metavar="COLUMN")] = None,
     scale: Scale = None, metric: Metric = None,
     source_accuracy: Annotated[Path | None, typer.Option(help="Table with network and source_accuracy.")] = None,
-    source_per_dataset: Annotated[bool, typer.Option("--source-per-dataset", help="A network may have another source accuracy on each dataset; correlations use their mean in log-odds.")] = False,
+    source_per_dataset: Annotated[bool, typer.Option("--source-per-dataset", help="A network may have another source accuracy on each dataset; r of a dataset uses its own, all else the mean in log-odds.")] = False,
     classes: Annotated[Path | None, typer.Option(help="Table with dataset and n_classes, for chance levels.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="List every score that was left out.")] = False,
     bootstrap: Draws = 10_000,

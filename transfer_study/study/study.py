@@ -164,14 +164,19 @@ class Study:
         return cost_table(plan, measure_speeds(plan, Path(out), device, **options))
 
     def run(
-        self, out: Path | str = "runs", device: str = "auto", processes: int | None = None, n_workers: int | None = None,
-        retry_failed: bool = False, progress: str | bool = True, executor: Executor | None = None, loggers: Iterable[str] = (),
-    ) -> pd.DataFrame:  # fmt: skip
+        self,
+        out: Path | str = "runs",  # directory of all studies; this one's runs are in out/NAME
+        device: str = "auto",  # "auto", "cpu", "cuda", "cuda:1", …
+        processes: int | None = None,  # number of worker processes; None: one per GPU, or one per core without GPUs
+        n_workers: int | None = None,  # image-decoding processes for each of them; None to choose
+        retry_failed: bool = False,  # try failed tasks again
+        progress: str | bool = True,  # "auto" (True): a live table on a terminal or in a notebook, else log lines; "json"; "none" (False)
+        executor: Executor | None = None,  # where tasks run, such as a `RayExecutor`; None: this machine
+        loggers: Iterable[str] = (),  # csv, tensorboard, wandb, mlflow: in addition to those of the study file
+    ) -> pd.DataFrame:
         """Computes the missing runs and returns the results table; can be interrupted and continued at any time.
 
-        `processes` is the number of worker processes, `n_workers` the number of image-decoding processes for each. `loggers` (csv,
-        tensorboard, wandb, mlflow) are used in addition to those of the study file. Raises `UserError` for a mistake in the study
-        before anything runs, and `FailedRuns` after everything else is finished.
+        Raises `UserError` for a mistake in the study before anything runs, and `FailedRuns` after everything else is finished.
         """
         loggers = tuple(dict.fromkeys([*self.file.logging.loggers, *loggers]))
         check_loggers(loggers)

@@ -143,7 +143,9 @@ def test_a_download_is_the_dataset(tmp_path, server, name):
     assert [path.name for path in (tmp_path / "root").iterdir()] == [name]
     about = arrival(name, tmp_path / "root")
     assert about["source"].endswith("official archive" + "s" * (len(downloads) > 1)) and about["counts"] == dataset.counts
-    invented = [note for note in about["notes"] if note.startswith("another list of classes: label 0 is 'fine00', officially 'apple'")]
+    invented = [
+        note for note in about["notes"] if note.startswith("another list of classes: label 0 is 'fine00', officially 'apple'")
+    ]
     assert len(invented) == (name == "cifar100")  # whose small copy has invented classes
     with pytest.raises(UserError, match="exists already at .*; remove it to download it again"):
         download_dataset(name, tmp_path / "root", downloads)
@@ -242,12 +244,18 @@ def test_all_are_downloaded_at_once_and_what_fails_is_a_line(tmp_path, command, 
     assert code == 2 and out == ""
 
 
-def test_a_mismatch_is_carried_into_the_results(tmp_path, weights):
-    from transfer_study.study.study import Study, dataset_counts
+def test_what_differs_is_in_the_plan_and_in_the_results(tmp_path, weights, command):
+    from transfer_study.study.study import Study, dataset_counts, dataset_notes
 
     layouts.birdsnap(tmp_path, gone=("Acadian_Flycatcher/14.jpg",))
     lines = ['name = "birds"', 'datasets = ["birdsnap"]', "[[networks]]", 'name = "test_resnet"', "source_accuracy = 0.5"]
     (tmp_path / "study.toml").write_text("\n".join([*lines, f'weights = "{weights / "test_resnet"}.safetensors"']))
+    (tmp_path / "birdsnap" / "arrival.json").write_text(json.dumps({"notes": ["from a mirror"]}))
+    code, _, err = command(
+        "plan", tmp_path / "study.toml", "--data-root", tmp_path, "--out", tmp_path / "runs", "--device", "cpu"
+    )
+    assert code == 0 and "dataset birdsnap: from a mirror" in err and "not the official images: birdsnap: 2 classes found" in err
     Study.from_file(tmp_path / "study.toml", tmp_path).run(tmp_path / "runs", "cpu")
+    assert "dataset birdsnap: from a mirror" in dataset_notes(tmp_path / "runs" / "birds")
     (line,) = dataset_counts(tmp_path / "runs" / "birds")["count_mismatch"]
     assert "3 test images found, 2,443 expected; 1 file missing, first: images/Acadian_Flycatcher/14.jpg" in line

@@ -126,7 +126,7 @@ def _show_sources(names: list[str], as_json: bool) -> None:
 
 # %% ../../nbs/api/cli/02_datasets.ipynb #e82e4994
 def datasets(
-    names: Annotated[list[str] | None, typer.Argument(help="Only these datasets; after --download NAME, further datasets to download.", metavar="[NAME]…")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Only these datasets; after --download NAME, further datasets to download.", metavar="NAME")] = None,
     download: Annotated[str, typer.Option(help="Download this dataset to the data root; all: every one of the 12 that is not there.", metavar="NAME")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Number of datasets that are downloaded at the same time.")] = 2,
     sources: Annotated[bool, typer.Option("--sources", help="List where each dataset can be downloaded.")] = False,

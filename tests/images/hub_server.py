@@ -25,9 +25,12 @@ class HubHandler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self, body: bool = True):
         self.server.requests.append((self.command, self.path, self.headers.get("Range", "")))
+        self.server.tokens.append(self.headers.get("Authorization", ""))
         path = self.path.partition("?")[0].lstrip("/")
         if status := next((code for part, code in self.server.status.items() if part in path), 0):
             return self.send_error(status)
+        if address := self.server.moved.get(path):
+            return self.answer(302, b"", headers={"Location": address})
         if path.startswith("api/datasets/"):
             repository, _, revision = path.removeprefix("api/datasets/").partition("/revision/")
             return self.send_list(repository, revision)
@@ -51,10 +54,12 @@ class HubHandler(http.server.SimpleHTTPRequestHandler):
         if not file.is_file():
             return self.send_error(404)
         data = file.read_bytes()
-        start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if "Range" in self.headers else 0
+        tag = f'"{hashlib.md5(data).hexdigest()}"'
+        same = self.headers.get("If-Range", tag) == tag
+        start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if "Range" in self.headers and same else 0
         if start >= len(data) > 0:
             return self.send_error(416)
-        self.answer(206 if start else 200, data[start:], body, {"ETag": hashlib.md5(data).hexdigest()})
+        self.answer(206 if start else 200, data[start:], body, {"ETag": tag})
 
     def answer(self, status: int, data: bytes, body: bool = True, headers: dict | None = None):
         self.send_response(status)
@@ -69,10 +74,10 @@ class HubHandler(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path):
-    "The server for the files in `folder`; its `address`, and what tests change: `status` and `cut`."
+    "The server for the files in `folder`; its `address`, and what tests change: `status`, `moved` and `cut`."
     folder.mkdir(parents=True, exist_ok=True)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), HubHandler) as server:
-        server.folder, server.requests, server.status, server.cut = folder, [], {}, 0
+        server.folder, server.requests, server.tokens, server.status, server.moved, server.cut = folder, [], [], {}, {}, 0
         server.address = f"http://127.0.0.1:{server.server_address[1]}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server

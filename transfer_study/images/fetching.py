@@ -132,7 +132,7 @@ class Fetcher:
         if target.exists() and not _wrong_checksum(target, md5, sha256):
             return target
         part = target.with_name(f"{target.name}.part")
-        _receive(self, url, part, headers or {})
+        _receive(self, url, part, headers or {}, has_checksum=bool(md5 or sha256))
         if wrong := _wrong_checksum(part, md5, sha256):
             _forget(part)
             raise UserError(f"cannot download {url} ({wrong}); check the connection and try again")
@@ -167,10 +167,11 @@ def _wrong_checksum(path: Path, md5: str, sha256: str) -> str:
     return ""
 
 # %% ../../nbs/api/images/05_fetching.ipynb #9f984332
-def _receive(fetcher: Fetcher, url: str, part: Path, headers: Mapping[str, str]) -> None:
+def _receive(fetcher: Fetcher, url: str, part: Path, headers: Mapping[str, str], has_checksum: bool) -> None:
     "Appends what is missing to the partial file; raises `UserError` if the connection is lost before the end."
     tag, start = _tag_file(part), part.stat().st_size if part.exists() else 0
-    resume = {"Range": f"bytes={start}-", "If-Range": tag.read_text()} if start and tag.exists() else {}
+    version = {"If-Range": tag.read_text()} if tag.exists() and not has_checksum else {}
+    resume = {"Range": f"bytes={start}-", **version} if start and (version or has_checksum) else {}
     try:
         opened = fetcher.open(url, {**headers, **resume})
     except UserError as error:

@@ -31,12 +31,13 @@ def _download_bars() -> Iterator["Progress"]:
     with rich.Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
         tasks: dict[str, Any] = {}
 
-        def show(file: str, n_bytes: int, total: int) -> None:
-            if file not in tasks:
-                tasks[file] = bars.add_task("/".join(Path(file).parts[-2:]), total=total or None)
-            bars.update(tasks[file], advance=n_bytes)
-            if total and bars.tasks and any(task.id == tasks[file] and task.finished for task in bars.tasks):
-                bars.remove_task(tasks.pop(file))
+        def show(path: str, n_bytes: int, total: int) -> None:
+            _, _, below = path.rpartition("/.downloads/")
+            name, _, file = below.partition("/")
+            if not file:  # the whole dataset
+                bars.remove_task(tasks.pop(name)) if name in tasks else None
+                tasks[name] = bars.add_task(name, total=total or None)
+            bars.update(tasks[name], advance=n_bytes)
 
         yield show
 

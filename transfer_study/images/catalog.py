@@ -172,6 +172,7 @@ def _fetch_archives(source: Source, folder: Path, fetcher: Fetcher, tell: Callab
     check_free_space(folder, max(0, total - present), total + present)
     if absent:
         tell(f"{source.dataset}: downloading {readable_bytes(total) if all(sizes) else 'files of unknown size'} from {source}")
+    fetcher.progress(folder.as_posix(), 0, total if all(sizes) else 0)
     for (url, md5, sha256), target in zip(source.files, targets, strict=True):
         fetcher.fetch(url, target, md5, sha256)
     return [(target, bool(md5 or sha256)) for target, (_, md5, sha256) in zip(targets, source.files, strict=True)]
@@ -194,10 +195,11 @@ def _install_mirror(source: Source, folder: Path, staging: Path, fetcher: Fetche
     files, commit = hub_files(source, fetcher)
     shards, local = split_shards(files, source), folder / source.repository.replace("/", "+")
     local.mkdir(exist_ok=True)
-    total = sum(file.size for of_split in shards.values() for file in of_split)
-    present = sum(path.stat().st_size for path in local.iterdir())
+    needed = [file for of_split in shards.values() for file in of_split]
+    total, present = sum(file.size for file in needed), sum(path.stat().st_size for path in local.iterdir())
     check_free_space(folder, max(0, total - present), total)
     tell(f"{source.dataset}: downloading {readable_bytes(total)} from {source}")
+    fetcher.progress(folder.as_posix(), 0, sum(file.size for file in needed if not (local / file.path.replace("/", "+")).exists()))
     card, headers = local / "README.md", hub_headers()
     for file in files:
         if file.path == card.name:
@@ -295,12 +297,13 @@ def download_dataset(
                 except UserError as error:
                     reasons.append(str(error))
                     if len(sources) > 1:
-                        tell(f"{name}: {source} not used: {error}")
+                        reason = reasons[-1].removeprefix("cannot download ").removesuffix("; check the connection and try again")
+                        tell(f"{name}: {source} not used: {reason}")
     except Timeout as error:
         raise UserError(f"dataset {name!r}: another process is downloading it to {root}; wait for it") from error
     finally:
         _remove_empty(root, name)
     if len(reasons) == 1:
-        raise UserError(reasons[0])
+        raise UserError(f"dataset {name!r}: {reasons[0]}")
     tried = f"none of its {len(sources)} sources can be used" if sources else "no source is known"
     raise UserError(f"dataset {name!r}: {tried}{''.join(f'; {reason}' for reason in reasons if tell is _say_nothing)}; or copy to {root}: {known.loc[name, 'layout']}")

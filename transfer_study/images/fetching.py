@@ -48,7 +48,7 @@ def check_free_space(
         )
 
 # %% ../../nbs/api/images/05_fetching.ipynb #4306d3cb
-Progress = Callable[[str, int, int], None]  # path of the file, bytes that arrived since the last call, bytes in all (0 if unknown)
+Progress = Callable[[str, int, int], None]  # path of a file (or of a folder, before its files), bytes that arrived since the last call, bytes in all (0 if unknown)
 
 
 def _no_progress(file: str, n_bytes: int, total: int) -> None:
@@ -191,7 +191,7 @@ def _receive(fetcher: Fetcher, url: str, part: Path, headers: Mapping[str, str],
         fetcher.progress(name, start, total)
         with open(part, "ab" if start else "wb") as stream:
             try:
-                while not fetcher.stop.is_set() and (block := answer.read(1 << 20)):
+                while not fetcher.stop.is_set() and (block := answer.read1(1 << 20)):
                     stream.write(block)
                     n_bytes += len(block)
                     fetcher.progress(name, len(block), total)

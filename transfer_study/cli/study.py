@@ -74,6 +74,7 @@ def plan(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     "Show the tasks of a study, which are done, and how long the others will take on this machine."
+    from transfer_study.images.official import count_mismatch
     from transfer_study.study.costs import cost_table, measure_speeds
     from transfer_study.study.execute import local_executor
     from transfer_study.study.resolve import accuracy_lines
@@ -83,6 +84,8 @@ def plan(
         parsed = _study(study, data_root, networks, datasets, protocols)
         tasks = parsed.tasks(out, device, stand_in=True)
         _show_notes(tasks)
+        for line in filter(None, map(count_mismatch, tasks.datasets)):
+            echo(f"not the official images: {line}")
         costs, runs = cost_table(tasks, measure_speeds(tasks, out, device, echo)), runs_table(tasks)
     n_processes = len(local_executor(device, processes).devices)
     if as_json:

@@ -55,7 +55,8 @@ def unknown_name_error(
 ) -> UserError:
     "A `UserError` for a name that does not exist, with up to three similar names that do, or else the first 20."
     known = sorted(set(known))
-    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    folded = {existing.casefold(): existing for existing in reversed(known)}
+    similar = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
     suggestion = f"did you mean {' or '.join(similar)}?" if similar else f"known: {', '.join(known[:20])}" if known else ""
     return UserError("; ".join(filter(None, [f"unknown {kind} {name!r}", suggestion])) + (f" ({hint})" if hint else ""))
 

@@ -202,6 +202,16 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"transfer-study {__version__}\n"
 
 
+@pytest.mark.parametrize(("arguments", "what_to_do"), [
+    (("recommend", "drawn:digits", "--networks", "a.toml", "--networks", "lite"), "write its values once, separated by commas"),
+    (("analyze", "table.csv", "--network", "model", "--network=pretrained"), "write its values once, separated by commas"),
+    (("run", "quickstart", "--device", "cpu", "--device", "cuda"), "give it once"),
+])  # fmt: skip
+def test_an_option_given_twice_is_not_dropped(command, arguments, what_to_do):
+    code, _, err = command(*arguments)
+    assert code == 2 and err.splitlines()[-1].endswith(f"{arguments[2].partition('=')[0]} is given twice; {what_to_do}")
+
+
 def test_names_do_not_reach_the_terminal_as_commands(command, tmp_path):
     (tmp_path / "t.csv").write_text(TABLE.replace("pets", "p\x1b[2Jets\x07"))
     code, out, err = command("analyze", tmp_path / "t.csv", "--bootstrap", 100, "--verbose")

@@ -68,8 +68,9 @@ def _forked(study_file: Path, runs: Path, below: Path, at: int | None, fault: OS
     if process == 0:
         code = 77
         try:
-            sys.stdout = sys.stderr = open(log, "w")
-            code = _run_command(study_file, runs, below, at, fault)
+            with open(log, "w") as sys.stdout:
+                sys.stderr = sys.stdout
+                code = _run_command(study_file, runs, below, at, fault)
         finally:
             os._exit(code or 0)
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])

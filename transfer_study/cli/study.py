@@ -77,14 +77,18 @@ def plan(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     "Show the tasks of a study, which are done, and how long the others will take on this machine."
+    from transfer_study.images.official import count_mismatch
     from transfer_study.study.costs import cost_table, measure_speeds
     from transfer_study.study.execute import local_executor
-    from transfer_study.study.study import runs_table
+    from transfer_study.study.resolve import accuracy_lines
+    from transfer_study.study.study import runs_table, source_accuracies
 
     with interruptible("measured speeds are kept"):
         parsed = _study(study, data_root, networks, datasets, protocols)
         tasks = parsed.tasks(out, device, stand_in=True)
         _show_notes(tasks)
+        for line in filter(None, map(count_mismatch, tasks.datasets)):
+            echo(f"not the official images: {line}")
         costs, runs = cost_table(tasks, measure_speeds(tasks, out, device, echo)), runs_table(tasks)
     n_processes = len(local_executor(device, processes).devices)
     if as_json:
@@ -92,11 +96,14 @@ def plan(
         print_json({
             "study": parsed.file.name, "runs": json.loads(runs.to_json(orient="records")), "tasks": rows, "processes": n_processes,
             "seconds_left": float(costs.loc[~costs["done"], "seconds"].sum()), "missing": tasks.missing,
+            "source_accuracies": json.loads(source_accuracies(tasks).to_json(orient="records")),
         })  # fmt: skip
         return
     n_networks = runs[["network", "setting"]].drop_duplicates().shape[0]
     echo(f"{parsed.file.name}: {len(runs):,} runs of {n_networks} networks on {runs['dataset'].nunique()} datasets, {runs['done'].sum():,} done")
     _print_costs(costs, full, n_processes)
+    for line in accuracy_lines(tasks.networks):
+        echo(line)
     for line in tasks.missing:
         echo(f"missing: {line}")
 

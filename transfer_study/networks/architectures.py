@@ -8,6 +8,7 @@ __all__ = ['LIBRARIES', 'split_architecture', 'build_architecture']
 # %% ../../nbs/api/networks/02_architectures.ipynb #1fe24acf
 import contextlib
 import csv
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -83,10 +84,10 @@ def _torchvision_configuration(preset: Any, own_scaling: bool) -> dict[str, Any]
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #69ea8cd2
 def _torchvision_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
-    "A classification network of torchvision, from NAME or NAME.WEIGHTS; without WEIGHTS, its first weights."
+    "A classification network of torchvision, from NAME, NAME/WEIGHTS or NAME.WEIGHTS; without WEIGHTS, its first weights."
     import torchvision
 
-    name, _, tag = name.partition(".")
+    name, _, tag = name.replace("/", ".").partition(".")
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
         raise unknown_name_error("torchvision network", name, names)
@@ -209,7 +210,9 @@ def _import_beside(module: str, directory: Path) -> Any:
         try:
             return importlib.import_module(module)
         except (ModuleNotFoundError, ValueError) as error:  # the second for an empty name
-            raise UserError(f"architecture module {module!r}: not found, neither as {path} nor among the installed modules") from error
+            similar = difflib.get_close_matches(module.casefold(), LIBRARIES, n=1)
+            hint = f"; did you mean the library {similar[0]}?" if similar else ""
+            raise UserError(f"architecture module {module!r}: not found, neither as {path} nor among the installed modules{hint}") from error
     name = f"_transfer_study_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{module}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # as for every .py file

@@ -28,8 +28,7 @@ from transfer_study.features.extraction import (
     read_features,
 )
 from ..features.inference import resolve_device
-from ..networks.architectures import build_architecture
-from ..networks.networks import Network, build_network
+from ..networks.networks import Network, build_network, random_network
 from ..progress_bars import hidden_progress_bars
 from ..results import write_run
 from .costs import known_speeds, measure_speeds, task_seconds
@@ -181,7 +180,7 @@ def _train(
 
     network: Any = run.network
     if run.protocol == "scratch":
-        network = partial(build_architecture, network.architecture, network.directory)
+        network = partial(random_network, network)
     single = {"n_evaluations": 1} if stage == "select" else {}  # only the last score is used for the choice
     parameters = run.parameters | single
     size = parameters.pop("n_train_per_class")

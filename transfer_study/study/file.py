@@ -169,6 +169,9 @@ class NetworkEntry(_Section):
     weights: Path | None = Field(None, description="weights file, relative to the study file; none: the library's pretrained weights")
     source_accuracy: float | None = Field(None, gt=0, lt=1, description="top-1 accuracy on the source dataset; none: the published value")
     setting: str = Field("default", description="source-training setting of the given weights")
+    pooling: Literal["default", "avg", "token", "token+avg"] = Field(
+        "default", description="of a transformer's tokens: what the network's own classifier sees, their mean, the class token, or both"
+    )
     settings: tuple[str, ...] | None = Field(
         None, min_length=1, description="source-training settings to train on [source]; one network for each"
     )

@@ -8,6 +8,7 @@ __all__ = ['Records', 'MAX_TEXT', 'Grid', 'decode', 'delimited_records', 'markdo
 
 # %% ../../nbs/api/tables/01_files.ipynb #72b1a1fd
 import csv
+import difflib
 import gzip
 import io
 import json
@@ -310,12 +311,16 @@ def table_path(
     path = Path(table).expanduser()
     if path.is_file():
         return path
+    similar = []
     if path.name == str(path):
         with suppress(FileNotFoundError):
             return data_path(f"published/{path.stem}.csv")
+        shipped = [file.stem for file in data_path("published/timm_imagenet_top1.csv").parent.glob("*.csv")]
+        similar = difflib.get_close_matches(path.stem.casefold(), shipped, n=1)
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a table; for finished runs, `transfer-study report {path}`")
-    raise UserError(f"{path}: no such file, and no table of this name ships with transfer_study; check the path")
+    hint = f"did you mean {similar[0]}?" if similar else "check the path"
+    raise UserError(f"{path}: no such file, and no table of this name ships with transfer_study; {hint}")
 
 
 def _grid_of_bytes(data: bytes, path: Path) -> Grid:

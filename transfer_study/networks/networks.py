@@ -376,6 +376,8 @@ def check_network(
     import torch
 
     size = input_configuration(model)["input_size"]
+    if not isinstance(size, (tuple, list)) or len(size) != 3 or not all(isinstance(n, int) and n > 0 for n in size):
+        raise UserError(f"network {name!r}: its input_size is {size!r}; expected three whole numbers: channels, height and width")
     wrong = "a network must take colour images (3 channels); for a grey one, average the channels first in its forward"
     if size[0] != 3:
         raise UserError(f"network {name!r}: its input has {size[0]} channels; {wrong}")

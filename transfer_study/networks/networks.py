@@ -162,7 +162,7 @@ def _prefix_note(prefix: str, given: dict[str, Any]) -> str:
     return f"the prefix {prefix!r} of the tensors' names was removed{unused}"
 
 
-def _check_values(matching: "dict[str, torch.Tensor]", trained: set[str], path: Path) -> None:
+def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path: Path) -> None:
     "Raises `UserError` for weights that are not numbers, and for trained ones (parameters) that are infinite or whole numbers."
     if whole := [name for name in trained if name in matching and not (matching[name].is_floating_point() or matching[name].is_complex())]:
         raise UserError(
@@ -173,9 +173,6 @@ def _check_values(matching: "dict[str, torch.Tensor]", trained: set[str], path: 
         raise UserError(f"weights {path}: {bad[0]} contains NaN ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")
     if bad := [name for name in trained if name in matching and matching[name].isinf().any()]:
         raise UserError(f"weights {path}: {bad[0]} contains infinite values ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")
-    absent = [name for name in expected if optional and name.startswith(optional) and name not in matching]
-    matching |= {name: torch.zeros_like(expected[name]) for name in absent}  # random numbers would change the network's digest at every call
-    model.classifier_loaded = not absent
 
 
 def load_weights(
@@ -208,9 +205,12 @@ def load_weights(
         raise UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}")
     if wrong := [name for name, tensor in given.items() if name in expected and tensor.is_complex() != expected[name].is_complex()]:
         raise UserError(f"weights {path}: {wrong[0]} is {given[wrong[0]].dtype}, expected {expected[wrong[0]].dtype}")
-    trained = {name for name, parameter in model.named_parameters() if parameter.is_floating_point()}
+    trained = [name for name, parameter in model.named_parameters() if parameter.is_floating_point()]
     matching = {name: tensor for name, tensor in given.items() if name in expected and tensor.shape == expected[name].shape}
     _check_values(matching, trained, path)
+    absent = [name for name in expected if optional and name.startswith(optional) and name not in matching]
+    matching |= {name: torch.zeros_like(expected[name]) for name in absent}  # random numbers would change the network's digest at every call
+    model.classifier_loaded = not absent
     model.load_state_dict(matching, strict=False)
     return note
 

@@ -347,8 +347,19 @@ def complete_runs(
     for study in _studies(runs):
         stated = _stated_accuracies(study)
         for directory in _current_runs(study):
-            result = json.loads((directory / "result.json").read_text())
+            result = _read_result(directory / "result.json")
             yield directory, result | stated.get((result["network"], result.get("setting", "default")), {})
+
+
+def _read_result(path: Path) -> dict:
+    "A result.json; raises `UserError` for a file that is damaged or not of this package."
+    try:
+        result = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); delete the folder {path.parent.name} and run the study again") from error
+    if missing := [name for name in ("network", "dataset", "score") if not isinstance(result, dict) or name not in result]:
+        raise UserError(f"{path}: has no {missing[0]!r}, so it is not the result of a run of transfer_study; expected a directory of runs")
+    return result
 
 # %% ../nbs/api/03_results.ipynb #31811283
 def read_results(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Draws, Json, echo, interruptible, print_json, print_table
+from .console import Draws, Json, check_output, echo, interruptible, print_json, print_table, say
 from ..core import UserError
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def plan(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     "Show the tasks of a study, which are done, and how long the others will take on this machine."
+    from transfer_study.images.official import count_mismatch
     from transfer_study.study.costs import cost_table, measure_speeds
     from transfer_study.study.execute import local_executor
     from transfer_study.study.resolve import accuracy_lines
@@ -83,6 +84,8 @@ def plan(
         parsed = _study(study, data_root, networks, datasets, protocols)
         tasks = parsed.tasks(out, device, stand_in=True)
         _show_notes(tasks)
+        for line in filter(None, map(count_mismatch, tasks.datasets)):
+            echo(f"not the official images: {line}")
         costs, runs = cost_table(tasks, measure_speeds(tasks, out, device, echo)), runs_table(tasks)
     n_processes = len(local_executor(device, processes).devices)
     if as_json:
@@ -120,9 +123,9 @@ def _print_report(report: "RunsReport") -> None:
     "Prints the correlations, and the committed ones beside them where there are any."
     from transfer_study.study.report import comparison_lines
 
-    print(report.analysis)
+    say(report.analysis)
     if lines := comparison_lines(report.comparison):
-        print("\nBeside the committed results of the study:", *(f"- {line}" for line in lines), sep="\n")
+        say("\nBeside the committed results of the study:", *(f"- {line}" for line in lines))
 
 
 def _show_results(results: "pd.DataFrame", runs: Path, title: str, bootstrap: int, as_json: bool) -> None:
@@ -196,6 +199,7 @@ def run(
         from transfer_study.results import read_results
         from transfer_study.study.execute import FailedRuns
 
+        check_output(out)
         parsed, failed = _study(study, data_root, networks, datasets, protocols), None
         try:
             cluster = _executor(executor, address=address, gpus=gpus, cpus=cpus, max_retries=max_retries)

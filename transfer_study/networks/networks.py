@@ -10,16 +10,17 @@ __all__ = ['PREFIXES', 'POOLINGS', 'Network', 'read_weights', 'classifier_names'
 # %% ../../nbs/api/networks/03_networks.ipynb #b6f713eb
 import hashlib
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import UserError, unknown_name_error
+from ..core import UserError, is_memory_short, unknown_name_error
 from .architectures import build_architecture, split_architecture
 from .towers import as_network
 
@@ -40,6 +41,9 @@ class Network:
     pooling: str = "default"  # of a transformer's tokens, one of `POOLINGS`
 
 # %% ../../nbs/api/networks/03_networks.ipynb #215a1193
+_OTHER_FORMATS = {b"\x89HDF": "Keras or HDF5", b"\x93NUMPY": "NumPy", b"GGUF": "GGUF"}  # by the first bytes
+
+
 def _what_it_is(path: Path) -> str:
     "What a file that is not a weights file is, and what to do; empty if it may be damaged."
     with open(path, "rb") as stream:
@@ -48,37 +52,53 @@ def _what_it_is(path: Path) -> str:
         return "a pointer of Git LFS, not the file itself; git lfs pull downloads it"
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return "a web page, not a weights file; download it again"
+    if start.lstrip().startswith(b"{"):
+        return "JSON, such as the index of weights in several files; expected one file of tensors"
+    if kind := next((name for sign, name in _OTHER_FORMATS.items() if start.startswith(sign)), ""):
+        return f"a file of {kind}, not of PyTorch; save model.state_dict() with torch.save or safetensors"
+    if path.suffix.lower() in (".onnx", ".tflite", ".pb"):
+        return f"a whole network ({path.suffix}), not weights; save model.state_dict() with torch.save or safetensors"
     with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if any(name.endswith(".npy") for name in archive.namelist()):
+            return "a file of NumPy, not of PyTorch; save model.state_dict() with torch.save or safetensors"
         if any(name.partition("/")[2].startswith(("code/", "constants.pkl")) for name in archive.namelist()):
             return "a TorchScript program (torch.jit.save), not weights; save model.state_dict() instead"
     return ""
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    "What is wrong with a file whose reading ended in `error`."
+    from safetensors import SafetensorError
+
+    if isinstance(error, SafetensorError):
+        return UserError(f"weights {path}: damaged or truncated safetensors file ({error}); download or copy it again")
+    if isinstance(error.__context__ or error, pickle.UnpicklingError):  # timm wraps it
+        return UserError(
+            f"weights {path}: not a plain state dict; loading it could run any program, so it is rejected; "
+            "save model.state_dict() with safetensors instead"
+        )
+    if isinstance(error, AttributeError):  # from what is not a dictionary with names as keys
+        return UserError(f"weights {path}: holds no tensors by name; save model.state_dict()")
+    reason = next(iter(str(error).splitlines()), "empty file")
+    return UserError(f"weights {path}: damaged or truncated ({reason}); download or copy it again")
 
 
 def read_weights(
     path: Path,  # safetensors, or a state dict saved by torch.save
 ) -> dict[str, "torch.Tensor"]:
     "The tensors of a weights file by name; raises `UserError` if the file is missing, damaged, or contains more than tensors."
-    from safetensors import SafetensorError
     from timm.models import load_state_dict
 
     if not path.is_file():
-        raise UserError(f"weights {path}: no such file")
+        raise UserError(f"weights {path}: {'a folder, expected a file of tensors' if path.is_dir() else 'no such file'}")
     if reason := _what_it_is(path):
         raise UserError(f"weights {path}: {reason}")
     try:
         return load_state_dict(str(path), use_ema=False, weights_only=True)
-    except SafetensorError as error:
-        raise UserError(f"weights {path}: damaged or truncated safetensors file ({error}); download or copy it again") from error
     except Exception as error:  # damaged pickles raise many kinds of exceptions
-        if isinstance(error.__context__ or error, pickle.UnpicklingError):  # timm wraps it
-            raise UserError(
-                f"weights {path}: not a plain state dict; loading it could run any program, so it is rejected; "
-                "save model.state_dict() with safetensors instead"
-            ) from error
-        if isinstance(error, AttributeError):  # from what is not a dictionary with names as keys
-            raise UserError(f"weights {path}: holds no tensors by name; save model.state_dict()") from error
-        reason = next(iter(str(error).splitlines()), "empty file")
-        raise UserError(f"weights {path}: damaged or truncated ({reason}); download or copy it again") from error
+        if is_memory_short(error):
+            raise
+        raise _unreadable(path, error) from error
 
 # %% ../../nbs/api/networks/03_networks.ipynb #7106ad9c
 def _is_from_library(model: "torch.nn.Module") -> bool:
@@ -172,9 +192,17 @@ def load_weights(
         raise UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}")
     if wrong := [name for name, tensor in given.items() if name in expected and tensor.is_complex() != expected[name].is_complex()]:
         raise UserError(f"weights {path}: {wrong[0]} is {given[wrong[0]].dtype}, expected {expected[wrong[0]].dtype}")
+    trained = {name for name, parameter in model.named_parameters() if parameter.is_floating_point()}
     matching = {name: tensor for name, tensor in given.items() if name in expected and tensor.shape == expected[name].shape}
+    if whole := [name for name in trained if name in matching and not (matching[name].is_floating_point() or matching[name].is_complex())]:
+        raise UserError(
+            f"weights {path}: {whole[0]} holds whole numbers ({matching[whole[0]].dtype}), such as those of a quantised network; "
+            "expected floating point"
+        )
     if bad := [name for name, tensor in matching.items() if tensor.is_floating_point() and tensor.isnan().any()]:
         raise UserError(f"weights {path}: {bad[0]} contains NaN ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")
+    if bad := [name for name in trained if name in matching and matching[name].isinf().any()]:
+        raise UserError(f"weights {path}: {bad[0]} contains infinite values ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")
     absent = [name for name in expected if optional and name.startswith(optional) and name not in matching]
     matching |= {name: torch.zeros_like(expected[name]) for name in absent}  # random numbers would change the network's digest at every call
     model.classifier_loaded = not absent
@@ -242,7 +270,7 @@ def penultimate_features(
         raise UserError(f"network {type(model).__name__}: its forward pass uses no linear layer, so there are no penultimate features")
     return recorded["features"].flatten(1)
 
-# %% ../../nbs/api/networks/03_networks.ipynb #188375da
+# %% ../../nbs/api/networks/03_networks.ipynb #d15fcc01
 POOLINGS = ("default", "avg", "token", "token+avg")
 
 
@@ -277,7 +305,7 @@ def _has_class_token(model: "torch.nn.Module") -> bool:
     stated = getattr(model, "has_class_token", None)
     return getattr(model, "cls_token", None) is not None if stated is None else bool(stated)
 
-# %% ../../nbs/api/networks/03_networks.ipynb #7917a170
+# %% ../../nbs/api/networks/03_networks.ipynb #4c191f00
 def _pooled_tokens(network: "torch.nn.Module", images: "torch.Tensor", pooling: str) -> "torch.Tensor":
     "Features (n, n_features): class token, mean over the patches' tokens, or both, each after the norm of the network's head."
     import torch
@@ -351,8 +379,9 @@ def check_network(
     parameter = next(model.parameters(), torch.zeros(()))
     images = torch.randn(1, *size, generator=torch.Generator().manual_seed(0)).to(parameter.device, parameter.dtype)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            first, second = penultimate_features(model, images), penultimate_features(model, images)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), redirect_stdout(sys.stderr):
+            first, second = (penultimate_features(model, images.clone()) for _ in range(2))  # a copy, in case it changes its input
+            beside = penultimate_features(model, torch.cat([images, -images]))[:1]
     except UserError as error:
         raise UserError(f"network {name!r}: {error}") from error
     except Exception as error:
@@ -361,8 +390,12 @@ def check_network(
         raise UserError(f"network {name!r}: fails for an image of {' × '.join(map(str, size))}: {type(error).__name__}: {reason}{hint}") from error
     if first.ndim != 2 or not first.shape[1]:
         raise UserError(f"network {name!r}: its features have the shape {tuple(first.shape)}, expected (images, features)")
-    same = torch.equal(first.nan_to_num(), second.nan_to_num())
-    return () if same else (f"network {name!r}: gives other features at every pass, so its results cannot be repeated",)
+    first, second, beside = (values.float().nan_to_num() for values in (first, second, beside))
+    if not torch.equal(first, second):
+        return (f"network {name!r}: gives other features at every pass, so its results cannot be repeated",)
+    if first.shape == beside.shape and (first - beside).abs().max() > 0.01 * first.abs().max():
+        return (f"network {name!r}: the features of an image depend on the images beside it in a batch, so its results cannot be repeated",)
+    return ()
 
 # %% ../../nbs/api/networks/03_networks.ipynb #5c28f94b
 def describe_network(

@@ -9,8 +9,9 @@ __all__ = ['RunContext', 'check_loggers', 'training_loggers', 'TaskRunner', 'n_c
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -221,7 +222,7 @@ class TaskRunner:
     def __call__(self, task: Task, device: str) -> Outcome:
         "Computes the task on `device` unless it is done, has failed, or is locked by another process."
         payload, context = self.payloads[task.id], self.context
-        with one_thread(device):
+        with one_thread(device), redirect_stdout(sys.stderr):  # results go to stdout, but not what a network prints
             compute = partial(_COMPUTE[type(payload)], task, payload, context, device)
             return attempt(task, compute, context.out / ".locks", context.failures)
 

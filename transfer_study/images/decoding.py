@@ -176,14 +176,14 @@ def decode(
     data: bytes,  # the contents of a file in one of `FORMATS`
     max_pixels: int = MAX_PIXELS,  # width times height of the largest image that is decoded
 ) -> Image.Image:
-    "Upright 8-bit RGB image, or the first frame of an animation; raises `BadImage` if it cannot be decoded completely."
+    "Upright 8-bit RGB image, or the first frame of an animation; raises `BadImage` if it is damaged, `MemoryError` if memory is short."
     if not data:
         raise BadImage("empty file")
     try:
         image = _opened(data)
         _check_size(*image.size, max_pixels)
         return _opaque(_eight_bits(_upright(_loaded(image, lambda: _opened(data))))).convert("RGB")
-    except BadImage:
+    except (BadImage, MemoryError):  # the second says nothing about the image
         raise
     except Exception as error:  # Pillow's decoders raise many kinds of exceptions for damaged files
         raise BadImage(f"{type(error).__name__}: {error}") from error

@@ -54,6 +54,7 @@ class NetworkRecord(_Section):
     weights_digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the weights that the features depend on")
     preprocessing: dict[str, Any] = Field(description="input size, interpolation, crop, mean and standard deviation")
     licence: str = Field(description="of the weights, as their publisher states it")
+    pooling: Literal["default", "avg", "token", "token+avg"] = Field("default", description="of a transformer's tokens")
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #1f9f9efe
 class ClassifierRecord(_Section):
@@ -80,6 +81,8 @@ class ClassifierRecord(_Section):
 # %% ../../nbs/api/selection/05_classifier.ipynb #f7480923
 def _write_record(record: ClassifierRecord, folder: Path) -> None:
     values = record.model_dump(mode="json")
+    if record.network.pooling == "default":  # earlier versions of the package do not know the key
+        del values["network"]["pooling"]
     (folder / "classifier.json").write_text(json.dumps(values | {"digest": digest(values, 64)}, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
@@ -209,7 +212,7 @@ def _record_network(network: Network, model: "torch.nn.Module", preprocessing: d
     return NetworkRecord(
         name=network.name, architecture=network.architecture, weights=None if network.weights is None else str(Path(network.weights).resolve()),
         bundled=bundle, weights_digest=weights_digest(model), preprocessing=json.loads(json.dumps(preprocessing or input_configuration(model))),
-        licence=licence or (stated.get("license") if network.weights is None else None) or "not stated",
+        licence=licence or (stated.get("license") if network.weights is None else None) or "not stated", pooling=network.pooling,
     )  # fmt: skip
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #3f42f1f7
@@ -405,7 +408,7 @@ def _network(folder: Path, record: NetworkRecord, weights: Path | None, code: Pa
     chosen = recorded if weights is None else weights
     if chosen is not None and not chosen.is_file():
         raise UserError(f"{folder}: weights of network {record.name!r} expected at {chosen}; give the file with --weights (weights=)")
-    return Network(record.name, record.architecture, chosen, directory=Path() if code is None else code)
+    return Network(record.name, record.architecture, chosen, directory=Path() if code is None else code, pooling=record.pooling)
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #1ca064be
 def _check_network(folder: Path, record: NetworkRecord, model: "torch.nn.Module", expected: np.ndarray) -> None:

@@ -91,7 +91,7 @@ def analyze(
     classes: Annotated[Path | None, typer.Option(help="Table with dataset and n_classes, for chance levels.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="List every score that was left out.")] = False,
     bootstrap: Draws = 10_000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     "Analyse a table of transfer accuracies: r with its interval, excluded scores and figures."

@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..images.catalog import data_root, find_dataset, open_dataset
-from ..images.datasets import ImageDataset
+from ..images.datasets import ImageDataset, split_images
 from ..images.entries import DatasetEntry
 from ..images.official import known_datasets
 from ..networks.architectures import build_architecture, split_architecture
@@ -263,8 +263,14 @@ def resolve_source(
 
 # %% ../../nbs/api/study/02_resolve.ipynb #7762fac6
 def check_sizes(file: StudyFile, dataset: ImageDataset) -> None:
-    "Raises `UserError` if a protocol needs more images per class than the dataset has, or if images have several labels."
+    """Raises `UserError` if a protocol needs more images per class than the dataset has, validation takes all images of a class, or images
+    have several labels.
+    """
     protocols = [protocol for _, protocol in file.protocols if protocol]
+    for share in sorted({protocol.validation_share for protocol in protocols if hasattr(protocol, "validation_share")}):
+        train = split_images(dataset, file.seeds[0], share) == "train"
+        if dataset.label_matrix is None and len(set(dataset.targets[train])) < len(dataset.classes):
+            raise UserError(f"dataset {dataset.name}: validation_share {share} leaves a class without training images; use a smaller share")
     largest = max((size for protocol in protocols for size in protocol.sizes if size), default=0)
     if not largest:
         return

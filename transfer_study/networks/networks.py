@@ -173,9 +173,6 @@ def _check_values(matching: "dict[str, torch.Tensor]", trained: set[str], path: 
         raise UserError(f"weights {path}: {bad[0]} contains NaN ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")
     if bad := [name for name in trained if name in matching and matching[name].isinf().any()]:
         raise UserError(f"weights {path}: {bad[0]} contains infinite values ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")
-    absent = [name for name in expected if optional and name.startswith(optional) and name not in matching]
-    matching |= {name: torch.zeros_like(expected[name]) for name in absent}  # random numbers would change the network's digest at every call
-    model.classifier_loaded = not absent
 
 
 def load_weights(
@@ -211,6 +208,9 @@ def load_weights(
     trained = {name for name, parameter in model.named_parameters() if parameter.is_floating_point()}
     matching = {name: tensor for name, tensor in given.items() if name in expected and tensor.shape == expected[name].shape}
     _check_values(matching, trained, path)
+    absent = [name for name in expected if optional and name.startswith(optional) and name not in matching]
+    matching |= {name: torch.zeros_like(expected[name]) for name in absent}  # random numbers would change the network's digest at every call
+    model.classifier_loaded = not absent
     model.load_state_dict(matching, strict=False)
     return note
 

@@ -36,6 +36,12 @@ class _Section(BaseModel):
 class FeatureOptions(_Section):
     "`[features]`: how features are computed and stored."
 
+    backend: Literal["torch", "openvino", "auto"] = Field(
+        "torch", description="library that computes features on a CPU; auto: openvino where it is installed and gives the same features to 1e-4"
+    )
+    decode: Literal["full", "fast"] = Field(
+        "full", description="fast: decode JPEGs that are much larger than the network's input at a reduced scale; changes features a little"
+    )
     compile: bool = Field(False, description="compile each network with torch.compile; needs a C++ compiler, or Triton on a GPU")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="number format of the networks' computation; auto: bfloat16 if the device supports it, which may reduce accuracy"
@@ -274,9 +280,22 @@ class StudyFile(_Section):
             problems += _source_problems(entry, f"networks[{i + 1}]", self.source)
         if self.source and all(entry.weights for entry in self.networks):
             problems.append("source: every network has weights, so nothing is trained on the source; remove [source]")
+        problems += _feature_problems(self)
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+
+def _feature_problems(file: StudyFile) -> list[str]:
+    "Contradictions between `[features]` and other keys, one line each."
+    features, linear, problems = file.features, file.protocols.linear, []
+    needed = {"instruction_set": (file.instruction_set, None), "features.precision": (features.precision, "float32"), "features.compile": (features.compile, False)}
+    if features.backend == "openvino":
+        names = [name for name, (value, default) in needed.items() if value != default]
+        problems += [f"features.backend: openvino cannot be combined with {name}; remove one of the two" for name in names]
+    if features.decode == "fast" and linear and linear.n_augmentations:
+        problems.append('features.decode: fast cannot be combined with protocols.linear.n_augmentations, because random crops need the whole image')
+    return problems
 
 # %% ../../nbs/api/study/00_file.ipynb #e4baf88f
 def read_study_file(

@@ -164,6 +164,10 @@ def _prefix_note(prefix: str, given: dict[str, Any]) -> str:
 
 def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path: Path) -> None:
     "Raises `UserError` for weights that are not numbers, and for trained ones (parameters) that are infinite or whole numbers."
+    import torch
+
+    if sparse := [name for name, tensor in matching.items() if tensor.layout is not torch.strided]:
+        raise UserError(f"weights {path}: {sparse[0]} is a sparse tensor; save it with to_dense()")
     if whole := [name for name in trained if name in matching and not (matching[name].is_floating_point() or matching[name].is_complex())]:
         raise UserError(
             f"weights {path}: {whole[0]} holds whole numbers ({matching[whole[0]].dtype}), such as those of a quantised network; "
@@ -355,6 +359,8 @@ def build_network(
     if network.weights is None and split_architecture(network.architecture)[0] == "own":
         raise UserError(f"network {network.name!r}: {network.architecture} has no weights; give a file with weights = \"…\"")
     model = build_architecture(network.architecture, network.directory, pretrained=network.weights is None)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise UserError(f"network {network.name!r}: {network.architecture} is built on PyTorch's meta device, without values; build it on the CPU")
     if network.weights is not None and (note := load_weights(model, network.weights)):
         model.notes = (f"network {network.name!r}: {note}",)
     return pooled_network(model.eval(), network.pooling, network.name)

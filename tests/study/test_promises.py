@@ -144,11 +144,11 @@ def test_a_file_operation_at_which_the_process_dies_loses_nothing_that_was_finis
 
 
 def test_a_drive_that_fails_at_a_file_operation_is_one_line_and_the_next_run_is_whole(tmp_path, odd_study):
-    "Every twentieth file that is opened, made, renamed or removed fails as on a network drive whose handle is stale."
+    "Every thirtieth file that is opened, made, renamed or removed fails as on a network drive whose handle is stale."
     from tests.study.kills import fault_at_every
 
     (tmp_path / "runs").mkdir()
-    report = fault_at_every(odd_study, tmp_path, step=20, fault=OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
+    report = fault_at_every(odd_study, tmp_path, step=30, fault=OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
     assert report["failed"] >= 3 and report["different"] == [] and report["left_over"] == [] and report["said"] == {}
 
 

@@ -179,8 +179,8 @@ def networks(
         print_json(json.loads(table.to_json(orient="records")))
         return
     if table.empty:
-        names = known_networks()["name"]
-        raise unknown_name_error("network", search or "", [*names, *names.str.split(".").str[0]], "--search takes part of a name, such as resnet")
+        known = list(known_networks()["name"])
+        raise unknown_name_error("network", search or "", [*known, *(name.split(".")[0] for name in known)], "--search takes part of a name, such as resnet")
     table.insert(4, "parameters_millions", table.pop("parameters").astype("Float64") / 1e6)
     print_table(table.rename(columns={"imagenet_top1_source": "source"}).head(limit))
     if len(installed := local_networks()) and not local:

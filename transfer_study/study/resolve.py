@@ -112,8 +112,8 @@ def resolve_networks(
         if accuracy is None and entry.weights is None and file.source is None:
             accuracy = imagenet_top1(architecture)
         weights = directory / os.path.expanduser(entry.weights) if entry.weights else None
-        options = {"directory": directory, "pooling": entry.pooling}
-        networks += [Network(entry.name, architecture, weights, accuracy, setting, **options) for setting in entry.variants]
+        for setting in entry.variants:
+            networks.append(Network(entry.name, architecture, weights, accuracy, setting, directory, entry.pooling))
     return networks
 
 # %% ../../nbs/api/study/02_resolve.ipynb #1edebc2e

@@ -213,9 +213,9 @@ def test_an_option_given_twice_is_not_dropped(command, arguments, what_to_do):
 
 
 def test_names_do_not_reach_the_terminal_as_commands(command, tmp_path):
-    (tmp_path / "t.csv").write_text(TABLE.replace("\na,", "\na\x1b[2J\x07,"))
+    (tmp_path / "t.csv").write_text(TABLE.replace("pets", "p\x1b[2Jets\x07"))
     code, out, err = command("analyze", tmp_path / "t.csv", "--bootstrap", 100, "--verbose")
-    assert code == 0 and not set("\x1b\x07") & set(out + err) and "a\\x1b[2J\\x07" in out
+    assert code == 0 and not set("\x1b\x07") & set(out + err) and "[2Jets" in err
     code, out, err = command("results", "/nowhere\x1b[31m\udcff")
     assert code == 2 and err == "transfer-study: /nowhere\\x1b[31m\\udcff: no such directory of runs; check the path\n"
 
@@ -254,3 +254,14 @@ def test_memory_that_runs_out_is_one_line_and_leaves_no_image_out(study_file, tm
     run = subprocess.run([sys.executable, "-c", LIMITED, "600", *map(str, arguments)], capture_output=True, text=True)
     assert run.returncode in (1, 2) and "memory is used up" in run.stderr and "Traceback" not in run.stderr, run.stderr
     assert not list((tmp_path / "runs").glob(".features/*/features"))
+
+
+def test_numbers_out_of_range_and_names_with_commas(command, tmp_path, study_file):
+    (tmp_path / "t.csv").write_text(TABLE)
+    for option, value in (("--seed", -1), ("--bootstrap", 10**12)):
+        code, _, err = command("analyze", tmp_path / "t.csv", option, value)
+        assert code == 2 and option in err and "Traceback" not in err
+    (tmp_path / "squares").rename(tmp_path / "a,b")
+    study_file.write_text(study_file.read_text().replace('"squares"', '"a,b"'))
+    code, out, _ = command("plan", study_file, "--datasets", "a,b", "--out", tmp_path / "runs", "--device", "cpu", "--json")
+    assert code == 0 and {run["dataset"] for run in json.loads(out)["runs"]} == {"a,b"}

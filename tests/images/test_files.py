@@ -249,7 +249,9 @@ def test_a_name_that_an_archive_has_twice_is_said(tmp_path):
         tar.add(folder, "set")
         tar.add(folder / "train/dim/1.png", "set/train/dim/0.png")
         tar.add(folder / "train/dim/1.png", "set/train/dim/2.png/inside.png")
+        tar.add(folder / "train/dim/1.png", "a/" * 20_000 + "0.png")  # would take minutes
     (note, *_) = image_folder(tmp_path / "twice.tar").notes
+    assert "that the system cannot open: 1 (a/a/" in note
     assert "more than once in the archive, where the last one counts: 2 (set/train/dim/0.png, …)" in note
 
 

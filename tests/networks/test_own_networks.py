@@ -324,6 +324,15 @@ def test_features_that_depend_on_the_batch_are_said_and_an_input_changed_in_plac
     assert "depend on the images beside it" in note
     with pytest.raises(UserError, match="lazy"):
         build_architecture("nets:Lazy", small)
+    large = build_architecture("nets:Small", small).float().eval()
+    large.pretrained_cfg = {"input_size": (3, 16000, 16000)}
+    with pytest.raises(UserError, match="16,000 × 16,000 pixels; expected at most 4,096"):
+        check_network(large, "n")
+    large.pretrained_cfg = {"input_size": "large"}
+    with pytest.raises(UserError, match="input_size is 'large'; expected three whole numbers"):
+        check_network(large, "n")
+    with pytest.raises(UserError, match="expected the name of a module"):
+        build_architecture("../nets:Small", small)
 
 
 def test_whole_numbers_infinities_and_formats_of_others_are_no_weights(small):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import UserError
 from .loading import View, network_view
 from ..networks.networks import input_configuration, penultimate_features
+from ..networks.openvino import checked_features
 
 if TYPE_CHECKING:
     import torch
@@ -221,15 +222,32 @@ def _compiled(compute: "Callable[[torch.Tensor], torch.Tensor]") -> "Callable[[t
     return call
 
 # %% ../../nbs/api/features/01_inference.ipynb #09e805d2
+def _prepared_by_openvino(model: "torch.nn.Module", device: str, precision: str, compile: bool) -> PreparedNetwork:
+    import torch
+
+    limits = {"device": (device, "cpu"), "precision": (precision, "float32"), "compile": (compile, False)}
+    for name, (value, needed) in limits.items():
+        if value != needed:
+            raise UserError(f'backend "openvino": {name} is {value!r}, it needs {needed!r}; set backend = "torch"')
+    view, normalisation = network_view(model)
+    model = copy.deepcopy(model).float().eval()
+    with torch.no_grad():
+        n_features = penultimate_features(model, torch.zeros(1, *input_configuration(model)["input_size"])).shape[1]
+    return PreparedNetwork(view, None, checked_features(model, normalisation), n_features, device, precision)
+
+
 def prepare_network(
     model: "torch.nn.Module",  # not changed
     device: str = "cpu",
     precision: str = "float32",  # as `resolve_precision` takes it
     compile: bool = False,  # with torch.compile
+    backend: str = "torch",  # or "openvino", on a CPU and in float32 (see `networks.openvino`)
 ) -> PreparedNetwork:
-    "A copy of the network in evaluation mode, with folded batch norm, on `device`."
+    "A copy of the network in evaluation mode, with folded batch norm, on `device`; raises `UserError` if the back end is impossible."
     import torch
 
+    if backend == "openvino":
+        return _prepared_by_openvino(model, device, resolve_precision(precision, device), compile)
     view, normalisation = network_view(model)
     with torch.no_grad():
         network = copy.deepcopy(model).float().eval()

@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'IMAGE_SUFFIXES', 'MAX_FILE_BYTES', 'read_file', 'choose_splits', 'ImageDataset',
-           'dataset_name', 'limit_pixels', 'image_folder', 'listed_dataset', 'split_images', 'training_subset',
-           'draw_test_images']
+           'only_structure', 'dataset_name', 'limit_pixels', 'image_folder', 'listed_dataset', 'split_images',
+           'training_subset', 'draw_test_images']
 
 # %% ../../nbs/api/images/04_datasets.ipynb #6d4f0e7b
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, digest
+from ..fingerprints import FileHashes
 from .archives import FileList, FileReader, StoredFile, list_files, readable_name
 from .decoding import MAX_PIXELS, SIGNATURE_LENGTH, image_format
 
@@ -247,21 +250,40 @@ class ImageDataset:
         return self.reader(i) if self.reader else read_file(self.root, *self.images.loc[i, ["file", "offset", "size"]])
 
 # %% ../../nbs/api/images/04_datasets.ipynb #6c947c19
+_ONLY_STRUCTURE: ContextVar[bool] = ContextVar("_ONLY_STRUCTURE", default=False)
+
+
+@contextmanager
+def only_structure() -> Iterator[None]:
+    "Datasets opened within the block have an empty fingerprint, and no contents are read: for checks of several datasets before the reading."
+    token = _ONLY_STRUCTURE.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_STRUCTURE.reset(token)
+
+
 def _fingerprint(
     keys: list,  # what identifies each image besides its contents
     read: Callable[[int], bytes],  # returns the contents of image `i`
     name: str,  # of the dataset, for the message
+    root: Path,
+    places: list[tuple[Path, str]] | None,  # file on disk of each image, and the part of it; None if images are not files
 ) -> str:
     "Hash of keys, sizes and contents, in order; raises `UserError` for a file that cannot be read."
+    if _ONLY_STRUCTURE.get():
+        return ""
 
     def content(i: int) -> list:
         try:
-            data = read(i)
+            if places is None:
+                data = read(i)
+                return [keys[i], len(data), hashlib.sha256(data).hexdigest()]
+            return [keys[i], *hashes.content(*places[i], lambda: read(i))]
         except OSError as error:
             raise UserError(f"dataset {name}: {readable_name(keys[i])} cannot be read ({error}); repair or remove it") from error
-        return [keys[i], len(data), hashlib.sha256(data).hexdigest()]
 
-    with ThreadPoolExecutor() as pool:
+    with FileHashes(root) as hashes, ThreadPoolExecutor() as pool:
         return digest(list(pool.map(content, range(len(keys)))))
 
 # %% ../../nbs/api/images/04_datasets.ipynb #eca32156
@@ -269,6 +291,14 @@ def _file_reader(table: pd.DataFrame, root: Path) -> Callable[[int], bytes]:
     "A function that reads the file of row `i`. For many reads it is faster than `ImageDataset.read`, which looks up a table row."
     locations = list(table[["file", "offset", "size"]].itertuples(index=False, name=None))
     return lambda i: read_file(root, *locations[i])
+
+
+def _places(table: pd.DataFrame, root: Path, reader: FileReader | None = None) -> list[tuple[Path, str]]:
+    "The file on disk that holds each image, and where in it."
+    is_folder = root.is_dir()
+    files = [file.path for file in reader.files] if reader else table["file"].tolist()
+    parts = [f"{offset}:{size}" for offset, size in table[["offset", "size"]].itertuples(index=False, name=None)]
+    return [(root / file if is_folder else root, part) for file, part in zip(files, parts, strict=True)]
 
 # %% ../../nbs/api/images/04_datasets.ipynb #d81069ba
 def dataset_name(
@@ -330,7 +360,7 @@ def image_folder(
     if (large := table["size"].to_numpy() > MAX_FILE_BYTES).any():
         raise UserError(f"dataset {root}: {table['name'][large.argmax()]} is larger than {MAX_FILE_BYTES:,} bytes; it is not a photograph, remove it")
     keys = [image.stored for image in images]
-    fingerprint = _fingerprint(keys, reader or _file_reader(table, root), name)
+    fingerprint = _fingerprint(keys, reader or _file_reader(table, root), name, root, _places(table, root, reader))
     dataset = ImageDataset(name, root, table, fingerprint, metric, reader=reader, notes=_notes(listed, images, name))
     return limit_pixels(dataset, max_pixels)
 
@@ -407,9 +437,8 @@ def listed_dataset(
         table = table[["split", "name", "file", "offset", "size"]]
         labels = label_matrix.apply(lambda row: ",".join(f"{label}:{value}" for label, value in row.items() if value), axis=1)
     keys = (table["split"] + "/" + labels + "/" + table["name"]).tolist()
-    return ImageDataset(
-        name, root, table, _fingerprint(keys, reader or _file_reader(table, root), name), metric, label_matrix, reader, missing
-    )
+    fingerprint = _fingerprint(keys, reader or _file_reader(table, root), name, root, None if reader else _places(table, root))
+    return ImageDataset(name, root, table, fingerprint, metric, label_matrix, reader, missing)
 
 # %% ../../nbs/api/images/04_datasets.ipynb #cf68497f
 def split_images(

@@ -203,6 +203,8 @@ def _source_digest(module: Any, beside: list[Path], directory: Path) -> str:
 # %% ../../nbs/api/networks/02_architectures.ipynb #031a2916
 def _import_beside(module: str, directory: Path) -> Any:
     "The module from a file in `directory`, or else the installed module of this name."
+    if module.startswith(".") or not {"/", "\\"}.isdisjoint(module):
+        raise UserError(f"architecture module {module!r}: expected the name of a module, such as my_models for the file my_models.py")
     path = directory / f"{module}.py"
     if not path.is_file():
         try:

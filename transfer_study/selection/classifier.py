@@ -73,6 +73,7 @@ class ClassifierRecord(_Section):
     n_test: int = Field(ge=1, description="number of test images")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's computation")
     storage: Literal["float32", "float16"] = Field("float32", description="number format of the features")
+    decode: Literal["full", "fast"] = Field("full", description="of the images; fast: large JPEGs at a reduced scale")
     n_neighbors: int | None = Field(None, ge=1, description="which nearest training feature counts for the distance")
     threshold: float | None = Field(None, ge=0, description="distance beyond which an image is unlike the training images")
     versions: dict[str, str] = Field(description="of Python and the packages that made it")
@@ -241,7 +242,7 @@ def save_classifier(
     licence: str | None = None,  # of the network's weights; None to state what timm states
     model: "torch.nn.Module | None" = None,  # the network as it computes features; None to build it from `network`
     overwrite: bool = False,  # replace a classifier that is there
-    **details: Any,  # further fields of `ClassifierRecord`: dataset, n_train, metric, precision, storage
+    **details: Any,  # further fields of `ClassifierRecord`: dataset, n_train, metric, precision, storage, decode
 ) -> Path:
     "Writes a classifier as a whole; returns its folder. Raises `UserError` if the parts do not fit, or if the folder exists."
     folder = Path(folder)
@@ -323,10 +324,11 @@ class Classifier:
         "Rows, features and undecodable images (row, reason) of one batch after the other."
         import torch
 
-        resolved = ExtractionOptions(precision=self.record.precision, **options).resolved()
-        prepared, rows = prepare_network(self.model, resolved.device, resolved.precision, resolved.compile), np.arange(len(dataset.images))
+        resolved = ExtractionOptions(**{"precision": self.record.precision, "decode": self.record.decode} | options).resolved()
+        how, rows = (resolved.device, resolved.precision, resolved.compile, resolved.backend), np.arange(len(dataset.images))
+        prepared = prepare_network(self.model, *how)
         pinned = resolved.device.startswith("cuda")
-        loading: Any = {"batch_size": resolved.batch_size, "n_workers": resolved.n_workers, "pin_memory": pinned}
+        loading: Any = {"batch_size": resolved.batch_size, "n_workers": resolved.n_workers, "pin_memory": pinned, "decode": resolved.decode}
         with keep_freed_memory(), progress_bar("images", len(rows), progress) as update:
             for batch in load_batches(dataset, rows, [prepared.view], **loading):
                 X = prepared(batch.images[0].to(resolved.device, non_blocking=pinned)).cpu() if batch.images else torch.zeros(0, prepared.n_features)

@@ -36,6 +36,12 @@ class _Section(BaseModel):
 class FeatureOptions(_Section):
     "`[features]`: how features are computed and stored."
 
+    backend: Literal["torch", "openvino", "auto"] = Field(
+        "torch", description="library that computes features on a CPU; auto: openvino where it is installed and gives the same features to 1e-4"
+    )
+    decode: Literal["full", "fast"] = Field(
+        "full", description="fast: decode JPEGs that are much larger than the network's input at a reduced scale; changes features a little"
+    )
     compile: bool = Field(False, description="compile each network with torch.compile; needs a C++ compiler, or Triton on a GPU")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="number format of the networks' computation; auto: bfloat16 if the device supports it, which may reduce accuracy"
@@ -76,7 +82,7 @@ class LinearProtocol(FeatureProtocol):
     l2_max: float = Field(1e5, gt=0, description="largest λ (strongest regularization)")
     n_l2: int = Field(45, ge=1, le=10_000, description="number of λ values, spaced logarithmically from l2_min to l2_max")
     n_augmentations: int = Field(
-        0, ge=0, description="randomly cropped and flipped copies of each training image, used in addition to the image itself"
+        0, ge=0, le=1000, description="randomly cropped and flipped copies of each training image, used in addition to the image itself"
     )
 
     @model_validator(mode="after")
@@ -274,9 +280,22 @@ class StudyFile(_Section):
             problems += _source_problems(entry, f"networks[{i + 1}]", self.source)
         if self.source and all(entry.weights for entry in self.networks):
             problems.append("source: every network has weights, so nothing is trained on the source; remove [source]")
+        problems += _feature_problems(self)
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+
+def _feature_problems(file: StudyFile) -> list[str]:
+    "Contradictions between `[features]` and other keys, one line each."
+    features, linear, problems = file.features, file.protocols.linear, []
+    needed = {"instruction_set": (file.instruction_set, None), "features.precision": (features.precision, "float32"), "features.compile": (features.compile, False)}
+    if features.backend == "openvino":
+        names = [name for name, (value, default) in needed.items() if value != default]
+        problems += [f"features.backend: openvino cannot be combined with {name}; remove one of the two" for name in names]
+    if features.decode == "fast" and linear and linear.n_augmentations:
+        problems.append('features.decode: fast cannot be combined with protocols.linear.n_augmentations, because random crops need the whole image')
+    return problems
 
 # %% ../../nbs/api/study/00_file.ipynb #e4baf88f
 def read_study_file(
@@ -285,7 +304,7 @@ def read_study_file(
     "Reads and checks a study file; raises `UserError` with one line for each mistake."
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"study {path}: {'a directory; expected a study file (TOML)' if path.is_dir() else 'no such file'}")
+        raise UserError(f"study {path}: {'a directory or device; expected a study file (TOML)' if path.exists() else 'no such file'}")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte order mark
         return StudyFile.model_validate_json(json.dumps(values, default=str), strict=True)

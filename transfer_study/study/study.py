@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 
 from ..core import UserError
-from ..features.inference import resolve_device
+from ..features.inference import resolve_device, resolve_precision
 from ..networks.networks import Network
+from ..networks.openvino import resolve_backend
 from ..results import read_results, read_runs, with_source_accuracy, write_plan
 from .costs import cost_table, measure_speeds
 from .execute import RunContext, check_loggers, compute, local_executor
@@ -55,7 +56,7 @@ class _Resolved:
     source: ResolvedDatasets
 
 
-def _resolve(study: "Study", stand_in: bool) -> _Resolved:
+def _resolve(study: "Study", stand_in: bool, device: str) -> _Resolved:
     "Its networks and datasets, optionally with stand-ins for missing datasets; one `UserError` with a line for every mistake."
     file, directory, root, problems = study.file, study.directory, study.data_root, []
 
@@ -72,11 +73,18 @@ def _resolve(study: "Study", stand_in: bool) -> _Resolved:
         source = attempt(lambda: resolve_all(open_source, [f"study {file.name}: source.dataset"], [name])[0], source)
     n_classes = len(source.datasets[0].classes) if source.datasets else 2
     fetch = not datasets.missing and not problems  # do not download weights for a study that cannot run
+    options, choose = file.features, None
+    if options.backend != "torch" and (file.protocols.linear or file.protocols.knn):
+        precision = resolve_precision(options.precision, device)
+        limits: Any = {"precision": precision, "compile": options.compile, "instruction_set": file.instruction_set}
+        choose = partial(resolve_backend, options.backend, device=device, **limits)
 
     def identify(network: Network) -> ResolvedNetwork:
         if file.source and network.weights is None:
-            return identify_source_network(network, file.source, n_classes)
-        return identify_network(network, fetch)
+            resolved = identify_source_network(network, file.source, n_classes)
+        else:
+            resolved = identify_network(network, fetch, choose)
+        return replace(resolved, backend="openvino") if options.backend == "openvino" else resolved
 
     positions = [f"study {file.name}: networks[{i + 1}]" for i, entry in enumerate(file.networks) for _ in entry.variants]
     networks = attempt(lambda: resolve_all(identify, positions, resolve_networks(file, directory)), [])
@@ -134,7 +142,7 @@ class Study:
     data_root: Path | None = field(default=None)  # directory of the official datasets; None: in the user's cache directory
     is_part: bool = field(default=False)  # whether it is only a part of the file's study
     whole: StudyFile | None = field(default=None, compare=False)  # of a part: the file's study
-    _resolved: dict[bool, _Resolved] = field(default_factory=dict, compare=False)
+    _resolved: dict[tuple[bool, str], _Resolved] = field(default_factory=dict, compare=False)
 
     @classmethod
     def from_file(cls, path: Path | str, data_root: Path | None = None) -> Self:
@@ -155,12 +163,14 @@ class Study:
 
     def tasks(self, out: Path | str = "runs", device: str = "auto", stand_in: bool = False, **options: Any) -> Plan:
         "All runs and tasks (`options` of `make_plan`); raises `UserError` for missing or wrong networks and datasets."
-        if stand_in not in self._resolved:
-            self._resolved[stand_in] = _resolve(self, stand_in)
-        resolved = self._resolved[stand_in]
+        device = resolve_device(device)
+        key = (stand_in, device if self.file.features.backend != "torch" else "")
+        if key not in self._resolved:
+            self._resolved[key] = _resolve(self, stand_in, device)
+        resolved = self._resolved[key]
         source, missing = next(iter(resolved.source.datasets), None), (*resolved.datasets.missing, *resolved.source.missing)
         datasets = resolved.datasets.datasets
-        return make_plan(self.file, resolved.networks, datasets, Path(out), resolve_device(device), source, missing, **options)
+        return make_plan(self.file, resolved.networks, datasets, Path(out), device, source, missing, **options)
 
     def plan(self, out: Path | str = "runs", device: str = "auto") -> pd.DataFrame:
         "One row per run: network, dataset, protocol, n_train_per_class (NA: all images), seed, setting, run_id, and done."

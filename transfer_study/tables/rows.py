@@ -155,7 +155,7 @@ def _with_counts(rows: pd.DataFrame, grid: Grid, path: object) -> pd.DataFrame:
             cells = cells.where(~_texts(cells).str.casefold().isin(["all", "full"]), None)
         numbers = read_numbers(cells, whole=True, usual=grid.decimal)
         whole = numbers.missing | (numbers.values == np.round(numbers.values))
-        wrong = numbers.invalid | ~whole | numbers.percent | ((numbers.values < smallest) if smallest is not None else False)
+        wrong = numbers.invalid | ~whole | numbers.percent | (numbers.values > 2**53) | ((numbers.values < smallest) if smallest is not None else False)
         if wrong.any():
             expected = "a whole number" if smallest is None else f"a whole number of at least {smallest}" + " or all" * (column == "n_train_per_class")
             raise UserError(f"{path}: {_where(rows, int(np.argmax(wrong)), column, grid.place)}: expected {expected}")
@@ -218,6 +218,13 @@ def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
     return remarks
 
 
+def _path_shown(table: Path | str | pd.DataFrame, grid: Grid) -> str:
+    "The table in messages; of a workbook with several sheets, which of them is read."
+    path = "table" if isinstance(table, pd.DataFrame) else str(table)
+    sheets = [remark for remark in grid.remarks if remark.startswith("sheet ")]
+    return f"{path} ({sheets[0]})" if sheets else path
+
+
 def table_rows(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
     *,
@@ -230,10 +237,8 @@ def table_rows(
     scale: str | Iterable[str] | Mapping[str, str] | None = None,  # percent, fraction, or NAME=percent for one dataset or column
 ) -> TableRows:
     "One row per score; raises `UserError`, with the line, for a table that cannot be read without guessing."
-    path = "table" if isinstance(table, pd.DataFrame) else str(table)
     grid, (percent, by_name) = read_grid(table), scales_in(scale, percent)
-    if sheet := next((remark for remark in grid.remarks if remark.startswith("sheet ")), ""):
-        path = f"{path} ({sheet})"
+    path = _path_shown(table, grid)
     roles = long_roles(grid, path, network, score)
     if roles is None:
         roles = wide_roles(grid, path, network, source, datasets, leave_out)

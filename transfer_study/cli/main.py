@@ -188,8 +188,14 @@ def overlap(
             print_table(table)
 
 # %% ../../nbs/api/cli/09_main.ipynb #c5598fb6
+def _without_address_parser() -> None:
+    "Keeps jsonschema from importing `rfc3987_syntax` in this process."
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None makes an import fail, which jsonschema expects
+
+
 def main() -> None:
     "Runs the command line; a `UserError`, or an output path that cannot be written, gives a message on stderr and exit code 2."
+    _without_address_parser()
     try:
         app(prog_name="transfer-study")
     except UserError as error:

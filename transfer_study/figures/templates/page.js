@@ -1,6 +1,8 @@
 "use strict";
-const bytes = Uint8Array.from(atob(document.getElementById("payload").textContent), c => c.charCodeAt(0));
-const unpacked = new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+function unpack(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), c => c.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")));
+}
 const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 740px)");
 const views = new Map();
 let page, turn = 0, sharing = false;
@@ -67,5 +69,9 @@ const reveal = () => { const part = document.getElementById(location.hash.slice(
 addEventListener("hashchange", reveal);
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(part => { part.open = true; }));
 reveal();
-unpacked.then(async content => { page = content; await draw();
+unpack("payload").json().then(async content => {
+  page = content;
+  if (document.querySelector("[data-chart]"))  // Vega, which draws the figures
+    document.head.append(Object.assign(document.createElement("script"), { textContent: await unpack("bundle").text() }));
+  await draw();
   dark.addEventListener("change", draw); narrow.addEventListener("change", draw); });

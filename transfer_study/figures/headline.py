@@ -179,7 +179,8 @@ def _dataset_panel(
 ) -> alt.LayerChart:
     y_settings = logit_axis(np.concatenate([points["logit"], lines["low"], lines["high"]]), size[1], 24, minExtent=34)
     x, y = alt.X("source_logit:Q", title=None, **x_settings), alt.Y("logit:Q", title=None, **y_settings)
-    base = alt.Chart(inline(points, "network family source_accuracy source_logit score logit")).encode(x=x, y=y, **encodings)
+    data = inline(points, "network family source_accuracy source_logit score logit", 4 if len(points) <= 500 else 3)
+    base = alt.Chart(data).encode(x=x, y=y, **encodings)
     tooltip = [
         alt.Tooltip("network:N"), alt.Tooltip("source_accuracy:Q", title=source, format=".1%"),
         alt.Tooltip("score:Q", title=title.text, format=".1%"),

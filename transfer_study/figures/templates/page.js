@@ -6,12 +6,17 @@ function unpack(id) {
 const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 740px)");
 const views = new Map();
 let page, turn = 0, sharing = false;
+function rows(table) {  // a table comes as a list for each column, because that is shorter
+  if (Array.isArray(table) || typeof table === "string") return structuredClone(table);
+  const columns = Object.entries(table);
+  return columns[0][1].map((_, i) => Object.fromEntries(columns.map(([name, values]) => [name, values[i]])));
+}
 async function draw() {
   const mine = ++turn;
   for (const element of document.querySelectorAll("[data-chart]")) {
     const chart = page.charts[element.dataset.chart], scheme = dark.matches ? "dark" : "light";
     const spec = { ...chart[narrow.matches ? "narrow" : "wide"],
-      datasets: Object.fromEntries(chart.tables.map(name => [name, structuredClone(page.tables[name])])) };
+      datasets: Object.fromEntries(chart.tables.map(name => [name, rows(page.tables[name])])) };
     const drawn = await vegaEmbed(element, spec,
       { actions: false, renderer: chart.renderer, config: page.themes[scheme], tooltip: { theme: scheme } });
     if (mine !== turn) return drawn.finalize();

@@ -3,8 +3,8 @@
 Each command runs in a new process; what counts is its CPU time (on an idle machine little more passes by the clock), the shorter
 of two. The reference of `--help` and `--version` is a process that imports pandas; that of `analyze` is one that imports what any
 analysis with these libraries imports. *First start*: nothing has been compiled to bytecode yet, as after an installation without
-compiling. `analyze` writes its report; the column `megabytes` is the size of that page. The last rows say what the imports of
-`analyze` cost, by package, as `python -X importtime` counts it (seconds by the clock).
+compiling. `analyze` writes its report; the column `megabytes` is the size of that page. `--imports` adds what the
+imports of `analyze` cost, by package, as `python -X importtime` counts it: by the clock, so on an idle machine only.
 """
 
 import os
@@ -21,6 +21,7 @@ from measured import measurement, parser, report
 TABLES = ((48, 12), (120, 34), (1500, 12))  # networks × datasets
 START = "from transfer_study.cli.main import main; main()"
 LIBRARIES = "import pandas, scipy.stats, statsmodels.api, statsmodels.formula.api, altair, jinja2"
+WITHOUT_ADDRESSES = "import sys; sys.modules['rfc3987_syntax'] = None"  # as the commands have it
 MODULES = ("transfer_study.statistics.analysis", "transfer_study.figures.report")  # what `analyze` imports
 
 
@@ -49,7 +50,7 @@ def first_start(code: str, *arguments: str) -> float:
 
 def import_seconds(modules: tuple[str, ...]) -> dict[str, float]:
     "Seconds by package, the modules of each without those that they import from others."
-    code = "; ".join(f"import {module}" for module in modules)
+    code = "; ".join([WITHOUT_ADDRESSES, *(f"import {module}" for module in modules)])
     listed = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True).stderr
     seconds: defaultdict[str, float] = defaultdict(float)
     for microseconds, module in re.findall(r"import time:\s*(\d+) \|\s*\d+ \|\s*(\S+)", listed):
@@ -79,13 +80,16 @@ def measure(quick: bool) -> list[dict]:
             arguments = ("analyze", str(Path(name) / "table48.csv"), "--out", str(Path(name) / "report48"))
             case = "analyze 48 × 12, first start (reference: its libraries)"
             rows.append(measurement("commands", case, first_start(START, *arguments), first_start(LIBRARIES)))
-    for package, seconds in list(import_seconds(MODULES).items())[:12]:
-        rows.append(measurement("commands", f"imports of analyze: {package}", seconds))
     return rows
 
 
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--quick", action="store_true", help="each once, only the smallest table, no first start")
+    options.add_argument("--imports", action="store_true", help="also show what the imports of analyze cost, by package")
     given = options.parse_args()
     report(measure(given.quick), given.out)
+    if given.imports:
+        print("seconds of the imports of analyze, by package:")
+        for package, seconds in list(import_seconds(MODULES).items())[:20]:
+            print(f"{package:20}{seconds:.3f}")

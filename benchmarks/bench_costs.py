@@ -18,7 +18,7 @@ from transfer_study.study.plan import Plan
 from transfer_study.study.study import Study
 from transfer_study.study.tasks import Task
 
-NETWORKS, DATASETS = ("densenet", "resnet_10", "inception_wide"), ("drawn:symbols", "drawn:digits")
+NETWORKS, DATASETS = ("resnet_10", "mobilenet_v2", "inception_wide"), ("drawn:symbols", "drawn:digits")
 
 
 def performed(plan: Plan, out: Path) -> list[tuple[Task, float]]:
@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     study = Study.from_file("quickstart")
     with tempfile.TemporaryDirectory() as warm, tempfile.TemporaryDirectory() as directory:
-        performed(study.part(["mobilenet_v1_075"], DATASETS[:1]).tasks(warm, "cpu"), Path(warm))
+        performed(study.part(["mobilenet_v1"], DATASETS[:1]).tasks(warm, "cpu"), Path(warm))
         out = Path(directory)
         plan = study.part(NETWORKS, DATASETS).tasks(out, "cpu")
         speeds = measure_speeds(plan, out, "cpu")

@@ -35,6 +35,7 @@ def site(tmp_path):
 
 def test_a_sound_site_has_no_complaints(site):
     assert check_site.broken_links(site) == [] and check_site.lost_words(site, site.parent / "nbs") == []
+    assert check_site.marks_shown(site) == []
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,15 @@ def test_lost_words_and_missing_pages_are_found(site):
     assert check_site.lost_words(site, site.parent / "nbs") == ["index.html: words"]
     (site / "index.html").unlink()
     assert check_site.lost_words(site, site.parent / "nbs") == ["index.html: not built"]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_shown"),
+    [("end. :::", True), ("[a](b.html)", True), ("x {.term}", True), ("## Heading", True), ("<code>x[0](y) :::</code>", False)],
+)
+def test_marks_of_markdown_are_found(site, text, is_shown):
+    (site / "index.html").write_text(SOUND.replace("All words stay", text))
+    assert [line.split(": ")[0] for line in check_site.marks_shown(site)] == ["index.html"] * is_shown
 
 
 FAULTS = {

@@ -85,4 +85,5 @@ def test_most_shown_cells_show_something(notebook):
 def test_pages_start_programs_by_the_interpreter_that_runs_them(notebook):
     "Whoever opens a page in an environment that is not activated has no `transfer-study` on the PATH."
     _, cells = notebook
-    assert not [source for kind, source, _ in cells if kind == "code" and re.search(r"[\[(]\"(?:transfer-study|python3?)\"", source)]
+    by_name = re.compile(r"[\[(]\"(?:transfer-study|python3?)\"")
+    assert not [source for kind, source, _ in cells if kind == "code" and by_name.search(source)]

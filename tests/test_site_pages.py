@@ -127,6 +127,25 @@ def test_signatures_are_readable(addresses):
             assert re.findall(r"^`_\w+`\n:", text, re.M) == [], address
 
 
+def test_texts_are_stored_as_lists_of_lines(addresses):
+    "Quarto joins the lines of Markdown without their ends where a page stores them as one string."
+    for address, path in addresses.items():
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if path.suffix == ".ipynb" else []:
+            shown = [data.get("text/markdown", []) for data in (output.get("data", {}) for output in cell.get("outputs", []))]
+            assert all(isinstance(text, list) for text in [cell["source"], *shown]), address
+
+
+def test_a_fence_stands_apart_from_the_text_above_it(addresses):
+    "Pandoc takes a fence right below a definition for a part of its text."
+    n_fences = 0
+    for address, path in addresses.items():
+        lines = ["", *without_code(markdown(path)).splitlines()]
+        fences = [i for i, line in enumerate(lines) if line.startswith(":::")]
+        n_fences += len(fences)
+        assert [lines[i - 1] for i in fences if lines[i - 1].strip() and not lines[i - 1].startswith(":::")] == [], address
+    assert n_fences > 100
+
+
 def test_words_of_the_prose_are_not_taken_for_names(addresses):
     for address, path in addresses.items():
         wrong = re.findall(r"\[`(?:networks|datasets|count_mismatch|plan|run|results|overlap)`\]\([^)]*\)", markdown(path))
@@ -252,7 +271,7 @@ def in_chromium(pages, chromium):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         address = f"http://127.0.0.1:{server.server_port}/visit.html"
-        document, console = chromium(address, milliseconds=600_000, timeout=300)
+        document, console = chromium(address, milliseconds=600_000, timeout=900)
     finally:
         server.shutdown()
     text = re.search(r'<pre id="seen">(.*?)</pre>', document, re.S).group(1)

@@ -1,6 +1,6 @@
 """Checks the documentation site as it was built: `tools/check_site.py _docs`.
 
-- Every link and every anchor leads somewhere, and no page has lost words of its notebook.
+- Every link and every anchor leads somewhere, no page has lost words of its notebook, and none shows the marks of Markdown.
 - In headless Chromium, at the width of a desk and of a telephone, no element is wider than its column, nothing goes to the
   console, and nothing is fetched from elsewhere. What is wider scrolls within itself.
 - Twelve pages are photographed, as pictures to look at, into the folder of `--pictures`.
@@ -53,6 +53,10 @@ WIDE = """(() => {
 })()"""
 
 
+# What a reader sees where Pandoc did not understand the Markdown: fences, headings, lists of definitions, links, attributes.
+MARKS = re.compile(r":::|```|^#{1,6} |^:   |\]\([\w./#]|\{[.#=][\w-]+|\*\*\w", re.M)
+
+
 class Page(HTMLParser):
     "Links, anchors and visible words of an HTML page."
 
@@ -61,22 +65,27 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.anchors: set[str] = set()
         self.texts: list[str] = []
+        self.prose: list[str] = []  # the texts outside code and pictures
         self._hidden = 0
+        self._code = 0
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = dict(attributes)
         self._hidden += tag in ("script", "style")
+        self._code += tag in ("pre", "code", "svg", "math")
         self.anchors |= {value for name in ("id", "name") if (value := values.get(name))}
         if tag == "a" and values.get("href"):
             self.links.append(values["href"])
 
     def handle_endtag(self, tag: str) -> None:
         self._hidden -= tag in ("script", "style")
+        self._code -= tag in ("pre", "code", "svg", "math")
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:
             self.texts.append(data)
+            self.prose += [] if self._code else [data]
 
 
 def broken_links(site: Path) -> list[str]:
@@ -127,6 +136,17 @@ def lost_words(site: Path, nbs: Path = NBS) -> list[str]:
         if missing := sorted(words(unescape(text)) - shown):
             lost.append(f"{page_of(notebook, nbs)}: {', '.join(missing[:8])}")
     return lost
+
+
+def marks_shown(site: Path) -> list[str]:
+    "Marks of Markdown that a reader sees as text outside code, as `page: where`."
+    found = []
+    for path in sorted(site.rglob("*.html")):
+        for text in Page(path.read_text(encoding="utf-8")).prose:
+            if mark := MARKS.search(text):
+                around = " ".join(text[max(mark.start() - 20, 0) : mark.end() + 20].split())
+                found.append(f"{path.relative_to(site).as_posix()}: Markdown is shown as text: {around}")
+    return found
 
 
 @contextmanager
@@ -257,7 +277,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not any(arguments.site.rglob("*.html")):
         sys.exit(f"{arguments.site}: no HTML pages there; build the site first, with make docs")
-    found = [*broken_links(arguments.site), *lost_words(arguments.site)]
+    found = [*broken_links(arguments.site), *lost_words(arguments.site), *marks_shown(arguments.site)]
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program:
         found += seen_in_browser(arguments.site, program, arguments.pictures)

@@ -1,8 +1,9 @@
 """What a reader of the site sees of a notebook's cells: no checks, no marks for tools, long code for figures folded."""
 
 import ast
-import json
 import re
+
+import nbformat
 
 QUARTO = {"echo", "output", "fig-alt", "fig-cap", "code-fold", "code-summary", "label", "include", "eval", "warning", "classes"}
 LONG = 4  # lines of code for a figure, or of imports, that are folded from here on
@@ -147,6 +148,9 @@ def clean_outputs(cell: dict) -> None:
 
 
 def dump(notebook: dict) -> str:
-    "The text of a processed notebook, without the widgets that nbdev notes: a page needs none."
+    """The text of a processed notebook, without the widgets that nbdev notes: a page needs none.
+
+    nbformat writes each text as a list of lines: where it is one string, Quarto joins the lines of Markdown without their ends.
+    """
     notebook["metadata"].pop("widgets", None)
-    return json.dumps(notebook, ensure_ascii=False, indent=1)
+    return nbformat.writes(nbformat.from_dict(notebook))

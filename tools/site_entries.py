@@ -167,7 +167,7 @@ def function_entry(module: str, node: Function, name: str = "", level: int = 3, 
         docstring(node),
     ]
     explained = meanings(listed)
-    parts += [f"::: {{.parameters}}\n{explained}\n:::"] if explained else []
+    parts += [f"::: {{.parameters}}\n{explained}\n\n:::"] if explained else []
     return "\n\n".join([heading(called, level), link(module, node), *filter(None, parts)])
 
 
@@ -190,7 +190,7 @@ def class_entry(module: str, node: ast.ClassDef, level: int = 3) -> str:
     extends = f"  # extends {', '.join(bases)}" if bases and not bases[0].startswith("_") else ""
     first = f"class {node.name}{extends}" if not made else f"class {signature(node.name, listed)}{extends}"
     parts = [f"```python\n{first}\n```", docstring(node)]
-    parts += [f"::: {{.parameters}}\n{explained}\n:::"] if explained else []
+    parts += [f"::: {{.parameters}}\n{explained}\n\n:::"] if explained else []
     entry = "\n\n".join([heading(node.name, level), link(module, node), *filter(None, parts)])
     methods = [function_entry(module, n, f"{node.name}.{n.name}", level + 1, node.name) for n in node.body if is_shown(n)]
     return "\n\n".join([entry, *methods])

@@ -63,7 +63,8 @@ def landing(groups: dict[str, list[tuple[str, str, str]]]) -> str:
     ]
     for room, modules in groups.items():
         rows = [
-            f"| [{title}]({file}){'' if face_of(title) else ' *internal*'} | {subtitle} |" for file, title, subtitle in modules
+            f"| [{title}]({file}){'' if is_for_users(title) else ' *internal*'} | {subtitle} |"
+            for file, title, subtitle in modules
         ]
         parts.append(
             f"### {ROOMS.get(room, room)} {{#{room}}}\n\n| module | content |\n|:------|:--------------|\n" + "\n".join(rows)
@@ -93,7 +94,7 @@ def command_entry(name: str, command: Any) -> str:
     usage = " ".join([f"transfer-study {name}", *command.collect_usage_pieces(context)])
     listed = [option(p, context) for p in command.params if p.name != "help" and not getattr(p, "hidden", False)]
     parts = [f"## {name} {{#{name}}}", f"```sh\n{usage}\n```", re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")]
-    return "\n\n".join([*parts, "::: {.parameters}\n" + "\n\n".join(listed) + "\n:::"] if listed else parts)
+    return "\n\n".join([*parts, "::: {.parameters}\n" + "\n\n".join(listed) + "\n\n:::"] if listed else parts)
 
 
 def commands() -> dict[str, Any]:

@@ -200,3 +200,57 @@ def test_the_version_is_that_of_the_package(capsys):
 
     app(["--version"], standalone_mode=False)
     assert capsys.readouterr().out == f"transfer-study {__version__}\n"
+
+
+@pytest.mark.parametrize(("arguments", "what_to_do"), [
+    (("recommend", "drawn:digits", "--networks", "a.toml", "--networks", "lite"), "write its values once, separated by commas"),
+    (("analyze", "table.csv", "--network", "model", "--network=pretrained"), "write its values once, separated by commas"),
+    (("run", "quickstart", "--device", "cpu", "--device", "cuda"), "give it once"),
+])  # fmt: skip
+def test_an_option_given_twice_is_not_dropped(command, arguments, what_to_do):
+    code, _, err = command(*arguments)
+    assert code == 2 and err.splitlines()[-1].endswith(f"{arguments[2].partition('=')[0]} is given twice; {what_to_do}")
+
+
+def test_names_do_not_reach_the_terminal_as_commands(command, tmp_path):
+    (tmp_path / "t.csv").write_text(TABLE.replace("\na,", "\na\x1b[2J\x07,"))
+    code, out, err = command("analyze", tmp_path / "t.csv", "--bootstrap", 100, "--verbose")
+    assert code == 0 and not set("\x1b\x07") & set(out + err) and "a\\x1b[2J\\x07" in out
+    code, out, err = command("results", "/nowhere\x1b[31m\udcff")
+    assert code == 2 and err == "transfer-study: /nowhere\\x1b[31m\\udcff: no such directory of runs; check the path\n"
+
+
+def test_formulas_of_others_are_kept_as_they_are_and_are_text_in_the_report(command, tmp_path):
+    name = "=HYPERLINK(1)"
+    (tmp_path / "t.csv").write_text(TABLE.replace("\na,", f"\n{name},"))
+    code, _, _ = command("analyze", tmp_path / "t.csv", "--out", tmp_path / "out", "--bootstrap", 100)
+    assert code == 0 and name in set(pd.read_csv(tmp_path / "out/results.csv")["network"])
+    assert "href=\"=" not in (tmp_path / "out/report.html").read_text() and name in (tmp_path / "out/report.html").read_text()
+
+
+LIMITED = """
+import resource, sys
+from transfer_study.cli.main import main
+import transfer_study.features.extraction, transfer_study.study.study, timm, torch, pandas
+torch.set_num_threads(1)
+used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (int(sys.argv.pop(1)) << 20), resource.RLIM_INFINITY))
+main()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are Linux's")
+def test_memory_that_runs_out_is_one_line_and_leaves_no_image_out(study_file, tmp_path):
+    "A network that asks for four gibibytes where there are 600 MB more."
+    (tmp_path / "greedy.py").write_text(
+        "import timm, torch\n\ndef network():\n    model = timm.create_model('test_resnet')\n    inner = model.forward_features\n"
+        "    model.forward_features = lambda x: inner(x) + torch.zeros(1 << 30 if len(x) > 2 else 1)[0]\n    return model\n"
+    )
+    first = study_file.read_text().index("[[networks]]")
+    entry = study_file.read_text()[first:].split("[[networks]]")[1]
+    entry = entry.replace('name = "test_resnet"', 'name = "n"\narchitecture = "greedy:network"')
+    study_file.write_text(f"on_bad_image = \"skip\"\n{study_file.read_text()[:first]}[[networks]]{entry}")
+    arguments = ["run", study_file, "--datasets", "squares", "--out", tmp_path / "runs", *HERE]
+    run = subprocess.run([sys.executable, "-c", LIMITED, "600", *map(str, arguments)], capture_output=True, text=True)
+    assert run.returncode in (1, 2) and "memory is used up" in run.stderr and "Traceback" not in run.stderr, run.stderr
+    assert not list((tmp_path / "runs").glob(".features/*/features"))

@@ -149,6 +149,9 @@ def test_another_number_of_classes_is_welcome(folder):
     ("architecture", "message"),
     [
         ("resnet5O", "did you mean .*resnet50"),
+        ("ResNet-50", "did you mean .*resnet50"),
+        ("torchvison:resnet50", "did you mean the library torchvision"),
+        ("torchvision:resnet50/IMAGENET1K_V3", "did you mean IMAGENET1K_V"),
         ("resnet50.no_such_weights", r"timm has .*resnet50\.tv_in1k|timm has .*resnet50\.a1_in1k"),
         ("densenet264d", "timm has no weights of it"),
         ("own_models:onw", "did you mean own"),
@@ -157,7 +160,7 @@ def test_another_number_of_classes_is_welcome(folder):
     ],
 )
 def test_unknown_architectures(folder, saved, architecture, message):
-    weights = folder / "own.safetensors" if ":" in architecture or "O" in architecture else None
+    weights = folder / "own.safetensors" if ":" in architecture or "O" in architecture or "-" in architecture else None
     with pytest.raises(UserError, match=message):
         build_network(Network("x", architecture, weights, 0.5, directory=folder))
 

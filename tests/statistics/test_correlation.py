@@ -210,15 +210,16 @@ def test_few_networks_give_r_one_digit():
     assert format_interval(0.5, 1.0, 6) == "0.5 to 1.0" and format_interval(None, 1.0, 6) == format_interval(np.nan, 1, 6) == ""
 
 
-def test_band_covers_the_true_line():
+@pytest.mark.parametrize("n", [3, 5, 30])
+def test_band_covers_the_true_line(n):
     inside = []
     for seed in range(200):
-        x, y = correlated(30, 0.7, seed)
+        x, y = correlated(n, 0.7, seed)
         log_odds = LogOddsTable(pd.Series(x), pd.DataFrame({"only": y}))
-        table = line_table(log_odds, bootstrap_counts(30, 400, seed), n_points=3)
-        middle = table[table["dataset"] == "only"].iloc[1]
-        inside.append(middle["low"] < 0.7 * middle["source_logit"] < middle["high"])
-    assert 0.88 < np.mean(inside) < 0.99
+        table = line_table(log_odds, bootstrap_counts(n, 400, seed), n_points=3).query("dataset == 'only'")
+        true = 0.7 * table["source_logit"]
+        inside.append((table["low"] < true) & (true < table["high"]))
+    assert (np.mean(inside, axis=0) > 0.92).all() and np.mean(inside) < 0.995
 
 
 def test_table_with_missing_cells_uses_what_exists():
@@ -246,3 +247,14 @@ def test_published_headlines(finetuned):
     headline = table.set_index(["dataset", "method"])["estimate"]["mean"]
     assert headline["pearson"] == pytest.approx(0.65, abs=0.005)
     assert headline["spearman"] == pytest.approx(stats.spearmanr(finetuned.source, finetuned.logits.mean(axis=1))[0])
+
+
+def test_a_dataset_with_its_own_source_accuracies():
+    generator = np.random.default_rng(3)
+    source, logits = (pd.DataFrame(generator.normal(size=(9, 2)), columns=["a", "b"]) for _ in range(2))
+    log_odds = LogOddsTable(source.mean(axis=1), logits, source)
+    table = correlation_table(log_odds, bootstrap_counts(9, 100)).query("method == 'pearson'").set_index("dataset")["estimate"]
+    assert table["a"] == pytest.approx(np.corrcoef(source["a"], logits["a"])[0, 1])
+    assert table["mean"] == pytest.approx(np.corrcoef(source.mean(axis=1), logits.mean(axis=1))[0, 1])
+    lines = line_table(log_odds, bootstrap_counts(9, 100)).query("dataset == 'b'")
+    assert lines["source_logit"].max() == source["b"].max()

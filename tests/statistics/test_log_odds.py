@@ -116,3 +116,16 @@ def test_single_dataset_has_no_error_bar():
     table = to_log_odds_table(rows).network_effects
     assert table["standard_error"].isna().all() and (table["n_datasets"] == 1).all()
     np.testing.assert_allclose(table["mean_accuracy"], [0.5, 0.6, 0.7])
+
+
+def test_own_source_accuracies_are_used_on_their_dataset():
+    generator = np.random.default_rng(0)
+    cells = [(f"n{i}", d) for i in range(8) for d in ("a", "b")]
+    rows = pd.DataFrame(cells, columns=["network", "dataset"])
+    rows = rows.assign(logit=generator.normal(size=16), source_logit=generator.normal(size=16))
+    log_odds, by_cell = to_log_odds_table(rows), rows.set_index(["network", "dataset"])
+    for dataset in ("a", "b"):
+        own = by_cell.xs(dataset, level="dataset")
+        assert log_odds.source_on(dataset) == pytest.approx(own["source_logit"].to_numpy())
+    assert log_odds.source_on("mean") == pytest.approx(rows.groupby("network")["source_logit"].mean().to_numpy())
+    assert to_log_odds_table(rows.assign(source_logit=1.0)).own_source is None

@@ -77,7 +77,7 @@ def test_fifty_kills_at_random_moments_end_in_the_same_table(training_study, fin
 
 
 def events_of(process: subprocess.Popen) -> list[dict]:
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     return [json.loads(line) for line in err.splitlines() if line.startswith("{")]
 

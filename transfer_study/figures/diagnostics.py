@@ -92,7 +92,7 @@ def _cook_curves(
     D = r² h / (p (1 − h)), r the internally studentised residual, p = 2 coefficients (Cook 1977), and the external one is
     r sqrt((n − p − 1) / (n − p − r²)).
     """
-    n, grid = len(leverage), np.linspace(max(leverage.min() * 0.8, 1e-3), leverage.max() * 1.02, 80)
+    n, grid = len(leverage), np.linspace(max(leverage.min() * 0.8, 1e-3), min(leverage.max() * 1.02, 1), 80)
     curves = pd.DataFrame([(level, sign, h) for level in levels for sign in (-1, 1) for h in grid],
                           columns=["level", "sign", "leverage"])  # fmt: skip
     squared = 2 * curves["level"] * (1 - curves["leverage"]) / curves["leverage"]

@@ -72,7 +72,7 @@ def _line_and_band(
 ) -> list[alt.Chart]:
     "The regression line and its 95 % band, band first."
     base = alt.Chart(inline(lines, "source_logit fit low high")).encode(x=x)
-    band = base.mark_area(color=GREY, opacity=0.22).encode(y=alt.Y("low:Q", **y_settings), y2="high:Q")
+    band = base.mark_area(color=GREY, opacity=0.22, clip=True).encode(y=alt.Y("low:Q", **y_settings), y2="high:Q")
     return [band, base.mark_line(color=GREY, strokeWidth=2, clip=True).encode(y=alt.Y("fit:Q", **y_settings))]
 
 # %% ../../nbs/api/figures/02_headline.ipynb #94c11be6
@@ -101,7 +101,7 @@ def _headline_panel(
 ) -> alt.LayerChart:
     low, high = (networks["mean_logit"] + sign * networks["standard_error"].fillna(0) for sign in (-1, 1))
     x_settings = logit_axis(networks["source_logit"], size[0])
-    y_settings = logit_axis(np.concatenate([low, high, lines["low"], lines["high"]]), size[1], 45)
+    y_settings = logit_axis(np.concatenate([low, high, lines["fit"]]), size[1], 45)
     x = alt.X("source_logit:Q", title=f"{source} top-1 accuracy", **x_settings)
     y = alt.Y("mean_logit:Q", title="Mean transfer accuracy", **y_settings)
     columns = "network family source_accuracy source_logit mean_accuracy mean_logit effect standard_error n_datasets low high"
@@ -177,7 +177,7 @@ def _dataset_panel(
     panel: int,  # its number
     source: str,
 ) -> alt.LayerChart:
-    y_settings = logit_axis(np.concatenate([points["logit"], lines["low"], lines["high"]]), size[1], 24, minExtent=34)
+    y_settings = logit_axis(np.concatenate([points["logit"], lines["fit"]]), size[1], 24, minExtent=34)
     x, y = alt.X("source_logit:Q", title=None, **x_settings), alt.Y("logit:Q", title=None, **y_settings)
     base = alt.Chart(inline(points, "network family source_accuracy source_logit score logit")).encode(x=x, y=y, **encodings)
     tooltip = [

@@ -176,7 +176,7 @@ def _main_sections(analysis: Analysis, source: str) -> list[Section]:
     a = analysis
     mean = make_figure(
         "mean", "Mean of each network over the datasets. Bars are standard errors without the variation between datasets (Morey 2008); the "
-        "band is the line's 95 % bootstrap interval over networks.", partial(headline, a, source=source))  # fmt: skip
+        "band is the line's 95 % interval over networks.", partial(headline, a, source=source))  # fmt: skip
     findings = tuple(_with_names(message) for message in a.messages if ": left out " not in message)  # those have a table of their own
     panels = _figure_per_protocol(a, "datasets", "Each dataset with its regression line, 95 % band and r.", lambda protocol, width: per_dataset(
         a, protocol, width=width, source=source))  # fmt: skip

@@ -193,7 +193,7 @@ def decode(
     max_pixels: int = MAX_PIXELS,  # width times height of the largest image that is decoded
     scale: int = 1,  # of `reduced_scale`: width and height are divided by it
 ) -> Image.Image:
-    "Upright 8-bit RGB image, or the first frame of an animation; raises `BadImage` if it cannot be decoded completely."
+    "Upright 8-bit RGB image, or the first frame of an animation; raises `BadImage` if it is damaged, `MemoryError` if memory is short."
     if not data:
         raise BadImage("empty file")
     try:
@@ -202,7 +202,7 @@ def decode(
         if scale > 1:
             image.draft(None, (image.width // scale, image.height // scale))
         return _opaque(_eight_bits(_upright(_loaded(image, lambda: _opened(data))))).convert("RGB")
-    except BadImage:
+    except (BadImage, MemoryError):  # the second says nothing about the image
         raise
     except Exception as error:  # Pillow's decoders raise many kinds of exceptions for damaged files
         raise BadImage(f"{type(error).__name__}: {error}") from error

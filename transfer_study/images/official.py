@@ -341,12 +341,19 @@ KNOWN_COPIES = {
 }
 
 
+def _expected_counts() -> pd.DataFrame:
+    "Numbers of classes, of training and validation images, and of test images of every dataset that has a name, by name."
+    others = pd.read_csv(data_path("benchmark_datasets.csv"))
+    table = pd.concat([known_datasets(), others.assign(train=others["train"] + others["val"])])
+    return table.set_index("name")[["classes", "train", "test"]]
+
+
 def count_mismatch(dataset: ImageDataset) -> str:
     """The differences from the official counts, and the missing files, in one line.
 
     Empty if there are no differences and no missing files; the counts of datasets without an official name are not compared.
     """
-    official = known_datasets().set_index("name")
+    official = _expected_counts()
     differences = []
     if dataset.name in official.index:
         expected, counts = official.loc[dataset.name], dataset.counts

@@ -81,7 +81,7 @@ OF_TABLE = {
     ("correlations", "low"): "lower end of the 95 % interval for other networks on these datasets",
     ("correlations", "high"): "upper end of that interval",
     ("correlations_all", "estimate"): "the same with all networks, without exclusions",
-    ("lines", "low"): "lower end of the line's 95 % bootstrap band, in log-odds",
+    ("lines", "low"): "lower end of the line's 95 % band, in log-odds",
     ("lines", "high"): "upper end of the band, in log-odds",
     ("coefficients", "estimate"): "coefficient, in log-odds per log-odds of source accuracy for the slope",
     ("pairs", "difference"): "mean over datasets of network b's log-odds minus network a's",

@@ -282,9 +282,9 @@ def predict_accuracy(
     level: float = 0.95,  # proportion of new networks that the interval should contain
 ) -> pd.DataFrame:
     "One row per dataset (`mean` first) and source accuracy: dataset, source_accuracy, expected, low, high; accuracies in (0, 1)."
-    x, new, tables = log_odds.source.loc[log_odds.logits.index].to_numpy(), np.atleast_1d(np.asarray(source_accuracy, float)), []
+    new, tables = np.atleast_1d(np.asarray(source_accuracy, float)), []
     for dataset, y in columns_of(log_odds).items():
-        present = np.isfinite(y)
+        x, present = log_odds.source_on(dataset), np.isfinite(y)
         if present.sum() < FEWEST_NETWORKS or np.ptp(x[present]) == 0:
             continue
         line = sm.OLS(y[present], sm.add_constant(x[present])).fit()

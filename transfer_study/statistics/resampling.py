@@ -155,7 +155,9 @@ class RunDraws:
     ) -> tuple[np.ndarray, np.ndarray]:
         "Source logits and logits, both (n_networks, n_bootstrap)."
         if dataset != HEADLINE:
-            return self.source, self._means(self.table["logit"].xs(dataset, level="dataset"), self.log_odds.logits[dataset])
+            own = self.table.xs(dataset, level="dataset")
+            logits, otherwise = self._means(own["logit"], self.log_odds.logits[dataset]), pd.Series(self.log_odds.source_on(dataset))
+            return self.source if self.log_odds.own_source is None else self._means(own["source_logit"], otherwise), logits
         effects = dataset_effects(self.log_odds.logits).reindex(self.table.index, level="dataset")
         by_run = self.table["logit"].sub(effects, axis=0).groupby("network").mean()
         return self.source, self._means(by_run, self.log_odds.network_effects.set_index("network")["effect"])

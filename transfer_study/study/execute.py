@@ -9,8 +9,9 @@ __all__ = ['RunContext', 'check_loggers', 'training_loggers', 'TaskRunner', 'n_c
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.util import find_spec
@@ -25,8 +26,7 @@ from transfer_study.features.extraction import (
     read_features,
 )
 from ..features.inference import resolve_device
-from ..networks.architectures import build_architecture
-from ..networks.networks import Network, build_network
+from ..networks.networks import Network, build_network, random_network
 from ..progress_bars import hidden_progress_bars
 from ..results import write_run
 from .costs import known_speeds, measure_speeds, task_seconds
@@ -179,7 +179,7 @@ def _train(
 
     network: Any = run.network
     if run.protocol == "scratch":
-        network = partial(build_architecture, network.architecture, network.directory)
+        network = partial(random_network, network)
     single = {"n_evaluations": 1} if stage == "select" else {}  # only the last score is used for the choice
     parameters = run.parameters | single
     size = parameters.pop("n_train_per_class")
@@ -223,7 +223,7 @@ class TaskRunner:
         payload, context = self.payloads[task.id], self.context
         if not isinstance(payload, (Extraction, Shard)):
             _extractor.cache_clear()  # other tasks need the memory
-        with one_thread(device):
+        with one_thread(device), redirect_stdout(sys.stderr):  # results go to stdout, but not what a network prints
             compute = partial(_COMPUTE[type(payload)], task, payload, context, device)
             return attempt(task, compute, context.out / ".locks", context.failures)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_COUNTS', 'resolve_all', 'ResolvedNetwork', 'meta_network', 'resolve_networks', 'identify_network',
-           'identify_source_network', 'ResolvedDatasets', 'expected_dataset', 'resolve_datasets', 'resolve_source',
-           'check_sizes']
+           'stated_accuracy', 'accuracy_lines', 'identify_source_network', 'ResolvedDatasets', 'expected_dataset',
+           'resolve_datasets', 'resolve_source', 'check_sizes']
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e74c370c
 import os
@@ -23,6 +23,7 @@ from ..images.datasets import ImageDataset, only_structure
 from ..images.entries import DatasetEntry
 from ..images.official import known_datasets
 from ..networks.architectures import build_architecture, split_architecture
+from ..networks.measured import accuracy_digest, measured_top1
 from transfer_study.networks.networks import (
     Network,
     build_network,
@@ -30,8 +31,9 @@ from transfer_study.networks.networks import (
     describe_network,
     input_configuration,
     network_digest,
+    random_network,
 )  # fmt: skip
-from ..networks.table import imagenet_top1
+from ..networks.table import imagenet_top1, imagenet_top1_source
 from .file import RESERVED_NAMES, SourceOptions, StudyFile, check_name
 from ..tables.columns import is_source
 from ..training.pretrain import SETTINGS, source_folder
@@ -71,6 +73,9 @@ class ResolvedNetwork:
     notes: tuple[str, ...] = ()  # what a user should know of it, a line each
     parameters: int = 0  # number of weights without the classifier; 0 if unknown
     backend: str = "torch"  # or "openvino": what computes its features
+    accuracy_digest: str = ""  # by which a measured source accuracy is kept
+    source_accuracy: float | None = None  # in [0, 1], of `stated_accuracy`
+    source_accuracy_from: str = ""  # whose value it is
 
     @property
     def speed(self) -> str:
@@ -94,9 +99,9 @@ def meta_network(network: Network) -> "torch.nn.Module":
 
     try:
         with torch.device("meta"):
-            return build_architecture(network.architecture, network.directory)
+            return random_network(network)
     except (NotImplementedError, RuntimeError):  # its constructor computes with weights
-        return build_architecture(network.architecture, network.directory)
+        return random_network(network)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #0d9d5f69
 def resolve_networks(
@@ -110,7 +115,8 @@ def resolve_networks(
         if accuracy is None and entry.weights is None and file.source is None:
             accuracy = imagenet_top1(architecture)
         weights = directory / os.path.expanduser(entry.weights) if entry.weights else None
-        networks += [Network(entry.name, architecture, weights, accuracy, setting, directory) for setting in entry.variants]
+        options = {"directory": directory, "pooling": entry.pooling}
+        networks += [Network(entry.name, architecture, weights, accuracy, setting, **options) for setting in entry.variants]
     return networks
 
 # %% ../../nbs/api/study/02_resolve.ipynb #1edebc2e
@@ -121,7 +127,8 @@ def identify_network(
 ) -> ResolvedNetwork:
     "The network with its digests; raises `UserError` if its weights do not fit, or the chosen back end is impossible."
     if not fetch and network.weights is None and split_architecture(network.architecture)[0] != "own":
-        return _resolved(network, meta_network(network), f"weights of {network.architecture}")
+        pooled = "" if network.pooling == "default" else f", pooling {network.pooling}"
+        return _resolved(network, meta_network(network), f"weights of {network.architecture}{pooled}")
     model = build_network(network)
     notes = check_network(model, network.name) if split_architecture(network.architecture)[0] == "own" else ()
     resolved = _resolved(network, model, digest([network_digest(model), input_configuration(model)]))
@@ -134,7 +141,37 @@ def identify_network(
         library = "OpenVINO" if backend == "openvino" else "PyTorch"
         resolved = replace(resolved, backend=backend)
         notes = (*notes, f"network {network.name!r}: features are computed by {library}{f' ({reason})' if reason else ''}")
-    return replace(resolved, notes=notes)
+    default = network.pooling == "default"
+    identity = resolved.weights if default else accuracy_digest(build_network(replace(network, pooling="default")))
+    return replace(resolved, notes=notes, accuracy_digest=identity)
+
+# %% ../../nbs/api/study/02_resolve.ipynb #e07badc4
+def stated_accuracy(
+    resolved: ResolvedNetwork,
+    given: bool,  # whether the study file states its source accuracy
+) -> ResolvedNetwork:
+    "The network with its source accuracy and whose value that is."
+    network, value = resolved.network, resolved.network.source_accuracy
+    if resolved.to_train:
+        value, whose = None, "measured by the study after its training"
+    elif given:
+        whose = "stated in the study file"
+    elif resolved.accuracy_digest and (measured := measured_top1(resolved.accuracy_digest)):
+        value, whose = measured.top1, str(measured)
+    else:
+        whose = "unknown" if value is None else f"published by {imagenet_top1_source(network.architecture)}"
+    return replace(resolved, source_accuracy=value, source_accuracy_from=whose)
+
+
+def accuracy_lines(
+    networks: Iterable[ResolvedNetwork],  # of `stated_accuracy`
+) -> list[str]:
+    "Source accuracies in words, one line for each origin."
+    lines: dict[str, list[str]] = {}
+    for resolved in networks:
+        value = "" if resolved.source_accuracy is None else f" {resolved.source_accuracy:.4f}"
+        lines.setdefault(resolved.source_accuracy_from, []).append(f"{resolved.network.name}{value}")
+    return [f"source accuracy {whose}: {', '.join(dict.fromkeys(names))}" for whose, names in lines.items()]
 
 # %% ../../nbs/api/study/02_resolve.ipynb #f877527f
 def identify_source_network(

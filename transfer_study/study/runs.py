@@ -52,7 +52,7 @@ class Run:
             "dataset_fingerprint": self.dataset.fingerprint, "inputs": self.inputs, "extraction": self.extraction,
             "metric": self.dataset.metric, "protocol": self.protocol, "parameters": self.parameters, "seed": self.seed,
             "numerics_version": NUMERICS_VERSION,
-        }  # fmt: skip
+        } | ({} if self.network.pooling == "default" else {"pooling": self.network.pooling})  # fmt: skip
 
     @property
     def run_id(self) -> str:

@@ -236,7 +236,7 @@ def long_roles(
     if dataset is None or (scores is None and name_key("dataset") not in map(name_key, grid.columns)):
         return None
     if scores is None:
-        raise UserError(f"{path}: no column 'score'; found: {', '.join(grid.columns)}; name it with --score")
+        raise UserError(f"{path}: no column 'score'; found: {', '.join(grid.columns)}; name it with --score, or exchange rows and columns if each column is a network")
     named = network_columns(grid, network, path)
     standard = {"dataset": dataset, "score": scores}
     for role in COLUMNS:

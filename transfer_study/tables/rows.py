@@ -196,6 +196,15 @@ def _chosen_rows(rows: pd.DataFrame, grid: Grid, datasets: str | Iterable[str] |
     return rows[~drop & ~rows["dataset"].isin(left)].reset_index(drop=True), left
 
 
+_SUMMARY = re.compile(r"(mean|average|avg|median|total|sum|overall|std|stdev|sd|min|minimum|max|maximum)( (acc|accuracy|score|rank))?")
+
+
+def _without_summaries(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    "The rows without those of averages, extremes and spreads, such as the last line of many tables."
+    names = [name for name in rows["network"].unique() if _SUMMARY.fullmatch(" ".join(re.findall(r"[^\W_]+", name)).casefold())]
+    return rows[~rows["network"].isin(names)].reset_index(drop=True), {f"row {name!r}": "a summary, no network" for name in names}
+
+
 def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
     "On scores that are missing, and on networks and datasets that have none at all."
     missing, remarks = rows["score"].isna(), []
@@ -223,6 +232,8 @@ def table_rows(
     "One row per score; raises `UserError`, with the line, for a table that cannot be read without guessing."
     path = "table" if isinstance(table, pd.DataFrame) else str(table)
     grid, (percent, by_name) = read_grid(table), scales_in(scale, percent)
+    if sheet := next((remark for remark in grid.remarks if remark.startswith("sheet ")), ""):
+        path = f"{path} ({sheet})"
     roles = long_roles(grid, path, network, score)
     if roles is None:
         roles = wide_roles(grid, path, network, source, datasets, leave_out)
@@ -230,6 +241,8 @@ def table_rows(
     else:
         rows, left = _chosen_rows(_long(grid, roles, source, path), grid, datasets, leave_out)
         left = left | roles.left_out
+    rows, summaries = _without_summaries(rows)
+    left |= summaries
     names = sorted({*rows["dataset"], *grid.columns, "score", "source_accuracy"}) if len(rows) else []
     by_name = {name: word for pattern, word in by_name.items() for name in matching([pattern], names, "scale")}
     if (rows["network"] == "").any():

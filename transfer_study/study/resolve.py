@@ -76,9 +76,6 @@ class ResolvedNetwork:
     source_accuracy_from: str = ""  # whose value it is
     parameters: int = 0  # number of weights without the classifier; 0 if unknown
     backend: str = "torch"  # or "openvino": what computes its features
-    accuracy_digest: str = ""  # by which a measured source accuracy is kept
-    source_accuracy: float | None = None  # in [0, 1], of `stated_accuracy`
-    source_accuracy_from: str = ""  # whose value it is
 
     @property
     def speed(self) -> str:

@@ -96,3 +96,21 @@ def test_a_folder_without_pages_is_refused(tmp_path):
 def test_figures_leave_the_search():
     page = '<main><p>Words 50%</p><div class="figure-svg"><svg><text>50%</text><text>A &amp; B</text></svg></div></main>'
     assert finish_search.without_figures("Words 50% 50%A &amp; B", page) == "Words 50%  "
+
+
+def test_the_bar_marks_the_section_of_the_page():
+    own = '<a class="nav-link active" href="#part">'  # the table of contents has such links too
+
+    def bar(here: str, kind: str, up: str = "../") -> str:
+        "The links as they are where `here` is the current one."
+        links = []
+        for name in ("tutorials/a", "paper/b", "api/index"):
+            active, current = (" active", f' aria-current="{kind}"') if name == here else ("", "")
+            links.append(f'<a class="nav-link{active}" href="{up}{name}.html"{current}> ')
+        return own + "".join(links)
+
+    assert finish_search.with_own_section(bar("tutorials/a", "page"), "paper/c.html") == bar("paper/b", "true")
+    assert finish_search.with_own_section(bar("tutorials/a", "page"), "paper/b.html") == bar("paper/b", "page")
+    deeper = finish_search.with_own_section(bar("tutorials/a", "page", "../../"), "api/study/d.html")
+    assert deeper == bar("api/index", "true", "../../")
+    assert finish_search.with_own_section(bar("tutorials/a", "page", ""), "index.html") == bar("", "", "")

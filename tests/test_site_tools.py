@@ -47,7 +47,10 @@ def test_long_code_for_a_figure_and_lists_of_imports_are_folded():
     long = "a = 1\nb = 2\nc = 3\nchart(a, b, c)"
     assert shown(code(long, figure))[0].startswith("#| code-fold: true\n") and shown(code(long)) == [long]
     assert shown(code("chart(a)", figure)) == ["chart(a)"]
-    assert 'code-summary: "Imports"' in shown(code("import a\nimport b\nimport c\nfrom d import e"))[0]
+    imports = "import a\nimport b\nimport c\nfrom d import e"
+    assert 'code-summary: "Imports"' in shown(code(imports))[0]
+    assert 'code-summary: "Imports and set-up"' in shown(code(f"{imports}\na.options.width = 120"))[0]
+    assert shown(code(f"{imports}\nf()\ng()")) == [f"{imports}\nf()\ng()"]
 
 
 def test_many_exclusions_are_folded_and_few_are_not():
@@ -129,6 +132,10 @@ def test_a_term_is_linked_once_and_not_within_code():
         and text.startswith("`log-odds` and [log-odds](")
         and done == {"log-odds"}
     )
+
+
+def test_help_is_shown_as_it_is():
+    assert site_reference.literal("such as 'a*,b*'; no --x") == r"such as \'a\*,b\*\'; no \-\-x"
 
 
 def test_the_page_of_the_commands_has_every_option_with_its_help():

@@ -1,10 +1,12 @@
-"""Takes the numbers and labels of figures out of the site's search: Quarto runs it after it rendered (`post-render`).
+"""Finishes the rendered site: Quarto runs it after it rendered (`post-render`).
 
-Search is for words; the ticks of an axis are found everywhere and mean nothing.
+- The numbers and labels of figures leave the search. It is for words; the ticks of an axis are found everywhere and mean nothing.
+- The bar at the top marks the section of the page. Where all sections share a sidebar, Quarto marks the first one on each page.
 """
 
 import json
 import os
+import posixpath
 import re
 import sys
 from html import escape, unescape
@@ -26,6 +28,25 @@ def without_figures(text: str, page: str) -> str:
     return text
 
 
+def with_own_section(html: str, page: str) -> str:
+    "A page, by its address below the site's root, whose bar marks the link to the page's own section."
+
+    def link(match: re.Match) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(page), match.group(1)))
+        is_own = "/" in page and target.split("/")[0] == page.split("/")[0]
+        current = f' aria-current="{"page" if target == page else "true"}"' if is_own else ""
+        return f'<a class="nav-link{" active" if is_own else ""}" href="{match.group(1)}"{current}>'
+
+    return re.sub(r'<a class="nav-link(?: active)?" href="([^"#:]+)"(?: aria-current="[^"]*")?>', link, html)
+
+
+def mark_sections(site: Path) -> None:
+    "Rewrites the pages of a rendered site."
+    for path in site.rglob("*.html"):
+        html = path.read_text(encoding="utf-8")
+        path.write_text(with_own_section(html, path.relative_to(site).as_posix()), encoding="utf-8")
+
+
 def finish(site: Path) -> int:
     "Rewrites search.json of a rendered site; the number of entries that changed."
     index = site / "search.json"
@@ -43,3 +64,4 @@ if __name__ == "__main__":
     site = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", "."))
     if (site / "search.json").is_file():
         print(f"figures are out of the search: {finish(site)} entries")
+        mark_sections(site)

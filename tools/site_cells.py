@@ -7,7 +7,7 @@ import nbformat
 
 QUARTO = {"echo", "output", "fig-alt", "fig-cap", "code-fold", "code-summary", "label", "include", "eval", "warning", "classes"}
 LONG = 4  # lines of code for a figure, or of imports, that are folded from here on
-FOLDED, IMPORTS = "How the figure is drawn", "Imports"
+FOLDED, IMPORTS, SET_UP = "How the figure is drawn", "Imports", "Imports and set-up"
 
 
 def without_directives(source: str) -> str:
@@ -64,20 +64,26 @@ def without_checks(source: str, has_output: bool, later: set[str]) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 
 
-def only_imports(source: str) -> bool:
+def prelude(source: str) -> str:
+    "What a cell that only imports is called, with one more line of set-up or without; nothing for other cells."
     try:
         body = ast.parse(source).body
     except SyntaxError:
-        return False
-    return bool(body) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
+        return ""
+    others = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    is_set_up = [isinstance(node, ast.Assign | ast.Expr) and node.lineno == node.end_lineno for node in others]
+    if len(body) - len(others) < LONG - len(others) or len(others) > 1 or not all(is_set_up):
+        return ""
+    return SET_UP if others else IMPORTS
 
 
 def folded(source: str, has_figure: bool) -> str:
     "The source, folded where it is long and draws a figure, or only imports."
     code = [line for line in source.splitlines() if line.strip() and not line.startswith("#|")]
-    if len(code) < LONG or "#| code-fold" in source or not (has_figure or only_imports(source)):
+    summary = FOLDED if has_figure else prelude(source)
+    if len(code) < LONG or "#| code-fold" in source or not summary:
         return source
-    return f'#| code-fold: true\n#| code-summary: "{FOLDED if has_figure else IMPORTS}"\n{source}'
+    return f'#| code-fold: true\n#| code-summary: "{summary}"\n{source}'
 
 
 def has_figure(cell: dict) -> bool:

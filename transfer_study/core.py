@@ -163,7 +163,8 @@ def _shown(character: str) -> str:
 
 # %% ../nbs/api/00_core.ipynb #8fdcbb17
 _SHORT_OF_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|Unable to allocate|Cannot allocate memory|bad_alloc|can't start new thread|memory allocation of"
+    r"can't allocate memory|not enough memory|Unable to allocate|Cannot allocate memory|bad_alloc|can't start new thread|memory allocation of|"
+    r"could not create a primitive$"  # oneDNN's, for its compiled code
 )
 
 

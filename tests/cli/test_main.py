@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import pandas as pd
 import pytest
@@ -213,9 +214,9 @@ def test_an_option_given_twice_is_not_dropped(command, arguments, what_to_do):
 
 
 def test_names_do_not_reach_the_terminal_as_commands(command, tmp_path):
-    (tmp_path / "t.csv").write_text(TABLE.replace("\na,", "\na\x1b[2J\x07,"))
+    (tmp_path / "t.csv").write_text(TABLE.replace("pets", "p\x1b[2Jets\x07"))
     code, out, err = command("analyze", tmp_path / "t.csv", "--bootstrap", 100, "--verbose")
-    assert code == 0 and not set("\x1b\x07") & set(out + err) and "a\\x1b[2J\\x07" in out
+    assert code == 0 and not set("\x1b\x07") & set(out + err) and "[2Jets" in err
     code, out, err = command("results", "/nowhere\x1b[31m\udcff")
     assert code == 2 and err == "transfer-study: /nowhere\\x1b[31m\\udcff: no such directory of runs; check the path\n"
 
@@ -254,3 +255,31 @@ def test_memory_that_runs_out_is_one_line_and_leaves_no_image_out(study_file, tm
     run = subprocess.run([sys.executable, "-c", LIMITED, "600", *map(str, arguments)], capture_output=True, text=True)
     assert run.returncode in (1, 2) and "memory is used up" in run.stderr and "Traceback" not in run.stderr, run.stderr
     assert not list((tmp_path / "runs").glob(".features/*/features"))
+
+
+def test_numbers_out_of_range_and_names_with_commas(command, tmp_path, study_file):
+    (tmp_path / "t.csv").write_text(TABLE)
+    for option, value in (("--seed", -1), ("--bootstrap", 10**12)):
+        code, _, err = command("analyze", tmp_path / "t.csv", option, value)
+        assert code == 2 and option in err and "Traceback" not in err
+    (tmp_path / "squares").rename(tmp_path / "a,b")
+    study_file.write_text(study_file.read_text().replace('"squares"', '"a,b"'))
+    code, out, _ = command("plan", study_file, "--datasets", "a,b", "--out", tmp_path / "runs", "--device", "cpu", "--json")
+    assert code == 0 and {run["dataset"] for run in json.loads(out)["runs"]} == {"a,b"}
+
+
+def test_degenerate_tables_bring_no_warnings_of_libraries(tmp_path):
+    "Perfectly linear scores, and a dataset without which all networks are equal."
+    from transfer_study.figures.report import write_report
+    from transfer_study.statistics.analysis import analyze
+
+    tables = {
+        "linear": "network,source_accuracy,pets,birds\na,0.7,0.8,0.5\nb,0.71,0.82,0.55\nc,0.72,0.84,0.52\nd,0.8,0.9,0.6\n",
+        "equal": "network,source_accuracy,pets,birds\na,0.4,0.5,0.7\nb,0.5,0.5,0.8\nc,0.6,0.5,0.9\n",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for name, text in tables.items():
+            (tmp_path / f"{name}.csv").write_text(text)
+            analysis = analyze(tmp_path / f"{name}.csv", n_bootstrap=100)
+            assert write_report(analysis, tmp_path / f"{name}.html", name).is_file()

@@ -198,6 +198,9 @@ def test_a_result_that_is_damaged_or_of_another_program_is_named(tmp_path, comma
     (tmp_path / "runs/s/abc/result.json").write_text(damage)
     code, _, err = command("report", tmp_path / "runs")
     assert code == 2 and "abc/result.json: " in err and err.count("\n") == 1
+    (tmp_path / "runs/s/plan.json").write_text("[]")
+    code, _, err = command("report", tmp_path / "runs")
+    assert code == 2 and "plan.json: damaged" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -217,3 +220,9 @@ def test_a_result_that_is_damaged_or_of_another_program_is_named(tmp_path, comma
 def test_what_would_never_end_or_not_be_told_apart_is_refused(odd_study, old, new, expected):
     with pytest.raises(UserError, match=expected):
         changed(odd_study, old, new)
+
+
+def test_a_share_that_takes_all_training_images_is_refused_in_the_plan(tmp_path, odd_study):
+    study = changed(odd_study, "n_l2 = 3", "n_l2 = 3\nvalidation_share = 0.999")
+    with pytest.raises(UserError, match=r"validation_share 0.999 leaves a class without training images"):
+        study.plan(tmp_path / "runs", "cpu")

@@ -56,6 +56,7 @@ def test_counts_as_people_write_them(column, value, expected):
         ("n_test", "3669.5"),
         ("n_test", "0"),
         ("n_test", "-5"),
+        ("n_test", "99999999999999999999999"),
         ("seed", "default"),
         ("n_train_per_class", "few"),
         ("n_classes", "1"),

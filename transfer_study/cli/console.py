@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/api/cli/00_console.ipynb #f639dc18
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Draws = Annotated[int, typer.Option("--bootstrap", min=100, help="Number of bootstrap draws for each interval.")]
+Draws = Annotated[int, typer.Option("--bootstrap", min=100, max=1_000_000, help="Number of bootstrap draws for each interval.")]
 
 # %% ../../nbs/api/cli/00_console.ipynb #71c7d167
 def echo(message: str) -> None:

@@ -91,7 +91,7 @@ def analyze(
     classes: Annotated[Path | None, typer.Option(help="Table with dataset and n_classes, for chance levels.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="List every score that was left out.")] = False,
     bootstrap: Draws = 10_000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     "Analyse a table of transfer accuracies: r with its interval, excluded scores and figures."
@@ -179,8 +179,8 @@ def networks(
         print_json(json.loads(table.to_json(orient="records")))
         return
     if table.empty:
-        names = known_networks()["name"]
-        raise unknown_name_error("network", search or "", [*names, *names.str.split(".").str[0]], "--search takes part of a name, such as resnet")
+        names = list(known_networks()["name"])
+        raise unknown_name_error("network", search or "", [*names, *(name.split(".")[0] for name in names)], "--search takes part of a name, such as resnet")
     table.insert(4, "parameters_millions", table.pop("parameters").astype("Float64") / 1e6)
     print_table(table.rename(columns={"imagenet_top1_source": "source"}).head(limit))
     if len(installed := local_networks()) and not local:
@@ -235,6 +235,11 @@ def overlap(
             print_table(table)
 
 # %% ../../nbs/api/cli/09_main.ipynb #c5598fb6
+def _without_address_parser() -> None:
+    "Keeps jsonschema from importing `rfc3987_syntax` in this process."
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None makes an import fail, which jsonschema expects
+
+
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
@@ -253,6 +258,7 @@ def _problem(error: Exception) -> str | None:
 
 def main() -> None:
     "Runs the command line; a `UserError`, a lack of memory, or trouble with a disk gives a message on stderr and exit code 2."
+    _without_address_parser()
     try:
         app(prog_name="transfer-study")
         return

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Json, echo, interruptible, print_json, print_table, say
+from .console import Json, check_output, echo, interruptible, print_json, print_table, say
 
 if TYPE_CHECKING:
     from transfer_study.selection.recommendation import Recommendation
@@ -75,6 +75,7 @@ def recommend(
     def tell(line: str) -> None:
         echo(json.dumps({"event": "message", "text": line}, ensure_ascii=False) if as_json else line)
 
+    check_output(out)
     with interruptible("finished steps are kept; the same command continues from there"):
         from transfer_study.selection.recommend import read_number
         from transfer_study.selection.recommend import recommend as find

@@ -42,8 +42,11 @@ Processes = Annotated[int | None, typer.Option(min=1, help="Number of worker pro
 def _study(name: str, data_root: Path | None, *parts: str) -> "Study":
     "The study, or the part with the given networks, datasets and protocols, each separated by commas."
     from transfer_study.study.study import Study
+    from transfer_study.tables.columns import names_in
 
-    return Study.from_file(name, data_root).part(*([name for name in part.split(",") if name] for part in parts))
+    study = Study.from_file(name, data_root)
+    known = [entry.name for entry in study.file.networks], list(map(str, study.file.datasets)), []
+    return study.part(*(names_in(part, names) for part, names in zip(parts, known, strict=False)))
 
 # %% ../../nbs/api/cli/01_study.ipynb #b505b6a5
 def _print_costs(costs: "pd.DataFrame", full: bool, processes: int) -> None:

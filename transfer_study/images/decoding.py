@@ -145,6 +145,8 @@ def _why_unknown(data: bytes) -> str:
         return "a pointer of Git LFS, not the image itself; git lfs pull downloads it"
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page, not an image; download it again"
+    if data[:4] == b"II*\0" and data[8:10] == b"CR":
+        return "a raw file of a camera, no image; save it as JPEG"
     return f"a damaged {image_format(data)} file" if image_format(data) else "not an image, or of an unknown format"
 
 

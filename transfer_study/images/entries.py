@@ -242,6 +242,7 @@ def _drawn_test_images(path: Path, entry: DatasetEntry) -> ImageDataset:
     if has_test_images(path) or (path / "test").is_dir():
         raise UserError(f"dataset {path}: has test/ already; remove test_share")
     given = class_folders(path, entry.name)
+    assert isinstance(given.reader, FileReader)  # as always from `class_folders`
     table = given.images.drop(columns="label").assign(stored=given.reader.files, parts=given.images["name"].str.split("/"))
     table = _with_our_splits(table.sort_values("parts").reset_index(drop=True), entry, f"dataset {path}").sort_values("name")
     files = table.pop("stored").tolist()

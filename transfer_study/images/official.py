@@ -19,6 +19,7 @@ import pandas as pd
 
 from ..core import UserError, data_path, unknown_name_error
 from .annotations import from_one_based, read_fields, read_json, read_lines, read_mat, read_pickle
+from .archives import is_hidden
 from .datasets import ImageDataset, listed_dataset
 
 # %% ../../nbs/api/images/06_official.ipynb #ebc0e9cf
@@ -177,7 +178,7 @@ CALTECH101_TRAIN_PER_CLASS = 30  # the convention of Caltech-101's authors, and 
 
 def _read_caltech101(folder: Path) -> Annotations:
     parent, rows = folder / "101_ObjectCategories", []
-    for label, directory in enumerate(sorted(path for path in parent.iterdir() if path.is_dir())):
+    for label, directory in enumerate(sorted(path for path in parent.iterdir() if path.is_dir() and not is_hidden(path.name))):
         files = sorted(path.name for path in directory.iterdir() if path.suffix.lower() == ".jpg" and path.name[0] != ".")
         if len(files) <= CALTECH101_TRAIN_PER_CLASS:
             raise UserError(

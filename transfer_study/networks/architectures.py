@@ -203,6 +203,8 @@ def _source_digest(module: Any, beside: list[Path], directory: Path) -> str:
 # %% ../../nbs/api/networks/02_architectures.ipynb #031a2916
 def _import_beside(module: str, directory: Path) -> Any:
     "The module from a file in `directory`, or else the installed module of this name."
+    if module.startswith(".") or not {"/", "\\"}.isdisjoint(module):
+        raise UserError(f"architecture module {module!r}: expected the name of a module, such as my_models for the file my_models.py")
     path = directory / f"{module}.py"
     if not path.is_file():
         try:
@@ -225,15 +227,16 @@ def _import_beside(module: str, directory: Path) -> Any:
 # %% ../../nbs/api/networks/02_architectures.ipynb #0b72b5d6
 @contextlib.contextmanager
 def _unchanged_torch() -> Iterator[None]:
-    "Undoes what the code in the block sets for all of PyTorch, which would change the numbers of other networks."
+    "Undoes what the code in the block sets for the whole process: PyTorch's number format and gradients, and the working directory."
     import torch
 
-    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+    dtype, gradients, folder = torch.get_default_dtype(), torch.is_grad_enabled(), os.getcwd()
     try:
         yield
     finally:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
+        os.chdir(folder)
 
 
 def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":

@@ -82,7 +82,7 @@ class LinearProtocol(FeatureProtocol):
     l2_max: float = Field(1e5, gt=0, description="largest λ (strongest regularization)")
     n_l2: int = Field(45, ge=1, le=10_000, description="number of λ values, spaced logarithmically from l2_min to l2_max")
     n_augmentations: int = Field(
-        0, ge=0, description="randomly cropped and flipped copies of each training image, used in addition to the image itself"
+        0, ge=0, le=1000, description="randomly cropped and flipped copies of each training image, used in addition to the image itself"
     )
 
     @model_validator(mode="after")
@@ -304,7 +304,7 @@ def read_study_file(
     "Reads and checks a study file; raises `UserError` with one line for each mistake."
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"study {path}: {'a directory; expected a study file (TOML)' if path.is_dir() else 'no such file'}")
+        raise UserError(f"study {path}: {'a directory or device; expected a study file (TOML)' if path.exists() else 'no such file'}")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte order mark
         return StudyFile.model_validate_json(json.dumps(values, default=str), strict=True)

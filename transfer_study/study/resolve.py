@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..images.catalog import data_root, find_dataset, open_dataset
-from ..images.datasets import ImageDataset, only_structure
+from ..images.datasets import ImageDataset, only_structure, split_images
 from ..images.entries import DatasetEntry
 from ..images.official import known_datasets
 from ..networks.architectures import build_architecture, split_architecture
@@ -71,11 +71,11 @@ class ResolvedNetwork:
     to_train: bool = False  # on the study's source; `weights` then identifies the training
     needs: tuple[str, ...] = ()  # ids of the tasks that produce its weights
     notes: tuple[str, ...] = ()  # what a user should know of it, a line each
-    parameters: int = 0  # number of weights without the classifier; 0 if unknown
-    backend: str = "torch"  # or "openvino": what computes its features
     accuracy_digest: str = ""  # by which a measured source accuracy is kept
     source_accuracy: float | None = None  # in [0, 1], of `stated_accuracy`
     source_accuracy_from: str = ""  # whose value it is
+    parameters: int = 0  # number of weights without the classifier; 0 if unknown
+    backend: str = "torch"  # or "openvino": what computes its features
 
     @property
     def speed(self) -> str:
@@ -115,8 +115,10 @@ def resolve_networks(
         if accuracy is None and entry.weights is None and file.source is None:
             accuracy = imagenet_top1(architecture)
         weights = directory / os.path.expanduser(entry.weights) if entry.weights else None
-        options = {"directory": directory, "pooling": entry.pooling}
-        networks += [Network(entry.name, architecture, weights, accuracy, setting, **options) for setting in entry.variants]
+        networks += [
+            Network(entry.name, architecture, weights, accuracy, setting, directory=directory, pooling=entry.pooling)
+            for setting in entry.variants
+        ]
     return networks
 
 # %% ../../nbs/api/study/02_resolve.ipynb #1edebc2e
@@ -132,6 +134,8 @@ def identify_network(
     model = build_network(network)
     notes = check_network(model, network.name) if split_architecture(network.architecture)[0] == "own" else ()
     resolved = _resolved(network, model, digest([network_digest(model), input_configuration(model)]))
+    default = network.pooling == "default"
+    identity = resolved.weights if default else accuracy_digest(build_network(replace(network, pooling="default")))
     notes = (*getattr(model, "notes", ()), *notes)
     if choose is not None:
         try:
@@ -141,8 +145,6 @@ def identify_network(
         library = "OpenVINO" if backend == "openvino" else "PyTorch"
         resolved = replace(resolved, backend=backend)
         notes = (*notes, f"network {network.name!r}: features are computed by {library}{f' ({reason})' if reason else ''}")
-    default = network.pooling == "default"
-    identity = resolved.weights if default else accuracy_digest(build_network(replace(network, pooling="default")))
     return replace(resolved, notes=notes, accuracy_digest=identity)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e07badc4
@@ -286,8 +288,14 @@ def resolve_source(
 
 # %% ../../nbs/api/study/02_resolve.ipynb #7762fac6
 def check_sizes(file: StudyFile, dataset: ImageDataset) -> None:
-    "Raises `UserError` if a protocol needs more images per class than the dataset has, or if images have several labels."
+    """Raises `UserError` if a protocol needs more images per class than the dataset has, validation takes all images of a class, or images
+    have several labels.
+    """
     protocols = [protocol for _, protocol in file.protocols if protocol]
+    for share in sorted({protocol.validation_share for protocol in protocols if hasattr(protocol, "validation_share")}):
+        train = split_images(dataset, file.seeds[0], share) == "train"
+        if dataset.label_matrix is None and len(set(dataset.targets[train])) < len(dataset.classes):
+            raise UserError(f"dataset {dataset.name}: validation_share {share} leaves a class without training images; use a smaller share")
     largest = max((size for protocol in protocols for size in protocol.sizes if size), default=0)
     if not largest:
         return

@@ -317,6 +317,8 @@ def table_path(
             return data_path(f"published/{path.stem}.csv")
         shipped = [file.stem for file in data_path("published/timm_imagenet_top1.csv").parent.glob("*.csv")]
         similar = difflib.get_close_matches(path.stem.casefold(), shipped, n=1)
+    if path.is_dir():
+        raise UserError(f"{path}: a folder, not a table; for finished runs, `transfer-study report {path}`")
     hint = f"did you mean {similar[0]}?" if similar else "check the path"
     raise UserError(f"{path}: no such file, and no table of this name ships with transfer_study; {hint}")
 

@@ -26,14 +26,14 @@ def jpeg(width: int, height: int, exif: int = 1, mode: str = "RGB") -> bytes:
 
 @pytest.fixture
 def photographs(tmp_path):
-    "Eight JPEG files of 800 × 600 pixels and, in each split, a PNG and a small JPEG."
+    "Eight JPEG files of 1,600 × 1,200 pixels and, in each split, a PNG and a small JPEG."
     for split in ("train", "test"):
         for label in "ab":
             folder = tmp_path / "photographs" / split / label
             folder.mkdir(parents=True)
             for i in range(2):
-                (folder / f"{i}.jpg").write_bytes(jpeg(800, 600, exif=1 + 5 * i))
-            Image.open(io.BytesIO(jpeg(800, 600))).save(folder / "2.png")
+                (folder / f"{i}.jpg").write_bytes(jpeg(1600, 1200, exif=1 + 5 * i))
+            Image.open(io.BytesIO(jpeg(1600, 1200))).save(folder / "2.png")
             (folder / "3.jpg").write_bytes(jpeg(200, 150))
     return image_folder(tmp_path / "photographs")
 

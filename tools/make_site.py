@@ -25,7 +25,7 @@ PAGES = {
     "The paper": ("paper", ["headline", "still_true", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
                             "fixed_against_finetuned", "convergence", "dataset_size", "near_duplicates", "augmentation",
                             "other_predictors", "transferability", "specialised_methods"]),
-    "Understanding": ("explanations", ["why_log_odds", "what_we_promise", "glossary"]),
+    "Understanding": ("explanations", ["why_log_odds", "what_we_promise", "how_fast", "glossary"]),
 }  # fmt: skip
 
 

@@ -235,6 +235,11 @@ def overlap(
             print_table(table)
 
 # %% ../../nbs/api/cli/09_main.ipynb #c5598fb6
+def _without_address_parser() -> None:
+    "Keeps jsonschema from importing `rfc3987_syntax` in this process."
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None makes an import fail, which jsonschema expects
+
+
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
@@ -253,6 +258,7 @@ def _problem(error: Exception) -> str | None:
 
 def main() -> None:
     "Runs the command line; a `UserError`, a lack of memory, or trouble with a disk gives a message on stderr and exit code 2."
+    _without_address_parser()
     try:
         app(prog_name="transfer-study")
         return

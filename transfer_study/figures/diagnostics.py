@@ -294,7 +294,8 @@ def calibration(
     color = dict(domain=["inside", "outside"], range=["#0072B2", "#D55E00"])
     legend = dict(orient="top", title=None, labelExpr="datum.value + ' its interval'")
     shape = alt.Shape("where:N", scale=dict(domain=["inside", "outside"], range=["circle", "square"]), legend=legend)
-    points = alt.Chart(inline(table, "network dataset expected logit score expected_score where")).mark_point(filled=True, size=28).encode(
+    data = inline(table, "network dataset expected logit score expected_score where", 4 if len(table) <= 5_000 else 3)
+    points = alt.Chart(data).mark_point(filled=True, size=28).encode(
         x=x, y=y, color=alt.Color("where:N", scale=color, legend=legend), shape=shape, opacity=alt.value(0.6),
         tooltip=["network:N", "dataset:N", alt.Tooltip("score:Q", title="accuracy", format=".1%"),
                  alt.Tooltip("expected_score:Q", title="expected", format=".1%")])  # fmt: skip

@@ -299,8 +299,14 @@ def _add_grid_point(builder: _Builder, run: Run, protocol: FineTuneProtocol, net
     return builder.add(task, GridPoint(run, rate, decay))
 
 
+@lru_cache(maxsize=64)
+def _grid_points(protocol: FineTuneProtocol) -> list[tuple[float, float]]:
+    "Learning rate and weight decay of each point of the grid, cached: a plan needs them for every run."
+    return [(float(rate), float(decay)) for rate, decay in hyperparameter_grid(protocol).itertuples(index=False)]
+
+
 def _add_training(builder: _Builder, run: Run, protocol: FineTuneProtocol, network: ResolvedNetwork) -> None:
-    points = [(float(rate), float(decay)) for rate, decay in hyperparameter_grid(protocol).itertuples(index=False)]
+    points = _grid_points(protocol)
     grid = [_add_grid_point(builder, run, protocol, network, point) for point in points] if len(points) > 1 else []
     n_scored = protocol.n_evaluations * _n_images(run, run.dataset, ("test",))
     costs = _training_costs(run, protocol, network.speed, n_scored)
@@ -315,14 +321,17 @@ def _add_trainings(builder: _Builder, networks: list[ResolvedNetwork], dataset: 
     "Adds the runs of one dataset that train."
     for name in ("finetune", "scratch"):
         options = getattr(builder.file.protocols, name)
-        for size in options.sizes if options else []:
+        if not options:
+            continue
+        training = options.training
+        for size in options.sizes:
+            parameters = training.model_dump() | {"n_train_per_class": size}
             for seed in builder.file.seeds:
                 for network in networks:
                     if name == "scratch" and network.network.setting != "default":
                         continue  # random weights do not depend on the source-training setting
-                    parameters = options.training.model_dump() | {"n_train_per_class": size}
                     inputs = network.weights if name == "finetune" else network.structure
-                    _add_training(builder, Run(network.network, dataset, name, parameters, seed, inputs), options.training, network)
+                    _add_training(builder, Run(network.network, dataset, name, parameters, seed, inputs), training, network)
 
 # %% ../../nbs/api/study/04_plan.ipynb #8eacc85a
 def _add_pretraining(builder: _Builder, untrained: ResolvedNetwork, source: ImageDataset | None) -> ResolvedNetwork:

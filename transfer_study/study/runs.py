@@ -9,6 +9,7 @@ __all__ = ['NUMERICS_VERSION', 'PROTOCOL_RUNS', 'Run', 'used_images', 'run_proto
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,7 +55,7 @@ class Run:
             "numerics_version": NUMERICS_VERSION,
         } | ({} if self.network.pooling == "default" else {"pooling": self.network.pooling})  # fmt: skip
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         "Hash of the specification, 16 hexadecimal digits."
         return digest(self.specification)

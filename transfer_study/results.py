@@ -192,18 +192,16 @@ def read_table(
     """A table of anybody's as a tidy results table; names may be patterns such as `params*`, and lists may be separated by commas.
 
     The table is long (network, dataset, score) or wide (network, one column per dataset), in CSV, Markdown, HTML, Excel or Parquet. A
-    file of source accuracies has the columns network and source_accuracy, and the same scale; published ones are looked up for networks
-    that it does not name. What was read as what and what was left
-    out is in `attrs["reading"]` of the result, a tuple of lines. Raises `UserError`, with the line, for a table that cannot be read
-    without guessing.
+    file of source accuracies has the columns network and source_accuracy, and the same scale; those of other networks are looked up.
+    `attrs["reading"]` of the result has a tuple of lines: what was read as what and left out. Raises `UserError`, with the line, for a
+    table that cannot be read without guessing.
     """
     read = table_rows(table, network=network, source=source, datasets=datasets, leave_out=leave_out, score=score, percent=percent, scale=scale)
     stated, scores = _stated_protocol(table, protocol), read.rows.dropna(subset="score")
     if scores.empty or scores["in_source"].all():
         raise UserError(f"{read.path}: no scores on a target dataset")
     given = None if source_accuracy is None else _given_accuracies(source_accuracy, percent, scale, network)
-    known = None if given is None else given.combine_first(known_source_accuracies())  # a file may name some of the networks only
-    rows = with_metrics(with_source_accuracy(scores, known), metric)
+    rows = with_metrics(with_source_accuracy(scores, given if given is None else given.combine_first(known_source_accuracies())), metric)
     rows = rows if n_classes is None else with_n_classes(rows, class_counts(n_classes))
     checked = tidy(rows, stated or "linear").assign(line=rows["line"].to_numpy())
     _one_score_each(checked, read)

@@ -8,6 +8,7 @@ __all__ = ['as_network', 'open_clip_tower', 'transformers_tower']
 # %% ../../nbs/api/networks/01_towers.ipynb #c6b008c3
 import contextlib
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..core import UserError, unknown_name_error
@@ -16,34 +17,25 @@ if TYPE_CHECKING:
     import torch
 
 # %% ../../nbs/api/networks/01_towers.ipynb #07ab0531
-def as_network(
-    tower: "torch.nn.Module",
-    features: Callable,  # from the tower and images (n, 3, height, width) to features (n, n_features)
-    n_features: int,
-    configuration: dict[str, Any],  # of the input, in timm's format
-    tokens: Callable | None = None,  # from the tower and images to the tokens (n, n_tokens, width) of its last block, prefix tokens first
-    n_prefix_tokens: int = 0,  # class token and registers, before the tokens of patches
-    has_class_token: bool = False,  # as the first token
-    description: str = "",  # in the printed structure
-) -> "torch.nn.Module":
-    "A network with timm's interface that returns the tower's features until `reset_classifier` gives it a linear classifier."
+@cache
+def _tower_class() -> type:
+    "The class of image towers; PyTorch is imported at its first use."
     import torch
 
     class ImageTower(torch.nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, tower: Any, features: Callable, tokens: Callable | None, description: str) -> None:
             super().__init__()
             self.tower, self.head = tower, torch.nn.Identity()
-            self.num_features, self.num_classes, self.pretrained_cfg = n_features, 0, configuration
-            self.num_prefix_tokens, self.has_class_token = n_prefix_tokens, has_class_token
+            self.num_classes, self._features, self._tokens, self._description = 0, features, tokens, description
 
         def extra_repr(self) -> str:
-            return description
+            return self._description
 
         def last_tokens(self, images: "torch.Tensor") -> "torch.Tensor | None":
-            return None if tokens is None else tokens(self.tower, images)
+            return None if self._tokens is None else self._tokens(self.tower, images)
 
         def forward_features(self, images: "torch.Tensor") -> "torch.Tensor":
-            return features(self.tower, images)
+            return self._features(self.tower, images)
 
         def forward_head(self, x: "torch.Tensor", pre_logits: bool = False) -> "torch.Tensor":
             return x if pre_logits else self.head(x)
@@ -58,7 +50,24 @@ def as_network(
             self.num_classes = num_classes
             self.head = torch.nn.Linear(self.num_features, num_classes) if num_classes else torch.nn.Identity()
 
-    return ImageTower()
+    return ImageTower
+
+
+def as_network(
+    tower: "torch.nn.Module",
+    features: Callable,  # from the tower and images (n, 3, height, width) to features (n, n_features)
+    n_features: int,
+    configuration: dict[str, Any],  # of the input, in timm's format
+    tokens: Callable | None = None,  # from the tower and images to the tokens (n, n_tokens, width) of its last block, prefix tokens first
+    n_prefix_tokens: int = 0,  # class token and registers, before the tokens of patches
+    has_class_token: bool = False,  # as the first token
+    description: str = "",  # in the printed structure
+) -> "torch.nn.Module":
+    "A network with timm's interface that returns the tower's features until `reset_classifier` gives it a linear classifier."
+    network = _tower_class()(tower, features, tokens, description)
+    network.num_features, network.pretrained_cfg = n_features, configuration
+    network.num_prefix_tokens, network.has_class_token = n_prefix_tokens, has_class_token
+    return network
 
 # %% ../../nbs/api/networks/01_towers.ipynb #ff405e57
 @contextlib.contextmanager

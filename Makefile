@@ -33,7 +33,7 @@ notebooks: .venv/.dev
 	$(BIN)/python tools/make_site.py
 
 bench: .venv/.dev
-	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
 	rm -rf .venv build dist _proc _docs *.egg-info

@@ -1,15 +1,19 @@
-"""Ends a small study at each of its file operations, and compares what the next run makes of the rest with an undisturbed run.
+"""A fault at each file operation of a small study, and whether the next run gives what an undisturbed run gives.
 
-    python benchmarks/bench_kills.py [STEP]
+    python benchmarks/bench_kills.py [STEP [FAULT]]
+
+FAULT: kill (the process ends there), or the name of an error of the operating system, such as ESTALE, EIO, ENOSPC or EROFS.
 """
 
+import errno
+import os
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.conftest import write_images
-from tests.study.kills import kill_at_every
+from tests.study.kills import fault_at_every
 
 STUDY = """
 name = "s"
@@ -38,8 +42,11 @@ if __name__ == "__main__":
         save_file(namespace["Tiny"]().state_dict(), folder / "w.safetensors")
         write_images(folder / "squares", train=6, test=4)
         (folder / "study.toml").write_text(STUDY)
-        report = kill_at_every(folder / "study.toml", folder, int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+        step, fault = [*sys.argv[1:], "1", "kill"][0], [*sys.argv[2:], "kill"][0]
+        error = None if fault == "kill" else OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
+        report = fault_at_every(folder / "study.toml", folder, int(step), error)
     print(
-        f"{report['operations']} file operations, ended at {report['kills']}: {len(report['different'])} times another result, "
+        f"{report['operations']} file operations, {fault} at {report['faults']}: ended with an error {report['failed']} times, "
+        f"{len(report['said'])} times without a line of its own; afterwards {len(report['different'])} times another result, "
         f"{len(report['left_over'])} times something left in a finished run"
     )

@@ -121,7 +121,7 @@ def interrupt_at_work(arguments: list, reached: Path):
             process.wait(0.1)
     assert reached.exists(), process.communicate()[1]
     os.killpg(process.pid, signal.SIGINT)
-    return process, process.communicate(timeout=100)[1]
+    return process, process.communicate(timeout=600)[1]
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def chromium(tmp_path_factory):
     options += ["--disable-background-networking", "--disable-component-update", "--window-size=1200,900"]
     options += ["--enable-logging=stderr", "--dump-dom"]
 
-    def open_page(address: str, *more: str, milliseconds: int = 20_000, timeout: int = 120) -> tuple[str, list[str]]:
+    def open_page(address: str, *more: str, milliseconds: int = 20_000, timeout: int = 600) -> tuple[str, list[str]]:
         own = [f"--user-data-dir={tmp_path_factory.mktemp('profile')}", f"--virtual-time-budget={milliseconds}"]
         command = [program, *options, *own, *more, address]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=timeout)

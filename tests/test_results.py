@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from transfer_study.core import UserError, committed_directory, data_path
-from transfer_study.results import COLUMNS, read_runs, read_table, write_plan, write_run
+from transfer_study.results import COLUMNS, known_source_accuracies, read_runs, read_table, write_plan, write_run
 
 TABLE = "network,source_accuracy,dataset,score\na,0.6,pets,0.8\nb,0.7,pets,0.85\n"
 
@@ -124,3 +124,17 @@ def test_a_directory_without_runs(tmp_path):
     for path, message in {tmp_path: "no finished run", tmp_path / "absent": "no such directory"}.items():
         with pytest.raises(UserError, match=message):
             read_runs(path)
+
+
+def test_a_file_of_some_source_accuracies_keeps_what_is_known_of_the_others(tmp_path):
+    table = pd.DataFrame({"network": ["mine", "resnet50", "vgg16.tv_in1k"], "dataset": "pets", "score": [0.8, 0.9, 0.85]})
+    (tmp_path / "some.csv").write_text("network,source_accuracy\nmine,0.6\nresnet50,0.5\n")
+    rows = read_table(table, source_accuracy=tmp_path / "some.csv")
+    assert rows["source_accuracy"].tolist() == [0.6, 0.5, known_source_accuracies()["vgg16.tv_in1k"]]
+    reading = rows.attrs["reading"][0]
+    assert "given for 2 of 3 networks and looked up by name for 1 of 3 networks" in reading
+
+
+def test_an_unknown_table_gives_the_nearest_shipped_one():
+    with pytest.raises(UserError, match="did you mean embeddings_benchmark_16shot"):
+        read_table("embedings_benchmark_16shots")

@@ -280,7 +280,7 @@ def in_chromium(pages, chromium):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         address = f"http://127.0.0.1:{server.server_port}/visit.html"
-        document, console = chromium(address, milliseconds=600_000, timeout=300)
+        document, console = chromium(address, milliseconds=600_000, timeout=900)
     finally:
         server.shutdown()
     text = re.search(r'<pre id="seen">(.*?)</pre>', document, re.S).group(1)

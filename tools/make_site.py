@@ -20,12 +20,12 @@ HOST = "https://transfer-study.github.io/transfer_study"
 # Pages in reading order; a notebook of the folder that is not named here follows in alphabetical order.
 PAGES = {
     "Start here": ("tutorials", ["five_minutes", "which_network", "fixed_features", "real_images", "still_transfer_better"]),
-    "How to": ("howto", ["recommend", "own_table", "own_network", "add_dataset", "from_python", "cluster", "full_scale",
-                         "questions"]),
+    "How to": ("howto", ["recommend", "own_table", "own_network", "any_network", "add_dataset", "from_python", "cluster",
+                         "real_data", "full_scale", "questions"]),
     "The paper": ("paper", ["headline", "still_true", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
                             "fixed_against_finetuned", "convergence", "dataset_size", "near_duplicates", "augmentation",
                             "other_predictors", "transferability", "specialised_methods"]),
-    "Understanding": ("explanations", ["why_log_odds", "what_we_promise", "glossary"]),
+    "Understanding": ("explanations", ["why_log_odds", "what_we_promise", "how_fast", "glossary"]),
 }  # fmt: skip
 
 

@@ -63,7 +63,8 @@ def landing(groups: dict[str, list[tuple[str, str, str]]]) -> str:
     ]
     for room, modules in groups.items():
         rows = [
-            f"| [{title}]({file}){'' if face_of(title) else ' *internal*'} | {subtitle} |" for file, title, subtitle in modules
+            f"| [{title}]({file}){'' if is_for_users(title) else ' *internal*'} | {subtitle} |"
+            for file, title, subtitle in modules
         ]
         parts.append(
             f"### {ROOMS.get(room, room)} {{#{room}}}\n\n| module | content |\n|:------|:--------------|\n" + "\n".join(rows)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHECKSUMS', 'PlainError', 'UserError', 'unknown_name_error', 'data_path', 'digest', 'committed_directory',
-           'write_checksums', 'damaged_file', 'one_thread', 'copy_memory_limit', 'versions', 'git_revision',
-           'provenance']
+           'write_checksums', 'damaged_file', 'whole_directory', 'printable', 'is_memory_short', 'one_thread',
+           'copy_memory_limit', 'versions', 'git_revision', 'provenance']
 
 # %% ../nbs/api/00_core.ipynb #db8fdf73
 import difflib
@@ -13,10 +13,12 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
 import traceback
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -53,7 +55,8 @@ def unknown_name_error(
 ) -> UserError:
     "A `UserError` for a name that does not exist, with up to three similar names that do, or else the first 20."
     known = sorted(set(known))
-    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    folded = {existing.casefold(): existing for existing in reversed(known)}
+    similar = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
     suggestion = f"did you mean {' or '.join(similar)}?" if similar else f"known: {', '.join(known[:20])}" if known else ""
     return UserError("; ".join(filter(None, [f"unknown {kind} {name!r}", suggestion])) + (f" ({hint})" if hint else ""))
 
@@ -133,6 +136,45 @@ def damaged_file(
         return Path(str(error.filename)).name
     except (ValueError, AttributeError):
         return CHECKSUMS
+
+
+def whole_directory(
+    directory: Path,
+) -> bool:
+    "Whether `directory` exists and its files match their checksums, if it has any; a damaged one is removed."
+    if directory.is_dir() and damaged_file(directory) is not None:
+        shutil.rmtree(directory, ignore_errors=True)
+    return directory.is_dir()
+
+# %% ../nbs/api/00_core.ipynb #e9d45310
+def printable(
+    text: str,  # anybody's
+    keep: str = "",  # control characters that are wanted, such as line breaks
+) -> str:
+    "`text` with an escape sequence in place of each character that controls a terminal, turns the direction of the text, or is no Unicode."
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(character if character in keep else _shown(character) for character in text)
+
+
+def _shown(character: str) -> str:
+    harmless = character.isprintable() or character in "\u200c\u200d" or unicodedata.category(character) in ("Zs", "Co", "Cn")
+    return character if harmless else character.encode("unicode_escape").decode()
+
+# %% ../nbs/api/00_core.ipynb #8fdcbb17
+_SHORT_OF_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|Unable to allocate|Cannot allocate memory|bad_alloc|can't start new thread|memory allocation of|"
+    r"could not create a primitive$"  # oneDNN's, for its compiled code
+)
+
+
+def is_memory_short(error: BaseException | None) -> bool:
+    "Whether `error`, or an error that caused it, says that the machine's memory is used up."
+    while error is not None:
+        if isinstance(error, MemoryError) or (not isinstance(error, UserError) and _SHORT_OF_MEMORY.search(str(error))):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 # %% ../nbs/api/00_core.ipynb #fde0beeb
 @contextmanager

@@ -140,11 +140,13 @@ def _differ(rows: pd.DataFrame) -> bool:
     return bool((rows.groupby(["network", "setting"])["source_accuracy"].nunique() > 1).any())
 
 
-def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, stated: str | None) -> tuple[str, ...]:
+def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, given: pd.Series | None, stated: str | None) -> tuple[str, ...]:
     "What was read as what, in three lines, and what else there is to say."
     n, datasets, scores = rows["network"].nunique(), list(rows["dataset"].unique()), read.rows
     listed = scores.loc[scores["in_source"], "dataset"].unique() if "in_source" in scores else []
     origin = [f"column {read.source!r}"] if read.source else [f"dataset {listed[0]!r}"] if len(listed) else []
+    if looked_up and given is not None:
+        origin.append(f"given for {rows.loc[rows['network'].isin(given.index), 'network'].nunique()} of {n} networks")
     origin += [f"looked up by name for {looked_up} of {n} networks (published accuracies of the usual weights)"] if looked_up else []
     protocol = "as the table says" if "protocol" in scores and scores["protocol"].notna().all() else stated or "not stated, analysed as linear"
     return (
@@ -190,7 +192,8 @@ def read_table(
     """A table of anybody's as a tidy results table; names may be patterns such as `params*`, and lists may be separated by commas.
 
     The table is long (network, dataset, score) or wide (network, one column per dataset), in CSV, Markdown, HTML, Excel or Parquet. A
-    file of source accuracies has the columns network and source_accuracy, and the same scale. What was read as what and what was left
+    file of source accuracies has the columns network and source_accuracy, and the same scale; published ones are looked up for networks
+    that it does not name. What was read as what and what was left
     out is in `attrs["reading"]` of the result, a tuple of lines. Raises `UserError`, with the line, for a table that cannot be read
     without guessing.
     """
@@ -199,7 +202,8 @@ def read_table(
     if scores.empty or scores["in_source"].all():
         raise UserError(f"{read.path}: no scores on a target dataset")
     given = None if source_accuracy is None else _given_accuracies(source_accuracy, percent, scale, network)
-    rows = with_metrics(with_source_accuracy(scores, given), metric)
+    known = None if given is None else given.combine_first(known_source_accuracies())  # a file may name some of the networks only
+    rows = with_metrics(with_source_accuracy(scores, known), metric)
     rows = rows if n_classes is None else with_n_classes(rows, class_counts(n_classes))
     checked = tidy(rows, stated or "linear").assign(line=rows["line"].to_numpy())
     _one_score_each(checked, read)
@@ -207,7 +211,7 @@ def read_table(
     if not source_per_dataset:
         _one_source_each(checked, read)
     result = checked[list(COLUMNS)]
-    result.attrs["reading"] = _reading(read, result, _looked_up(scores, rows, given), stated)
+    result.attrs["reading"] = _reading(read, result, _looked_up(scores, rows, given), given, stated)
     result.attrs["protocol_stated"] = stated is not None or ("protocol" in scores and bool(scores["protocol"].notna().all()))
     return result
 
@@ -277,6 +281,8 @@ def _read_plan(study: Path) -> dict | None:
         return None
     try:
         plan = json.loads(path.read_text())
+        if not isinstance(plan, dict):
+            raise ValueError("not the plan of a study")
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}); delete it and run the study again; finished runs are kept") from error
     if plan.get("format") != RUNS_FORMAT:
@@ -291,6 +297,7 @@ def write_plan(
     plan: pd.DataFrame,  # at least the column run_id
     directory: Path,  # runs/<study>
     part: bool = False,  # add to the plan that is there instead of replacing it
+    accuracies: pd.DataFrame | None = None,  # network, setting, source_accuracy (NaN: that of the run) and source_accuracy_from, whose it is
 ) -> None:
     "Writes plan.json in one step; raises `UserError` if the directory holds runs of another format."
     from filelock import FileLock
@@ -298,10 +305,13 @@ def write_plan(
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / ".plan.lock"):  # two parts may start at the same time
         before, runs = _read_plan(directory), json.loads(plan.to_json(orient="records"))
+        stated = [] if accuracies is None else accuracies.astype(object).where(accuracies.notna(), None).to_dict("records")
         if part and before:
             runs = [*(run for run in before["runs"] if run["run_id"] not in set(plan["run_id"])), *runs]
+            stated = list({(row["network"], row["setting"]): row for row in [*before.get("source_accuracies", []), *stated]}.values())
         temporary = directory / f".plan.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps({"format": RUNS_FORMAT, "transfer_study": transfer_study.__version__, "runs": runs}, indent=1))
+        content = {"format": RUNS_FORMAT, "transfer_study": transfer_study.__version__, "runs": runs, "source_accuracies": stated}
+        temporary.write_text(json.dumps(content, indent=1))
         os.replace(temporary, directory / "plan.json")
 
 # %% ../nbs/api/03_results.ipynb #bc4327a9
@@ -313,6 +323,12 @@ def _current_runs(study: Path) -> list[Path]:
         return directories
     planned = {run["run_id"] for run in plan["runs"]}
     return [directory for directory in directories if directory.name in planned]
+
+
+def _stated_accuracies(study: Path) -> dict[tuple[str, str], dict]:
+    "What the study's plan says of source accuracies, by network and setting."
+    rows = (_read_plan(study) or {}).get("source_accuracies", [])
+    return {(row["network"], row["setting"]): {name: row[name] for name in ("source_accuracy", "source_accuracy_from") if row[name] is not None} for row in rows}
 
 # %% ../nbs/api/03_results.ipynb #f79ff116
 def _studies(runs: Path | str) -> list[Path]:
@@ -326,10 +342,26 @@ def _studies(runs: Path | str) -> list[Path]:
 def complete_runs(
     runs: Path | str,  # runs/<study>, or the directory of several studies
 ) -> Iterator[tuple[Path, dict]]:
-    "Directory and `result.json` of every complete run below `runs`, sorted by path; raises `UserError` if `runs` does not exist."
+    """Directory and `result.json` of every complete run below `runs`, sorted by path; raises `UserError` if `runs` does not exist.
+
+    The source accuracy is that of the plan, which takes measured values first, and `source_accuracy_from` says whose it is.
+    """
     for study in _studies(runs):
+        stated = _stated_accuracies(study)
         for directory in _current_runs(study):
-            yield directory, json.loads((directory / "result.json").read_text())
+            result = _read_result(directory / "result.json")
+            yield directory, result | stated.get((result["network"], result.get("setting", "default")), {})
+
+
+def _read_result(path: Path) -> dict:
+    "A result.json; raises `UserError` for a file that is damaged or not of this package."
+    try:
+        result = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); delete the folder {path.parent.name} and run the study again") from error
+    if missing := [name for name in ("network", "dataset", "score") if not isinstance(result, dict) or name not in result]:
+        raise UserError(f"{path}: has no {missing[0]!r}, so it is not the result of a run of transfer_study; expected a directory of runs")
+    return result
 
 # %% ../nbs/api/03_results.ipynb #31811283
 def read_results(
@@ -399,6 +431,7 @@ def _provenance(result: dict) -> dict:
     "Machine, versions and duration of a run, as columns."
     made = result.get("provenance", {})
     flat = {name: made.get(name) for name in ("machine", "device", "processor", "system", "git_revision")}
+    flat |= {"source_accuracy_from": result.get("source_accuracy_from")}
     return flat | {"seconds": result.get("seconds")} | {f"version_{name}": value for name, value in made.get("versions", {}).items()}
 
 

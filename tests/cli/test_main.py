@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import pandas as pd
 import pytest
@@ -200,3 +201,85 @@ def test_the_version_is_that_of_the_package(capsys):
 
     app(["--version"], standalone_mode=False)
     assert capsys.readouterr().out == f"transfer-study {__version__}\n"
+
+
+@pytest.mark.parametrize(("arguments", "what_to_do"), [
+    (("recommend", "drawn:digits", "--networks", "a.toml", "--networks", "lite"), "write its values once, separated by commas"),
+    (("analyze", "table.csv", "--network", "model", "--network=pretrained"), "write its values once, separated by commas"),
+    (("run", "quickstart", "--device", "cpu", "--device", "cuda"), "give it once"),
+])  # fmt: skip
+def test_an_option_given_twice_is_not_dropped(command, arguments, what_to_do):
+    code, _, err = command(*arguments)
+    assert code == 2 and err.splitlines()[-1].endswith(f"{arguments[2].partition('=')[0]} is given twice; {what_to_do}")
+
+
+def test_names_do_not_reach_the_terminal_as_commands(command, tmp_path):
+    (tmp_path / "t.csv").write_text(TABLE.replace("pets", "p\x1b[2Jets\x07"))
+    code, out, err = command("analyze", tmp_path / "t.csv", "--bootstrap", 100, "--verbose")
+    assert code == 0 and not set("\x1b\x07") & set(out + err) and "[2Jets" in err
+    code, out, err = command("results", "/nowhere\x1b[31m\udcff")
+    assert code == 2 and err == "transfer-study: /nowhere\\x1b[31m\\udcff: no such directory of runs; check the path\n"
+
+
+def test_formulas_of_others_are_kept_as_they_are_and_are_text_in_the_report(command, tmp_path):
+    name = "=HYPERLINK(1)"
+    (tmp_path / "t.csv").write_text(TABLE.replace("\na,", f"\n{name},"))
+    code, _, _ = command("analyze", tmp_path / "t.csv", "--out", tmp_path / "out", "--bootstrap", 100)
+    assert code == 0 and name in set(pd.read_csv(tmp_path / "out/results.csv")["network"])
+    assert "href=\"=" not in (tmp_path / "out/report.html").read_text() and name in (tmp_path / "out/report.html").read_text()
+
+
+LIMITED = """
+import resource, sys
+from transfer_study.cli.main import main
+import transfer_study.features.extraction, transfer_study.study.study, timm, torch, pandas
+torch.set_num_threads(1)
+used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (int(sys.argv.pop(1)) << 20), resource.RLIM_INFINITY))
+main()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are Linux's")
+def test_memory_that_runs_out_is_one_line_and_leaves_no_image_out(study_file, tmp_path):
+    "A network that asks for four gibibytes where there are 600 MB more."
+    (tmp_path / "greedy.py").write_text(
+        "import timm, torch\n\ndef network():\n    model = timm.create_model('test_resnet')\n    inner = model.forward_features\n"
+        "    model.forward_features = lambda x: inner(x) + torch.zeros(1 << 30 if len(x) > 2 else 1)[0]\n    return model\n"
+    )
+    first = study_file.read_text().index("[[networks]]")
+    entry = study_file.read_text()[first:].split("[[networks]]")[1]
+    entry = entry.replace('name = "test_resnet"', 'name = "n"\narchitecture = "greedy:network"')
+    study_file.write_text(f"on_bad_image = \"skip\"\n{study_file.read_text()[:first]}[[networks]]{entry}")
+    arguments = ["run", study_file, "--datasets", "squares", "--out", tmp_path / "runs", *HERE]
+    run = subprocess.run([sys.executable, "-c", LIMITED, "600", *map(str, arguments)], capture_output=True, text=True)
+    assert run.returncode in (1, 2) and "memory is used up" in run.stderr and "Traceback" not in run.stderr, run.stderr
+    assert not list((tmp_path / "runs").glob(".features/*/features"))
+
+
+def test_numbers_out_of_range_and_names_with_commas(command, tmp_path, study_file):
+    (tmp_path / "t.csv").write_text(TABLE)
+    for option, value in (("--seed", -1), ("--bootstrap", 10**12)):
+        code, _, err = command("analyze", tmp_path / "t.csv", option, value)
+        assert code == 2 and option in err and "Traceback" not in err
+    (tmp_path / "squares").rename(tmp_path / "a,b")
+    study_file.write_text(study_file.read_text().replace('"squares"', '"a,b"'))
+    code, out, _ = command("plan", study_file, "--datasets", "a,b", "--out", tmp_path / "runs", "--device", "cpu", "--json")
+    assert code == 0 and {run["dataset"] for run in json.loads(out)["runs"]} == {"a,b"}
+
+
+def test_degenerate_tables_bring_no_warnings_of_libraries(tmp_path):
+    "Perfectly linear scores, and a dataset without which all networks are equal."
+    from transfer_study.figures.report import write_report
+    from transfer_study.statistics.analysis import analyze
+
+    tables = {
+        "linear": "network,source_accuracy,pets,birds\na,0.7,0.8,0.5\nb,0.71,0.82,0.55\nc,0.72,0.84,0.52\nd,0.8,0.9,0.6\n",
+        "equal": "network,source_accuracy,pets,birds\na,0.4,0.5,0.7\nb,0.5,0.5,0.8\nc,0.6,0.5,0.9\n",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for name, text in tables.items():
+            (tmp_path / f"{name}.csv").write_text(text)
+            analysis = analyze(tmp_path / f"{name}.csv", n_bootstrap=100)
+            assert write_report(analysis, tmp_path / f"{name}.html", name).is_file()

@@ -231,7 +231,7 @@ def test_two_processes_at_the_same_work_leave_one_whole_result(tmp_path, models)
             other.stdin.close()  # from now on both compute
 
     found = extract_features(models[:1], dataset, cache, shard_size=8, batch_size=4, progress=release)[0]
-    other.wait(timeout=120)
+    other.wait(timeout=600)
     assert other.returncode == 0 and other.stdout.read().split()[-1] == "28", other.stderr.read()
     assert [path.name for path in cache.glob("*/*")] == ["features"] and close(found.X, alone(models[0], dataset))
 

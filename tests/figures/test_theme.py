@@ -1,5 +1,6 @@
 "Families, labels and files."
 
+import gzip
 import subprocess
 import sys
 
@@ -58,3 +59,15 @@ def test_drawing_imports_no_torch():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_the_drawing_script_is_kept_and_made_again_where_it_is_damaged(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = {}
+    for kept in ("nothing", "whole", "damaged"):
+        theme.vega_bundle.cache_clear()
+        made[kept] = theme.vega_bundle()
+        (path,) = (tmp_path / "transfer_study").iterdir()
+        assert gzip.decompress(path.read_bytes()).decode() == made[kept]
+        path.write_bytes(path.read_bytes() if kept == "nothing" else b"damaged")
+    assert len(set(made.values())) == 1 and "vegaEmbed" in made["nothing"]

@@ -15,14 +15,7 @@ import pytest
 from tests import layouts
 from tests.conftest import pack, write_images
 from transfer_study.core import UserError
-from transfer_study.images.catalog import (
-    MANUAL_DOWNLOADS,
-    data_root,
-    download_dataset,
-    find_dataset,
-    known_downloads,
-    open_dataset,
-)
+from transfer_study.images.catalog import arrival, data_root, download_dataset, find_dataset, open_dataset
 from transfer_study.images.official import known_datasets
 
 
@@ -80,18 +73,11 @@ def test_the_data_root_is_given_or_the_environments_or_the_cache(tmp_path, monke
     assert data_root() == tmp_path / "data" and data_root(tmp_path / "given") == tmp_path / "given"
 
 
-def test_each_dataset_can_be_fetched_or_says_how_to_get_it():
-    downloads = known_downloads()
-    assert set(downloads["name"]) | set(MANUAL_DOWNLOADS) == set(known_datasets()["name"])
-    assert not set(downloads["name"]) & set(MANUAL_DOWNLOADS)
-    assert downloads["url"].str.startswith("http").all() and downloads["md5"].str.fullmatch("([0-9a-f]{32})?").all()
-
-
-@pytest.mark.parametrize("name", MANUAL_DOWNLOADS)
-def test_what_cannot_be_fetched_names_the_files(tmp_path, name):
-    with pytest.raises(UserError, match=r"there is no download: .*\. Copy to .*: .*/: .*;"):
-        download_dataset(name, tmp_path)
-    assert not any(tmp_path.iterdir())
+def test_what_has_no_source_names_the_files(tmp_path):
+    none = pd.DataFrame(columns=["name", "url", "md5"], dtype=str)
+    with pytest.raises(UserError, match=r"no source is known; or copy to .*: stanford_cars/: .*cars_test_annos_withlabels.mat"):
+        download_dataset("stanford_cars", tmp_path, none)
+    assert not tmp_path.exists() or not any(tmp_path.iterdir())
 
 
 @pytest.fixture
@@ -149,13 +135,18 @@ def publish(name, server, root):
     return pd.DataFrame(rows, columns=["name", "url", "md5"])
 
 
-@pytest.mark.parametrize("name", sorted(set(layouts.ALL) - set(MANUAL_DOWNLOADS)))
+@pytest.mark.parametrize("name", layouts.ALL)
 def test_a_download_is_the_dataset(tmp_path, server, name):
     downloads = publish(name, server, tmp_path)
     dataset = download_dataset(name, tmp_path / "root", downloads)
     assert dataset.fingerprint == open_dataset(name, root=tmp_path / "source").fingerprint
-    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [".downloads", name]
-    assert not list((tmp_path / "root" / ".downloads").iterdir())
+    assert [path.name for path in (tmp_path / "root").iterdir()] == [name]
+    about = arrival(name, tmp_path / "root")
+    assert about["source"].endswith("official archive" + "s" * (len(downloads) > 1)) and about["counts"] == dataset.counts
+    invented = [
+        note for note in about["notes"] if note.startswith("another list of classes: label 0 is 'fine00', officially 'apple'")
+    ]
+    assert len(invented) == (name == "cifar100")  # whose small copy has invented classes
     with pytest.raises(UserError, match="exists already at .*; remove it to download it again"):
         download_dataset(name, tmp_path / "root", downloads)
 
@@ -211,29 +202,60 @@ def test_the_command_lists_and_names_what_to_do(tmp_path, command):
     assert code == 0 and found[found].index.tolist() == ["food101", "dtd"]
     code, out, err = command("datasets", "--data-root", tmp_path)
     assert code == 0 and "oxford_flowers" in out and "--download NAME" in err
-    code, _, err = command("datasets", "--data-root", tmp_path, "--download", "stanford_cars")
-    assert code == 2 and "cars_test_annos_withlabels.mat" in err and len(err.splitlines()) == 1
+    code, out, _ = command("datasets", "stanford_cars", "birdsnap", "--sources")
+    assert code == 0 and "4 official archives" in out and "mteb/birdsnap @ fd23015" in out
+    code, _, err = command("datasets", "--data-root", tmp_path, "--download", "stanford_car")
+    assert code == 2 and "did you mean stanford_cars" in err and len(err.splitlines()) == 1
     code, _, err = command("datasets", "--data-root", tmp_path, "--download", "dtd")
     assert code == 2 and "already at" in err
 
 
-def test_the_command_downloads_and_reports_other_counts(tmp_path, command, server, monkeypatch):
-    downloads = publish("dtd", server, tmp_path)
-    downloads.to_csv(tmp_path / "downloads.csv", index=False)
+@pytest.fixture
+def addresses(tmp_path, monkeypatch):
+    "Writes the list of sources that the command reads: the addresses are the network's, everything else is as it is."
     real = __import__("transfer_study.core", fromlist=["data_path"]).data_path
-    table = tmp_path / "downloads.csv"  # the addresses are the network's; everything else is as it is
-    monkeypatch.setattr("transfer_study.images.catalog.data_path", lambda name: table if name == "downloads.csv" else real(name))
-    code, out, err = command("datasets", "--data-root", tmp_path / "root", "--download", "dtd")
+    table = tmp_path / "downloads.csv"
+    monkeypatch.setattr("transfer_study.images.mirrors.data_path", lambda name: table if name == "downloads.csv" else real(name))
+    return lambda downloads: downloads.to_csv(table, index=False)
+
+
+def test_the_command_downloads_and_reports_other_counts(tmp_path, command, server, addresses):
+    addresses(publish("dtd", server, tmp_path))
+    root = ["--data-root", tmp_path / "root"]
+    code, out, err = command("datasets", *root, "--download", "dtd")
     assert code == 0 and "ImageDataset(dtd: 3 classes, 9 train, 3 val, 6 test)" in out
-    assert "not the official images: dtd: 3 classes found, 47 expected" in err
+    assert "not the official images: dtd: 3 classes found, 47 expected" in err and "dtd: downloading " in err
+    code, out, err = command("datasets", *root)
+    assert "1 official archive" in out and "dtd is not exactly the official dataset: 3 classes found, 47 expected" in err
+    code, out, _ = command("datasets", *root, "--json")
+    assert pd.DataFrame(json.loads(out)).set_index("name").loc["dtd", "differences"][0].startswith("3 classes found")
 
 
-def test_a_mismatch_is_carried_into_the_results(tmp_path, weights):
-    from transfer_study.study.study import Study, dataset_counts
+def test_all_are_downloaded_at_once_and_what_fails_is_a_line(tmp_path, command, server, addresses):
+    addresses(pd.concat([publish(name, server, tmp_path / name) for name in ("dtd", "food101")]))
+    layouts.cifar10(tmp_path / "root")
+    root = ["--data-root", tmp_path / "root"]
+    code, out, err = command("datasets", *root, "--download", "all", "--jobs", 3, "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 2 and rows["dtd"]["train"] == 9 and rows["food101"]["test"] == 3 and "cifar10" not in rows
+    assert "1 of 12 datasets are below" in err and "9 of 11 datasets not downloaded" in err
+    assert all("no source is known" in row["error"] for name, row in rows.items() if name not in ("dtd", "food101"))
+    code, out, _ = command("datasets", *root, "--download", "dtd,food101")
+    assert code == 2 and out == ""
+
+
+def test_what_differs_is_in_the_plan_and_in_the_results(tmp_path, weights, command):
+    from transfer_study.study.study import Study, dataset_counts, dataset_notes
 
     layouts.birdsnap(tmp_path, gone=("Acadian_Flycatcher/14.jpg",))
     lines = ['name = "birds"', 'datasets = ["birdsnap"]', "[[networks]]", 'name = "test_resnet"', "source_accuracy = 0.5"]
     (tmp_path / "study.toml").write_text("\n".join([*lines, f'weights = "{weights / "test_resnet"}.safetensors"']))
+    (tmp_path / "birdsnap" / "arrival.json").write_text(json.dumps({"notes": ["from a mirror"]}))
+    code, _, err = command(
+        "plan", tmp_path / "study.toml", "--data-root", tmp_path, "--out", tmp_path / "runs", "--device", "cpu"
+    )
+    assert code == 0 and "dataset birdsnap: from a mirror" in err and "not the official images: birdsnap: 2 classes found" in err
     Study.from_file(tmp_path / "study.toml", tmp_path).run(tmp_path / "runs", "cpu")
+    assert "dataset birdsnap: from a mirror" in dataset_notes(tmp_path / "runs" / "birds")
     (line,) = dataset_counts(tmp_path / "runs" / "birds")["count_mismatch"]
     assert "3 test images found, 2,443 expected; 1 file missing, first: images/Acadian_Flycatcher/14.jpg" in line

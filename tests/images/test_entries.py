@@ -3,12 +3,14 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.conftest import write_images
+from tests.conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.images.catalog import open_dataset
+from transfer_study.images.datasets import draw_test_images, listed_dataset
 from transfer_study.images.entries import DatasetEntry, dataset_entry
 from transfer_study.study.file import read_study_file, study_part
 
@@ -137,3 +139,22 @@ def test_entries_are_references_or_tables():
     assert dataset_entry("drawn:digits") == DatasetEntry(reference="drawn:digits")
     with pytest.raises(UserError, match="expected a reference"):
         dataset_entry("")
+
+
+def test_folders_of_classes_with_drawn_test_images(tmp_path):
+    "The draw and the fingerprint do not depend on the archive, nor on files that are no images, which are said."
+    folder = tmp_path / "plain"
+    for label in ("a", "a-b", "A b"):
+        write_images(folder / label, train=6, test=0, classes=("below",))
+    rows = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
+    table = pd.DataFrame({"class": [path.parts[0] for path in rows], "file": list(map(str, rows)), "split": "train"})
+    table["split"] = draw_test_images(table["split"], table["class"], 0.3, 1)
+    expected = listed_dataset("plain", folder, table)
+    (folder / "a/notes.txt").write_text("x")
+    (folder / "a/gone.png").symlink_to("nothing")
+    dataset = open_dataset({"folder": "plain", "test_share": 0.3, "seed": 1}, tmp_path)
+    assert dataset.fingerprint == expected.fingerprint and dataset.images["split"].equals(expected.images["split"])
+    assert len(dataset.notes) == 2 and all(note.startswith("dataset plain: left out, ") for note in dataset.notes)
+    pack(folder, tmp_path / "plain.tar")
+    packed = open_dataset({"folder": "plain.tar", "test_share": 0.3, "seed": 1}, tmp_path)
+    assert packed.fingerprint == expected.fingerprint and packed.read(3) == expected.read(3)

@@ -235,3 +235,51 @@ def test_a_sparse_file_of_a_terabyte_is_no_photograph(tmp_path):
         stream.truncate(1 << 40)
     with pytest.raises(UserError, match=r"train/dim/huge\.png is larger than 1,073,741,824 bytes"):
         image_folder(folder)
+
+
+@pytest.mark.parametrize("folder", ["/", "/proc", "/dev/../proc/self"])
+def test_a_folder_of_the_system_is_no_dataset(folder):
+    with pytest.raises(UserError, match="a folder of the system"):
+        list_files(Path(folder))
+
+
+def test_a_name_that_an_archive_has_twice_is_said(tmp_path):
+    folder = write_images(tmp_path / "set", train=3, test=2)
+    with tarfile.open(tmp_path / "twice.tar", "w") as tar:
+        tar.add(folder, "set")
+        tar.add(folder / "train/dim/1.png", "set/train/dim/0.png")
+        tar.add(folder / "train/dim/1.png", "set/train/dim/2.png/inside.png")
+        tar.add(folder / "train/dim/1.png", "a/" * 20_000 + "0.png")  # would take minutes
+    (note, *_) = image_folder(tmp_path / "twice.tar").notes
+    assert "that the system cannot open: 1 (a/a/" in note
+    assert "more than once in the archive, where the last one counts: 2 (set/train/dim/0.png, …)" in note
+
+
+def test_the_last_part_of_a_zip_says_so(tmp_path):
+    data = zipped(write_images(tmp_path / "set"), tmp_path / "whole.zip").read_bytes()
+    (tmp_path / "part.zip").write_bytes(data[len(data) // 2 :])
+    with pytest.raises(UserError, match="the beginning of the zip is missing"):
+        list_files(tmp_path / "part.zip")
+
+
+@pytest.mark.parametrize("damage", ["checksum", "size"])
+def test_a_tar_with_a_damaged_header_is_not_read_up_to_there(tmp_path, damage):
+    tar = pack(write_images(tmp_path / "set"), tmp_path / "set.tar")
+    data = bytearray(tar.read_bytes())
+    start = data.index(b"train/dim/5.png")
+    if damage == "size":
+        data[start + 124 : start + 136] = b"\xff" * 12  # -1 in GNU's way of writing large numbers
+        header = data[start : start + 148] + b" " * 8 + data[start + 156 : start + 512]
+        data[start + 148 : start + 156] = b"%06o\0 " % sum(header)
+    else:
+        data[start + 150] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(UserError, match="not a readable tar|the tar is damaged behind train/dim"):
+        list_files(tar)
+
+
+def test_a_link_to_the_system_is_not_followed(tmp_path):
+    folder = write_images(tmp_path / "set")
+    (folder / "train/dim/all").symlink_to("/proc")
+    (note, *_) = image_folder(folder).notes
+    assert "out of the archive: 1 (train/dim/all)" in note

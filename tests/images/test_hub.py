@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests import layouts
 from tests.conftest import write_images
+from tests.images.hub_server import serving
 from transfer_study.core import UserError
 from transfer_study.images.catalog import open_dataset
 from transfer_study.images.datasets import image_folder, split_images
@@ -127,6 +128,24 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path, hf):
     layouts.text(tmp_path / "empty/notes.txt2", "x")
     with pytest.raises(UserError, match="cannot be loaded"):
         open_dataset("hf:empty", tmp_path)
+
+
+def test_the_hub_is_asked_once_and_what_it_says_is_one_line(tmp_path, hf, monkeypatch):
+    monkeypatch.setattr(hf.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving(tmp_path / "hub") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        with pytest.raises(UserError, match=r"hf:nobody/nothing: cannot be loaded \(404 .*; check the name and the revision"):
+            open_dataset("hf:nobody/nothing", tmp_path)
+        server.status = {"api/datasets/gated": 401}
+        with pytest.raises(UserError, match=r"hf:gated/images: cannot be loaded \(401 .*if it is gated, accept the conditions"):
+            open_dataset({"hf": "gated/images", "revision": "v1"}, tmp_path)
+        paths = [path.removeprefix("/api/datasets/") for _, path, _ in server.requests]
+        assert paths == ["nobody/nothing", "gated/images/revision/v1"]
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"hf:some/images: cannot be loaded \(127.0.0.1:9 is not reached: .*the connection"):
+        open_dataset("hf:some/images", tmp_path)
+    assert hf.config.HF_HUB_OFFLINE is False
 
 
 def test_without_the_library_the_message_names_the_extra(monkeypatch):

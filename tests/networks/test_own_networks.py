@@ -1,5 +1,6 @@
 """Networks of one's own: files beside them, layers that are not used, and what cannot give features, named in one line."""
 
+import os
 import sys
 
 import pytest
@@ -246,3 +247,121 @@ def test_files_that_are_not_weights_say_what_they_are(nets, model):
         with pytest.raises(UserError, match=message) as failure:
             load_weights(model, nets / name)
         assert "\n" not in str(failure.value)
+
+
+SMALL = """
+import os
+
+import torch
+from torch import nn
+
+print("built")
+torch.set_default_dtype(torch.float64)
+os.chdir("/")
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(4, 10)
+        self.pretrained_cfg = {"input_size": (3, 16, 16)}
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+class Batch(Small):
+    def forward(self, x):
+        return self.head(self.body(x) - self.body(x).mean(0))
+
+
+class InPlace(Small):
+    def forward(self, x):
+        return self.head(self.body(x.mul_(0.5)))
+
+
+class Lazy(Small):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.LazyLinear(10)
+
+
+def meta():
+    with torch.device("meta"):
+        return Small()
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    (tmp_path / "nets.py").write_text(SMALL)
+    return tmp_path
+
+
+def test_a_change_of_a_single_file_is_another_network(small):
+    before = digest_of(small, "Small")
+    (small / "nets.py").write_text(SMALL.replace("self.head(self.body(x))", "self.head(2 * self.body(x))"))
+    assert digest_of(small, "Small") != before
+    (small / "nets.py").write_text(SMALL)
+    assert digest_of(small, "Small") == before
+    assert not hasattr(build_architecture("transfer_study.small_networks:inception", small), "source_digest")
+
+
+def test_packages_of_an_environment_beside_the_study_are_not_its_files(small, monkeypatch):
+    before, installed = digest_of(small, "Small"), small / ".venv/lib/site-packages"
+    installed.mkdir(parents=True)
+    (installed / "installed_package.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(installed)
+    (small / "other.py").write_text("import installed_package\nfrom nets import Small\n")
+    model = build_architecture("other:Small", small)
+    assert sys.modules.pop("installed_package").x == 1 and "nets" not in sys.modules
+    (installed / "installed_package.py").write_text("x = 2\n")
+    assert build_architecture("other:Small", small).source_digest == model.source_digest and digest_of(small, "Small") == before
+
+
+def test_what_a_module_prints_and_sets_stays_its_own(small, capsys):
+    before = os.getcwd()
+    assert build_architecture("nets:Small", small).head.weight.dtype == torch.float64 and os.getcwd() == before != "/"
+    captured = capsys.readouterr()
+    assert torch.get_default_dtype() == torch.float32 and captured.out == "" and "built" in captured.err
+
+
+def test_features_that_depend_on_the_batch_are_said_and_an_input_changed_in_place_is_not(small):
+    assert check_network(build_architecture("nets:Small", small).float().eval(), "n") == ()
+    assert check_network(build_architecture("nets:InPlace", small).float().eval(), "n") == ()
+    (note,) = check_network(build_architecture("nets:Batch", small).float().eval(), "n")
+    assert "depend on the images beside it" in note
+    with pytest.raises(UserError, match="lazy"):
+        build_architecture("nets:Lazy", small)
+    large = build_architecture("nets:Small", small).float().eval()
+    large.pretrained_cfg = {"input_size": (3, 16000, 16000)}
+    with pytest.raises(UserError, match="16,000 × 16,000 pixels; expected at most 4,096"):
+        check_network(large, "n")
+    large.pretrained_cfg = {"input_size": "large"}
+    with pytest.raises(UserError, match="input_size is 'large'; expected three whole numbers"):
+        check_network(large, "n")
+    with pytest.raises(UserError, match="expected the name of a module"):
+        build_architecture("../nets:Small", small)
+
+
+def test_whole_numbers_infinities_and_formats_of_others_are_no_weights(small):
+    state = build_architecture("nets:Small", small).float().state_dict()
+    files = {
+        "int.safetensors": ({name: (100 * value).to(torch.int8) for name, value in state.items()}, "whole numbers"),
+        "sparse.pth": (state | {"head.weight": state["head.weight"].to_sparse()}, "sparse"),
+        "inf.safetensors": (state | {"head.weight": state["head.weight"] / 0}, "infinite values"),
+    }
+    for name, (tensors, reason) in files.items():
+        (torch.save if name.endswith(".pth") else save_file)(tensors, small / name)
+        with pytest.raises(UserError, match=reason):
+            build_network(Network("n", "nets:Small", small / name, 0.5, directory=small))
+    for name, start, reason in (("w.h5", b"\x89HDF\r\n", "HDF5"), ("w.onnx", b"\x08\x07", "onnx"), ("index.json", b"{}", "JSON")):
+        (small / name).write_bytes(start + bytes(200))
+        with pytest.raises(UserError, match=reason):
+            build_network(Network("n", "nets:Small", small / name, 0.5, directory=small))
+    save_file(state, small / "right.safetensors")
+    with pytest.raises(UserError, match="meta device"):
+        build_network(Network("n", "nets:meta", small / "right.safetensors", 0.5, directory=small))
+    with pytest.raises(UserError, match="a folder"):
+        build_network(Network("n", "nets:Small", small, 0.5, directory=small))

@@ -8,8 +8,8 @@ from PIL import Image
 from tests.conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.images.drawn import drawn_dataset
+from transfer_study.images.entries import class_folders
 from transfer_study.selection.images import (
-    class_folders,
     draw_split,
     group_folds,
     has_test_images,
@@ -153,3 +153,16 @@ def test_folds_hold_whole_groups_and_every_class_is_trained_on():
 def test_groups_are_joined_through_others():
     joined = joined_groups(pd.Series(["a", None, "a", "b", None]), np.array([[2, 3], [1, 4]]))
     assert joined[0] == joined[2] == joined[3] != joined[1] == joined[4]
+
+
+@pytest.mark.parametrize("content", [b"", "image,group\n0.png,M\u00fcller\n".encode("latin-1")])
+def test_a_table_of_groups_that_is_no_table_is_one_line(tmp_path, content):
+    (tmp_path / "groups.csv").write_bytes(content)
+    with pytest.raises(UserError, match="not readable as CSV"):
+        read_groups(str(tmp_path / "groups.csv"), pd.Series(["cat/0.png"]))
+
+
+def test_a_group_may_be_called_na(tmp_path):
+    (tmp_path / "groups.csv").write_text("image,group\n0.png,NA\n1.png,\n")
+    groups = read_groups(str(tmp_path / "groups.csv"), pd.Series(["cat/0.png", "cat/1.png"]))
+    assert groups[0] == "NA" and groups.isna().tolist() == [False, True]

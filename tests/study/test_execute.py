@@ -77,7 +77,7 @@ def test_fifty_kills_at_random_moments_end_in_the_same_table(training_study, fin
 
 
 def events_of(process: subprocess.Popen) -> list[dict]:
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     return [json.loads(line) for line in err.splitlines() if line.startswith("{")]
 
@@ -215,7 +215,7 @@ def test_ctrl_c_leaves_no_process_behind(waiting_study, tmp_path):
     arguments = [*RUN, "run", str(study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "2"]
     process, err = interrupt_at_work(arguments, reached)
     assert process.returncode == 130 and "the same command continues" in err and "Traceback" not in err
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 900
     with pytest.raises(ProcessLookupError):
         while time.monotonic() < deadline:
             os.killpg(process.pid, 0)

@@ -1,5 +1,6 @@
 """Mistakes are found before anything is computed, what was left out is said, and nothing that was finished is lost."""
 
+import errno
 import json
 import os
 import shutil
@@ -135,10 +136,20 @@ def test_a_cache_entry_that_was_damaged_between_extraction_and_fit_is_computed_a
 
 def test_a_file_operation_at_which_the_process_dies_loses_nothing_that_was_finished(tmp_path, odd_study):
     "Ends a process at every twelfth file operation of a study; benchmarks/bench_kills.py does it at every one."
-    from tests.study.kills import kill_at_every
+    from tests.study.kills import fault_at_every
 
-    report = kill_at_every(odd_study, tmp_path, step=12)
-    assert report["kills"] >= 5 and report["different"] == [] and report["left_over"] == []
+    (tmp_path / "runs").mkdir()
+    report = fault_at_every(odd_study, tmp_path, step=12)
+    assert report["faults"] >= 5 and report["different"] == [] and report["left_over"] == [] and report["said"] == {}
+
+
+def test_a_drive_that_fails_at_a_file_operation_is_one_line_and_the_next_run_is_whole(tmp_path, odd_study):
+    "Every twentieth file that is opened, made, renamed or removed fails as on a network drive whose handle is stale."
+    from tests.study.kills import fault_at_every
+
+    (tmp_path / "runs").mkdir()
+    report = fault_at_every(odd_study, tmp_path, step=20, fault=OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
+    assert report["failed"] >= 3 and report["different"] == [] and report["left_over"] == [] and report["said"] == {}
 
 
 def test_a_clock_that_goes_backwards_stops_no_lock(tmp_path, odd_study, monkeypatch):
@@ -159,3 +170,59 @@ def test_a_clock_that_goes_backwards_stops_no_lock(tmp_path, odd_study, monkeypa
         os.utime(lock, (3e9, 3e9))
     results = study.run(tmp_path / "runs", **HERE)
     assert len(results) == 2 and np.isfinite(results["score"]).all()
+
+
+def test_another_version_may_have_recorded_more_and_its_runs_are_kept(tmp_path, odd_study, monkeypatch):
+    from transfer_study.study import runs as runs_module
+    from transfer_study.study.locks import Outcome, read_failures, write_failure
+
+    study = Study.from_file(odd_study)
+    first = study.run(tmp_path / "runs", **HERE)
+    failures = tmp_path / "runs/s/.failed"
+    write_failure(failures, Outcome("one", "failed", "a reason"))
+    record = failures / "one/failure.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"of a later version": 1}))
+    assert read_failures(failures)["one"].message == "a reason"
+    finished = {path: path.read_bytes() for path in (tmp_path / "runs/s").glob("[0-9a-f]*/*")}
+    monkeypatch.setattr(runs_module, "NUMERICS_VERSION", 999)
+    later = Study.from_file(odd_study).run(tmp_path / "runs", **HERE)
+    assert not set(later["run_id"]) & set(first["run_id"]) and later["score"].tolist() == first["score"].tolist()
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(study.run(tmp_path / "runs", **HERE), first)
+    assert all(path.read_bytes() == data for path, data in finished.items())
+
+
+@pytest.mark.parametrize("damage", ['{"accur', "[]", '{"accuracy": 1}'])
+def test_a_result_that_is_damaged_or_of_another_program_is_named(tmp_path, command, damage):
+    (tmp_path / "runs/s/abc").mkdir(parents=True)
+    (tmp_path / "runs/s/abc/result.json").write_text(damage)
+    code, _, err = command("report", tmp_path / "runs")
+    assert code == 2 and "abc/result.json: " in err and err.count("\n") == 1
+    (tmp_path / "runs/s/plan.json").write_text("[]")
+    code, _, err = command("report", tmp_path / "runs")
+    assert code == 2 and "plan.json: damaged" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("n_l2 = 3", "n_l2 = 1000000000", "n_l2 = 1000000000: expected"),
+        ('name = "s"', f'name = "{"s" * 300}"', "at most 100 letters"),
+        ('name = "n"', 'name = "  "', "characters that can be seen"),
+        ('name = "s"', f"x = {'[' * 5000}{']' * 5000}", "hundreds deep"),
+        (
+            "[protocols.linear]",
+            '[[networks]]\nname = "r\u00e9s"\nweights = "w"\n[[networks]]\nname = "re\u0301s"\nweights = "w"\n[protocols.linear]',
+            "listed more than once",
+        ),
+    ],
+)
+def test_what_would_never_end_or_not_be_told_apart_is_refused(odd_study, old, new, expected):
+    with pytest.raises(UserError, match=expected):
+        changed(odd_study, old, new)
+
+
+def test_a_share_that_takes_all_training_images_is_refused_in_the_plan(tmp_path, odd_study):
+    study = changed(odd_study, "n_l2 = 3", "n_l2 = 3\nvalidation_share = 0.999")
+    with pytest.raises(UserError, match=r"validation_share 0.999 leaves a class without training images"):
+        study.plan(tmp_path / "runs", "cpu")

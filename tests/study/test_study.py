@@ -151,7 +151,7 @@ def test_killed_and_started_again(study_file, tmp_path):
     run = f"Study.from_file({str(study_file)!r}).run({str(out)!r}, device='cpu', processes=2, n_workers=1)"
     code = f"from transfer_study.study.study import Study; {run}"
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while process.poll() is None and not list(out.glob("tiny/[!.]*/result.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.poll() is None, "the study was over before it could be killed"

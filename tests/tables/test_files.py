@@ -138,6 +138,7 @@ def test_a_html_cell_that_spans_rows_and_columns(table):
         ("", r"the file is empty"),
         ("network,dataset,score\n", r"no scores on a target dataset"),
         ("one word\nand another\n", r"a single column"),
+        ('[{"network": "a", "score": 1}]', r"JSON, no table"),
         (b"PK\x03\x04" + bytes(range(256)) * 8, r"cannot be read as xlsx|needs openpyxl"),
         (b"\xd0\xcf\x11\xe0" + bytes(64), r"an old Excel file"),
         (b"PAR1nonsense", r"cannot be read as parquet"),
@@ -152,3 +153,17 @@ def test_what_cannot_be_read_is_one_line(table, content, message):
     with pytest.raises(UserError, match=message) as error:
         read_table(table(content), percent=True)
     assert "\n" not in str(error.value)
+
+
+def test_an_address_and_networks_as_columns_are_said(tmp_path):
+    with pytest.raises(UserError, match="an address, not a file; download"):
+        read_table("https://example.com/table.csv")
+    (tmp_path / "table.csv").write_text("dataset,resnet34,resnet50\npets,0.8,0.9\n")
+    with pytest.raises(UserError, match="exchange rows and columns"):
+        read_table(tmp_path / "table.csv")
+
+
+def test_a_parquet_file_without_columns(tmp_path):
+    pd.DataFrame().to_parquet(tmp_path / "empty.parquet")
+    with pytest.raises(UserError, match="found: no columns"):
+        read_table(tmp_path / "empty.parquet")

@@ -56,6 +56,7 @@ def test_counts_as_people_write_them(column, value, expected):
         ("n_test", "3669.5"),
         ("n_test", "0"),
         ("n_test", "-5"),
+        ("n_test", "99999999999999999999999"),
         ("seed", "default"),
         ("n_train_per_class", "few"),
         ("n_classes", "1"),
@@ -151,3 +152,11 @@ def test_metrics_and_numbers_of_classes(tmp_path):
     assert class_counts(tmp_path / "classes.csv") == {"Pets": 37, "Birds": 200}
     with pytest.raises(UserError, match="numbers of classes are given for cars, but the table has the datasets pets, birds"):
         read_table(table, n_classes={"cars": 196})
+
+
+def test_the_last_line_of_averages_is_no_network(tmp_path):
+    text = FRACTIONS.assign(source_accuracy=0.7).to_csv(index=False)
+    (tmp_path / "table.csv").write_text(f"{text}Average,0.9,0.65,0.7\nstd.,0.01,0.02,0.1\n")
+    rows = read_table(tmp_path / "table.csv")
+    assert set(rows["network"]) == set(NETWORKS)
+    assert rows.attrs["reading"][2] == "left out: row 'Average' (a summary, no network), row 'std.' (a summary, no network)"

@@ -141,3 +141,16 @@ def test_small_images_stay_small(squares):
     assert largest_side(squares, np.arange(18), at_most=100) == 40 and largest_side(squares, np.arange(18), at_most=30) == 30
     with pytest.raises(KeyError):
         cached_images(squares, np.arange(4), WholeImage(8)).positions(np.array([2, 9]))
+
+
+@pytest.mark.parametrize("file", ["pixels.npy", "rows.npy", "sizes.npy", "bad_images.csv"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "lost"])
+def test_a_damaged_cache_is_found_and_made_again(squares, tmp_path, file, damage):
+    before = np.array(cached_images(squares, np.arange(18), WholeImage(20), tmp_path).pixels)
+    (path,) = tmp_path.glob(f"*/{file}")
+    data = path.read_bytes()
+    changed = {"flipped": data[:-3] + bytes([data[-3] ^ 4]) + data[-2:], "cut": data[:-2], "lost": b""}[damage]
+    path.unlink() if damage == "lost" else path.write_bytes(changed)
+    again = cached_images(squares, np.arange(18), WholeImage(20), tmp_path)
+    assert np.array_equal(again.pixels, before) and again.rows.tolist() == list(range(18)) and (again.sizes == 40).all()
+    assert len(list(tmp_path.iterdir())) == 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Json, echo, interruptible, print_json, print_table
+from .console import Json, check_output, echo, interruptible, print_json, print_table, say
 
 if TYPE_CHECKING:
     from transfer_study.selection.recommendation import Recommendation
@@ -47,8 +47,7 @@ def _show(answer: "Recommendation", as_json: bool) -> None:
     if as_json:
         print_json(answer.to_json())
     else:
-        print(answer.sentence)
-        print(answer.more_images)
+        say(answer.sentence, answer.more_images)
         table = answer.shown_table()
         print_table(table.loc[:, table.ne("").any()])
     echo(f"report: {answer.directory}/report.html; classifier: {answer.directory}/classifier")
@@ -76,6 +75,7 @@ def recommend(
     def tell(line: str) -> None:
         echo(json.dumps({"event": "message", "text": line}, ensure_ascii=False) if as_json else line)
 
+    check_output(out)
     with interruptible("finished steps are kept; the same command continues from there"):
         from transfer_study.selection.recommend import read_number
         from transfer_study.selection.recommend import recommend as find

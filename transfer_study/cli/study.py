@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Draws, Json, echo, interruptible, print_json, print_table
+from .console import Draws, Json, check_output, echo, interruptible, print_json, print_table, say
 from ..core import UserError
 
 if TYPE_CHECKING:
@@ -42,8 +42,11 @@ Processes = Annotated[int | None, typer.Option(min=1, help="Number of worker pro
 def _study(name: str, data_root: Path | None, *parts: str) -> "Study":
     "The study, or the part with the given networks, datasets and protocols, each separated by commas."
     from transfer_study.study.study import Study
+    from transfer_study.tables.columns import names_in
 
-    return Study.from_file(name, data_root).part(*([name for name in part.split(",") if name] for part in parts))
+    study = Study.from_file(name, data_root)
+    known = [entry.name for entry in study.file.networks], list(map(str, study.file.datasets)), []
+    return study.part(*(names_in(part, names) for part, names in zip(parts, known, strict=False)))
 
 # %% ../../nbs/api/cli/01_study.ipynb #b505b6a5
 def _print_costs(costs: "pd.DataFrame", full: bool, processes: int) -> None:
@@ -74,14 +77,18 @@ def plan(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     "Show the tasks of a study, which are done, and how long the others will take on this machine."
+    from transfer_study.images.official import count_mismatch
     from transfer_study.study.costs import cost_table, measure_speeds
     from transfer_study.study.execute import local_executor
-    from transfer_study.study.study import runs_table
+    from transfer_study.study.resolve import accuracy_lines
+    from transfer_study.study.study import runs_table, source_accuracies
 
     with interruptible("measured speeds are kept"):
         parsed = _study(study, data_root, networks, datasets, protocols)
         tasks = parsed.tasks(out, device, stand_in=True)
         _show_notes(tasks)
+        for line in filter(None, map(count_mismatch, tasks.datasets)):
+            echo(f"not the official images: {line}")
         costs, runs = cost_table(tasks, measure_speeds(tasks, out, device, echo)), runs_table(tasks)
     n_processes = len(local_executor(device, processes).devices)
     if as_json:
@@ -89,11 +96,14 @@ def plan(
         print_json({
             "study": parsed.file.name, "runs": json.loads(runs.to_json(orient="records")), "tasks": rows, "processes": n_processes,
             "seconds_left": float(costs.loc[~costs["done"], "seconds"].sum()), "missing": tasks.missing,
+            "source_accuracies": json.loads(source_accuracies(tasks).to_json(orient="records")),
         })  # fmt: skip
         return
     n_networks = runs[["network", "setting"]].drop_duplicates().shape[0]
     echo(f"{parsed.file.name}: {len(runs):,} runs of {n_networks} networks on {runs['dataset'].nunique()} datasets, {runs['done'].sum():,} done")
     _print_costs(costs, full, n_processes)
+    for line in accuracy_lines(tasks.networks):
+        echo(line)
     for line in tasks.missing:
         echo(f"missing: {line}")
 
@@ -116,9 +126,9 @@ def _print_report(report: "RunsReport") -> None:
     "Prints the correlations, and the committed ones beside them where there are any."
     from transfer_study.study.report import comparison_lines
 
-    print(report.analysis)
+    say(report.analysis)
     if lines := comparison_lines(report.comparison):
-        print("\nBeside the committed results of the study:", *(f"- {line}" for line in lines), sep="\n")
+        say("\nBeside the committed results of the study:", *(f"- {line}" for line in lines))
 
 
 def _show_results(results: "pd.DataFrame", runs: Path, title: str, bootstrap: int, as_json: bool) -> None:
@@ -192,6 +202,7 @@ def run(
         from transfer_study.results import read_results
         from transfer_study.study.execute import FailedRuns
 
+        check_output(out)
         parsed, failed = _study(study, data_root, networks, datasets, protocols), None
         try:
             cluster = _executor(executor, address=address, gpus=gpus, cpus=cpus, max_retries=max_retries)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from math import ceil
 from traceback import clear_frames
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,7 @@ from PIL import Image
 
 from ..core import UserError, digest
 from ..images.datasets import ImageDataset, read_file
-from ..images.decoding import BadImage, decode
+from ..images.decoding import BadImage, decode, reduced_scale
 from ..networks.networks import input_configuration, input_transform
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class View:
     size: tuple[int, int]  # height and width of random crops, in pixels
     interpolation: str  # of random crops, under timm's name
     key: str
+    resized: int = 0  # pixels of the longer side to which the image's short side is resized before the crop; 0 if unknown
 
     def crop(self, image: Image.Image, box: tuple[int, int, int, int], flipped: bool) -> Image.Image:
         "The box (top, left, height, width) of `image`, in pixels, resized to `size`, and mirrored if `flipped`."
@@ -60,11 +62,12 @@ def network_view(
     transform, configuration = input_transform(model), input_configuration(model)
     steps = list(getattr(transform, "transforms", [transform]))
     options = {"size": tuple(configuration["input_size"][1:]), "interpolation": configuration["interpolation"]}
+    resized = ceil(max(options["size"]) / configuration["crop_pct"])
     if len(steps) > 1 and isinstance(steps[-1], Normalize) and isinstance(steps[-2], ToTensor):
         mean, std = (torch.as_tensor(values).float() for values in (steps[-1].mean, steps[-1].std))
         pixels = Compose(steps[:-2])
-        return View(pixels, key=f"{pixels} {options}", **options), (mean, std)
-    return View(transform, key=f"{id(model)}", **options), None
+        return View(pixels, key=f"{pixels} {options}", resized=resized, **options), (mean, std)
+    return View(transform, key=f"{id(model)}", resized=resized, **options), None
 
 # %% ../../nbs/api/features/00_loading.ipynb #a4e391fb
 _RANDOM_LOCK = threading.Lock()  # torchvision draws from the global generator of the process
@@ -105,8 +108,8 @@ class Batch(NamedTuple):
 class _Inputs:
     "Items for worker processes or threads: one row's image under every view, with its random crops, or the reason for failure."
 
-    def __init__(self, dataset: ImageDataset, rows: np.ndarray, views: list[View], n_augmentations: int, seed: int):
-        self.dataset, self.rows, self.views, self.seed = dataset, np.asarray(rows), views, seed
+    def __init__(self, dataset: ImageDataset, rows: np.ndarray, views: list[View], n_augmentations: int, seed: int, decode: str = "full"):
+        self.dataset, self.rows, self.views, self.seed, self.fast = dataset, np.asarray(rows), views, seed, decode == "fast"
         self.copies = np.where(dataset.images["split"].to_numpy()[self.rows] == "test", 0, n_augmentations)
         # Reading a row of a DataFrame takes longer than decoding a small image.
         self.files = None if dataset.reader else dataset.images[["file", "offset", "size"]].to_numpy()[self.rows]
@@ -117,13 +120,22 @@ class _Inputs:
     def __getitem__(self, i: int) -> tuple[int, list[list], str, str]:
         row = int(self.rows[i])
         try:
-            image = decode(self.dataset.read(row) if self.files is None else read_file(self.dataset.root, *self.files[i]), self.dataset.max_pixels)
+            data = self.dataset.read(row) if self.files is None else read_file(self.dataset.root, *self.files[i])
+            if self.fast:
+                return row, self._reduced(data), "", ""
+            image = decode(data, self.dataset.max_pixels)
         except BadImage as error:
             return row, [], str(error), ""
         except OSError as error:
             return row, [], "", str(error)
         crops = [random_crop(image, self.seed, row, copy) for copy in range(1, self.copies[i] + 1)]
         return row, [[view.pixels(image)] + [view.crop(image, *crop) for crop in crops] for view in self.views], "", ""
+
+    def _reduced(self, data: bytes) -> list[list]:
+        "The central crop of every view, of a JPEG at the scale that suits the view; each scale is decoded once."
+        scales = [reduced_scale(data, 2 * view.resized) for view in self.views]
+        images = {scale: decode(data, self.dataset.max_pixels, scale) for scale in set(scales)}
+        return [[view.pixels(images[scale])] for view, scale in zip(self.views, scales, strict=True)]
 
 # %% ../../nbs/api/features/00_loading.ipynb #a59140cb
 def _stack(images: list) -> "torch.Tensor":
@@ -190,9 +202,10 @@ def load_batches(
     n_augmentations: int = 0,  # random crops of each training and validation image
     seed: int = 0,  # of the random crops
     pin_memory: bool = False,  # for faster copies to a GPU
+    decode: str = "full",  # or "fast": large JPEGs at a reduced scale, without random crops
 ) -> Iterator[Batch]:
     "Batches of decoded images under every view, in order; raises `UserError` for a file that cannot be read or a worker that dies."
-    inputs = _Inputs(dataset, rows, views, n_augmentations, seed)
+    inputs = _Inputs(dataset, rows, views, n_augmentations, seed, decode)
     with report_lost_workers(dataset) if n_workers else nullcontext():
         for batch in _batches(inputs, max(1, batch_size // (1 + n_augmentations)), n_workers, pin_memory):
             if batch.unreadable:

@@ -92,7 +92,7 @@ def _cook_curves(
     D = r² h / (p (1 − h)), r the internally studentised residual, p = 2 coefficients (Cook 1977), and the external one is
     r sqrt((n − p − 1) / (n − p − r²)).
     """
-    n, grid = len(leverage), np.linspace(max(leverage.min() * 0.8, 1e-3), leverage.max() * 1.02, 80)
+    n, grid = len(leverage), np.linspace(max(leverage.min() * 0.8, 1e-3), min(leverage.max() * 1.02, 1), 80)
     curves = pd.DataFrame([(level, sign, h) for level in levels for sign in (-1, 1) for h in grid],
                           columns=["level", "sign", "leverage"])  # fmt: skip
     squared = 2 * curves["level"] * (1 - curves["leverage"]) / curves["leverage"]
@@ -294,7 +294,8 @@ def calibration(
     color = dict(domain=["inside", "outside"], range=["#0072B2", "#D55E00"])
     legend = dict(orient="top", title=None, labelExpr="datum.value + ' its interval'")
     shape = alt.Shape("where:N", scale=dict(domain=["inside", "outside"], range=["circle", "square"]), legend=legend)
-    points = alt.Chart(inline(table, "network dataset expected logit score expected_score where")).mark_point(filled=True, size=28).encode(
+    data = inline(table, "network dataset expected logit score expected_score where", 4 if len(table) <= 5_000 else 3)
+    points = alt.Chart(data).mark_point(filled=True, size=28).encode(
         x=x, y=y, color=alt.Color("where:N", scale=color, legend=legend), shape=shape, opacity=alt.value(0.6),
         tooltip=["network:N", "dataset:N", alt.Tooltip("score:Q", title="accuracy", format=".1%"),
                  alt.Tooltip("expected_score:Q", title="expected", format=".1%")])  # fmt: skip

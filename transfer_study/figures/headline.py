@@ -72,7 +72,7 @@ def _line_and_band(
 ) -> list[alt.Chart]:
     "The regression line and its 95 % band, band first."
     base = alt.Chart(inline(lines, "source_logit fit low high")).encode(x=x)
-    band = base.mark_area(color=GREY, opacity=0.22, clip=True).encode(y=alt.Y("low:Q", **y_settings), y2="high:Q")
+    band = base.mark_area(color=GREY, opacity=0.22, clip=True).encode(y=alt.Y("low:Q", **y_settings), y2=alt.Y2("high:Q"))
     return [band, base.mark_line(color=GREY, strokeWidth=2, clip=True).encode(y=alt.Y("fit:Q", **y_settings))]
 
 # %% ../../nbs/api/figures/02_headline.ipynb #94c11be6
@@ -115,7 +115,7 @@ def _headline_panel(
         alt.Tooltip("n_datasets:Q", title="datasets"),
     ]  # fmt: skip
     bars = alt.Chart(data).mark_rule(strokeWidth=1).encode(
-        x=x, y=alt.Y("low:Q", title="Mean transfer accuracy", **y_settings), y2="high:Q", color=encodings["color"],
+        x=x, y=alt.Y("low:Q", title="Mean transfer accuracy", **y_settings), y2=alt.Y2("high:Q"), color=encodings["color"],
         opacity=alt.when(family_selection()).then(alt.value(0.5 if len(networks) <= 300 else 0.15)).otherwise(alt.value(0.05)),
     )
     points = dots(base, tooltip, dot_size(len(networks)), panel)
@@ -179,7 +179,8 @@ def _dataset_panel(
 ) -> alt.LayerChart:
     y_settings = logit_axis(np.concatenate([points["logit"], lines["fit"]]), size[1], 24, minExtent=34)
     x, y = alt.X("source_logit:Q", title=None, **x_settings), alt.Y("logit:Q", title=None, **y_settings)
-    base = alt.Chart(inline(points, "network family source_accuracy source_logit score logit")).encode(x=x, y=y, **encodings)
+    data = inline(points, "network family source_accuracy source_logit score logit", 4 if len(points) <= 500 else 3)
+    base = alt.Chart(data).encode(x=x, y=y, **encodings)
     tooltip = [
         alt.Tooltip("network:N"), alt.Tooltip("source_accuracy:Q", title=source, format=".1%"),
         alt.Tooltip("score:Q", title=title.text, format=".1%"),
@@ -189,7 +190,7 @@ def _dataset_panel(
         alt.Chart(base.data).transform_filter(hover_selection())
         .transform_calculate(label="datum.network + '  ' + format(datum.score, '.1%')")
         .mark_text(align="left", baseline="top", fontSize=10, limit=size[0] - 4)
-        .encode(x=alt.value(3), y=alt.value(1), text="label:N")
+        .encode(x=alt.XValue(3), y=alt.YValue(1), text=alt.Text("label:N"))
     )  # fmt: skip
     return alt.layer(*_line_and_band(lines, x, y_settings), points_layer, named).properties(width=size[0], height=size[1], title=title)
 

@@ -12,13 +12,18 @@ __all__ = ['FAMILIES', 'GREY', 'PROTOCOL_NAMES', 'DATASET_NAMES', 'PROTOCOL_MARK
 # %% ../../nbs/api/figures/01_theme.ipynb #fa931175
 import base64
 import functools
+import gzip
 import json
 import os
 import re
+import tempfile
 import uuid
 import warnings
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -284,7 +289,7 @@ def name_layers(
     return [
         alt.Chart(inline(group, f"{ex['field']} {ey['field']} label"))
         .mark_text(dx=dx, dy=dy, align=align, baseline="alphabetic", fontSize=11)
-        .encode(x=x, y=y, text="label:N")
+        .encode(x=x, y=y, text=alt.Text("label:N"))  # from a text alone, Altair would search all of its classes for the right one
         for (dx, dy, align), group in place_labels(points, *size).groupby(["dx", "dy", "align"])
     ]
 
@@ -362,12 +367,33 @@ def interactive(
     return copy
 
 # %% ../../nbs/api/figures/01_theme.ipynb #b5603246
+def _kept_bundle() -> Path:
+    "The file in which the script is kept; its name has the version of the library that makes it."
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "transfer_study"
+    return cache / f"vega-{version('vl-convert-python')}.js.gz"
+
+
+def _keep_bundle(bundle: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
+        file.write(gzip.compress(bundle.encode()))
+    try:
+        os.replace(file.name, path)
+    finally:
+        Path(file.name).unlink(missing_ok=True)
+
+
 @functools.cache
 def vega_bundle() -> str:
     "Vega, Vega-Lite and Vega-Embed as one script of 0.9 MB that can stand inside a `<script>` element."
     import vl_convert
 
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    with suppress(OSError, EOFError, zlib.error, RuntimeError):  # not there, damaged, or no home directory
+        return gzip.decompress(_kept_bundle().read_bytes()).decode()
+    bundle = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    with suppress(OSError, RuntimeError):  # made again next time if the file cannot be written
+        _keep_bundle(bundle, _kept_bundle())
+    return bundle
 
 
 def interactive_renderer() -> Callable[..., dict[str, str]]:

@@ -7,7 +7,8 @@ __all__ = ['hub_dataset']
 
 # %% ../../nbs/api/images/07_hub.ipynb #81d7e8a9
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +18,46 @@ import pandas as pd
 
 from ..core import UserError
 from .datasets import SPLITS, ImageDataset, choose_splits, draw_test_images, listed_dataset
+from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers
 from .official import known_datasets
 
 if TYPE_CHECKING:
     import datasets
 
 # %% ../../nbs/api/images/07_hub.ipynb #d3b77d37
+@contextmanager
+def _without_network() -> Iterator[None]:
+    "The library takes what was downloaded before, and asks nobody."
+    from datasets import config
+    from huggingface_hub import constants
+
+    before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+
+
+def _ask_hub(name: str, revision: str | None) -> str:
+    "Why the hub is not reached, empty if it is; raises `UserError` if it does not have the dataset, or does not give it to this user."
+    from datasets import config
+    from huggingface_hub import constants
+
+    if config.HF_HUB_OFFLINE or constants.HF_HUB_OFFLINE:
+        return ""
+    try:
+        url = f"{hub_endpoint()}/api/datasets/{name}{f'/revision/{revision}' if revision else ''}"
+        Fetcher(timeout=10).read_json(url, hub_headers())
+    except NotReachable as error:
+        return str(error).partition(" (")[2].partition(");")[0]
+    except UserError as error:
+        reason = str(error).partition(" (")[2]
+        advice = "" if "check the name" in reason else "; check the name and the revision"
+        raise UserError(f"dataset hf:{name}: cannot be loaded ({reason}{advice}") from error
+    return ""
+
+# %% ../../nbs/api/images/07_hub.ipynb #fb20bb4c
 def _load(
     name: str,  # name on the hub, or a path
     configuration: str | None,
@@ -35,10 +70,12 @@ def _load(
     except ImportError as error:
         raise UserError(f'dataset hf:{name} needs the Hugging Face library: pip install "transfer_study[hf]"') from error
     disable_progress_bar()
+    unreached = "" if Path(name).exists() else _ask_hub(name, revision)
     try:
-        return load_dataset(name, configuration, revision=revision)
+        with _without_network() if unreached else nullcontext():
+            return load_dataset(name, configuration, revision=revision)
     except Exception as error:  # network, hub, file and format errors of several libraries
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = unreached or (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"dataset hf:{name}: cannot be loaded ({reason}); check the name and the connection") from error
 
 # %% ../../nbs/api/images/07_hub.ipynb #31ca0251

@@ -19,6 +19,7 @@ import pandas as pd
 
 from ..core import UserError, data_path, unknown_name_error
 from .annotations import from_one_based, read_fields, read_json, read_lines, read_mat, read_pickle
+from .archives import is_hidden
 from .datasets import ImageDataset, listed_dataset
 
 # %% ../../nbs/api/images/06_official.ipynb #ebc0e9cf
@@ -177,7 +178,7 @@ CALTECH101_TRAIN_PER_CLASS = 30  # the convention of Caltech-101's authors, and 
 
 def _read_caltech101(folder: Path) -> Annotations:
     parent, rows = folder / "101_ObjectCategories", []
-    for label, directory in enumerate(sorted(path for path in parent.iterdir() if path.is_dir())):
+    for label, directory in enumerate(sorted(path for path in parent.iterdir() if path.is_dir() and not is_hidden(path.name))):
         files = sorted(path.name for path in directory.iterdir() if path.suffix.lower() == ".jpg" and path.name[0] != ".")
         if len(files) <= CALTECH101_TRAIN_PER_CLASS:
             raise UserError(
@@ -341,12 +342,19 @@ KNOWN_COPIES = {
 }
 
 
+def _expected_counts() -> pd.DataFrame:
+    "Numbers of classes, of training and validation images, and of test images of every dataset that has a name, by name."
+    others = pd.read_csv(data_path("benchmark_datasets.csv"))
+    table = pd.concat([known_datasets(), others.assign(train=others["train"] + others["val"])])
+    return table.set_index("name")[["classes", "train", "test"]]
+
+
 def count_mismatch(dataset: ImageDataset) -> str:
     """The differences from the official counts, and the missing files, in one line.
 
     Empty if there are no differences and no missing files; the counts of datasets without an official name are not compared.
     """
-    official = known_datasets().set_index("name")
+    official = _expected_counts()
     differences = []
     if dataset.name in official.index:
         expected, counts = official.loc[dataset.name], dataset.counts

@@ -8,15 +8,17 @@ __all__ = ['LIBRARIES', 'split_architecture', 'build_architecture']
 # %% ../../nbs/api/networks/02_architectures.ipynb #1fe24acf
 import contextlib
 import csv
+import difflib
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import UserError, digest, unknown_name_error
+from ..core import UserError, digest, is_memory_short, unknown_name_error
 from .table import LITE, default_checkpoint, lite_weights, paper_networks
 from .towers import open_clip_tower, transformers_tower
 
@@ -82,10 +84,10 @@ def _torchvision_configuration(preset: Any, own_scaling: bool) -> dict[str, Any]
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #69ea8cd2
 def _torchvision_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
-    "A classification network of torchvision, from NAME or NAME.WEIGHTS; without WEIGHTS, its first weights."
+    "A classification network of torchvision, from NAME, NAME/WEIGHTS or NAME.WEIGHTS; without WEIGHTS, its first weights."
     import torchvision
 
-    name, _, tag = name.partition(".")
+    name, _, tag = name.replace("/", ".").partition(".")
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
         raise unknown_name_error("torchvision network", name, names)
@@ -161,15 +163,21 @@ def _lite_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #5437499b
 def _inside(module: Any, directory: Path) -> bool:
-    "Whether a module was loaded from a file below `directory`."
+    "Whether a module was loaded from a file below `directory`, and is not installed there."
     file = getattr(module, "__file__", None)
-    return file is not None and Path(file).resolve().is_relative_to(directory)
+    if file is None or module.__name__.split(".")[0] == "transfer_study":
+        return False
+    path = Path(os.path.abspath(file))  # not resolved: a link in the folder is a file of the folder
+    if not path.is_relative_to(directory):
+        return False
+    installed = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)] + [Path(os.path.abspath(entry)) for entry in sys.path if entry]
+    return not any(path.is_relative_to(place) and place != directory and place.is_relative_to(directory) for place in installed)
 
 
 @contextlib.contextmanager
 def _importable(directory: Path) -> Iterator[list[Path]]:
     "Within the block, modules in `directory` can be imported; afterwards the list holds their files, and they are forgotten."
-    directory, files = directory.resolve(), list[Path]()
+    directory, files = Path(os.path.abspath(directory)), list[Path]()
     before, bytecode = dict(sys.modules), sys.dont_write_bytecode
     sys.path.insert(0, str(directory))
     sys.dont_write_bytecode = True
@@ -186,20 +194,25 @@ def _importable(directory: Path) -> Iterator[list[Path]]:
 
 
 def _source_digest(module: Any, beside: list[Path], directory: Path) -> str:
-    "A digest of the files of a network: the module, and what it imports from its folder; empty if it imports nothing from there."
-    paths = sorted({Path(module.__file__).resolve(), *(path.resolve() for path in beside)}) if beside else []
-    contents = [[path.relative_to(directory.resolve()).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()] for path in paths]
+    "A digest of the files of a network: the module, and what it imports from its folder; empty for an installed module."
+    directory = Path(os.path.abspath(directory))
+    paths = sorted({Path(os.path.abspath(path)) for path in (*([module.__file__] if _inside(module, directory) else []), *beside)})
+    contents = [[path.relative_to(directory).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()] for path in paths]
     return digest(contents) if contents else ""
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #031a2916
 def _import_beside(module: str, directory: Path) -> Any:
     "The module from a file in `directory`, or else the installed module of this name."
+    if module.startswith(".") or not {"/", "\\"}.isdisjoint(module):
+        raise UserError(f"architecture module {module!r}: expected the name of a module, such as my_models for the file my_models.py")
     path = directory / f"{module}.py"
     if not path.is_file():
         try:
             return importlib.import_module(module)
         except (ModuleNotFoundError, ValueError) as error:  # the second for an empty name
-            raise UserError(f"architecture module {module!r}: not found, neither as {path} nor among the installed modules") from error
+            similar = difflib.get_close_matches(module.casefold(), LIBRARIES, n=1)
+            hint = f"; did you mean the library {similar[0]}?" if similar else ""
+            raise UserError(f"architecture module {module!r}: not found, neither as {path} nor among the installed modules{hint}") from error
     name = f"_transfer_study_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{module}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # as for every .py file
@@ -212,23 +225,41 @@ def _import_beside(module: str, directory: Path) -> Any:
     return loaded
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #0b72b5d6
+@contextlib.contextmanager
+def _unchanged_torch() -> Iterator[None]:
+    "Undoes what the code in the block sets for the whole process: PyTorch's number format and gradients, and the working directory."
+    import torch
+
+    dtype, gradients, folder = torch.get_default_dtype(), torch.is_grad_enabled(), os.getcwd()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
+        os.chdir(folder)
+
+
 def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
     "The network that `module:function` returns; raises `UserError` if there is no such function or it returns anything else."
     import torch
 
     module, function = architecture.split(":", 1)
-    with _importable(directory) as beside:
+    with _importable(directory) as beside, _unchanged_torch(), contextlib.redirect_stdout(sys.stderr):
         loaded = _import_beside(module, directory)
         if not callable(getattr(loaded, function, None)):
             raise unknown_name_error(f"function in {module}", function, [name for name in vars(loaded) if not name.startswith("_")])
         try:
             model = getattr(loaded, function)()
-        except (UserError, NotImplementedError, MemoryError):  # the second is PyTorch's, on its meta device
+        except (UserError, NotImplementedError):  # the second is PyTorch's, on its meta device
             raise
         except (Exception, SystemExit) as error:
+            if is_memory_short(error):
+                raise
             raise UserError(f"architecture {architecture}: {type(error).__name__}: {error}; expected a function without arguments") from error
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"architecture {architecture}: returned {type(model).__name__}, expected a torch.nn.Module")
+    if lazy := [name for name, value in model.named_parameters() if isinstance(value, torch.nn.parameter.UninitializedParameter)]:
+        raise UserError(f"architecture {architecture}: {lazy[0]} is lazy, without a shape; pass one image through the network before returning it")
     if code := _source_digest(loaded, beside, directory):
         model.source_digest = code
     return model

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from .networks import classifier_names, input_transform, penultimate_features
+from .networks import classifier_names, input_transform, penultimate_features, unpooled
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,7 @@ def feature_weights(
     model: "torch.nn.Module",
 ) -> "dict[str, torch.Tensor]":
     "The tensors of the state dict without the network's own classifier, sorted by name; each with memory of its own, on the CPU."
+    model = unpooled(model)
     classifier = tuple(f"{name}." for name in classifier_names(model))
     tensors = sorted(model.state_dict().items())
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors if not name.startswith(classifier)}

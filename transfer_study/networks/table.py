@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LITE', 'paper_networks', 'default_checkpoint', 'lite_weights', 'local_networks', 'published_top1', 'imagenet_top1',
-           'known_networks']
+           'imagenet_top1_source', 'known_networks']
 
 # %% ../../nbs/api/networks/00_table.ipynb #d50da39d
 from importlib.util import find_spec
@@ -93,13 +93,28 @@ def published_top1() -> pd.DataFrame:
     return known[~known.index.duplicated()]
 
 # %% ../../nbs/api/networks/00_table.ipynb #e150174c
+def _published_name(architecture: str, known: pd.Series) -> str:
+    "The name in the published tables; torchvision's NAME/WEIGHTS is NAME.WEIGHTS there."
+    name = architecture.replace("/", ".") if architecture.startswith("torchvision:") else architecture
+    return name if name in known else default_checkpoint(name)
+
+
 def imagenet_top1(
     architecture: str,  # one of the paper's names, a timm name with or without a tag, torchvision:NAME or pytorchcv:NAME
 ) -> float | None:
     "Published ImageNet top-1 in [0, 1] of the weights that `build_network` loads for this name; None if it is unknown."
     known = published_top1()["imagenet_top1"]
-    name = architecture if architecture in known else default_checkpoint(architecture)
+    name = _published_name(architecture, known)
     return float(known[name]) if name in known else None
+
+
+def imagenet_top1_source(
+    architecture: str,  # as of `imagenet_top1`
+) -> str | None:
+    "Who published the accuracy of `imagenet_top1`: timm, torchvision or pytorchcv; None if it is unknown."
+    known = published_top1()["imagenet_top1_source"]
+    name = _published_name(architecture, known)
+    return str(known[name]) if name in known else None
 
 # %% ../../nbs/api/networks/00_table.ipynb #bae97e3d
 def known_networks(

@@ -21,6 +21,10 @@ def as_network(
     features: Callable,  # from the tower and images (n, 3, height, width) to features (n, n_features)
     n_features: int,
     configuration: dict[str, Any],  # of the input, in timm's format
+    tokens: Callable | None = None,  # from the tower and images to the tokens (n, n_tokens, width) of its last block, prefix tokens first
+    n_prefix_tokens: int = 0,  # class token and registers, before the tokens of patches
+    has_class_token: bool = False,  # as the first token
+    description: str = "",  # in the printed structure
 ) -> "torch.nn.Module":
     "A network with timm's interface that returns the tower's features until `reset_classifier` gives it a linear classifier."
     import torch
@@ -30,6 +34,13 @@ def as_network(
             super().__init__()
             self.tower, self.head = tower, torch.nn.Identity()
             self.num_features, self.num_classes, self.pretrained_cfg = n_features, 0, configuration
+            self.num_prefix_tokens, self.has_class_token = n_prefix_tokens, has_class_token
+
+        def extra_repr(self) -> str:
+            return description
+
+        def last_tokens(self, images: "torch.Tensor") -> "torch.Tensor | None":
+            return None if tokens is None else tokens(self.tower, images)
 
         def forward_features(self, images: "torch.Tensor") -> "torch.Tensor":
             return features(self.tower, images)
@@ -73,6 +84,18 @@ def _pooled(tower: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
         tower.proj = projection
 
 
+def _clip_tokens(tower: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
+    "Tokens of an OpenCLIP vision transformer after its last norm, the class token first."
+    import torch
+
+    before, tower.proj, tower.output_tokens = (tower.proj, tower.output_tokens), None, True
+    try:
+        pooled, patches = tower(images)
+    finally:
+        tower.proj, tower.output_tokens = before
+    return torch.cat([pooled[:, None], patches], dim=1)
+
+
 def open_clip_tower(
     name: str,  # MODEL/WEIGHTS, with @projection for features after the projection
     pretrained: bool,
@@ -104,7 +127,10 @@ def open_clip_tower(
         "std": tuple(preset["std"]),
     }  # fmt: skip
     n_features = tower.output_dim if after else tower.proj.shape[0]
-    return as_network(tower, (lambda tower, images: tower(images)) if after else _pooled, n_features, configuration)
+    if after:
+        return as_network(tower, lambda tower, images: tower(images), n_features, configuration)
+    plain = getattr(tower, "pool_type", "") == "tok" and tower.attn_pool is None and not tower.final_ln_after_pool
+    return as_network(tower, _pooled, n_features, configuration, _clip_tokens if plain else None, 1, True)
 
 # %% ../../nbs/api/networks/01_towers.ipynb #5340b891
 def _pooled_or_token(tower: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
@@ -117,6 +143,20 @@ def _pooled_or_token(tower: "torch.nn.Module", images: "torch.Tensor") -> "torch
     if hidden.ndim == 4:
         return hidden.mean(dim=(2, 3))
     return hidden[:, 0] if any(name.endswith("cls_token") for name, _ in tower.named_parameters()) else hidden.mean(dim=1)
+
+
+def _hidden_tokens(tower: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
+    "The last hidden state; CLIP's after the norm that its pooled output has passed, too."
+    hidden = tower(pixel_values=images).last_hidden_state
+    return tower.post_layernorm(hidden) if "CLIP" in type(tower).__name__ and hasattr(tower, "post_layernorm") else hidden
+
+
+def _prefix_tokens(tower: "torch.nn.Module") -> tuple[int, bool]:
+    "The number of tokens before those of patches, and whether the first is a class token."
+    names = [name.rpartition(".")[2] for name, _ in tower.named_parameters()]
+    has_class_token = "cls_token" in names or "class_embedding" in names
+    registers = getattr(tower.config, "num_register_tokens", None) or 0
+    return has_class_token + ("distillation_token" in names) + registers, has_class_token
 
 
 def _without_untrained_pooler(tower: "torch.nn.Module", missing: list[str], reference: str) -> None:
@@ -164,4 +204,4 @@ def transformers_tower(
     hidden = getattr(tower.config, "hidden_size", None) or (getattr(tower.config, "hidden_sizes", None) or [None])[-1]
     if hidden is None:
         raise UserError(f"network {reference!r}: its configuration has no hidden_size, so its number of features is unknown")
-    return as_network(tower, _pooled_or_token, int(hidden), _processor_configuration(processor))
+    return as_network(tower, _pooled_or_token, int(hidden), _processor_configuration(processor), _hidden_tokens, *_prefix_tokens(tower))

@@ -174,5 +174,6 @@ def keep_classifier(
         temperature=head.temperature, expected_accuracy=head.accuracy, interval=head.interval, n_test=head.n_test, bundle=bundle,
         training_features=head.training_features, licence=licence, model=model, overwrite=overwrite, dataset=run.dataset.name,
         n_train=len(head.training_features), metric=head.metric, precision=run.extraction["precision"], storage=run.extraction["storage"],
+        decode=run.extraction.get("decode", "full"),
     )  # fmt: skip
     return KeptClassifier(folder, run, result["score"], head.score, head.metric, head.accuracy, head.interval, head.n_test)

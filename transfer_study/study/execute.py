@@ -9,10 +9,11 @@ __all__ = ['RunContext', 'check_loggers', 'training_loggers', 'TaskRunner', 'n_c
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -20,15 +21,12 @@ from typing import TYPE_CHECKING, Any, get_args
 from ..core import PlainError, UserError, committed_directory, one_thread, provenance, unknown_name_error
 from transfer_study.features.extraction import (
     DamagedFeatures,
-    Features,
+    Extractor,
     extract_features,
-    extract_shard,
-    feature_key,
     read_features,
 )
 from ..features.inference import resolve_device
-from ..networks.architectures import build_architecture
-from ..networks.networks import Network, build_network
+from ..networks.networks import Network, build_network, random_network
 from ..progress_bars import hidden_progress_bars
 from ..results import write_run
 from .costs import known_speeds, measure_speeds, task_seconds
@@ -131,27 +129,28 @@ def _source_accuracy(network: Network, context: RunContext) -> dict[str, Any]:
     return {"source": trained.dataset, "source_accuracy": trained.source_accuracy}
 
 # %% ../../nbs/api/study/10_execute.ipynb #3cc4c171
-def _features(networks: tuple[Network, ...], payload: Extraction, context: RunContext, device: str) -> tuple[list[Features], list[str]]:
-    "Features under each of `networks`, cached if possible, and their keys in the cache."
-    models = [build_network(network) for network in networks]
-    features = extract_features(
-        models, payload.dataset, context.out / ".features", context.on_bad_image, device=device, n_workers=context.n_workers,
-        shard_size=payload.shard_size, **payload.options,
-    )  # fmt: skip
-    return features, [feature_key(model, payload.dataset, **payload.options) for model in models]
+@lru_cache(maxsize=1)  # tasks that follow each other have the same networks
+def _extractor(networks: tuple[Network, ...], weights: tuple[str, ...], device: str, n_workers: int | None, shard_size: int, options: str) -> Extractor:
+    models = (build_network(network) for network in networks)
+    return Extractor(models, device=device, n_workers=n_workers, shard_size=shard_size, **json.loads(options))
+
+
+def _extractor_of(payload: Extraction, positions: Iterable[int], context: RunContext, device: str) -> Extractor:
+    "The networks at `positions`, kept from the previous task if that had the same."
+    networks, weights = (tuple(values[i] for i in positions) for values in (payload.networks, payload.weights))
+    return _extractor(networks, weights, device, context.n_workers, payload.shard_size, json.dumps(payload.options))
 
 
 def _extract(task: Task, payload: Extraction, context: RunContext, device: str) -> str:
-    features, keys = _features(payload.networks, payload, context, device)
+    extractor = _extractor_of(payload, range(len(payload.networks)), context, device)
+    features = extract_features(extractor, payload.dataset, context.out / ".features", context.on_bad_image)
     with committed_directory(task.output) as temporary:
-        (temporary / "features.json").write_text(json.dumps(keys))
+        (temporary / "features.json").write_text(json.dumps(extractor.keys(payload.dataset)))
     return f"{len(features[0].X):,} images"
 
 # %% ../../nbs/api/study/10_execute.ipynb #f678b923
 def _extract_shard(task: Task, payload: Shard, context: RunContext, device: str) -> str:
-    models = [build_network(network) for network in payload.whole.networks]
-    options = payload.whole.options | {"device": device, "n_workers": context.n_workers}
-    extract_shard(models, payload.whole.dataset, payload.rows, context.out / ".features", **options)
+    _extractor_of(payload.whole, payload.networks, context, device).compute_shard(payload.whole.dataset, payload.rows, context.out / ".features")
     with committed_directory(task.output):
         return f"{len(payload.rows):,} images"
 
@@ -180,7 +179,7 @@ def _train(
 
     network: Any = run.network
     if run.protocol == "scratch":
-        network = partial(build_architecture, network.architecture, network.directory)
+        network = partial(random_network, network)
     single = {"n_evaluations": 1} if stage == "select" else {}  # only the last score is used for the choice
     parameters = run.parameters | single
     size = parameters.pop("n_train_per_class")
@@ -222,7 +221,9 @@ class TaskRunner:
     def __call__(self, task: Task, device: str) -> Outcome:
         "Computes the task on `device` unless it is done, has failed, or is locked by another process."
         payload, context = self.payloads[task.id], self.context
-        with one_thread(device):
+        if not isinstance(payload, (Extraction, Shard)):
+            _extractor.cache_clear()  # other tasks need the memory
+        with one_thread(device), redirect_stdout(sys.stderr):  # results go to stdout, but not what a network prints
             compute = partial(_COMPUTE[type(payload)], task, payload, context, device)
             return attempt(task, compute, context.out / ".locks", context.failures)
 
@@ -289,6 +290,8 @@ def _events(executor: Executor, tasks: list[Task], run_task: TaskRunner) -> Iter
         yield from executor.run(tasks, run_task)
     except DiskFull as error:
         raise UserError(str(error)) from error
+    finally:
+        _extractor.cache_clear()
 
 
 def compute(

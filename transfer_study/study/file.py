@@ -12,6 +12,7 @@ import json
 import math
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,6 +36,12 @@ class _Section(BaseModel):
 class FeatureOptions(_Section):
     "`[features]`: how features are computed and stored."
 
+    backend: Literal["torch", "openvino", "auto"] = Field(
+        "torch", description="library that computes features on a CPU; auto: openvino where it is installed and gives the same features to 1e-4"
+    )
+    decode: Literal["full", "fast"] = Field(
+        "full", description="fast: decode JPEGs that are much larger than the network's input at a reduced scale; changes features a little"
+    )
     compile: bool = Field(False, description="compile each network with torch.compile; needs a C++ compiler, or Triton on a GPU")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="number format of the networks' computation; auto: bfloat16 if the device supports it, which may reduce accuracy"
@@ -73,9 +80,9 @@ class LinearProtocol(FeatureProtocol):
 
     l2_min: float = Field(1e-6, gt=0, description="smallest λ (weakest regularization)")
     l2_max: float = Field(1e5, gt=0, description="largest λ (strongest regularization)")
-    n_l2: int = Field(45, ge=1, description="number of λ values, spaced logarithmically from l2_min to l2_max")
+    n_l2: int = Field(45, ge=1, le=10_000, description="number of λ values, spaced logarithmically from l2_min to l2_max")
     n_augmentations: int = Field(
-        0, ge=0, description="randomly cropped and flipped copies of each training image, used in addition to the image itself"
+        0, ge=0, le=1000, description="randomly cropped and flipped copies of each training image, used in addition to the image itself"
     )
 
     @model_validator(mode="after")
@@ -151,8 +158,8 @@ def check_name(
 
     A spreadsheet would compute a name that begins with one of = + - @, and a terminal would obey a control character.
     """
-    if not name.isprintable():
-        raise ValueError("expected a name without control characters")
+    if not name.strip() or not name.isprintable():
+        raise ValueError("expected a name of characters that can be seen")
     if name.startswith(("=", "+", "-", "@")):
         raise ValueError("expected a name that does not begin with = + - or @, which a spreadsheet takes for a formula")
     return name
@@ -168,6 +175,9 @@ class NetworkEntry(_Section):
     weights: Path | None = Field(None, description="weights file, relative to the study file; none: the library's pretrained weights")
     source_accuracy: float | None = Field(None, gt=0, lt=1, description="top-1 accuracy on the source dataset; none: the published value")
     setting: str = Field("default", description="source-training setting of the given weights")
+    pooling: Literal["default", "avg", "token", "token+avg"] = Field(
+        "default", description="of a transformer's tokens: what the network's own classifier sees, their mean, the class token, or both"
+    )
     settings: tuple[str, ...] | None = Field(
         None, min_length=1, description="source-training settings to train on [source]; one network for each"
     )
@@ -234,8 +244,8 @@ class Protocols(_Section):
 
 # %% ../../nbs/api/study/00_file.ipynb #49cd85aa
 def _check_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError("expected letters, digits, '.', '_' and '-', as in a file name")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError("expected at most 100 letters, digits, '.', '_' and '-', as in a file name")
     return name
 
 # %% ../../nbs/api/study/00_file.ipynb #8af95fcf
@@ -261,7 +271,7 @@ class StudyFile(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> "StudyFile":
-        names = [entry.name if setting == "default" else f"{entry.name} ({setting})" for entry in self.networks for setting in entry.variants]
+        names = [unicodedata.normalize("NFC", entry.name) if setting == "default" else f"{entry.name} ({setting})" for entry in self.networks for setting in entry.variants]
         problems = []
         for kind, values in {"network name": names, "dataset": list(map(str, self.datasets)), "seed": list(map(str, self.seeds))}.items():
             repeated = sorted({str(value) for value in values if values.count(value) > 1})
@@ -270,9 +280,22 @@ class StudyFile(_Section):
             problems += _source_problems(entry, f"networks[{i + 1}]", self.source)
         if self.source and all(entry.weights for entry in self.networks):
             problems.append("source: every network has weights, so nothing is trained on the source; remove [source]")
+        problems += _feature_problems(self)
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+
+def _feature_problems(file: StudyFile) -> list[str]:
+    "Contradictions between `[features]` and other keys, one line each."
+    features, linear, problems = file.features, file.protocols.linear, []
+    needed = {"instruction_set": (file.instruction_set, None), "features.precision": (features.precision, "float32"), "features.compile": (features.compile, False)}
+    if features.backend == "openvino":
+        names = [name for name, (value, default) in needed.items() if value != default]
+        problems += [f"features.backend: openvino cannot be combined with {name}; remove one of the two" for name in names]
+    if features.decode == "fast" and linear and linear.n_augmentations:
+        problems.append('features.decode: fast cannot be combined with protocols.linear.n_augmentations, because random crops need the whole image')
+    return problems
 
 # %% ../../nbs/api/study/00_file.ipynb #e4baf88f
 def read_study_file(
@@ -281,7 +304,7 @@ def read_study_file(
     "Reads and checks a study file; raises `UserError` with one line for each mistake."
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"study {path}: {'a directory; expected a study file (TOML)' if path.is_dir() else 'no such file'}")
+        raise UserError(f"study {path}: {'a directory or device; expected a study file (TOML)' if path.exists() else 'no such file'}")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte order mark
         return StudyFile.model_validate_json(json.dumps(values, default=str), strict=True)
@@ -291,6 +314,8 @@ def read_study_file(
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: lists or tables inside each other, hundreds deep; expected a study file") from error
     except ValidationError as error:
         raise UserError("\n".join(f"{path}: {line}" for line in explain_errors(error, StudyFile))) from error
 

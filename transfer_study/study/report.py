@@ -49,6 +49,13 @@ def count_mismatches(
     return [line for line in dataset_counts(runs)["count_mismatch"].dropna().unique() if line]
 
 
+def _accuracies(runs: Path | str) -> pd.DataFrame:
+    "One row per network: its source accuracy, and whose value it is; empty for runs of a version that does not say it."
+    columns = ["network", "setting", "source_accuracy", "source_accuracy_from"]
+    table = pd.DataFrame(read_results(runs)).reindex(columns=columns).dropna(subset="source_accuracy_from").drop_duplicates(ignore_index=True)
+    return table.drop(columns=[] if (table["setting"] != "default").any() else "setting").rename(columns={"source_accuracy_from": "from"})
+
+
 def study_sections(
     runs: Path | str,  # a runs directory
 ) -> list[tuple[str, list]]:
@@ -57,6 +64,8 @@ def study_sections(
     text = [f"Not the official images: {line}." for line in count_mismatches(runs)]
     text += [f"{line[:1].upper()}{line[1:]}." for line in dataset_notes(runs)]
     sections = [("Data", [*text, counts.drop(columns="count_mismatch")])]
+    if len(accuracies := _accuracies(runs)):
+        sections.append(("Source accuracies", [accuracies]))
     if len(skipped):
         sections.append(("Skipped images", [*(f"{line[:1].upper()}{line[1:]}." for line in skipped_lines(runs)), skipped]))
     if failures := read_failures(Path(runs) / ".failed"):

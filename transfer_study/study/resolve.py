@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_COUNTS', 'resolve_all', 'ResolvedNetwork', 'meta_network', 'resolve_networks', 'identify_network',
-           'identify_source_network', 'ResolvedDatasets', 'expected_dataset', 'resolve_datasets', 'resolve_source',
-           'check_sizes']
+           'stated_accuracy', 'accuracy_lines', 'identify_source_network', 'ResolvedDatasets', 'expected_dataset',
+           'resolve_datasets', 'resolve_source', 'check_sizes']
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e74c370c
 import os
@@ -19,10 +19,11 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..images.catalog import data_root, find_dataset, open_dataset
-from ..images.datasets import ImageDataset
+from ..images.datasets import ImageDataset, only_structure, split_images
 from ..images.entries import DatasetEntry
 from ..images.official import known_datasets
 from ..networks.architectures import build_architecture, split_architecture
+from ..networks.measured import accuracy_digest, measured_top1
 from transfer_study.networks.networks import (
     Network,
     build_network,
@@ -30,8 +31,9 @@ from transfer_study.networks.networks import (
     describe_network,
     input_configuration,
     network_digest,
+    random_network,
 )  # fmt: skip
-from ..networks.table import imagenet_top1
+from ..networks.table import imagenet_top1, imagenet_top1_source
 from .file import RESERVED_NAMES, SourceOptions, StudyFile, check_name
 from ..tables.columns import is_source
 from ..training.pretrain import SETTINGS, source_folder
@@ -69,6 +71,11 @@ class ResolvedNetwork:
     to_train: bool = False  # on the study's source; `weights` then identifies the training
     needs: tuple[str, ...] = ()  # ids of the tasks that produce its weights
     notes: tuple[str, ...] = ()  # what a user should know of it, a line each
+    accuracy_digest: str = ""  # by which a measured source accuracy is kept
+    source_accuracy: float | None = None  # in [0, 1], of `stated_accuracy`
+    source_accuracy_from: str = ""  # whose value it is
+    parameters: int = 0  # number of weights without the classifier; 0 if unknown
+    backend: str = "torch"  # or "openvino": what computes its features
 
     @property
     def speed(self) -> str:
@@ -82,7 +89,8 @@ def _structure(model: "torch.nn.Module") -> str:
 
 def _resolved(network: Network, model: "torch.nn.Module", weights: str) -> ResolvedNetwork:
     description = describe_network(model)
-    return ResolvedNetwork(network, weights, _structure(model), description["input_size"], description["n_features"] or 0)
+    size = {"side": description["input_size"], "n_features": description["n_features"] or 0, "parameters": description["parameters"]}
+    return ResolvedNetwork(network, weights, _structure(model), **size)
 
 
 def meta_network(network: Network) -> "torch.nn.Module":
@@ -91,9 +99,9 @@ def meta_network(network: Network) -> "torch.nn.Module":
 
     try:
         with torch.device("meta"):
-            return build_architecture(network.architecture, network.directory)
+            return random_network(network)
     except (NotImplementedError, RuntimeError):  # its constructor computes with weights
-        return build_architecture(network.architecture, network.directory)
+        return random_network(network)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #0d9d5f69
 def resolve_networks(
@@ -107,21 +115,65 @@ def resolve_networks(
         if accuracy is None and entry.weights is None and file.source is None:
             accuracy = imagenet_top1(architecture)
         weights = directory / os.path.expanduser(entry.weights) if entry.weights else None
-        networks += [Network(entry.name, architecture, weights, accuracy, setting, directory) for setting in entry.variants]
+        networks += [
+            Network(entry.name, architecture, weights, accuracy, setting, directory=directory, pooling=entry.pooling)
+            for setting in entry.variants
+        ]
     return networks
 
 # %% ../../nbs/api/study/02_resolve.ipynb #1edebc2e
 def identify_network(
     network: Network,
     fetch: bool = True,  # download a library's pretrained weights
+    choose: "Callable[[torch.nn.Module], tuple[str, str]] | None" = None,  # the back end, as `resolve_backend`; None: PyTorch
 ) -> ResolvedNetwork:
-    "The network with its digests; raises `UserError` if its weights do not fit."
+    "The network with its digests; raises `UserError` if its weights do not fit, or the chosen back end is impossible."
     if not fetch and network.weights is None and split_architecture(network.architecture)[0] != "own":
-        return _resolved(network, meta_network(network), f"weights of {network.architecture}")
+        pooled = "" if network.pooling == "default" else f", pooling {network.pooling}"
+        return _resolved(network, meta_network(network), f"weights of {network.architecture}{pooled}")
     model = build_network(network)
     notes = check_network(model, network.name) if split_architecture(network.architecture)[0] == "own" else ()
     resolved = _resolved(network, model, digest([network_digest(model), input_configuration(model)]))
-    return replace(resolved, notes=(*getattr(model, "notes", ()), *notes))
+    default = network.pooling == "default"
+    identity = resolved.weights if default else accuracy_digest(build_network(replace(network, pooling="default")))
+    notes = (*getattr(model, "notes", ()), *notes)
+    if choose is not None:
+        try:
+            backend, reason = choose(model)
+        except UserError as error:
+            raise UserError(f"network {network.name!r}: {error}") from error
+        library = "OpenVINO" if backend == "openvino" else "PyTorch"
+        resolved = replace(resolved, backend=backend)
+        notes = (*notes, f"network {network.name!r}: features are computed by {library}{f' ({reason})' if reason else ''}")
+    return replace(resolved, notes=notes, accuracy_digest=identity)
+
+# %% ../../nbs/api/study/02_resolve.ipynb #e07badc4
+def stated_accuracy(
+    resolved: ResolvedNetwork,
+    given: bool,  # whether the study file states its source accuracy
+) -> ResolvedNetwork:
+    "The network with its source accuracy and whose value that is."
+    network, value = resolved.network, resolved.network.source_accuracy
+    if resolved.to_train:
+        value, whose = None, "measured by the study after its training"
+    elif given:
+        whose = "stated in the study file"
+    elif resolved.accuracy_digest and (measured := measured_top1(resolved.accuracy_digest)):
+        value, whose = measured.top1, str(measured)
+    else:
+        whose = "unknown" if value is None else f"published by {imagenet_top1_source(network.architecture)}"
+    return replace(resolved, source_accuracy=value, source_accuracy_from=whose)
+
+
+def accuracy_lines(
+    networks: Iterable[ResolvedNetwork],  # of `stated_accuracy`
+) -> list[str]:
+    "Source accuracies in words, one line for each origin."
+    lines: dict[str, list[str]] = {}
+    for resolved in networks:
+        value = "" if resolved.source_accuracy is None else f" {resolved.source_accuracy:.4f}"
+        lines.setdefault(resolved.source_accuracy_from, []).append(f"{resolved.network.name}{value}")
+    return [f"source accuracy {whose}: {', '.join(dict.fromkeys(names))}" for whose, names in lines.items()]
 
 # %% ../../nbs/api/study/02_resolve.ipynb #f877527f
 def identify_source_network(
@@ -175,6 +227,13 @@ def _check_dataset_name(name: str) -> None:
         raise UserError(f"dataset {name!r}: {error}; rename the folder or archive") from error
 
 # %% ../../nbs/api/study/02_resolve.ipynb #c154ca90
+def _is_on_disk(entry: DatasetEntry) -> bool:
+    "Whether the dataset is a folder, an archive or a list of files, which can be listed quickly."
+    official = set(known_datasets()["name"])
+    named = entry.reference.startswith(("hf:", "drawn:")) or entry.reference in official
+    return entry.source in ("folder", "tar", "csv") or (entry.source == "reference" and not named)
+
+
 def resolve_datasets(
     file: StudyFile,
     directory: Path,  # that relative paths start from
@@ -196,6 +255,9 @@ def resolve_datasets(
             return expected_dataset(reference)
 
     positions = [f"study {file.name}: datasets[{i + 1}]" for i in range(len(file.datasets))]
+    if len(file.datasets) > 1:
+        with only_structure():  # a mistake in one dataset is reported before the images of the others are read
+            resolve_all(lambda entry: open_or_stand_in(entry) if _is_on_disk(entry) else None, positions, file.datasets)
     datasets = resolve_all(open_or_stand_in, positions, file.datasets)
     names = [dataset.name for dataset in datasets]
     repeated = sorted({name for name in names if names.count(name) > 1})
@@ -226,8 +288,14 @@ def resolve_source(
 
 # %% ../../nbs/api/study/02_resolve.ipynb #7762fac6
 def check_sizes(file: StudyFile, dataset: ImageDataset) -> None:
-    "Raises `UserError` if a protocol needs more images per class than the dataset has, or if images have several labels."
+    """Raises `UserError` if a protocol needs more images per class than the dataset has, validation takes all images of a class, or images
+    have several labels.
+    """
     protocols = [protocol for _, protocol in file.protocols if protocol]
+    for share in sorted({protocol.validation_share for protocol in protocols if hasattr(protocol, "validation_share")}):
+        train = split_images(dataset, file.seeds[0], share) == "train"
+        if dataset.label_matrix is None and len(set(dataset.targets[train])) < len(dataset.classes):
+            raise UserError(f"dataset {dataset.name}: validation_share {share} leaves a class without training images; use a smaller share")
     largest = max((size for protocol in protocols for size in protocol.sizes if size), default=0)
     if not largest:
         return

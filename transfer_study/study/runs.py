@@ -9,6 +9,7 @@ __all__ = ['NUMERICS_VERSION', 'PROTOCOL_RUNS', 'Run', 'used_images', 'run_proto
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,9 +53,9 @@ class Run:
             "dataset_fingerprint": self.dataset.fingerprint, "inputs": self.inputs, "extraction": self.extraction,
             "metric": self.dataset.metric, "protocol": self.protocol, "parameters": self.parameters, "seed": self.seed,
             "numerics_version": NUMERICS_VERSION,
-        }  # fmt: skip
+        } | ({} if self.network.pooling == "default" else {"pooling": self.network.pooling})  # fmt: skip
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         "Hash of the specification, 16 hexadecimal digits."
         return digest(self.specification)

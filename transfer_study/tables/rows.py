@@ -155,7 +155,7 @@ def _with_counts(rows: pd.DataFrame, grid: Grid, path: object) -> pd.DataFrame:
             cells = cells.where(~_texts(cells).str.casefold().isin(["all", "full"]), None)
         numbers = read_numbers(cells, whole=True, usual=grid.decimal)
         whole = numbers.missing | (numbers.values == np.round(numbers.values))
-        wrong = numbers.invalid | ~whole | numbers.percent | ((numbers.values < smallest) if smallest is not None else False)
+        wrong = numbers.invalid | ~whole | numbers.percent | (numbers.values > 2**53) | ((numbers.values < smallest) if smallest is not None else False)
         if wrong.any():
             expected = "a whole number" if smallest is None else f"a whole number of at least {smallest}" + " or all" * (column == "n_train_per_class")
             raise UserError(f"{path}: {_where(rows, int(np.argmax(wrong)), column, grid.place)}: expected {expected}")
@@ -196,6 +196,15 @@ def _chosen_rows(rows: pd.DataFrame, grid: Grid, datasets: str | Iterable[str] |
     return rows[~drop & ~rows["dataset"].isin(left)].reset_index(drop=True), left
 
 
+_SUMMARY = re.compile(r"(mean|average|avg|median|total|sum|overall|std|stdev|sd|min|minimum|max|maximum)( (acc|accuracy|score|rank))?")
+
+
+def _without_summaries(rows: pd.DataFrame, left: dict[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
+    "The rows without those of averages, extremes and spreads, such as the last line of many tables; and what is left out."
+    names = [name for name in rows["network"].unique() if _SUMMARY.fullmatch(" ".join(re.findall(r"[^\W_]+", name)).casefold())]
+    return rows[~rows["network"].isin(names)].reset_index(drop=True), left | {f"row {name!r}": "a summary, no network" for name in names}
+
+
 def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
     "On scores that are missing, and on networks and datasets that have none at all."
     missing, remarks = rows["score"].isna(), []
@@ -207,6 +216,13 @@ def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
             listed = ", ".join(f"{name} ({place} {row.line})" if column == "network" else str(name) for name, row in empty.head(5).iterrows())
             remarks.append(f"{len(empty)} {column}{'s' * (len(empty) > 1)} without any score: {listed}" + ", …" * (len(empty) > 5))
     return remarks
+
+
+def _path_shown(table: Path | str | pd.DataFrame, grid: Grid) -> str:
+    "The table in messages; of a workbook with several sheets, which of them is read."
+    path = "table" if isinstance(table, pd.DataFrame) else str(table)
+    sheets = [remark for remark in grid.remarks if remark.startswith("sheet ")]
+    return f"{path} ({sheets[0]})" if sheets else path
 
 
 def table_rows(
@@ -221,8 +237,8 @@ def table_rows(
     scale: str | Iterable[str] | Mapping[str, str] | None = None,  # percent, fraction, or NAME=percent for one dataset or column
 ) -> TableRows:
     "One row per score; raises `UserError`, with the line, for a table that cannot be read without guessing."
-    path = "table" if isinstance(table, pd.DataFrame) else str(table)
     grid, (percent, by_name) = read_grid(table), scales_in(scale, percent)
+    path = _path_shown(table, grid)
     roles = long_roles(grid, path, network, score)
     if roles is None:
         roles = wide_roles(grid, path, network, source, datasets, leave_out)
@@ -230,6 +246,7 @@ def table_rows(
     else:
         rows, left = _chosen_rows(_long(grid, roles, source, path), grid, datasets, leave_out)
         left = left | roles.left_out
+    rows, left = _without_summaries(rows, left)
     names = sorted({*rows["dataset"], *grid.columns, "score", "source_accuracy"}) if len(rows) else []
     by_name = {name: word for pattern, word in by_name.items() for name in matching([pattern], names, "scale")}
     if (rows["network"] == "").any():

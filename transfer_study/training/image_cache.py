@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core import UserError, committed_directory, digest
+from ..core import UserError, committed_directory, digest, whole_directory, write_checksums
 from ..features.loading import report_lost_workers
 from ..images.datasets import ImageDataset
 from ..images.decoding import BadImage, decode, image_size
@@ -183,6 +183,7 @@ def _write_cache(target: Path, dataset: ImageDataset, rows: np.ndarray, prepare:
             np.save(temporary / "rows.npy", rows)
             np.save(temporary / "sizes.npy", sizes)
             bad.to_csv(temporary / "bad_images.csv", index=False)
+            write_checksums(temporary)
     except OSError as error:
         raise UserError(f"image cache {target.parent}: could not be written ({error}); free some space or choose another directory") from error
 
@@ -196,7 +197,7 @@ def cached_images(
     n_workers: int = 0,  # number of decoding processes; 0: threads of this process
     progress: Callable[[int], None] = lambda n: None,  # called with the number of images since the last call
 ) -> CachedImages:
-    """The prepared images of `rows`, read from the cache if they are there.
+    """The prepared images of `rows`, read from the cache if they are there and match their checksums.
 
     Raises `UserError` if an image cannot be read or decoded, a worker process dies, or the disk is full.
     """
@@ -206,7 +207,7 @@ def cached_images(
         cache = CachedImages(pixels, rows, *_prepare_all(pixels.__setitem__, dataset, rows, prepare, **options))
     else:
         target = directory / digest([dataset.fingerprint, rows.tolist(), type(prepare).__name__, asdict(prepare)])
-        if not target.is_dir():
+        if not whole_directory(target):
             _check_room(directory, len(rows) * prepare.side**2 * 3)
             _write_cache(target, dataset, rows, prepare, **options)
         cache = _read_cache(target)

@@ -55,10 +55,10 @@ class FineTuneProtocol(TrainingProtocol):
 
     learning_rate_min: float = Field(1e-4, gt=0, le=10, description="lowest learning rate of the grid, before its decay to 0")
     learning_rate_max: float = Field(1e-1, gt=0, le=10, description="highest learning rate of the grid")
-    n_learning_rates: int = Field(7, ge=1, description="number of learning rates, logarithmically spaced")
+    n_learning_rates: int = Field(7, ge=1, le=1000, description="number of learning rates, logarithmically spaced")
     weight_decay_min: float = Field(1e-6, gt=0, lt=1, description="lowest weight decay, before the division by the learning rate")
     weight_decay_max: float = Field(1e-3, gt=0, lt=1, description="highest weight decay")
-    n_weight_decays: int = Field(7, ge=0, description="number of weight decays, logarithmically spaced")
+    n_weight_decays: int = Field(7, ge=0, le=1000, description="number of weight decays, logarithmically spaced")
     no_weight_decay: bool = Field(True, description="add a grid point without weight decay for each learning rate")
     decay_normalization: bool = Field(True, description="apply weight decay to scales and shifts of normalisation layers too")
     batch_norm_rule: bool = Field(True, description="batch-norm momentum max(1 - 10/s, 0.9); false: the network's own")
@@ -84,7 +84,7 @@ class ScratchProtocol(FineTuneProtocol):
     learning_rate_max: float = Field(1.0, gt=0, le=10)
     weight_decay_min: float = Field(1e-5, gt=0, lt=1)
     weight_decay_max: float = Field(10**-1.5, gt=0, lt=1)
-    n_weight_decays: int = Field(8, ge=0)
+    n_weight_decays: int = Field(8, ge=0, le=1000)
     no_weight_decay: bool = False
 
 # %% ../../nbs/api/training/00_protocol.ipynb #17716122

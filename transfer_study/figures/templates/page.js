@@ -1,15 +1,22 @@
 "use strict";
-const bytes = Uint8Array.from(atob(document.getElementById("payload").textContent), c => c.charCodeAt(0));
-const unpacked = new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+function unpack(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), c => c.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")));
+}
 const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 740px)");
 const views = new Map();
 let page, turn = 0, sharing = false;
+function rows(table) {  // a table comes as a list for each column, because that is shorter
+  if (Array.isArray(table) || typeof table === "string") return structuredClone(table);
+  const columns = Object.entries(table);
+  return columns[0][1].map((_, i) => Object.fromEntries(columns.map(([name, values]) => [name, values[i]])));
+}
 async function draw() {
   const mine = ++turn;
   for (const element of document.querySelectorAll("[data-chart]")) {
     const chart = page.charts[element.dataset.chart], scheme = dark.matches ? "dark" : "light";
     const spec = { ...chart[narrow.matches ? "narrow" : "wide"],
-      datasets: Object.fromEntries(chart.tables.map(name => [name, structuredClone(page.tables[name])])) };
+      datasets: Object.fromEntries(chart.tables.map(name => [name, rows(page.tables[name])])) };
     const drawn = await vegaEmbed(element, spec,
       { actions: false, renderer: chart.renderer, config: page.themes[scheme], tooltip: { theme: scheme } });
     if (mine !== turn) return drawn.finalize();
@@ -67,5 +74,9 @@ const reveal = () => { const part = document.getElementById(location.hash.slice(
 addEventListener("hashchange", reveal);
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(part => { part.open = true; }));
 reveal();
-unpacked.then(async content => { page = content; await draw();
+unpack("payload").json().then(async content => {
+  page = content;
+  if (document.querySelector("[data-chart]"))  // Vega, which draws the figures
+    document.head.append(Object.assign(document.createElement("script"), { textContent: await unpack("bundle").text() }));
+  await draw();
   dark.addEventListener("change", draw); narrow.addEventListener("change", draw); });

@@ -124,6 +124,11 @@ def signature(name: str, listed: list[Parameter], returns: str = "") -> str:
     return "\n".join([f"{name}(", *(f"    {text}," for text in texts), f"){arrow}"])
 
 
+def plain(comment: str) -> str:
+    "A comment as Markdown: outside code, `@` begins no citation, `*` no emphasis, and `--` is no dash."
+    return re.sub(r"(`[^`]*`)|([@*])|--", lambda m: m.group(1) or (f"\\{m.group(2)}" if m.group(2) else r"\-\-"), comment)
+
+
 def meanings(listed: list[Parameter], always: bool = False) -> str:
     "A list of the parameters that a comment explains; of all with their types if `always`."
     lines = []
@@ -131,7 +136,7 @@ def meanings(listed: list[Parameter], always: bool = False) -> str:
         default = f", default `{parameter.default}`" if parameter.default else ""
         kind = f"`{parameter.annotation}`{default}" if always else ""
         if kind or parameter.meaning:
-            lines.append(f"`{parameter.name}`\n:   {': '.join(filter(None, [kind, parameter.meaning]))}")
+            lines.append(f"`{parameter.name}`\n:   {': '.join(filter(None, [kind, plain(parameter.meaning)]))}")
     return "\n\n".join(lines)
 
 

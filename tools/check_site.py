@@ -54,7 +54,7 @@ WIDE = """(() => {
 
 
 # What a reader sees where Pandoc did not understand the Markdown: fences, headings, lists of definitions, links, attributes.
-MARKS = re.compile(r":::|```|^#{1,6} |^:   |\]\([\w./#]|\{[.#=][\w-]+|\*\*\w", re.M)
+MARKS = re.compile(r":::|```|^#{1,6} |^:   |\]\([\w./#]|\{[.#=][\w-]+", re.M)
 
 
 class Page(HTMLParser):

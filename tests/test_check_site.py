@@ -48,6 +48,11 @@ def test_broken_links_and_anchors_are_found(site, old, new, complaint):
     assert len(found) == bool(complaint) and all(complaint in line and line.startswith("index.html: ") for line in found)
 
 
+def test_an_anchor_that_stands_twice_is_found(site):
+    (site / "index.html").write_text(SOUND.replace("</p>", '</p><a id="method"></a>'))
+    assert check_site.broken_links(site) == ["index.html: #method stands twice"]
+
+
 def test_lost_words_and_missing_pages_are_found(site):
     (site / "index.html").write_text(SOUND.replace("All words stay", "All stay"))
     assert check_site.lost_words(site, site.parent / "nbs") == ["index.html: words"]

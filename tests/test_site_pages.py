@@ -118,6 +118,22 @@ def test_every_link_and_anchor_leads_somewhere(addresses, pages):
     assert broken == [] and n_anchors > 300
 
 
+def test_every_citation_has_its_source(addresses):
+    known = set(re.findall(r"^@\w+\{([^,\s]+),", (NBS / "references.bib").read_text(encoding="utf-8"), re.M))
+    for address, path in addresses.items():
+        text = re.sub(r"`[^`]*`", "", without_code(markdown(path)))
+        assert set(re.findall(r"(?<![\w\\/])@(\w[\w:.-]*\w)", text)) <= known, address
+
+
+def test_no_anchor_stands_twice(addresses):
+    "Pandoc numbers headings that repeat each other, but not those that repeat an anchor of their own."
+    for address, path in addresses.items():
+        headings = re.findall(r"^#+ +(.+)$", without_code(markdown(path)), re.M)
+        own = Counter(m.group(1) for heading in headings if (m := re.search(r"\{#([^ }]+)[^}]*\}\s*$", heading)))
+        others = anchors("\n".join(f"# {heading}" for heading in headings if not heading.rstrip().endswith("}")))
+        assert set(own) & others == set() and all(n == 1 for n in own.values()), address
+
+
 def test_signatures_are_readable(addresses):
     for address, path in addresses.items():
         if address.startswith("api/"):

@@ -100,6 +100,10 @@ def test_a_comment_belongs_to_the_last_parameter_of_its_line(module):
     assert re.findall(r"^`(\w+)`\n:   (.*)$", text, re.M) == [("b", "of b"), ("c", "of c")]
 
 
+def test_signs_of_markdown_in_a_comment_are_shown_as_they_are():
+    assert site_entries.plain("`a*b@c` or @d, e*, --f") == r"`a*b@c` or \@d, e\*, \-\-f"
+
+
 def test_a_class_shows_public_fields_and_methods(module):
     text = site_entries.entry(module, "Options")
     assert re.findall(r"^`(\w+)`\n:   (.*)$", text, re.M) == [

@@ -54,7 +54,7 @@ WIDE = """(() => {
 
 
 # What a reader sees where Pandoc did not understand the Markdown: fences, headings, lists of definitions, links, attributes.
-MARKS = re.compile(r":::|```|^#{1,6} |^:   |\]\([\w./#]|\{[.#=][\w-]+|\*\*\w", re.M)
+MARKS = re.compile(r":::|```|^#{1,6} |^:   |\]\([\w./#]|\{[.#=][\w-]+", re.M)
 
 
 class Page(HTMLParser):
@@ -64,6 +64,7 @@ class Page(HTMLParser):
         super().__init__()
         self.links: list[str] = []
         self.anchors: set[str] = set()
+        self.repeated: set[str] = set()  # anchors that stand twice, so that a link finds only the first
         self.texts: list[str] = []
         self.prose: list[str] = []  # the texts outside code and pictures
         self._hidden = 0
@@ -74,6 +75,7 @@ class Page(HTMLParser):
         values = dict(attributes)
         self._hidden += tag in ("script", "style")
         self._code += tag in ("pre", "code", "svg", "math")
+        self.repeated |= {value for value in [values.get("id")] if value in self.anchors and tag != "link"}
         self.anchors |= {value for name in ("id", "name") if (value := values.get(name))}
         if tag == "a" and values.get("href"):
             self.links.append(values["href"])
@@ -89,10 +91,11 @@ class Page(HTMLParser):
 
 
 def broken_links(site: Path) -> list[str]:
-    "Links between the pages of a site that lead nowhere, and anchors that do not exist, as `page: link`."
+    "Links between the pages of a site that lead nowhere, and anchors that do not exist or stand twice, as `page: link`."
     pages = {path.relative_to(site).as_posix(): Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
     broken = []
     for name, page in pages.items():
+        broken += [f"{name}: #{anchor} stands twice" for anchor in sorted(page.repeated)]
         for link in page.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc or link.startswith("javascript:"):

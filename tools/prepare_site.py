@@ -102,6 +102,22 @@ def with_entries(cells: list[dict], notebook: Path) -> list[dict]:
     return shown
 
 
+def with_own_anchors(cells: list[dict]) -> list[dict]:
+    "The cells with another anchor for a heading, such as `Provenance`, that has the same one as the entry of a definition."
+    taken = set(re.findall(r"^#+ `[^`\n]+` \{#([^}\n]+)\}$", "\n".join(c["source"] for c in cells), re.M))
+
+    def heading(match: re.Match) -> str:
+        anchor = re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", match.group(1).strip().lower()))
+        return f"{match.group(0)} {{#about-{anchor}}}" if anchor in taken else match.group(0)
+
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            parts = re.split(r"(```.*?```)", cell["source"], flags=re.S)
+            parts[::2] = [re.sub(r"^#+ ([^{\n]+)$", heading, part, flags=re.M) for part in parts[::2]]
+            cell["source"] = "".join(parts)
+    return cells
+
+
 def with_figures(cells: list[dict], page: Path, page_name: str) -> bool:
     "Puts the figures in place; True where there is a chart to be drawn anew."
     drawn = [(cell, output) for cell in cells for output in cell.get("outputs", []) if "image/svg+xml" in output.get("data", {})]
@@ -119,6 +135,7 @@ def prepare(page: Path, notebook: Path) -> bool:
     for cell in processed["cells"]:
         cell["source"] = "".join(cell["source"])
     cells = site_cells.without_empty_headings(site_cells.clean_cells(with_entries(processed["cells"], notebook)))
+    cells = with_own_anchors(cells)
     is_interactive = with_figures(cells, page, name)
     for cell in cells:
         site_cells.clean_outputs(cell)

@@ -124,6 +124,11 @@ def signature(name: str, listed: list[Parameter], returns: str = "") -> str:
     return "\n".join([f"{name}(", *(f"    {text}," for text in texts), f"){arrow}"])
 
 
+def plain(comment: str) -> str:
+    "A comment as Markdown: outside code, `@` begins no citation, `*` no emphasis, and `--` is no dash."
+    return re.sub(r"(`[^`]*`)|([@*])|--", lambda m: m.group(1) or (f"\\{m.group(2)}" if m.group(2) else r"\-\-"), comment)
+
+
 def meanings(listed: list[Parameter], always: bool = False) -> str:
     "A list of the parameters that a comment explains; of all with their types if `always`."
     lines = []
@@ -131,7 +136,7 @@ def meanings(listed: list[Parameter], always: bool = False) -> str:
         default = f", default `{parameter.default}`" if parameter.default else ""
         kind = f"`{parameter.annotation}`{default}" if always else ""
         if kind or parameter.meaning:
-            lines.append(f"`{parameter.name}`\n:   {': '.join(filter(None, [kind, parameter.meaning]))}")
+            lines.append(f"`{parameter.name}`\n:   {': '.join(filter(None, [kind, plain(parameter.meaning)]))}")
     return "\n\n".join(lines)
 
 
@@ -141,8 +146,14 @@ def link(module: str, node: ast.AST) -> str:
     return f"[source]({SOURCE}/{path}#L{node.lineno}){{.source-link}}"
 
 
-def heading(name: str, level: int) -> str:
-    return f"{'#' * level} `{name}` {{#{name.lower()}}}"
+def anchor(module: str, name: str) -> str:
+    "The anchor of an entry: the name in lower case; a class that a function of its module would share it with has another."
+    is_shared = name != name.lower() and name.lower() in parsed(module)[1]
+    return name.lower() + "-class" * is_shared
+
+
+def heading(module: str, name: str, level: int) -> str:
+    return f"{'#' * level} `{name}` {{#{anchor(module, name)}}}"
 
 
 def docstring(node: ast.AST) -> str:
@@ -160,7 +171,7 @@ def function_entry(module: str, node: Function, name: str = "", level: int = 3, 
     if kinds & {"property", "cached_property"}:
         returns = code(node.returns, text)
         parts = [f"```python\n{called}" + (f": {returns}" if returns else "") + "\n```", "*Property.* " + docstring(node)]
-        return "\n\n".join([heading(called, level), link(module, node), *parts])
+        return "\n\n".join([heading(module, called, level), link(module, node), *parts])
     listed = parameters(node, text)
     parts = [
         f"```python\n{signature(called, listed, code(node.returns, text).replace('Self', owner or 'Self'))}\n```",
@@ -168,7 +179,7 @@ def function_entry(module: str, node: Function, name: str = "", level: int = 3, 
     ]
     explained = meanings(listed)
     parts += [f"::: {{.parameters}}\n{explained}\n\n:::"] if explained else []
-    return "\n\n".join([heading(called, level), link(module, node), *filter(None, parts)])
+    return "\n\n".join([heading(module, called, level), link(module, node), *filter(None, parts)])
 
 
 def is_shown(node: ast.AST) -> bool:
@@ -191,7 +202,7 @@ def class_entry(module: str, node: ast.ClassDef, level: int = 3) -> str:
     first = f"class {node.name}{extends}" if not made else f"class {signature(node.name, listed)}{extends}"
     parts = [f"```python\n{first}\n```", docstring(node)]
     parts += [f"::: {{.parameters}}\n{explained}\n\n:::"] if explained else []
-    entry = "\n\n".join([heading(node.name, level), link(module, node), *filter(None, parts)])
+    entry = "\n\n".join([heading(module, node.name, level), link(module, node), *filter(None, parts)])
     methods = [function_entry(module, n, f"{node.name}.{n.name}", level + 1, node.name) for n in node.body if is_shown(n)]
     return "\n\n".join([entry, *methods])
 
@@ -214,7 +225,7 @@ def anchors(module: str) -> dict[str, str]:
     names = {}
     for name in public_names(module):
         node = parsed(module)[1][name]
-        names[name] = name.lower()
+        names[name] = anchor(module, name)
         if isinstance(node, ast.ClassDef):
             names |= {f"{name}.{part.name}": f"{name}.{part.name}".lower() for part in node.body if is_shown(part)}
     return names

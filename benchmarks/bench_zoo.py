@@ -174,7 +174,7 @@ class Checks:
         close = (scores(model, self.features) - output).abs().max() <= TOLERANCE["features"] * output.abs().max()
         self.row["classifier_input"] = bool(close)
         if not close:
-            self.notes.append("its classifier sees more than the features, as with a second head on the other tokens")
+            self.notes.append("between its features and its output stands more than the classifier: a norm, or a second head")
 
     @torch.no_grad()
     def folding(self) -> None:

@@ -134,6 +134,10 @@ def test_a_term_is_linked_once_and_not_within_code():
     )
 
 
+def test_help_is_shown_as_it_is():
+    assert site_reference.literal("such as 'a*,b*'; no --x") == r"such as \'a\*,b\*\'; no \-\-x"
+
+
 def test_the_page_of_the_commands_has_every_option_with_its_help():
     page = site_reference.command_line()
     for name, command in site_reference.commands().items():

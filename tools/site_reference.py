@@ -81,11 +81,16 @@ def face_row(name: str, module: str) -> str:
     return f"| [`{name}`]({where}) | {words.replace('|', chr(92) + '|')} |"
 
 
+def literal(text: str) -> str:
+    "A help text as Markdown that shows it as it is: no emphasis, no dash in the place of `--`, no curly quotes."
+    return re.sub(r"""([\\`*_<>|$~^@#"'\[\]]|--)""", lambda match: "".join(f"\\{sign}" for sign in match.group(1)), text)
+
+
 def option(parameter: Any, context: Any) -> str:
     "An argument or option of a command, as a definition in the words of its help."
     name, words = parameter.get_help_record(context)
     words = re.sub(r"\s*\[((?:default|x|required|[0-9<>=. ]+)[^\]]*)\]$", r" (\1)", " ".join(words.split()))
-    return f"`{name}`\n:   {words or '—'}"
+    return f"`{name}`\n:   {literal(words) or '—'}"
 
 
 def command_entry(name: str, command: Any) -> str:
@@ -93,7 +98,7 @@ def command_entry(name: str, command: Any) -> str:
     context = command.make_context(name, [], resilient_parsing=True)
     usage = " ".join([f"transfer-study {name}", *command.collect_usage_pieces(context)])
     listed = [option(p, context) for p in command.params if p.name != "help" and not getattr(p, "hidden", False)]
-    parts = [f"## {name} {{#{name}}}", f"```sh\n{usage}\n```", re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")]
+    parts = [f"## {name} {{#{name}}}", f"```sh\n{usage}\n```", literal(re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or ""))]
     return "\n\n".join([*parts, "::: {.parameters}\n" + "\n\n".join(listed) + "\n\n:::"] if listed else parts)
 
 
@@ -113,7 +118,7 @@ def command_of(module: str, name: str) -> str:
 def command_line() -> str:
     "The page of the commands, from the help that each of them shows."
     parts = [
-        front("Command line", "Every command of transfer-study with its arguments and options, as --help shows them"),
+        front("Command line", "Every command of transfer-study with its arguments and options, in the words of its help"),
         "Results go to stdout and messages to stderr. `--json` prints results for programs. The exit code is 0 for success, 1 if "
         "runs of a study failed or for an error in the package, 2 for a mistake in the input, and 130 after Ctrl-C.",
     ]

@@ -281,6 +281,8 @@ def _read_plan(study: Path) -> dict | None:
         return None
     try:
         plan = json.loads(path.read_text())
+        if not isinstance(plan, dict):
+            raise ValueError("not the plan of a study")
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}); delete it and run the study again; finished runs are kept") from error
     if plan.get("format") != RUNS_FORMAT:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import pandas as pd
 import pytest
@@ -265,3 +266,20 @@ def test_numbers_out_of_range_and_names_with_commas(command, tmp_path, study_fil
     study_file.write_text(study_file.read_text().replace('"squares"', '"a,b"'))
     code, out, _ = command("plan", study_file, "--datasets", "a,b", "--out", tmp_path / "runs", "--device", "cpu", "--json")
     assert code == 0 and {run["dataset"] for run in json.loads(out)["runs"]} == {"a,b"}
+
+
+def test_degenerate_tables_bring_no_warnings_of_libraries(tmp_path):
+    "Perfectly linear scores, and a dataset without which all networks are equal."
+    from transfer_study.figures.report import write_report
+    from transfer_study.statistics.analysis import analyze
+
+    tables = {
+        "linear": "network,source_accuracy,pets,birds\na,0.7,0.8,0.5\nb,0.71,0.82,0.55\nc,0.72,0.84,0.52\nd,0.8,0.9,0.6\n",
+        "equal": "network,source_accuracy,pets,birds\na,0.4,0.5,0.7\nb,0.5,0.5,0.8\nc,0.6,0.5,0.9\n",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for name, text in tables.items():
+            (tmp_path / f"{name}.csv").write_text(text)
+            analysis = analyze(tmp_path / f"{name}.csv", n_bootstrap=100)
+            assert write_report(analysis, tmp_path / f"{name}.html", name).is_file()

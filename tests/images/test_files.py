@@ -260,3 +260,26 @@ def test_the_last_part_of_a_zip_says_so(tmp_path):
     (tmp_path / "part.zip").write_bytes(data[len(data) // 2 :])
     with pytest.raises(UserError, match="the beginning of the zip is missing"):
         list_files(tmp_path / "part.zip")
+
+
+@pytest.mark.parametrize("damage", ["checksum", "size"])
+def test_a_tar_with_a_damaged_header_is_not_read_up_to_there(tmp_path, damage):
+    tar = pack(write_images(tmp_path / "set"), tmp_path / "set.tar")
+    data = bytearray(tar.read_bytes())
+    start = data.index(b"train/dim/5.png")
+    if damage == "size":
+        data[start + 124 : start + 136] = b"\xff" * 12  # -1 in GNU's way of writing large numbers
+        header = data[start : start + 148] + b" " * 8 + data[start + 156 : start + 512]
+        data[start + 148 : start + 156] = b"%06o\0 " % sum(header)
+    else:
+        data[start + 150] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(UserError, match="not a readable tar|the tar is damaged behind train/dim"):
+        list_files(tar)
+
+
+def test_a_link_to_the_system_is_not_followed(tmp_path):
+    folder = write_images(tmp_path / "set")
+    (folder / "train/dim/all").symlink_to("/proc")
+    (note, *_) = image_folder(folder).notes
+    assert "out of the archive: 1 (train/dim/all)" in note

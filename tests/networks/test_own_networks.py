@@ -1,5 +1,6 @@
 """Networks of one's own: files beside them, layers that are not used, and what cannot give features, named in one line."""
 
+import os
 import sys
 
 import pytest
@@ -249,11 +250,14 @@ def test_files_that_are_not_weights_say_what_they_are(nets, model):
 
 
 SMALL = """
+import os
+
 import torch
 from torch import nn
 
 print("built")
 torch.set_default_dtype(torch.float64)
+os.chdir("/")
 
 
 class Small(nn.Module):
@@ -281,6 +285,11 @@ class Lazy(Small):
     def __init__(self):
         super().__init__()
         self.head = nn.LazyLinear(10)
+
+
+def meta():
+    with torch.device("meta"):
+        return Small()
 """
 
 
@@ -312,7 +321,8 @@ def test_packages_of_an_environment_beside_the_study_are_not_its_files(small, mo
 
 
 def test_what_a_module_prints_and_sets_stays_its_own(small, capsys):
-    assert build_architecture("nets:Small", small).head.weight.dtype == torch.float64
+    before = os.getcwd()
+    assert build_architecture("nets:Small", small).head.weight.dtype == torch.float64 and os.getcwd() == before != "/"
     captured = capsys.readouterr()
     assert torch.get_default_dtype() == torch.float32 and captured.out == "" and "built" in captured.err
 
@@ -339,15 +349,19 @@ def test_whole_numbers_infinities_and_formats_of_others_are_no_weights(small):
     state = build_architecture("nets:Small", small).float().state_dict()
     files = {
         "int.safetensors": ({name: (100 * value).to(torch.int8) for name, value in state.items()}, "whole numbers"),
+        "sparse.pth": (state | {"head.weight": state["head.weight"].to_sparse()}, "sparse"),
         "inf.safetensors": (state | {"head.weight": state["head.weight"] / 0}, "infinite values"),
     }
     for name, (tensors, reason) in files.items():
-        save_file(tensors, small / name)
+        (torch.save if name.endswith(".pth") else save_file)(tensors, small / name)
         with pytest.raises(UserError, match=reason):
             build_network(Network("n", "nets:Small", small / name, 0.5, directory=small))
     for name, start, reason in (("w.h5", b"\x89HDF\r\n", "HDF5"), ("w.onnx", b"\x08\x07", "onnx"), ("index.json", b"{}", "JSON")):
         (small / name).write_bytes(start + bytes(200))
         with pytest.raises(UserError, match=reason):
             build_network(Network("n", "nets:Small", small / name, 0.5, directory=small))
+    save_file(state, small / "right.safetensors")
+    with pytest.raises(UserError, match="meta device"):
+        build_network(Network("n", "nets:meta", small / "right.safetensors", 0.5, directory=small))
     with pytest.raises(UserError, match="a folder"):
         build_network(Network("n", "nets:Small", small, 0.5, directory=small))

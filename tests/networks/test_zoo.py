@@ -36,7 +36,7 @@ def test_a_head_that_sees_more_than_the_features_is_told_apart():
     forward = checks.model.forward
     checks.model.forward = lambda images: forward(images) + images.mean(dim=(1, 2, 3))[:, None] * torch.arange(10)
     row = checks.run()
-    assert row["classifier_input"] is False and "sees more than the features" in row["note"]
+    assert row["classifier_input"] is False and "stands more than the classifier" in row["note"]
 
 
 def test_every_failure_in_the_committed_table_has_its_reason():

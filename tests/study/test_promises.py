@@ -198,6 +198,9 @@ def test_a_result_that_is_damaged_or_of_another_program_is_named(tmp_path, comma
     (tmp_path / "runs/s/abc/result.json").write_text(damage)
     code, _, err = command("report", tmp_path / "runs")
     assert code == 2 and "abc/result.json: " in err and err.count("\n") == 1
+    (tmp_path / "runs/s/plan.json").write_text("[]")
+    code, _, err = command("report", tmp_path / "runs")
+    assert code == 2 and "plan.json: damaged" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

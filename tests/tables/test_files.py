@@ -161,3 +161,9 @@ def test_an_address_and_networks_as_columns_are_said(tmp_path):
     (tmp_path / "table.csv").write_text("dataset,resnet34,resnet50\npets,0.8,0.9\n")
     with pytest.raises(UserError, match="exchange rows and columns"):
         read_table(tmp_path / "table.csv")
+
+
+def test_a_parquet_file_without_columns(tmp_path):
+    pd.DataFrame().to_parquet(tmp_path / "empty.parquet")
+    with pytest.raises(UserError, match="found: no columns"):
+        read_table(tmp_path / "empty.parquet")

@@ -169,10 +169,15 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM_FILES
 
 # %% ../../nbs/api/images/00_archives.ipynb #ac001a24
+def _of_the_system(path: str) -> bool:
+    "Whether a folder, with its links resolved, is the whole disk, or one of processes and devices, whose files are none."
+    return path == "/" or f"{path}/".startswith(("/proc/", "/sys/", "/dev/"))
+
+
 def _list_folder(root: Path) -> FileList:
     "The files below a folder."
     listed, inside = FileList(), os.path.join(os.path.realpath(root), "")
-    if inside == "/" or inside.startswith(("/proc/", "/sys/", "/dev/")):
+    if _of_the_system(inside):
         raise UserError(f"dataset {root}: a folder of the system, not of images; give the folder of the dataset")
     top = os.stat(root)
     waiting: list[tuple[str, str, tuple]] = [(str(root), "", ((top.st_dev, top.st_ino),))]
@@ -190,7 +195,7 @@ def _list_folder(root: Path) -> FileList:
             identity = (status.st_dev, status.st_ino)
             if is_hidden(entry.name):
                 listed.leave_out(HIDDEN, path)
-            elif stat.S_ISDIR(status.st_mode) and identity in above:
+            elif stat.S_ISDIR(status.st_mode) and (identity in above or entry.is_symlink() and _of_the_system(os.path.realpath(entry.path))):
                 listed.leave_out(LINKS, path)
             elif stat.S_ISDIR(status.st_mode):
                 listed.folders.append(path)
@@ -293,7 +298,7 @@ def _list_tar(archive: Path) -> FileList:
     tree, n_bytes = _Tree(FileList()), archive.stat().st_size
     try:
         with tarfile.open(archive, "r:") as tar:
-            members = tar.getmembers()
+            members, end = tar.getmembers(), tar.offset
     except Exception as error:  # damaged headers raise many kinds of exceptions
         with open(archive, "rb") as stream:
             if stream.read(6).startswith(COMPRESSED):
@@ -301,6 +306,10 @@ def _list_tar(archive: Path) -> FileList:
         raise UserError(
             f"dataset {archive}: not a readable tar or zip ({error}); expected a folder, an uncompressed tar or a zip, or a whole copy of it"
         ) from error
+    with open(archive, "rb") as stream:
+        stream.seek(end)
+        if stream.read(512).strip(b"\0") or any(member.size < 0 for member in members):  # `tarfile` ends there without an error
+            raise UserError(f"dataset {archive}: the tar is damaged behind {readable_name(members[-1].name)}; download or copy it again")
     for member in members:
         node: Any = None
         if member.isdir():

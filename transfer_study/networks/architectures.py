@@ -227,15 +227,16 @@ def _import_beside(module: str, directory: Path) -> Any:
 # %% ../../nbs/api/networks/02_architectures.ipynb #0b72b5d6
 @contextlib.contextmanager
 def _unchanged_torch() -> Iterator[None]:
-    "Undoes what the code in the block sets for all of PyTorch, which would change the numbers of other networks."
+    "Undoes what the code in the block sets for the whole process: PyTorch's number format and gradients, and the working directory."
     import torch
 
-    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+    dtype, gradients, folder = torch.get_default_dtype(), torch.is_grad_enabled(), os.getcwd()
     try:
         yield
     finally:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
+        os.chdir(folder)
 
 
 def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":

@@ -162,8 +162,12 @@ def _prefix_note(prefix: str, given: dict[str, Any]) -> str:
     return f"the prefix {prefix!r} of the tensors' names was removed{unused}"
 
 
-def _check_values(matching: "dict[str, torch.Tensor]", trained: set[str], path: Path) -> None:
+def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path: Path) -> None:
     "Raises `UserError` for weights that are not numbers, and for trained ones (parameters) that are infinite or whole numbers."
+    import torch
+
+    if sparse := [name for name, tensor in matching.items() if tensor.layout is not torch.strided]:
+        raise UserError(f"weights {path}: {sparse[0]} is a sparse tensor; save it with to_dense()")
     if whole := [name for name in trained if name in matching and not (matching[name].is_floating_point() or matching[name].is_complex())]:
         raise UserError(
             f"weights {path}: {whole[0]} holds whole numbers ({matching[whole[0]].dtype}), such as those of a quantised network; "
@@ -205,7 +209,7 @@ def load_weights(
         raise UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}")
     if wrong := [name for name, tensor in given.items() if name in expected and tensor.is_complex() != expected[name].is_complex()]:
         raise UserError(f"weights {path}: {wrong[0]} is {given[wrong[0]].dtype}, expected {expected[wrong[0]].dtype}")
-    trained = {name for name, parameter in model.named_parameters() if parameter.is_floating_point()}
+    trained = [name for name, parameter in model.named_parameters() if parameter.is_floating_point()]
     matching = {name: tensor for name, tensor in given.items() if name in expected and tensor.shape == expected[name].shape}
     _check_values(matching, trained, path)
     absent = [name for name in expected if optional and name.startswith(optional) and name not in matching]
@@ -355,6 +359,8 @@ def build_network(
     if network.weights is None and split_architecture(network.architecture)[0] == "own":
         raise UserError(f"network {network.name!r}: {network.architecture} has no weights; give a file with weights = \"…\"")
     model = build_architecture(network.architecture, network.directory, pretrained=network.weights is None)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise UserError(f"network {network.name!r}: {network.architecture} is built on PyTorch's meta device, without values; build it on the CPU")
     if network.weights is not None and (note := load_weights(model, network.weights)):
         model.notes = (f"network {network.name!r}: {note}",)
     return pooled_network(model.eval(), network.pooling, network.name)

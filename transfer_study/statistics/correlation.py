@@ -381,7 +381,8 @@ def leave_one_out(
     x, y = log_odds.source_on(HEADLINE), columns_of(log_odds)[HEADLINE]
     networks = without_each(x, y)
     kept = [log_odds.logits.drop(columns=name).dropna(how="all") for name in log_odds.logits if log_odds.logits.shape[1] > 1]
-    datasets = [np.corrcoef(log_odds.source.loc[part.index], adjusted_accuracies(part).mean(axis=1))[0, 1] for part in kept]
+    with np.errstate(invalid="ignore"):  # without a dataset, all networks may be equal: NaN
+        datasets = [np.corrcoef(log_odds.source.loc[part.index], adjusted_accuracies(part).mean(axis=1))[0, 1] for part in kept]
     return pd.DataFrame(
         {
             "left_out": ["network"] * len(networks) + ["dataset"] * len(datasets),

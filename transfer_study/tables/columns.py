@@ -145,11 +145,11 @@ def network_columns(
     position = _standard(grid, "network", path)
     if position is not None:
         return [position]
-    if grid.columns[0] == "" and len(grid.cells) and _is_text(grid, 0):  # row names
+    if grid.columns and grid.columns[0] == "" and len(grid.cells) and _is_text(grid, 0):  # row names
         return [0]
     texts = [grid.columns[i] for i in range(len(grid.columns)) if len(grid.cells) and _is_text(grid, i)]
     hint = f"name it with --network, such as --network {texts[0]!r}" if texts else "name it with --network"
-    raise UserError(f"{path}: no column 'network' (or 'model'); found: {', '.join(grid.columns)}; {hint}")
+    raise UserError(f"{path}: no column 'network' (or 'model'); found: {', '.join(grid.columns) or 'no columns'}; {hint}")
 
 # %% ../../nbs/api/tables/02_columns.ipynb #8d22842a
 def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool) -> bool:

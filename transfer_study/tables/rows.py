@@ -199,10 +199,10 @@ def _chosen_rows(rows: pd.DataFrame, grid: Grid, datasets: str | Iterable[str] |
 _SUMMARY = re.compile(r"(mean|average|avg|median|total|sum|overall|std|stdev|sd|min|minimum|max|maximum)( (acc|accuracy|score|rank))?")
 
 
-def _without_summaries(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    "The rows without those of averages, extremes and spreads, such as the last line of many tables."
+def _without_summaries(rows: pd.DataFrame, left: dict[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
+    "The rows without those of averages, extremes and spreads, such as the last line of many tables; and what is left out."
     names = [name for name in rows["network"].unique() if _SUMMARY.fullmatch(" ".join(re.findall(r"[^\W_]+", name)).casefold())]
-    return rows[~rows["network"].isin(names)].reset_index(drop=True), {f"row {name!r}": "a summary, no network" for name in names}
+    return rows[~rows["network"].isin(names)].reset_index(drop=True), left | {f"row {name!r}": "a summary, no network" for name in names}
 
 
 def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
@@ -246,8 +246,7 @@ def table_rows(
     else:
         rows, left = _chosen_rows(_long(grid, roles, source, path), grid, datasets, leave_out)
         left = left | roles.left_out
-    rows, summaries = _without_summaries(rows)
-    left |= summaries
+    rows, left = _without_summaries(rows, left)
     names = sorted({*rows["dataset"], *grid.columns, "score", "source_accuracy"}) if len(rows) else []
     by_name = {name: word for pattern, word in by_name.items() for name in matching([pattern], names, "scale")}
     if (rows["network"] == "").any():

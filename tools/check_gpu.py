@@ -73,20 +73,22 @@ def run(name: str, folder: Path, sizes: Sizes, device: str, limit: float) -> lis
     process, rows, last = context.Process(target=work, args=(sender, name, folder, sizes, device)), [], time.monotonic() + limit
     process.start()
     sender.close()
-    problem = f"it took more than {limit:.0f} s"
+    status, problem = "failed", f"it took more than {limit:.0f} s"
+    if limit < LIMITS.get(name, math.inf):
+        status, problem = "skipped", f"the {TOTAL} s for all checks were used up"
     while receiver.poll(max(0.0, last - time.monotonic()) if limit < math.inf else None):
         try:
             values = receiver.recv()
         except EOFError:
             process.join(30)
-            problem = f"its process ended with exit code {process.exitcode}"
+            status, problem = "failed", f"its process ended with exit code {process.exitcode}"
             break
         if values is None:
             problem = ""
             break
         rows.append(values)
     end(process)
-    return rows + [{"check": name} | row(name, status="failed", note=problem)] * bool(problem)
+    return rows + [{"check": name} | row(name, status=status, note=problem)] * bool(problem)
 
 
 def show(rows: list[dict]) -> None:

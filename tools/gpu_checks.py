@@ -278,6 +278,8 @@ def training(folder: Path, sizes: Sizes, device: str, kind: str, build: Callable
 
 def resumable(folder: Path, sizes: Sizes, device: str, **options):
     "A training of 12 steps that writes a checkpoint after every fourth."
+    import transfer_study.training.callbacks  # noqa: F401  imports fastai, which sets these flags
+
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     build = partial(network, sizes.small[0])
     return training(folder, sizes, device, "finetune", build, 12, "float32", checkpoint_every=4, **options)

@@ -191,7 +191,7 @@ def networks(
         echo(f"{limit} of {len(table):,} networks shown; --search WORD narrows the list, --limit {len(table)} shows all")
 
 # %% ../../nbs/api/cli/09_main.ipynb #bd803c58
-app.command()(datasets.datasets)
+_datasets = app.command()(datasets.datasets)
 
 # %% ../../nbs/api/cli/09_main.ipynb #c1023655
 @app.command()

@@ -39,14 +39,14 @@ def cached(folder: Path) -> Path:
 
 
 def entries_read(monkeypatch, path: Path) -> list:
-    "Opens the dataset; the files that were read for its fingerprint."
+    "Opens the dataset; its fingerprint and the files that were read for it, sorted, as several threads read them."
     import transfer_study.images.datasets as module
 
     reads, original = [], module.read_file
     with monkeypatch.context() as patch:
         patch.setattr(module, "read_file", lambda root, file, *rest: (reads.append(file), original(root, file, *rest))[1])
         fingerprint = image_folder(path).fingerprint
-    return [fingerprint, reads]
+    return [fingerprint, sorted(reads)]
 
 
 def test_an_unchanged_folder_is_read_once(folder, monkeypatch):

@@ -109,6 +109,7 @@ def test_runs_on_disk(tmp_path):
             "dataset": "pets",
             "protocol": "linear",
             "metric": "top1",
+            "score": 1 - wrong / 40,
             "run_id": f"run_{name}",
             "seed": 0,
         }

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import UserError, digest, is_memory_short, unknown_name_error
+from ..images.fetching import hub_within_reach
 from .table import LITE, default_checkpoint, lite_weights, paper_networks
 from .towers import open_clip_tower, transformers_tower
 
@@ -43,7 +44,7 @@ def split_architecture(
 def _download(architecture: str) -> Iterator[None]:
     "Turns a failed download within the block into a `UserError`, and sends the library's output to stderr."
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), hub_within_reach():
             yield
     except UserError:
         raise

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..core import UserError, unknown_name_error
+from ..images.fetching import hub_within_reach
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,8 @@ def as_network(
 def _library(reference: str, extra: str):
     "Turns a missing library, and anything that goes wrong inside it, into a `UserError` of one line."
     try:
-        yield
+        with hub_within_reach():
+            yield
     except ImportError as error:
         raise UserError(f'network {reference!r} needs another library: pip install "transfer_study[{extra}]"') from error
     except (UserError, NotImplementedError):  # the latter: on the meta device, where there is nothing to compute with

@@ -357,7 +357,7 @@ def _read_result(path: Path) -> dict:
         result = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}); delete the folder {path.parent.name} and run the study again") from error
-    if missing := [name for name in ("network", "dataset", "score") if not isinstance(result, dict) or name not in result]:
+    if missing := [name for name in ("network", "dataset") if not isinstance(result, dict) or name not in result]:
         raise UserError(f"{path}: has no {missing[0]!r}, so it is not the result of a run of transfer_study; expected a directory of runs")
     return result
 

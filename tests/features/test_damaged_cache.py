@@ -75,7 +75,7 @@ REFUSED = {"directory": None}
 
 def refuse(event: str, arguments: tuple) -> None:
     "An audit hook that makes a directory read-only, also for root."
-    directory = REFUSED["directory"]
+    directory = (REFUSED or {}).get("directory")  # None when the interpreter ends
     if directory is None or event not in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod"):
         return
     writes = event != "open" or not isinstance(arguments[1], str) or set(arguments[1]) & set("wax+")

@@ -138,3 +138,9 @@ def test_a_file_of_some_source_accuracies_keeps_what_is_known_of_the_others(tmp_
 def test_an_unknown_table_gives_the_nearest_shipped_one():
     with pytest.raises(UserError, match="did you mean embeddings_benchmark_16shot"):
         read_table("embedings_benchmark_16shots")
+
+
+def test_a_result_without_a_score_is_not_a_row(tmp_path):
+    write_run(tmp_path / "study" / "run", {}, {"network": "a", "dataset": "pets"}, {}, pd.DataFrame())
+    with pytest.raises(UserError, match=r"run/result\.json: has no 'score'"):
+        read_runs(tmp_path)

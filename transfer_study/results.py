@@ -373,9 +373,12 @@ def read_runs(
     runs: Path | str,  # a directory of runs, of one study or of several
 ) -> pd.DataFrame:
     "The tidy results table of every complete run below `runs`; raises `UserError` if there is none."
-    results = read_results(runs)
-    if not results:
+    complete = list(complete_runs(runs))
+    if not complete:
         raise UserError(f"{runs}: no finished run; compute some with `transfer-study run STUDY --out {runs}`")
+    if without := [directory for directory, result in complete if "score" not in result]:
+        raise UserError(f"{without[0] / 'result.json'}: has no 'score', so it is not the result of a run of transfer_study; expected a directory of runs")
+    results = [result for _, result in complete]
     return tidy(pd.DataFrame(results)).sort_values(["network", "dataset", "protocol", "n_train_per_class", "seed", "setting"], ignore_index=True)
 
 # %% ../nbs/api/03_results.ipynb #2f2f991b

@@ -409,10 +409,10 @@ def _not_finite(X: np.ndarray, start: int) -> list[int]:
     return [start + int(row) for row in np.flatnonzero(~np.isfinite(X).all(axis=1))]
 
 # %% ../../nbs/api/features/02_extraction.ipynb #ae746e54
-def _remove(path: Path) -> None:
-    "Removes `path`, and the directory above it if that is then empty."
-    shutil.rmtree(path, ignore_errors=True)
-    with suppress(OSError):
+def _remove(path: Path, remove_tree: Callable = shutil.rmtree, ignore: Callable = suppress) -> None:
+    "Removes `path`, and the directory above it if that is then empty; when this is called, the names of a notebook may be gone."
+    remove_tree(path, ignore_errors=True)
+    with ignore(OSError):
         path.parent.rmdir()
 
 # %% ../../nbs/api/features/02_extraction.ipynb #fe1ce672

@@ -1,11 +1,13 @@
 """Files that arrive in pieces are whole in the end, or not there."""
 
 import hashlib
+import socket
 
 import pytest
 
 from tests.images.hub_server import serving
 from transfer_study.core import UserError
+from transfer_study.images import fetching
 from transfer_study.images.fetching import Fetcher, NotReachable, check_free_space, readable_bytes
 
 DATA = bytes(range(256)) * 20
@@ -95,3 +97,17 @@ def test_space_is_checked_in_a_folder_that_does_not_exist_yet(tmp_path):
     with pytest.raises(UserError, match=r"2,000,000,000\.0 GB needed below .*not/yet \(1,000,000,000\.0 GB to download"):
         check_free_space(tmp_path / "not/yet", 10**18, 10**18)
     assert readable_bytes(999) == "999 bytes"
+
+
+def test_a_server_that_is_back_is_noticed(monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(fetching, "SECONDS_REMEMBERED", 1e9)
+        assert not fetching.can_reach(address)
+        server.listen()
+        assert not fetching.can_reach(address)  # remembered
+        monkeypatch.setattr(fetching, "SECONDS_REMEMBERED", 1e-3)
+        assert fetching.can_reach(address)

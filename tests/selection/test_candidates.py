@@ -9,7 +9,6 @@ from transfer_study.networks.table import LITE, lite_weights
 from transfer_study.selection import candidates
 from transfer_study.selection.candidates import (
     RESEARCH_ONLY,
-    can_reach,
     find_candidates,
     network_tiers,
     prior_accuracy,
@@ -83,11 +82,9 @@ def test_mistakes_are_one_line(networks, message):
 
 def test_weights_that_cannot_be_fetched_are_left_out_at_once(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    can_reach.cache_clear()
     found, _ = find_candidates("resnet18.a1_in1k")
     with pytest.raises(UserError, match="resnet18.a1_in1k: left out, its weights .* cannot be reached"):
         with_weights(found)
-    can_reach.cache_clear()
 
 
 def test_tiers_ascend_in_size_and_hold_several_families():

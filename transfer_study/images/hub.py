@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..core import UserError
 from .datasets import SPLITS, ImageDataset, choose_splits, draw_test_images, listed_dataset
-from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers
+from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
 from .official import known_datasets
 
 if TYPE_CHECKING:
@@ -29,14 +29,13 @@ if TYPE_CHECKING:
 def _without_network() -> Iterator[None]:
     "The library takes what was downloaded before, and asks nobody."
     from datasets import config
-    from huggingface_hub import constants
 
-    before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
-    config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    before, config.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE, True
     try:
-        yield
+        with hub_offline():
+            yield
     finally:
-        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+        config.HF_HUB_OFFLINE = before
 
 
 def _ask_hub(name: str, revision: str | None) -> str:

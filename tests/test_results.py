@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transfer_study.core import UserError, committed_directory, data_path
+from transfer_study.core import UserError, committed_directory, data_path, replaced_file
 from transfer_study.results import COLUMNS, known_source_accuracies, read_runs, read_table, write_plan, write_run
 
 TABLE = "network,source_accuracy,dataset,score\na,0.6,pets,0.8\nb,0.7,pets,0.85\n"
@@ -109,6 +109,16 @@ def test_a_directory_is_complete_or_absent(tmp_path):
         with committed_directory(tmp_path / "run") as directory:
             (directory / "whole").write_text(content)
     assert (tmp_path / "run" / "whole").read_text() == "first" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_is_the_old_or_the_new_one(tmp_path):
+    path = tmp_path / "folder" / "plan.json"
+    with replaced_file(path) as temporary:
+        temporary.write_text("old")
+    with pytest.raises(RuntimeError), replaced_file(path) as temporary:
+        temporary.write_text("half of the new")
+        raise RuntimeError
+    assert path.read_text() == "old" and [entry.name for entry in path.parent.iterdir()] == ["plan.json"]
 
 
 def test_runs_outside_the_plan_do_not_count(tmp_path):

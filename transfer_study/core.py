@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHECKSUMS', 'PlainError', 'UserError', 'unknown_name_error', 'data_path', 'digest', 'committed_directory',
-           'write_checksums', 'damaged_file', 'whole_directory', 'printable', 'is_memory_short', 'one_thread',
-           'copy_memory_limit', 'versions', 'git_revision', 'provenance']
+           'replaced_file', 'user_cache', 'write_checksums', 'damaged_file', 'whole_directory', 'printable',
+           'is_memory_short', 'one_thread', 'copy_memory_limit', 'versions', 'git_revision', 'provenance']
 
 # %% ../nbs/api/00_core.ipynb #db8fdf73
 import difflib
@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import traceback
 import unicodedata
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -102,6 +103,25 @@ def committed_directory(
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+# %% ../nbs/api/00_core.ipynb #b8bae9f6
+@contextmanager
+def replaced_file(
+    path: Path,  # the file to write; its folder is created
+) -> Iterator[Path]:
+    "A temporary file that takes the place of `path` in one step when the block ends without an exception, and is deleted otherwise."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def user_cache() -> Path:
+    "The package's directory in the user's cache directory, of XDG_CACHE_HOME or `~/.cache`."
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transfer_study"
 
 # %% ../nbs/api/00_core.ipynb #9f4134e8
 CHECKSUMS = "checksums.json"  # name of the file with the checksums of its directory

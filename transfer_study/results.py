@@ -10,7 +10,6 @@ __all__ = ['PROTOCOLS', 'SHIPPED_PROTOCOLS', 'RUNS_FORMAT', 'CHOICES', 'known_so
 
 # %% ../nbs/api/03_results.ipynb #69ca4068
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import transfer_study
-from .core import UserError, committed_directory, data_path
+from .core import UserError, committed_directory, data_path, replaced_file
 from .networks.table import published_top1
 from .tables.columns import COLUMNS, is_source
 from .tables.files import table_path
@@ -307,10 +306,9 @@ def write_plan(
         if part and before:
             runs = [*(run for run in before["runs"] if run["run_id"] not in set(plan["run_id"])), *runs]
             stated = list({(row["network"], row["setting"]): row for row in [*before.get("source_accuracies", []), *stated]}.values())
-        temporary = directory / f".plan.{os.getpid()}.tmp"
         content = {"format": RUNS_FORMAT, "transfer_study": transfer_study.__version__, "runs": runs, "source_accuracies": stated}
-        temporary.write_text(json.dumps(content, indent=1))
-        os.replace(temporary, directory / "plan.json")
+        with replaced_file(directory / "plan.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=1))
 
 # %% ../nbs/api/03_results.ipynb #bc4327a9
 def _current_runs(study: Path) -> list[Path]:

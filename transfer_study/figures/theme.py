@@ -16,7 +16,6 @@ import gzip
 import json
 import os
 import re
-import tempfile
 import uuid
 import warnings
 import zlib
@@ -34,7 +33,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from ..core import UserError
+from ..core import UserError, replaced_file, user_cache
 
 # %% ../../nbs/api/figures/01_theme.ipynb #d3e45ad6
 def require(
@@ -369,18 +368,12 @@ def interactive(
 # %% ../../nbs/api/figures/01_theme.ipynb #b5603246
 def _kept_bundle() -> Path:
     "The file in which the script is kept; its name has the version of the library that makes it."
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "transfer_study"
-    return cache / f"vega-{version('vl-convert-python')}.js.gz"
+    return user_cache() / f"vega-{version('vl-convert-python')}.js.gz"
 
 
 def _keep_bundle(bundle: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
-        file.write(gzip.compress(bundle.encode()))
-    try:
-        os.replace(file.name, path)
-    finally:
-        Path(file.name).unlink(missing_ok=True)
+    with replaced_file(path) as temporary:
+        temporary.write_bytes(gzip.compress(bundle.encode()))
 
 
 @functools.cache

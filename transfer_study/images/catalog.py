@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from ..core import UserError, unknown_name_error
+from ..core import UserError, unknown_name_error, user_cache
 from .archives import unpack
 from .benchmarks import benchmark_dataset, benchmark_datasets
 from .datasets import ImageDataset, image_folder, limit_pixels
@@ -48,8 +48,7 @@ def data_root(
     root: Path | None = None,  # returned if given
 ) -> Path:
     "The directory of the official datasets: `root`, or the environment variable TRANSFER_STUDY_DATA, or the user's cache directory."
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "transfer_study"
-    return Path(os.path.expanduser(root or os.environ.get("TRANSFER_STUDY_DATA") or cache))
+    return Path(os.path.expanduser(root or os.environ.get("TRANSFER_STUDY_DATA") or user_cache()))
 
 # %% ../../nbs/api/images/13_catalog.ipynb #9efe8192
 def find_dataset(

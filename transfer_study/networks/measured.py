@@ -7,15 +7,13 @@ __all__ = ['MeasuredAccuracy', 'accuracy_digest', 'measured_folder', 'keep_measu
 
 # %% ../../nbs/api/networks/05_measured.ipynb #5aba12f5
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from ..core import UserError, digest
+from ..core import UserError, digest, replaced_file, user_cache
 from .networks import input_configuration, network_digest
 
 if TYPE_CHECKING:
@@ -51,7 +49,7 @@ def accuracy_digest(
 
 def measured_folder() -> Path:
     "The folder of measured accuracies in the user's cache directory."
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "transfer_study" / "imagenet_top1"
+    return user_cache() / "imagenet_top1"
 
 # %% ../../nbs/api/networks/05_measured.ipynb #c8b59b22
 def keep_measured(
@@ -59,11 +57,8 @@ def keep_measured(
 ) -> Path:
     "Writes the file of a measured accuracy in one step, in place of an earlier one; returns its path."
     path = measured_folder() / f"{measured.digest}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(asdict(measured), file, indent=1)
-    os.replace(temporary, path)
+    with replaced_file(path) as temporary:
+        temporary.write_text(json.dumps(asdict(measured), indent=1), encoding="utf-8")
     return path
 
 

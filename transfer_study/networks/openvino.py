@@ -14,8 +14,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from ..core import UserError, digest
-from ..fingerprints import read_entries, user_cache, write_entries
+from ..core import UserError, digest, user_cache
+from ..fingerprints import read_entries, write_entries
 from .networks import input_configuration, network_digest, penultimate_features
 
 if TYPE_CHECKING:
@@ -187,6 +187,6 @@ def resolve_backend(
         reason = reason or _problem(model)
         return ("torch", reason) if reason else ("openvino", "")
     if reason:
-        raise UserError(f'backend "openvino": {reason.replace("None", "none")}; set backend = "torch"')
+        raise UserError(f'backend "openvino": {reason}; set backend = "torch"')
     checked_features(model)
     return "openvino", ""

@@ -10,9 +10,7 @@ __all__ = ['measure_openvino', 'measure_network', 'measure_fit', 'measure_readin
 import io
 import json
 import math
-import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..core import replaced_file
 from ..features.extraction import ExtractionOptions
 from ..features.inference import prepare_network, resolve_device
 from ..images.datasets import ImageDataset
@@ -159,10 +158,8 @@ def _read_speeds(path: Path) -> dict[str, float]:
 
 
 def _write_speeds(speeds: dict[str, float], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".costs.", suffix=".tmp", delete=False) as file:
-        json.dump(speeds, file, indent=1)
-    os.replace(file.name, path)
+    with replaced_file(path) as temporary:
+        temporary.write_text(json.dumps(speeds, indent=1))
 
 
 def _prefix(device: str) -> str:

@@ -8,7 +8,6 @@ __all__ = ['CACHES', 'runs_table', 'source_accuracies', 'Study', 'skipped_images
 
 # %% ../../nbs/api/study/11_study.ipynb #aa2f9669
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
-from ..core import UserError
+from ..core import UserError, replaced_file
 from ..features.inference import resolve_device, resolve_precision
 from ..networks.networks import Network
 from ..networks.openvino import resolve_backend
@@ -113,9 +112,8 @@ def _record(study: "Study", runs: Path) -> None:
     "Writes study.json in one step; for a part, the whole study."
     root = None if study.data_root is None else str(Path(study.data_root).resolve())
     file = (study.whole or study.file).model_dump(mode="json", exclude_unset=True)  # what the file says, and no defaults
-    temporary = runs / f".study.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps({"file": file, "directory": str(study.directory.resolve()), "data_root": root}, indent=1), encoding="utf-8")
-    os.replace(temporary, runs / "study.json")
+    with replaced_file(runs / "study.json") as temporary:
+        temporary.write_text(json.dumps({"file": file, "directory": str(study.directory.resolve()), "data_root": root}, indent=1), encoding="utf-8")
 
 
 def _recorded(runs: Path) -> tuple[StudyFile, Path, Path | None]:

@@ -130,6 +130,7 @@ def test_what_fails_stops_only_what_needs_it(tmp_path, n):
     ended, performed = run_tasks(tmp_path, tasks, n)
     assert ended.to_dict() == {"a": "finished", "b": "failed", "last": "dropped", "other": "finished"}
     assert performed == ["a", "b", "other"] and read_failures(tmp_path / "failed")["b"].message == "it cannot be"
+    assert [path.name for path in (tmp_path / "locks").iterdir()] == ["b.lock"]  # what is done needs no lock
 
 
 def test_a_killed_process_is_tried_once_more(tmp_path):

@@ -398,8 +398,9 @@ def check_training(folder: Path, sizes: Sizes, device: str) -> Iterator[dict]:
     build, precision = partial(network, sizes.network), low_precision(device)
     training(folder, sizes, device, "finetune", build, 2, precision)  # images are decoded, and libraries choose their algorithms
     tried = min(10, sizes.steps)
-    taken = training(folder, sizes, device, "finetune", build, tried, precision).seconds
-    steps = int(np.clip(sizes.most_seconds / taken * tried, tried, sizes.steps))
+    # Both of these have one evaluation; their difference is the time of the other steps.
+    one, more = (training(folder, sizes, device, "finetune", build, n, precision).seconds for n in (1, tried))
+    steps = int(np.clip(sizes.most_seconds * (tried - 1) / max(more - one, 1e-3), tried, sizes.steps))
     for kind in ("finetune", "scratch"):
         result = training(folder, sizes, device, kind, build, steps, precision)
         theirs = plain_loop(folder, sizes, device, kind, steps)

@@ -33,7 +33,8 @@ IDENTIFIER = re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{16,64}\b")  # a digest, such
 LETTERS = re.compile(r"(?s)<(style|script|metadata).*?</\1>|<[^>]*>")  # what of a picture is not text
 COMPARED = ("text/plain", "text/html", "text/markdown", "image/svg+xml")
 PIXELS = 0.5  # by which a point of a picture may move
-LIBRARIES = ["altair", "fastai.vision.all", "pandas", "pydantic", "sklearn.linear_model", "statsmodels.api", "timm"]
+# Imported once for all pages; not fastai, whose import changes how pandas shows tables.
+LIBRARIES = ["altair", "pandas", "pydantic", "sklearn.linear_model", "statsmodels.api", "timm"]
 
 
 def shown(outputs: list) -> list[tuple[str, str]]:

@@ -49,7 +49,7 @@ def compute(out):
 
 while killed < kills:
     child = compute(f"{folder}/round{round_}")
-    time.sleep(random.exponential(0.6))  # the moment of the kill, wherever the study is then
+    time.sleep(random.exponential(0.4))  # the moment of the kill, wherever the study is then
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status):

@@ -28,6 +28,7 @@ import copy
 import gc
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +71,15 @@ def n_parameters(name: str) -> int:
     except (NotImplementedError, RuntimeError, TypeError):
         model = timm.create_model(name, num_classes=0)
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def smallest_networks(modules: list[str], listed: dict[str, dict], known: dict[str, int]) -> Iterator[tuple[str, str, int]]:
+    "Module, its smallest network, and the parameters: first where they are known, then where networks have to be built for that."
+    counted = [module for module in modules if module in listed or known.keys() & set(timm.list_models(module=module))]
+    for group in (counted, [module for module in modules if module not in counted]):
+        chosen = {module: tuple(listed[module].values()) if module in listed else smallest(module, known) for module in group}
+        for module, (name, parameters) in sorted(chosen.items(), key=lambda item: item[1][1]):
+            yield module, name, parameters
 
 
 def build(name: str) -> torch.nn.Module:
@@ -272,8 +282,7 @@ def main() -> None:
     rows = {row["module"]: row for row in there.to_dict("records")}
     modules = [module for module in options.modules.split(",") if module] or timm.list_modules()
     ran = []
-    chosen = {m: tuple(listed[m].values()) if m in listed else smallest(m, facts.to_dict()) for m in modules}
-    for module, (name, parameters) in sorted(chosen.items(), key=lambda item: item[1][1]):
+    for module, name, parameters in smallest_networks(modules, listed, facts.to_dict()):
         current = module in rows and (rows[module]["network"], rows[module]["timm"]) == (name, timm.__version__)
         if parameters >= options.below or (current and not options.again):
             continue

@@ -76,7 +76,7 @@ def test_one_that_torchvision_downloads(tmp_path, monkeypatch):
 def test_vtab_has_nineteen_names_in_the_published_layout(tmp_path):
     table = benchmark_datasets().set_index("name")
     names = [name for name in table.index if name.startswith("vtab1k_")]
-    assert len(names) == 19 and (table.loc[names, ["train", "val"]] == (800, 200)).all(axis=None)
+    assert len(names) == 19 and (table.loc[names, ["train", "val"]] == [800, 200]).all(axis=None)
     folder = vtab_copy(tmp_path / "vtab-1k" / "smallnorb_ele")
     dataset = open_dataset("vtab1k_smallnorb_ele", root=tmp_path)
     assert dataset.counts == {"classes": 5, "train": 4, "val": 2, "test": 6} and dataset.classes == list("01234")

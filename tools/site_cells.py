@@ -105,7 +105,23 @@ def clean_cells(cells: list[dict]) -> list[dict]:
         source = folded(without_marks(source), has_figure(cell))
         if source.strip() or cell.get("outputs"):
             shown.append(cell | {"source": source})
-    return shown
+    return joined(shown)
+
+
+def joined(cells: list[dict]) -> list[dict]:
+    "The cells; imports right above the code of a figure are folded together with it, so that one line is above the figure."
+    kept: list[dict] = []
+    for cell in cells:
+        above = kept[-1] if kept else {"source": ""}
+        is_import = above["source"].startswith(f'#| code-fold: true\n#| code-summary: "{IMPORTS}"') and not above.get("outputs")
+        if is_import and cell["source"].startswith(f'#| code-fold: true\n#| code-summary: "{FOLDED}"'):
+            fold, code = cell["source"].splitlines()[:2], cell["source"].splitlines()[2:]
+            options = [line for line in code if line.startswith("#|")]
+            lines = [*fold, *options, *above["source"].splitlines()[2:], "", *(line for line in code if line not in options)]
+            kept[-1] = cell | {"source": "\n".join(lines)}
+        else:
+            kept.append(cell)
+    return kept
 
 
 def heading_level(cell: dict) -> int:
@@ -124,12 +140,37 @@ def without_empty_headings(cells: list[dict]) -> list[dict]:
     return kept[::-1]
 
 
+NUMERIC = re.compile(r"[-−+]?[\d,.]+(?:e[-+]?\d+)?%?|NaN|None|NaT|&lt;NA&gt;|True|False|inf|")
+
+
+def with_words_at_left(table: str) -> str:
+    "A table of pandas whose columns of words have the class `words`, so that they are not set at the right as numbers are."
+    rows = re.findall(r"<tr[^>]*>.*?</tr>", table, flags=re.S)
+    cells = [re.findall(r"<td>(.*?)</td>", row, flags=re.S) for row in rows]
+    width = max(map(len, cells), default=0)
+    if "colspan" in table or any(len(row) not in (0, width) for row in cells):
+        return table
+    columns = list(zip(*filter(None, cells), strict=True))
+    of_words = [not all(NUMERIC.fullmatch(cell.strip()) for cell in column) for column in columns]
+
+    def marked(row: str) -> str:
+        kind = "td" if "<td>" in row else "th"
+        parts = re.split(f"(<{kind}>)", row)
+        places = range(1, len(parts), 2)[-width:] if width else []
+        for place, is_words in zip(places, of_words, strict=False):
+            parts[place] = f'<{kind} class="words">' if is_words and len(places) == width else parts[place]
+        return "".join(parts)
+
+    return re.sub(r"<tr[^>]*>.*?</tr>", lambda m: marked(m.group(0)), table, flags=re.S)
+
+
 def html_as_markdown(data: dict) -> dict:
     "An output in HTML as raw HTML within Markdown: for HTML outputs Quarto has pages fetch require.js and jQuery."
     if "text/html" not in data:
         return data
     html = re.sub(r"\s*<style scoped>.*?</style>", "", "".join(data["text/html"]), flags=re.S)
     html = re.sub(r'<table border="1" class="dataframe">', '<table class="dataframe">', html).strip()
+    html = re.sub(r'<table class="dataframe">.*?</table>', lambda m: with_words_at_left(m.group(0)), html, flags=re.S)
     return {"text/markdown": f"```{{=html}}\n{html}\n```\n"}
 
 

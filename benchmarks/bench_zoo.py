@@ -125,15 +125,19 @@ def calibrate(model: torch.nn.Module, images: torch.Tensor) -> None:
 
 
 def heads(model: torch.nn.Module) -> list[torch.nn.Module]:
-    return [model.get_submodule(name) for name in classifier_names(model)]
+    "The network's classifiers; one that is a list of them, as in CrossViT, counts as its members."
+    modules = [model.get_submodule(name) for name in classifier_names(model)]
+    return [head for module in modules for head in (module if isinstance(module, torch.nn.ModuleList) else [module])]
 
 
 def scores(model: torch.nn.Module, features: torch.Tensor) -> torch.Tensor:
-    "The mean over the network's classifiers of what they give for the features."
-    outputs = []
-    for head in heads(model):
+    "The mean over the network's classifiers of what they give for the features: for all of them, or each for its part."
+    outputs, all_heads = [], heads(model)
+    widths = [getattr(head, "in_features", 0) for head in all_heads]
+    parts = features.split(widths, dim=1) if len(widths) > 1 and sum(widths) == features.shape[1] else [features] * len(widths)
+    for head, part in zip(all_heads, parts, strict=True):
         convolution = any(isinstance(module, torch.nn.Conv2d) for module in head.modules())
-        outputs.append(head(features[:, :, None, None] if convolution else features).flatten(1))
+        outputs.append(head(part[:, :, None, None] if convolution else part).flatten(1))
     return torch.stack(outputs).mean(dim=0)
 
 

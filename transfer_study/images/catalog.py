@@ -140,6 +140,8 @@ def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
     if reference in set(official):
         return _open_official(reference, data_root(root))
     path = directory / os.path.expanduser(rest if kind in ("folder", "tar", "zip") else reference)
+    if "\\" in reference and not path.exists():
+        raise UserError(f"dataset {reference!r}: no such folder, tar or zip; write / between folders, not \\")
     if not path.exists() and ":" not in reference and "/" not in reference and path.suffix not in (".tar", ".zip"):
         raise unknown_name_error("dataset", reference, official, "or a folder, tar or zip of images")
     return image_folder(path)

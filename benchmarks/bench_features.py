@@ -51,7 +51,7 @@ TODAY = (
     "tf_efficientnet_lite0", "tf_efficientnetv2_b0", "convnext_tiny", "convnextv2_nano",
     "regnety_016", "repvit_m1_1", "vit_small_patch16_224", "fastvit_t12",
 )  # fmt: skip
-MOBILE = ("mobilenet", "efficientnet_lite", "efficientnet_b0")
+MOBILE = ("mobile", "efficientnet_lite", "efficientnet_b0")
 LARGEST = 60_000_000  # parameters of a network of the paper that is CPU-sized
 MEGAPIXELS = {1: (1152, 864), 2: (1632, 1224), 4: (2304, 1728), 8: (3264, 2448), 12: (4000, 3000)}
 
@@ -176,23 +176,34 @@ def enlarged(dataset: ImageDataset, folder: Path) -> ImageDataset:
     return image_folder(folder, f"{dataset.name}, enlarged")
 
 
-def changed(name: str, dataset: ImageDataset, option: str, **options) -> dict:
-    "How many test predictions change with the options."
+def real_network(name: str) -> torch.nn.Module:
+    "A network with its published weights."
     weights = REAL / "weights" / f"{name}_{SIZES[name]}_tfq.safetensors"
-    model = build_network(Network(name, f"mobilenets:{name}", weights, directory=REAL))
+    return build_network(Network(name, f"mobilenets:{name}", weights, directory=REAL))
+
+
+def changed(name: str, dataset: ImageDataset, option: str, X: np.ndarray, X_option: np.ndarray) -> dict:
+    "How many test predictions change with the option, from features (n, d) without and with it."
     y, split = dataset.images["label"].to_numpy(), split_images(dataset)
-    pair = [np.asarray(extract_features([model], dataset, **given)[0].X) for given in ({}, options)]
     truth, l2 = y[split == "test"], np.logspace(-6, 5, 45)
-    full, ours = (linear_probe(X, y, split, dataset.metric, l2).y_pred for X in pair)
+    full, ours = (linear_probe(features, y, split, dataset.metric, l2).y_pred for features in (X, X_option))
     p_value, only_ours, only_full = exact_binomial_test(full == truth, ours == truth)
     return {
         "benchmark": f"predictions, {option}", "case": f"{name} on {dataset.name}",
         "n_test": len(truth), "changed": int((full != ours).sum()),
         "accuracy_ours": (ours == truth).mean(), "accuracy_reference": (full == truth).mean(), "only_right_ours": only_ours,
         "only_right_reference": only_full, "p_value": p_value,
-        "largest_difference": np.abs(pair[0] - pair[1]).max() / np.abs(pair[0]).max(),
-        "mean_difference": np.abs(pair[0] - pair[1]).mean() / np.abs(pair[0]).mean(),
+        "largest_difference": np.abs(X - X_option).max() / np.abs(X).max(),
+        "mean_difference": np.abs(X - X_option).mean() / np.abs(X).mean(),
     }  # fmt: skip
+
+
+def option_rows(names: list[str], dataset: ImageDataset, option: str, **options) -> list[dict]:
+    "A row for each network, from one pass over the images without and one with the options."
+    plain, ours = (extract_features([*map(real_network, names)], dataset, **given) for given in ({}, options))
+    return [
+        changed(name, dataset, option, np.asarray(a.X), np.asarray(b.X)) for name, a, b in zip(names, plain, ours, strict=True)
+    ]
 
 
 def prediction_rows(quick: bool) -> list[dict]:
@@ -201,12 +212,11 @@ def prediction_rows(quick: bool) -> list[dict]:
         print("predictions: left out, because ../shared/real is not there")
         return []
     flowers, names = image_folder(REAL / "images" / "flowers5.tar"), list(SIZES)[: 1 if quick else None]
-    rows = [changed(name, flowers, "openvino", backend="openvino") for name in names if is_installed()]
+    rows = option_rows(names, flowers, "openvino", backend="openvino") if is_installed() else []
     if quick:
         flowers = replace(flowers, images=flowers.images.iloc[::20].reset_index(drop=True), fingerprint="some")
     with tempfile.TemporaryDirectory() as folder:
-        large = enlarged(flowers, Path(folder))
-        rows += [changed(name, large, "decode = fast", decode="fast") for name in names]
+        rows += option_rows(names, enlarged(flowers, Path(folder)), "decode = fast", decode="fast")
     print(pd.DataFrame(rows).drop(columns=["benchmark"]).to_string(index=False))
     return rows
 

@@ -1,13 +1,14 @@
 """Plan, schedule and resume a study of 1,500 networks × 100 datasets × 3 protocols, with tasks that compute nothing.
 
-`python benchmarks/bench_scale.py [--sizes 15x10 150x10 …] [--disk N] [--out FILE.csv]`
+`python benchmarks/bench_scale.py [--sizes 15x10 150x10 …] [--disk N] [--ray [N …]] [--out FILE.csv]`
 
 Three parts, each against the number of tasks. *Plan*: from a study file with its networks and datasets to runs, tasks and the
 table of runs. *Schedule*: every task is handed out and finished in memory, as an executor does, and half of them again as after
 an interruption. *Write*: the engine itself (locks, atomic directories, failures) with tasks that write what a run leaves; then a
 second start; then a process that finds every task done by another (*found done*). There, every operation on the file system is
 counted: on a shared one, each is a request to its server. Peak memory is that of a process of its own for each size. Networks and
-datasets are stand-ins: nothing is read or computed.
+datasets are stand-ins: nothing is read or computed. *Ray*: the first N tasks of a study on a cluster of two cores;
+seconds are the processor time of all its processes and of this one, without the start.
 """
 
 import json
@@ -18,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -164,8 +166,61 @@ def on_disk(n_networks: int, n_datasets: int, sender) -> None:
                     if event.kind == "failed":
                         raise RuntimeError(event.message)
                 results.append((time.process_time() - started, dict(counter), n_left))
-        largest = max(len(os.listdir(folder)) for folder in [out, *(path for path in out.iterdir() if path.is_dir())])
+        largest = max((len(folders) + len(files), Path(folder).name) for folder, folders, files in os.walk(out))
         sender.send((results, len(plan.tasks), largest))
+
+
+class StandIn:
+    "Finishes a task at once; like a study's own, it carries what all tasks need."
+
+    def __init__(self, payloads: dict):
+        self.payloads = payloads
+
+    def __call__(self, task: Task, device: str) -> Outcome:
+        return Outcome(task.id, "finished", str(len(self.payloads)), kind=task.kind, label=task.label)
+
+
+def processor_time(known: dict[tuple[int, float], float]) -> float:
+    "Seconds of this process and of all below it; `known` keeps those of processes that have ended since the last call."
+    import psutil
+
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            known[process.pid, process.create_time()] = sum(process.cpu_times()[:2])
+    return sum(known.values())
+
+
+def ray_rows(sizes: list[int]) -> list[dict]:
+    "A row for each number of tasks, all on one cluster."
+    if not find_spec("ray"):
+        print("Ray: left out, because it is not installed")
+        return []
+    import ray
+
+    from transfer_study.study.ray import RayExecutor
+
+    plan, rows = study(-(-max(sizes) // 30), 10, Path("nowhere")), []
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        list(RayExecutor().run(plan.tasks[:50], StandIn({})))  # starts its processes
+        for n_tasks in sizes:
+            tasks = plan.tasks[:n_tasks]
+            run_task = StandIn({task.id: plan.payloads[task.id] for task in tasks})
+            before, started, ended = processor_time(known := {}), time.perf_counter(), 0
+            for event in RayExecutor().run(tasks, run_task):
+                ended += event.kind == "finished"
+                if event.kind == "finished" and ended % 500 == 0:
+                    processor_time(known)
+            seconds, wall = processor_time(known) - before, time.perf_counter() - started
+            if ended != n_tasks:
+                raise RuntimeError(f"{ended} of {n_tasks} tasks were finished")
+            print(f"Ray, {n_tasks:,} tasks: {wall:.1f} s, processor time {seconds:.1f} s")
+            more = {"tasks": n_tasks, "microseconds_per_task": 1e6 * seconds / n_tasks}
+            rows.append(measurement("scale", f"Ray: {n_tasks:,} tasks", seconds, **more))
+    finally:
+        ray.shutdown()
+    return rows
 
 
 def scale(sizes: list[tuple[int, int]], disk: int) -> list[dict]:
@@ -183,7 +238,7 @@ def scale(sizes: list[tuple[int, int]], disk: int) -> list[dict]:
                 print(f"{case}, {what}: {n_left:,} tasks left; per task {listed}")
                 more |= {"operations_per_task": sum(counts.values()) / n_tasks, "microseconds_per_task": 1e6 * seconds / n_tasks}
                 rows.append(measurement("scale", f"{what}: {case}", seconds, **more))
-            print(f"{case}: the largest directory has {largest:,} entries")
+            print(f"{case}: the largest directory has {largest[0]:,} entries ({largest[1]})")
     return rows
 
 
@@ -192,5 +247,7 @@ if __name__ == "__main__":
     default = ["x".join(map(str, size)) for size in SIZES[:3]]
     options.add_argument("--sizes", nargs="+", default=default, help="networks x datasets; 1500x100 is the largest")
     options.add_argument("--disk", type=int, default=5_000, help="most tasks that are also written to disk")
+    options.add_argument("--ray", type=int, nargs="*", default=[1_000, 10_000], help="numbers of tasks on a Ray cluster")
     given = options.parse_args()
-    report(scale([tuple(map(int, size.split("x"))) for size in given.sizes], given.disk), given.out, threads=1)
+    rows = scale([tuple(map(int, size.split("x"))) for size in given.sizes], given.disk)
+    report(rows + (ray_rows(given.ray) if given.ray else []), given.out, threads=1)

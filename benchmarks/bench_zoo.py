@@ -28,6 +28,7 @@ import copy
 import gc
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +71,15 @@ def n_parameters(name: str) -> int:
     except (NotImplementedError, RuntimeError, TypeError):
         model = timm.create_model(name, num_classes=0)
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def smallest_networks(modules: list[str], listed: dict[str, dict], known: dict[str, int]) -> Iterator[tuple[str, str, int]]:
+    "Module, its smallest network, and the parameters: first where they are known, then where networks have to be built for that."
+    counted = [module for module in modules if module in listed or known.keys() & set(timm.list_models(module=module))]
+    for group in (counted, [module for module in modules if module not in counted]):
+        chosen = {module: tuple(listed[module].values()) if module in listed else smallest(module, known) for module in group}
+        for module, (name, parameters) in sorted(chosen.items(), key=lambda item: item[1][1]):
+            yield module, name, parameters
 
 
 def build(name: str) -> torch.nn.Module:
@@ -115,15 +125,19 @@ def calibrate(model: torch.nn.Module, images: torch.Tensor) -> None:
 
 
 def heads(model: torch.nn.Module) -> list[torch.nn.Module]:
-    return [model.get_submodule(name) for name in classifier_names(model)]
+    "The network's classifiers; one that is a list of them, as in CrossViT, counts as its members."
+    modules = [model.get_submodule(name) for name in classifier_names(model)]
+    return [head for module in modules for head in (module if isinstance(module, torch.nn.ModuleList) else [module])]
 
 
 def scores(model: torch.nn.Module, features: torch.Tensor) -> torch.Tensor:
-    "The mean over the network's classifiers of what they give for the features."
-    outputs = []
-    for head in heads(model):
+    "The mean over the network's classifiers of what they give for the features: for all of them, or each for its part."
+    outputs, all_heads = [], heads(model)
+    widths = [getattr(head, "in_features", 0) for head in all_heads]
+    parts = features.split(widths, dim=1) if len(widths) > 1 and sum(widths) == features.shape[1] else [features] * len(widths)
+    for head, part in zip(all_heads, parts, strict=True):
         convolution = any(isinstance(module, torch.nn.Conv2d) for module in head.modules())
-        outputs.append(head(features[:, :, None, None] if convolution else features).flatten(1))
+        outputs.append(head(part[:, :, None, None] if convolution else part).flatten(1))
     return torch.stack(outputs).mean(dim=0)
 
 
@@ -272,8 +286,7 @@ def main() -> None:
     rows = {row["module"]: row for row in there.to_dict("records")}
     modules = [module for module in options.modules.split(",") if module] or timm.list_modules()
     ran = []
-    chosen = {m: tuple(listed[m].values()) if m in listed else smallest(m, facts.to_dict()) for m in modules}
-    for module, (name, parameters) in sorted(chosen.items(), key=lambda item: item[1][1]):
+    for module, name, parameters in smallest_networks(modules, listed, facts.to_dict()):
         current = module in rows and (rows[module]["network"], rows[module]["timm"]) == (name, timm.__version__)
         if parameters >= options.below or (current and not options.again):
             continue

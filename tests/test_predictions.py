@@ -99,7 +99,7 @@ def test_scores_without_the_copied_image(voc):
 
 
 def test_trainings_name_their_predictions_as_runs_do(voc):
-    trainings = [read_training(path) for path in (voc[2] / ".training").glob("[!.]*")]
+    trainings = [read_training(path) for path in (voc[2] / ".training").glob("??/[!.]*")]
     assert {training.stage for training in trainings} == {"select", "refit"}
     for training in trainings:
         assert set(training.predictions) == {"image", "y_true", "score"}

@@ -47,10 +47,21 @@ def test_long_code_for_a_figure_and_lists_of_imports_are_folded():
     long = "a = 1\nb = 2\nc = 3\nchart(a, b, c)"
     assert shown(code(long, figure))[0].startswith("#| code-fold: true\n") and shown(code(long)) == [long]
     assert shown(code("chart(a)", figure)) == ["chart(a)"]
+    assert 'code-summary: "How this is computed"' in shown(code("a = 1\nb = 2\nc = 3\nMarkdown(f'{a}')"))[0]
     imports = "import a\nimport b\nimport c\nfrom d import e"
     assert 'code-summary: "Imports"' in shown(code(imports))[0]
     assert 'code-summary: "Imports and set-up"' in shown(code(f"{imports}\na.options.width = 120"))[0]
     assert shown(code(f"{imports}\nf()\ng()")) == [f"{imports}\nf()\ng()"]
+    assert shown(code(imports), code(long, figure)) == [f"{shown(code(long, figure))[0].removesuffix(long)}{imports}\n\n{long}"]
+
+
+def test_words_in_a_table_are_set_at_the_left_and_numbers_at_the_right():
+    import pandas as pd
+
+    table = pd.DataFrame({"name": ["a", "NaN"], "n": [1, 2], "share": [0.5, float("nan")]}).to_html()
+    html = site_cells.html_as_markdown({"text/html": table})["text/markdown"]
+    marked = re.findall(r'<t[hd] class="words">(.*?)</t', html)
+    assert marked == ["name", "a", "NaN"] and re.findall(r"<td>(.*?)</td>", html) == ["1", "0.5", "2", "NaN"]
 
 
 def test_many_exclusions_are_folded_and_few_are_not():
@@ -123,6 +134,7 @@ def test_names_are_linked_where_they_mean_one_thing():
         and "[`analyze`](../api/statistics/analysis.html#analyze)" in text
     )
     assert "[`statistics.analysis`](../api/statistics/analysis.html)" in text
+    assert site_links.link_tests("| a | `tests/a/test_b.py::test_c` |").endswith("/main/tests/a/test_b.py){.test} |")
     assert text.endswith("`networks`, `results` and `count_mismatch`")
     code = "```python\n`analyze`\n```\n# `analyze`\n[`analyze`](x.html)"
     assert site_links.link_names(code, "a/b.html") == code

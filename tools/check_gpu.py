@@ -52,7 +52,7 @@ def work(sender, name: str, folder: Path, sizes: Sizes, device: str) -> None:
         os.setsid()  # a process group of its own, so that all of it can be ended
     warnings.filterwarnings("ignore")
     for values in attempt(name, CHECKS[name](folder, sizes, device)):
-        sender.send({"check": name} | values)
+        sender.send(values)
     sender.send(None)
 
 
@@ -65,30 +65,37 @@ def end(process: multiprocessing.Process) -> None:
     process.join()
 
 
-def run(name: str, folder: Path, sizes: Sizes, device: str, limit: float) -> list[dict]:
-    "The rows of a check from a process of its own, which is ended after `limit` seconds."
-    # A process that is forked has all imports, but it could not use a GPU that this one has looked at.
-    context = multiprocessing.get_context("spawn" if on_gpu(device) or not hasattr(os, "fork") else "fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process, rows, last = context.Process(target=work, args=(sender, name, folder, sizes, device)), [], time.monotonic() + limit
-    process.start()
-    sender.close()
-    status, problem = "failed", f"it took more than {limit:.0f} s"
-    if limit < LIMITS.get(name, math.inf):
-        status, problem = "skipped", f"the {TOTAL} s for all checks were used up"
+def received(receiver, process: multiprocessing.Process, name: str, limit: float) -> Iterator[dict]:
+    "The rows of a check as they come, and one more if it did not reach its end within `limit` seconds."
+    last = time.monotonic() + limit
     while receiver.poll(max(0.0, last - time.monotonic()) if limit < math.inf else None):
         try:
             values = receiver.recv()
         except EOFError:
             process.join(30)
-            status, problem = "failed", f"its process ended with exit code {process.exitcode}"
-            break
+            yield row(name, status="failed", note=f"its process ended with exit code {process.exitcode}")
+            return
         if values is None:
-            problem = ""
-            break
-        rows.append(values)
-    end(process)
-    return rows + [{"check": name} | row(name, status=status, note=problem)] * bool(problem)
+            return
+        yield values
+    if limit < LIMITS.get(name, math.inf):
+        yield row(name, status="skipped", note=f"the {TOTAL} s for all checks were used up")
+    else:
+        yield row(name, status="failed", note=f"it took more than {limit:.0f} s")
+
+
+def run(name: str, folder: Path, sizes: Sizes, device: str, limit: float) -> list[dict]:
+    "The rows of a check from a process of its own, which is ended after `limit` seconds."
+    # A process that is forked has all imports, but it could not use a GPU that this one has looked at.
+    context = multiprocessing.get_context("spawn" if on_gpu(device) or not hasattr(os, "fork") else "fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(sender, name, folder, sizes, device))
+    process.start()
+    sender.close()
+    try:
+        return [{"check": name} | values for values in received(receiver, process, name, limit)]
+    finally:
+        end(process)  # also after Ctrl-C
 
 
 def show(rows: list[dict]) -> None:
@@ -113,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
         device = resolve_device(given.device)
     except UserError as error:
         parser.error(str(error))
-    device = f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
+    device = "cpu" if device == "mps" else f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
     sizes, start, rows = Sizes() if on_gpu(device) else TINY, time.monotonic(), []
     facts = {"provenance": provenance(device), "sizes": vars(sizes)}
     print(f"{facts['provenance']['processor']}, torch {torch.__version__}, {device}", file=sys.stderr)

@@ -12,6 +12,7 @@ are run but not compared: they show a reader's own machine.
 import os
 import re
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir
 from multiprocessing import get_context, set_start_method
@@ -32,6 +33,8 @@ IDENTIFIER = re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{16,64}\b")  # a digest, such
 LETTERS = re.compile(r"(?s)<(style|script|metadata).*?</\1>|<[^>]*>")  # what of a picture is not text
 COMPARED = ("text/plain", "text/html", "text/markdown", "image/svg+xml")
 PIXELS = 0.5  # by which a point of a picture may move
+# Imported once for all pages; not fastai, whose import changes how pandas shows tables.
+LIBRARIES = ["altair", "pandas", "pydantic", "sklearn.linear_model", "statsmodels.api", "timm"]
 
 
 def shown(outputs: list) -> list[tuple[str, str]]:
@@ -126,13 +129,23 @@ def check(path: Path) -> list[str]:
     return wrong
 
 
+def timed(path: Path) -> tuple[list[str], float]:
+    "What is wrong with a notebook, and how many seconds it took."
+    started = time.monotonic()
+    return check(path), time.monotonic() - started
+
+
 if __name__ == "__main__":
     names = sys.argv[1:] or sorted(str(p) for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-    # A fresh process for each, since a notebook's shell takes the place of the main module.
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    # A fresh process for each, since a notebook's shell takes the place of the main module. They are forked from one process that
+    # has imported the libraries, but nothing of the package, so that 140 pages do not import torch 140 times.
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["__main__", *(LIBRARIES if len(names) > 3 else [])])
+    with ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1) as pool:
         wrong = []
-        for name, lines in zip(names, pool.map(check, [Path(name).resolve() for name in names]), strict=True):
-            print(f"{Path(name).resolve().relative_to(ROOT)}: {'differs' if lines else 'as stored'}", flush=True)
+        for name, (lines, seconds) in zip(names, pool.map(timed, [Path(name).resolve() for name in names]), strict=True):
+            outcome = "differs" if lines else "as stored"
+            print(f"{Path(name).resolve().relative_to(ROOT)}: {outcome} ({seconds:.0f} s)", flush=True)
             wrong += lines
     if wrong:
         advice = "what pages store is not what they show: tools/run_notebooks.py, then look at the difference"

@@ -19,9 +19,10 @@ NBS = ROOT / "nbs"
 HOST = "https://transfer-study.github.io/transfer_study"
 # Pages in reading order; a notebook of the folder that is not named here follows in alphabetical order.
 PAGES = {
-    "Start here": ("tutorials", ["five_minutes", "which_network", "fixed_features", "real_images", "still_transfer_better"]),
-    "How to": ("howto", ["recommend", "own_table", "own_network", "any_network", "add_dataset", "from_python", "cluster",
-                         "real_data", "full_scale", "questions"]),
+    "Start here": ("tutorials", ["five_minutes", "which_network", "quickstart", "fixed_features", "fine_tuning", "real_images",
+                                 "still_transfer_better"]),
+    "How to": ("howto", ["recommend", "use_classifier", "own_table", "own_network", "any_network", "add_dataset", "from_python",
+                         "cluster", "real_data", "full_scale", "questions"]),
     "The paper": ("paper", ["headline", "still_true", "per_dataset", "rank_correlation", "settings", "settings_finetuned",
                             "fixed_against_finetuned", "convergence", "dataset_size", "near_duplicates", "augmentation",
                             "other_predictors", "transferability", "specialised_methods"]),
@@ -62,11 +63,14 @@ def structure() -> dict[str, list[Path]]:
 
 def sidebar() -> str:
     "Quarto's navigation."
-    sections, reference = ["index.ipynb"], []
+    sections, reference = [{"text": "Home", "href": "index.ipynb"}], []
     for title, pages in structure().items():
-        section = {"section": title.removeprefix("Reference: "), "contents": [p.relative_to(NBS).as_posix() for p in pages]}
-        (reference if title.startswith("Reference: ") else sections).append(section)
-    first = ["api/index.qmd", "api/command_line.qmd"]
+        if title.startswith("Reference: "):  # below the name of its room, a module goes by its own name
+            entries = [{"text": title_of(p)[0].split(".")[-1], "href": p.relative_to(NBS).as_posix()} for p in pages]
+            reference.append({"section": title.removeprefix("Reference: "), "contents": entries})
+        else:
+            sections.append({"section": title, "contents": [p.relative_to(NBS).as_posix() for p in pages]})
+    first = [{"text": "All names and modules", "href": "api/index.qmd"}, "api/command_line.qmd"]
     sections.append({"section": "Reference", "contents": [*first, *reference]})
     settings = {"style": "floating", "collapse-level": 1, "contents": sections}
     text = yaml.safe_dump({"website": {"sidebar": settings}}, sort_keys=False)

@@ -21,7 +21,7 @@ import site_links
 import site_reference
 import vl_convert
 
-from transfer_study.figures.theme import VEGALITE_TYPE, theme
+from transfer_study.figures.theme import CHART_TYPE, theme, unpack_chart
 
 STYLE, SCRIPT, PREVIEW = "figures.css", "figures.js", "images/preview.png"
 # Pictures shrink with their column and never grow beyond their own size; on a telephone a tap shows them at that size.
@@ -65,7 +65,7 @@ def figure_html(cell: dict, data: dict, number: int) -> str:
     if described and "aria-label=" not in picture[:60]:
         words = quoteattr(described.group(1).strip('"'))
         picture = picture.replace("<svg ", f'<svg role="img" aria-label={words} ', 1)
-    spec = data.get(VEGALITE_TYPE)
+    spec = unpack_chart(data[CHART_TYPE]) if CHART_TYPE in data else None
     script = f'<script type="application/json">{json.dumps(spec).replace("</", "<" + chr(92) + "/")}</script>' if spec else ""
     return f'<div class="figure-svg" tabindex="0">{picture}{script}</div>'
 
@@ -121,7 +121,7 @@ def with_own_anchors(cells: list[dict]) -> list[dict]:
 def with_figures(cells: list[dict], page: Path, page_name: str) -> bool:
     "Puts the figures in place; True where there is a chart to be drawn anew."
     drawn = [(cell, output) for cell in cells for output in cell.get("outputs", []) if "image/svg+xml" in output.get("data", {})]
-    is_interactive = any(VEGALITE_TYPE in output["data"] for _, output in drawn)
+    is_interactive = any(CHART_TYPE in output["data"] for _, output in drawn)
     for number, (cell, output) in enumerate(drawn):
         output["data"] = {"text/html": figure_html(cell, output["data"], number)}
     if is_interactive:
@@ -141,6 +141,7 @@ def prepare(page: Path, notebook: Path) -> bool:
         site_cells.clean_outputs(cell)
         if cell["cell_type"] == "markdown":
             cell["source"] = site_links.link_terms(site_links.link_names(cell["source"], name), name, done)
+            cell["source"] = site_links.link_tests(cell["source"])
     processed["cells"] = cells
     page.write_text(site_cells.dump(processed), encoding="utf-8")
     return is_interactive

@@ -1,4 +1,8 @@
-"""Run notebooks in fresh kernels and store their outputs: `tools/run_notebooks.py [NOTEBOOK …]` (default: all of nbs/)."""
+"""Run notebooks in fresh kernels and store their outputs: `tools/run_notebooks.py [NOTEBOOK …]` (default: all of nbs/).
+
+Pages whose outputs come from photographs stay as they are where TRANSFER_STUDY_PHOTOGRAPHS names no folder with them
+(tutorials/real_images.ipynb says which).
+"""
 
 import os
 import sys
@@ -8,12 +12,17 @@ import nbformat
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
+PHOTOGRAPHS = "TRANSFER_STUDY_PHOTOGRAPHS"
 KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}  # without it, JupyterLab asks for one
 
 
 def run(path: Path) -> None:
     "Executes `path` in its own folder; an error in a cell ends the program with the cell's traceback."
     notebook = nbformat.read(path, as_version=4)
+    is_from_photographs = any(f'"{PHOTOGRAPHS}"' in cell.source for cell in notebook.cells)
+    if is_from_photographs and not Path(os.environ.get(PHOTOGRAPHS, "")).joinpath("images").is_dir():
+        print(f"{path.relative_to(ROOT)}: left as it is; {PHOTOGRAPHS} names no folder with its photographs", file=sys.stderr)
+        return
     notebook.metadata.setdefault("kernelspec", KERNEL)
     options = {"timeout": 3600, "kernel_name": "python3", "store_widget_state": False}
     NotebookClient(notebook, resources={"metadata": {"path": path.parent}}, **options).execute()

@@ -1,4 +1,4 @@
-"""What a reader of the site sees of a notebook's cells: no checks, no marks for tools, long code for figures folded."""
+"""What a reader of the site sees of a notebook's cells: no checks, no marks for tools, long code for figures and texts folded."""
 
 import ast
 import re
@@ -6,8 +6,9 @@ import re
 import nbformat
 
 QUARTO = {"echo", "output", "fig-alt", "fig-cap", "code-fold", "code-summary", "label", "include", "eval", "warning", "classes"}
-LONG = 4  # lines of code for a figure, or of imports, that are folded from here on
+LONG = 4  # lines of code for a figure or a text, or of imports, that are folded from here on
 FOLDED, IMPORTS, SET_UP = "How the figure is drawn", "Imports", "Imports and set-up"
+FINDING = "How this is computed"
 
 
 def without_directives(source: str) -> str:
@@ -77,10 +78,19 @@ def prelude(source: str) -> str:
     return SET_UP if others else IMPORTS
 
 
+def writes_words(source: str) -> bool:
+    "Whether a cell ends with a text that it composes."
+    try:
+        last = ast.parse(source).body[-1]
+    except (SyntaxError, IndexError):
+        return False
+    return isinstance(last, ast.Expr) and isinstance(last.value, ast.Call) and getattr(last.value.func, "id", "") == "Markdown"
+
+
 def folded(source: str, has_figure: bool) -> str:
-    "The source, folded where it is long and draws a figure, or only imports."
+    "The source, folded where it is long and draws a figure or composes a text, or only imports."
     code = [line for line in source.splitlines() if line.strip() and not line.startswith("#|")]
-    summary = FOLDED if has_figure else prelude(source)
+    summary = FOLDED if has_figure else FINDING if writes_words(source) else prelude(source)
     if len(code) < LONG or "#| code-fold" in source or not summary:
         return source
     return f'#| code-fold: true\n#| code-summary: "{summary}"\n{source}'
@@ -105,7 +115,23 @@ def clean_cells(cells: list[dict]) -> list[dict]:
         source = folded(without_marks(source), has_figure(cell))
         if source.strip() or cell.get("outputs"):
             shown.append(cell | {"source": source})
-    return shown
+    return joined(shown)
+
+
+def joined(cells: list[dict]) -> list[dict]:
+    "The cells; imports right above the code of a figure are folded together with it, so that one line is above the figure."
+    kept: list[dict] = []
+    for cell in cells:
+        above = kept[-1] if kept else {"source": ""}
+        is_import = above["source"].startswith(f'#| code-fold: true\n#| code-summary: "{IMPORTS}"') and not above.get("outputs")
+        if is_import and cell["source"].startswith(f'#| code-fold: true\n#| code-summary: "{FOLDED}"'):
+            fold, code = cell["source"].splitlines()[:2], cell["source"].splitlines()[2:]
+            options = [line for line in code if line.startswith("#|")]
+            lines = [*fold, *options, *above["source"].splitlines()[2:], "", *(line for line in code if line not in options)]
+            kept[-1] = cell | {"source": "\n".join(lines)}
+        else:
+            kept.append(cell)
+    return kept
 
 
 def heading_level(cell: dict) -> int:
@@ -124,12 +150,37 @@ def without_empty_headings(cells: list[dict]) -> list[dict]:
     return kept[::-1]
 
 
+NUMERIC = re.compile(r"[-−+]?[\d,.]+(?:e[-+]?\d+)?%?|NaN|None|NaT|&lt;NA&gt;|True|False|inf|")
+
+
+def with_words_at_left(table: str) -> str:
+    "A table of pandas whose columns of words have the class `words`, so that they are not set at the right as numbers are."
+    rows = re.findall(r"<tr[^>]*>.*?</tr>", table, flags=re.S)
+    cells = [re.findall(r"<td>(.*?)</td>", row, flags=re.S) for row in rows]
+    width = max(map(len, cells), default=0)
+    if "colspan" in table or any(len(row) not in (0, width) for row in cells):
+        return table
+    columns = list(zip(*filter(None, cells), strict=True))
+    of_words = [not all(NUMERIC.fullmatch(cell.strip()) for cell in column) for column in columns]
+
+    def marked(row: str) -> str:
+        kind = "td" if "<td>" in row else "th"
+        parts = re.split(f"(<{kind}>)", row)
+        places = range(1, len(parts), 2)[-width:] if width else []
+        for place, is_words in zip(places, of_words, strict=False):
+            parts[place] = f'<{kind} class="words">' if is_words and len(places) == width else parts[place]
+        return "".join(parts)
+
+    return re.sub(r"<tr[^>]*>.*?</tr>", lambda m: marked(m.group(0)), table, flags=re.S)
+
+
 def html_as_markdown(data: dict) -> dict:
     "An output in HTML as raw HTML within Markdown: for HTML outputs Quarto has pages fetch require.js and jQuery."
     if "text/html" not in data:
         return data
     html = re.sub(r"\s*<style scoped>.*?</style>", "", "".join(data["text/html"]), flags=re.S)
     html = re.sub(r'<table border="1" class="dataframe">', '<table class="dataframe">', html).strip()
+    html = re.sub(r'<table class="dataframe">.*?</table>', lambda m: with_words_at_left(m.group(0)), html, flags=re.S)
     return {"text/markdown": f"```{{=html}}\n{html}\n```\n"}
 
 

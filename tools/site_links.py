@@ -131,6 +131,12 @@ def link_names(text: str, page: str) -> str:
     return outside(re.compile(r"(?<!`)`([A-Za-z_][\w.]*(?:\(\))?)`(?!`)"), linked, text)
 
 
+def link_tests(text: str) -> str:
+    "Markdown with tests in backticks, `tests/FILE.py::NAME`, linked to their file in the repository."
+    address = f"{site_entries.SOURCE}/"
+    return re.sub(r"(?<!\[)(`(tests/[\w/]+\.py)::\w+`)", lambda m: f"[{m.group(1)}]({address}{m.group(2)}){{.test}}", text)
+
+
 def term_pattern(term: Term) -> re.Pattern:
     "What counts as a use of a term, as group 1: its name or another form, with a capital too, or `code:` forms in backticks."
     words = [form for form in (term.name, *term.forms) if not form.startswith("code:") and (term.is_telling or " " in form)]

@@ -59,7 +59,8 @@ def landing(groups: dict[str, list[tuple[str, str, str]]]) -> str:
         "| name | for |\n|:-----|:---------------|\n"
         + "\n".join(face_row(name, module) for name, module in transfer_study._MODULE_OF.items()),
         "## Modules",
-        "Those marked *internal* are what the others are made of. Each page is also the notebook that is the module's source.",
+        "Those marked *internal* are what the others are made of. Each page is also the notebook that is the module's source. "
+        "Names that begin with an underscore are private; the notebook shows their code.",
     ]
     for room, modules in groups.items():
         rows = [
@@ -78,7 +79,9 @@ def face_row(name: str, module: str) -> str:
     node = definitions.get(name)
     where = f"{page_of(module)}#{name.lower()}"
     words = site_entries.docstring(node).splitlines()[0].rstrip(".") if node else "re-exported"
-    return f"| [`{name}`]({where}) | {words.replace('|', chr(92) + '|')} |"
+    methods = {called: anchor for called, anchor in site_entries.anchors(module).items() if called.startswith(f"{name}.")}
+    listed = ", ".join(f"[`{called.split('.')[1]}`]({page_of(module)}#{anchor})" for called, anchor in methods.items())
+    return f"| [`{name}`]({where}) | {words.replace('|', chr(92) + '|')}{f'. Methods: {listed}' if listed else ''} |"
 
 
 def literal(text: str) -> str:

@@ -255,7 +255,7 @@ def test_what_differs_is_in_the_plan_and_in_the_results(tmp_path, weights, comma
         "plan", tmp_path / "study.toml", "--data-root", tmp_path, "--out", tmp_path / "runs", "--device", "cpu"
     )
     assert code == 0 and "dataset birdsnap: from a mirror" in err and "not the official images: birdsnap: 2 classes found" in err
-    Study.from_file(tmp_path / "study.toml", tmp_path).run(tmp_path / "runs", "cpu")
+    Study.from_file(tmp_path / "study.toml", tmp_path).run(tmp_path / "runs", "cpu", processes=1, n_workers=0, progress=False)
     assert "dataset birdsnap: from a mirror" in dataset_notes(tmp_path / "runs" / "birds")
     (line,) = dataset_counts(tmp_path / "runs" / "birds")["count_mismatch"]
     assert "3 test images found, 2,443 expected; 1 file missing, first: images/Acadian_Flycatcher/14.jpg" in line

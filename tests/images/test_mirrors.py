@@ -1,6 +1,8 @@
 """Every dataset opens from a copy in its mirror's layout; mirrors that differ, or break off, are never taken for the dataset."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -173,3 +175,13 @@ def test_facts_have_a_source_and_a_revision_is_a_commit():
     mirrors = table[table["source"] == "hub"]
     assert mirrors["revision"].str.fullmatch("[0-9a-f]{40}").all() and set(DATASETS.index) < set(mirrors["name"])
     assert mirrors["classes"].isin(["official", "names"]).all() and mirrors["splits"].str.contains("train=.* test=").all()
+
+
+def test_official_archives_are_those_of_torchvision():
+    folder = Path(importlib.util.find_spec("torchvision").origin).parent / "datasets"
+    source = "".join(file.read_text() for file in sorted(folder.glob("*.py")))
+    table = known_downloads()
+    table = table[(table["source"] == "official") & table["fact"].str.contains("torchvision 0.29.2")]
+    assert table["name"].nunique() == 10
+    for url, md5 in table[["url", "md5"]].to_numpy():
+        assert (url in source or f'"{url.rpartition("/")[0]}/"' in source) and md5 in source, url

@@ -88,7 +88,7 @@ def test_a_pooling_layer_that_the_checkpoint_lacks_is_not_used(folder):
 def test_a_study_runs_on_saved_networks(folder, tmp_path):
     (folder / "study.toml").write_text(STUDY)
     study = Study.from_file(folder / "study.toml")
-    study.run(tmp_path / "runs")
+    study.run(tmp_path / "runs", device="cpu", processes=1, n_workers=0, progress=False)
     assert study.results(tmp_path / "runs")["network"].tolist() == ["resnet", "vit"]
 
 

@@ -53,6 +53,23 @@ def test_a_given_test_split_is_used(tmp_path):
     assert len(prepared.test) == 8 and "given test images" in prepared.notes[-1]
 
 
+def test_lists_and_hub_datasets_without_test_images_are_all_for_training(photos, tmp_path):
+    given = class_folders(photos)
+    rows = given.images[["name", "class"]].set_axis(["image", "label"], axis=1)
+    rows.to_csv(photos / "list.csv", index=False)
+    for reference in (photos / "list.csv", f"csv:{photos / 'list.csv'}", {"csv": str(photos / "list.csv")}):
+        listed = open_images(reference)
+        assert listed.counts == given.counts and listed.classes == given.classes
+    drawn = open_images({"csv": str(photos / "list.csv"), "test_share": 0.2})
+    assert drawn.counts["test"] and drawn.fingerprint != listed.fingerprint
+    hf = pytest.importorskip("datasets", reason="the Hugging Face library (extra hf) is not installed")
+    features = hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=given.classes)})
+    columns = {"image": [{"bytes": given.read(i), "path": None} for i in range(len(rows))], "label": given.targets.tolist()}
+    (tmp_path / "hub").mkdir()
+    hf.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "hub" / "train-00000-of-00001.parquet")
+    assert open_images(f"hf:{tmp_path / 'hub'}").counts == given.counts
+
+
 def test_validation_images_become_the_test_where_there_is_none(tmp_path):
     folder = write_images(tmp_path / "squares", val=3)
     for path in (folder / "test").rglob("*.png"):

@@ -49,7 +49,7 @@ def compute(out):
 
 while killed < kills:
     child = compute(f"{folder}/round{round_}")
-    time.sleep(random.exponential(0.6))  # the moment of the kill, wherever the study is then
+    time.sleep(random.exponential(0.4))  # the moment of the kill, wherever the study is then
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status):
@@ -130,6 +130,7 @@ def test_what_fails_stops_only_what_needs_it(tmp_path, n):
     ended, performed = run_tasks(tmp_path, tasks, n)
     assert ended.to_dict() == {"a": "finished", "b": "failed", "last": "dropped", "other": "finished"}
     assert performed == ["a", "b", "other"] and read_failures(tmp_path / "failed")["b"].message == "it cannot be"
+    assert [path.name for path in (tmp_path / "locks").iterdir()] == ["b.lock"]  # what is done needs no lock
 
 
 def test_a_killed_process_is_tried_once_more(tmp_path):

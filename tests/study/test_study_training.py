@@ -10,6 +10,7 @@ import pytest
 from tests.study.conftest import FINETUNE, HERE, N_TASKS, SCRATCH
 from transfer_study.core import UserError
 from transfer_study.results import read_curves, read_histories, read_results
+from transfer_study.study.plan import Refit
 from transfer_study.study.runs import run_training
 from transfer_study.study.study import Study
 from transfer_study.training.run import read_training
@@ -33,8 +34,26 @@ def test_trainings_end_in_the_results_table(finished):
 
 
 def test_a_single_grid_point_is_trained_once(finished):
-    trainings = sorted(path.name.partition("-")[0] for path in (finished.runs / ".training").glob("[!.]*"))
+    trainings = sorted(path.name.partition("-")[0] for path in (finished.runs / ".training").glob("??/[!.]*"))
     assert len(trainings) == 2 * 2 + 2 + 2 and trainings.count("refit") == 4
+
+
+def test_trainings_are_spread_and_those_of_an_earlier_version_stay_where_they_are(training_study, tmp_path):
+    folder = tmp_path / ".training"
+
+    def trainings() -> dict[str, str]:
+        plan = Study.from_file(training_study).tasks(tmp_path, "cpu")
+        paths = [task.output for task in plan.tasks if task.kind == "grid"]
+        paths += [payload.training for payload in plan.payloads.values() if isinstance(payload, Refit)]
+        return {path.name: path.relative_to(folder).as_posix() for path in paths}
+
+    spread = trainings()
+    assert len(spread) == 8 and all(path == f"{name.removeprefix('refit-')[:2]}/{name}" for name, path in spread.items())
+    done, begun, *others = sorted(spread)
+    (folder / done).mkdir(parents=True)
+    (folder / f".{begun}.partial").mkdir()
+    (folder / spread[others[0]]).mkdir(parents=True)
+    assert trainings() == spread | {done: done, begun: begun}
 
 
 def test_two_processes_give_the_table_of_one(finished, training_study, tmp_path):
@@ -75,7 +94,7 @@ def test_scratch_does_not_depend_on_the_weights(training_study, tmp_path):
 def test_a_training_that_diverges_is_a_failed_run(finished):
     study, _, runs, _ = finished
     run = next(run for run in study.tasks(runs, "cpu").runs if run.protocol == "scratch")
-    (final,) = (read_training(path) for path in (runs / ".training").glob(f"refit-{run.run_id}"))
+    (final,) = (read_training(path) for path in (runs / ".training").glob(f"??/refit-{run.run_id}"))
     assert run_training(run, [], final)[0]["score"] == final.score
     with pytest.raises(UserError, match="the final training failed: loss nan; lower learning_rate_max"):
         run_training(run, [], replace(final, status="failed", reason="loss nan", score=None))

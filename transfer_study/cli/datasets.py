@@ -44,30 +44,37 @@ def _download_bars() -> Iterator["Progress"]:
 # %% ../../nbs/api/cli/02_datasets.ipynb #17555a72
 def _download(names: list[str], root: Path, jobs: int) -> list[dict[str, Any]]:
     "A row for each dataset: its counts, source and differences, or the error."
-    from transfer_study.images import catalog, fetching, official
+    from transfer_study.images import catalog, fetching, mirrors, official
 
+    groups: dict[str, list[str]] = {}  # datasets that arrive in one archive
+    for name in names:
+        groups.setdefault(mirrors.listed_as(name), []).append(name)
     with _download_bars() as progress:
         fetcher = fetching.Fetcher(progress=progress)
 
-        def get(name: str) -> dict[str, Any]:
+        def get(name: str, arrived: bool) -> dict[str, Any]:
             try:
-                dataset = catalog.download_dataset(name, root, fetcher=fetcher, tell=echo)
+                dataset = catalog.open_dataset(name, root=root) if arrived else catalog.download_dataset(name, root, fetcher=fetcher, tell=echo)
             except UserError as error:
                 return {"name": name, "error": str(error)}
             about, mismatch = catalog.arrival(name, root), official.count_mismatch(dataset)
             if mismatch:
                 echo(f"not the official images: {mismatch}")
-            for note in about["notes"]:
+            for note in about.get("notes", []):
                 echo(f"{name}: {note}")
             result = {"name": name, **dataset.counts, "metric": dataset.metric, "count_mismatch": mismatch}
-            return result | {"source": about["source"], "revision": about["revision"], "differences": about["differences"], "text": str(dataset)}
+            origin = {"source": about.get("source", ""), "revision": about.get("revision", ""), "differences": about.get("differences", [])}
+            return result | origin | {"text": str(dataset)}
 
-        if len(names) == 1 or jobs == 1:
-            return [get(name) for name in names]
+        def get_all(group: list[str]) -> list[dict[str, Any]]:
+            return [get(name, i > 0 and catalog.find_dataset(name, root) is not None) for i, name in enumerate(group)]
+
+        if len(groups) == 1 or jobs == 1:
+            return [row for group in groups.values() for row in get_all(group)]
         with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(get, name) for name in names]
+            futures = [pool.submit(get_all, group) for group in groups.values()]
             try:
-                return [future.result() for future in futures]
+                return [row for future in futures for row in future.result()]
             except KeyboardInterrupt:
                 fetcher.stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -113,7 +120,7 @@ def _show_sources(names: list[str], as_json: bool) -> None:
     from transfer_study.images import fetching, mirrors
 
     table = mirrors.known_downloads()
-    table = table[table["name"].isin(names)]
+    table = table[table["name"].isin([mirrors.listed_as(name) for name in names])]
     if as_json:
         print_json(table.to_dict("records"))
         return
@@ -128,18 +135,21 @@ def _show_sources(names: list[str], as_json: bool) -> None:
 # %% ../../nbs/api/cli/02_datasets.ipynb #e82e4994
 def datasets(
     names: Annotated[list[str] | None, typer.Argument(help="Only these datasets; after --download NAME, further datasets to download.", metavar="NAME")] = None,
-    download: Annotated[str, typer.Option(help="Download this dataset to the data root; all: every one of the 12 that is not there.", metavar="NAME")] = "",
+    download: Annotated[str, typer.Option(help="Download this dataset to the data root; all: every one of the 12 that is not there; vtab1k: VTAB-1k's nineteen.", metavar="NAME")] = "",
     jobs: Annotated[int, typer.Option(min=1, max=100, help="Number of datasets that are downloaded at the same time.")] = 2,
     sources: Annotated[bool, typer.Option("--sources", help="List where each dataset can be downloaded.")] = False,
     data_root: Annotated[Path | None, typer.Option(help="Directory of the official datasets.")] = None,
     as_json: Json = False,
 ) -> None:
-    "List the paper's 12 datasets and whether they are on this machine, or download them; names of other benchmarks' datasets work too."
+    "List the paper's 12 datasets and whether they are on this machine, or download them; other benchmarks' names, and vtab1k, work too."
     from transfer_study.core import unknown_name_error
     from transfer_study.images import catalog
 
     root, known, named = catalog.data_root(data_root), catalog.known_datasets()["name"].tolist(), catalog.named_datasets()["name"].tolist()
     chosen = [*filter(None, download.split(",")), *(names or [])]
+    if "vtab1k" in chosen:
+        vtab = [name for name in named if name.startswith("vtab1k_") and not (download and catalog.find_dataset(name, root))]
+        chosen = [name for given in chosen for name in (vtab if given == "vtab1k" else [given])]
     for name in chosen:
         if name not in named and name != "all":
             raise unknown_name_error("dataset", name, named)

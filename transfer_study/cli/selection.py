@@ -54,7 +54,7 @@ def _show(answer: "Recommendation", as_json: bool) -> None:
 
 # %% ../../nbs/api/cli/04_selection.ipynb #e178fd8a
 def recommend(
-    images: Annotated[str, typer.Argument(help="Folder or tar of class folders, with or without train/ and test/; or name of a dataset, hf:NAME, drawn:NAME.")],
+    images: Annotated[str, typer.Argument(help="Folder, tar or zip of class folders, with or without train/ and test/; a CSV file (image, label); or name of a dataset, hf:NAME, drawn:NAME.")],
     networks: Annotated[str, typer.Option(help="Names, timm patterns, tiers (tiny, small, base, large), lite, or study files (.toml), separated by commas.", metavar="NAME,…")] = "lite,small",
     groups: Annotated[str | None, typer.Option(help="CSV file (image, group) or regular expression on names: images of a group stay on one side of a split.")] = None,
     budget: Annotated[str, typer.Option(help="Time for computing, such as 90s, 10min or 2h; none for no limit.")] = "10min",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import UserError
 from .loading import View, network_view
 from ..networks.networks import input_configuration, penultimate_features
-from ..networks.openvino import checked_features
+from ..networks.openvino import checked_features, openvino_conflicts
 
 if TYPE_CHECKING:
     import torch
@@ -225,10 +225,8 @@ def _compiled(compute: "Callable[[torch.Tensor], torch.Tensor]") -> "Callable[[t
 def _prepared_by_openvino(model: "torch.nn.Module", device: str, precision: str, compile: bool) -> PreparedNetwork:
     import torch
 
-    limits = {"device": (device, "cpu"), "precision": (precision, "float32"), "compile": (compile, False)}
-    for name, (value, needed) in limits.items():
-        if value != needed:
-            raise UserError(f'backend "openvino": {name} is {value!r}, it needs {needed!r}; set backend = "torch"')
+    for reason in openvino_conflicts(device=device, precision=precision, compile=compile).values():
+        raise UserError(f'backend "openvino": {reason}; set backend = "torch"')
     view, normalisation = network_view(model)
     model = copy.deepcopy(model).float().eval()
     with torch.no_grad():

@@ -22,7 +22,14 @@ from filelock import FileLock, Timeout
 
 from ..core import UserError, unknown_name_error, user_cache
 from .archives import unpack
-from .benchmarks import benchmark_dataset, benchmark_datasets
+from transfer_study.images.benchmarks import (
+    VTAB,
+    benchmark_dataset,
+    benchmark_datasets,
+    benchmark_folder,
+    is_vtab_folder,
+    vtab_dataset,
+)
 from .datasets import ImageDataset, image_folder, limit_pixels
 from .decoding import MAX_PIXELS
 from .entries import DatasetEntry, dataset_entry, open_entry, torchvision_dataset
@@ -36,6 +43,7 @@ from transfer_study.images.mirrors import (
     dataset_sources,
     hub_files,
     images_in_two_splits,
+    listed_as,
     match_classes,
     mirrored_dataset,
     split_shards,
@@ -57,7 +65,8 @@ def find_dataset(
 ) -> Path | None:
     "The folder, tar or zip with one of the paper's datasets, or the folder with one of a benchmark; None if there is none."
     if name in set(benchmark_datasets()["name"]):
-        return root / name if (root / name).is_dir() else None
+        folder = benchmark_folder(name, root)
+        return folder if folder.is_dir() else None
     candidates = (official_folder(name, root), root / name, root / f"{name}.tar", root / f"{name}.zip")
     return next((path for path in candidates if path and path.exists()), None)
 
@@ -71,7 +80,7 @@ def arrival(
 ) -> dict[str, Any]:
     "Source, revision, date, files and differences of a downloaded dataset; empty if it was not downloaded by the package."
     try:
-        return json.loads((root / name / ARRIVAL).read_text())
+        return json.loads((benchmark_folder(name, root) / ARRIVAL).read_text())
     except (FileNotFoundError, NotADirectoryError):
         return {}
 
@@ -81,9 +90,16 @@ def named_datasets() -> pd.DataFrame:
     others = benchmark_datasets()
     others = others.assign(
         train=others["train"] + others["val"], validation=["official val" if n else "held out of train" for n in others["val"]],
-        layout=[f"{name}/: as the class {kind} of torchvision reads it" if kind else "downloaded only" for name, kind in others[["name", "torchvision"]].to_numpy()],
+        layout=[_layout(name, kind) for name, kind in others[["name", "torchvision"]].to_numpy()],
     )  # fmt: skip
     return pd.concat([known_datasets(), others[known_datasets().columns]], ignore_index=True)
+
+
+def _layout(name: str, kind: str) -> str:
+    "The files of a benchmark's dataset below the data root."
+    if name.startswith(VTAB):
+        return f"{benchmark_folder(name, Path()).as_posix()}/: images/, train800.txt, val200.txt, test.txt"
+    return f"{name}/: as the class {kind} of torchvision reads it" if kind else "downloaded only"
 
 # %% ../../nbs/api/images/13_catalog.ipynb #55962de5
 def _how_to_get(name: str, root: Path) -> str:
@@ -117,7 +133,7 @@ def _with_notes(dataset: ImageDataset, root: Path) -> ImageDataset:
 
 # %% ../../nbs/api/images/13_catalog.ipynb #5aa55e4b
 def open_dataset(
-    reference: str | dict | DatasetEntry,  # one of the paper's names, a path, folder:PATH, tar:PATH, zip:PATH, hf:NAME[:CONFIGURATION] or drawn:NAME; or a table
+    reference: str | dict | DatasetEntry,  # one of the paper's names, a path, folder:PATH, tar:PATH, zip:PATH, csv:PATH, hf:NAME[:CONFIGURATION] or drawn:NAME; or a table
     directory: Path = Path(),  # base directory of relative paths, such as the study file's folder; ~ is the user's home
     root: Path | None = None,  # the data root of official datasets; None for `data_root()`
     max_pixels: int = MAX_PIXELS,  # width times height of the largest image that is decoded
@@ -142,9 +158,11 @@ def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
     path = directory / os.path.expanduser(rest if kind in ("folder", "tar", "zip") else reference)
     if "\\" in reference and not path.exists():
         raise UserError(f"dataset {reference!r}: no such folder, tar or zip; write / between folders, not \\")
+    if kind == "csv" or path.suffix == ".csv":
+        return open_entry(DatasetEntry(csv=rest if kind == "csv" else reference), directory)
     if not path.exists() and ":" not in reference and "/" not in reference and path.suffix not in (".tar", ".zip"):
         raise unknown_name_error("dataset", reference, official, "or a folder, tar or zip of images")
-    return image_folder(path)
+    return vtab_dataset(path) if is_vtab_folder(path) else image_folder(path)
 
 # %% ../../nbs/api/images/13_catalog.ipynb #edf74bb1
 def _is_archive(path: Path) -> bool:
@@ -223,7 +241,27 @@ def _install_torchvision(source: Source, folder: Path, staging: Path, fetcher: F
     return ""
 
 # %% ../../nbs/api/images/13_catalog.ipynb #249c60b8
-_INSTALL = {"official": _install_archives, "hub": _install_mirror, "torchvision": _install_torchvision}
+def _install_archive(source: Source, folder: Path, staging: Path, fetcher: Fetcher, tell: Callable[[str], None]) -> str:
+    "Downloads the archive with all datasets of VTAB-1k and unpacks it to vtab-1k/ beside `staging`; returns the hub's commit."
+    files, commit = hub_files(source, fetcher)
+    file = next((file for file in files if file.path == source.configuration), None)
+    if file is None:
+        raise UserError(f"{source.dataset} from {source}: no file {source.configuration!r}; found: {', '.join(file.path for file in files[:5]) or 'nothing'}; not used")
+    target = folder / file.path.replace("/", "+")
+    present = sum(path.stat().st_size for path in folder.glob(f"{target.name}*") if path.is_file())
+    check_free_space(folder, max(0, file.size - present), file.size)
+    tell(f"{source.dataset}: downloading {readable_bytes(file.size)} from {source}, with all datasets of VTAB-1k")
+    fetcher.progress(folder.as_posix(), 0, file.size)
+    fetcher.fetch(file.url, target, sha256=file.sha256, headers=hub_headers())
+    unpacked = staging.parent / "unpacked"
+    unpack(target, unpacked)
+    (staging.parent / "vtab-1k").mkdir()
+    for path in [*unpacked.glob("*/train800.txt"), *unpacked.glob("*/*/train800.txt")]:
+        path.parent.rename(staging.parent / "vtab-1k" / path.parent.name)
+    return commit
+
+# %% ../../nbs/api/images/13_catalog.ipynb #0014da4f
+_INSTALL = {"official": _install_archives, "hub": _install_mirror, "torchvision": _install_torchvision, "archive": _install_archive}
 
 
 def _all_sources(name: str, downloads: pd.DataFrame | None) -> list[Source]:
@@ -232,31 +270,49 @@ def _all_sources(name: str, downloads: pd.DataFrame | None) -> list[Source]:
     return [*([Source(name, "torchvision", repository=kind)] if kind else []), *dataset_sources(name, downloads)]
 
 
+def _describe_arrival(dataset: ImageDataset, source: Source, commit: str) -> dict[str, Any]:
+    "What is kept of a download: its source, and what differs from the official dataset."
+    notes = [*filter(None, [source.note, class_difference(dataset), images_in_two_splits(dataset)])]
+    if source.kind in ("hub", "archive") and not source.revision:
+        notes.append(f"revision not pinned; {commit} was downloaded")
+    differences = [*filter(None, [count_mismatch(dataset).partition(": ")[2]]), *notes]
+    return {
+        "source": str(source), "revision": commit, "date": date.today().isoformat(), "notes": notes, "differences": differences,
+        "files": [list(file) for file in source.files], "counts": dataset.counts,
+    }  # fmt: skip
+
+
+def _arrived(source: Source, temporary: Path) -> list[str]:
+    "The names of the datasets that a source gave: one, or all of an archive. Raises `UserError` if the wanted one is not among them."
+    if source.kind != "archive":
+        return [source.dataset]
+    names = [name for name in benchmark_datasets()["name"] if name.startswith(VTAB) and benchmark_folder(name, temporary).is_dir()]
+    if source.dataset not in names:
+        raise UserError(f"{source.dataset} from {source}: not in the archive, which has {', '.join(names) or 'no dataset of VTAB-1k'}; not used")
+    return names
+
+
 def _install_source(source: Source, root: Path, fetcher: Fetcher, tell: Callable[[str], None]) -> ImageDataset:
     "Downloads, unpacks and checks one source, and moves it to its place; raises `UserError` if it cannot be used."
-    folder = root / ".downloads" / source.dataset
+    folder = root / ".downloads" / listed_as(source.dataset)
     folder.mkdir(parents=True, exist_ok=True)
     for left_behind in folder.glob("unpacked.*"):  # by a process that was killed
         shutil.rmtree(left_behind)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="unpacked.") as temporary:
-        staging = Path(temporary) / source.dataset
-        staging.mkdir()
-        commit = _INSTALL[source.kind](source, folder, staging, fetcher, tell)
-        dataset = _open_official(source.dataset, Path(temporary))
-        notes = [*filter(None, [source.note, class_difference(dataset), images_in_two_splits(dataset)])]
-        if source.kind == "hub" and not source.revision:
-            notes.append(f"revision not pinned; {commit} was downloaded")
-        differences = [*filter(None, [count_mismatch(dataset).partition(": ")[2]]), *notes]
-        about = {
-            "source": str(source), "revision": commit, "date": date.today().isoformat(), "notes": notes, "differences": differences,
-            "files": [list(file) for file in source.files], "counts": dataset.counts,
-        }  # fmt: skip
-        (staging / ARRIVAL).write_text(json.dumps(about, indent=1))
-        staging.rename(root / source.dataset)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="unpacked.") as directory:
+        temporary = Path(directory)
+        (temporary / source.dataset).mkdir()
+        commit = _INSTALL[source.kind](source, folder, temporary / source.dataset, fetcher, tell)
+        names = [name for name in _arrived(source, temporary) if not benchmark_folder(name, root).exists()]
+        for name in names:
+            about = _describe_arrival(_open_official(name, temporary), source, commit)
+            (benchmark_folder(name, temporary) / ARRIVAL).write_text(json.dumps(about, indent=1))
+        for name in names:
+            benchmark_folder(name, root).parent.mkdir(exist_ok=True)
+            benchmark_folder(name, temporary).rename(benchmark_folder(name, root))
     shutil.rmtree(folder)
     return _open_official(source.dataset, root)
 
-# %% ../../nbs/api/images/13_catalog.ipynb #0014da4f
+# %% ../../nbs/api/images/13_catalog.ipynb #beb14d97
 def _say_nothing(line: str) -> None:
     pass
 
@@ -288,7 +344,7 @@ def download_dataset(
     if path := find_dataset(name, root):
         raise UserError(f"dataset {name!r}: exists already at {path}; remove it to download it again")
     sources = _all_sources(name, downloads)
-    lock = root / ".downloads" / f"{name}.lock"
+    lock = root / ".downloads" / f"{listed_as(name)}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock, timeout=0):
@@ -305,7 +361,7 @@ def download_dataset(
     except Timeout as error:
         raise UserError(f"dataset {name!r}: another process is downloading it to {root}; wait for it") from error
     finally:
-        _remove_empty(root, name)
+        _remove_empty(root, listed_as(name))
     if len(reasons) == 1:
         raise UserError(f"dataset {name!r}: {reasons[0]}")
     tried = f"none of its {len(sources)} sources can be used" if sources else "no source is known"

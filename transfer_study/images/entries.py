@@ -28,6 +28,7 @@ from transfer_study.images.datasets import (
     SPLIT_NAMES,
     SPLITS,
     ImageDataset,
+    NoTestImages,
     dataset_name,
     draw_test_images,
     image_folder,
@@ -121,7 +122,7 @@ def _with_our_splits(table: pd.DataFrame, entry: DatasetEntry, where: str) -> pd
             raise UserError(f"{where}: has test images already; remove test_share")
         table["split"] = draw_test_images(table["split"], table.get("class"), entry.test_share, entry.seed)
     if not (table["split"] == "test").any():
-        raise UserError(f"{where}: no test images; name their split with splits = {{ train = \"…\", test = \"…\" }}, or draw them with test_share = 0.2")
+        raise NoTestImages(f"{where}: no test images; name their split with splits = {{ train = \"…\", test = \"…\" }}, or draw them with test_share = 0.2")
     return table
 
 # %% ../../nbs/api/images/09_entries.ipynb #3f192fd4

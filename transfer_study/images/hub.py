@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError
-from .datasets import SPLITS, ImageDataset, choose_splits, draw_test_images, listed_dataset
+from .datasets import SPLITS, ImageDataset, NoTestImages, choose_splits, draw_test_images, listed_dataset
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
 from .official import known_datasets
 
@@ -92,7 +92,7 @@ def _our_splits(
         raise UserError(f"dataset hf:{dataset}: no split {unknown[0]!r}; splits of this dataset: {available}")
     required = ("train",) if without_test else ("train", "test")
     if missing := [split for split in required if split not in splits]:
-        raise UserError(
+        raise (NoTestImages if missing == ["test"] else UserError)(
             f"dataset hf:{dataset}: no split {missing[0]!r}, found: {available}; "
             "name the splits to use, "
             'for example splits = { train = "train", test = "validation" }, or draw test images from train with test_share = 0.2'

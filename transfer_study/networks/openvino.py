@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'AGREEMENT', 'PIECE', 'is_installed', 'openvino_features', 'probe_images', 'disagreement',
-           'checked_features', 'resolve_backend']
+           'checked_features', 'openvino_conflicts', 'resolve_backend']
 
 # %% ../../nbs/api/networks/14_openvino.ipynb #31c3f8c6
 import math
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..core import UserError, digest, user_cache
 from ..fingerprints import read_entries, write_entries
@@ -145,6 +145,19 @@ def checked_features(
     return compute
 
 # %% ../../nbs/api/networks/14_openvino.ipynb #7fcb1421
+_NEEDED: dict[str, Any] = {"device": "cpu", "precision": "float32", "compile": False, "instruction_set": None}
+
+
+def openvino_conflicts(
+    **options: Any,  # device, precision, compile (with torch.compile), and instruction_set, which OpenVINO could not keep to
+) -> dict[str, str]:
+    "The options with which OpenVINO cannot compute features, each with the reason; empty if it can."
+    return {
+        name: f"{name} is {value!r}; OpenVINO needs {'none' if _NEEDED[name] is None else repr(_NEEDED[name])}"
+        for name, value in options.items() if value != _NEEDED[name]
+    }  # fmt: skip
+
+# %% ../../nbs/api/networks/14_openvino.ipynb #5b821ab0
 def _problem(model: "torch.nn.Module") -> str:
     "Why OpenVINO does not compute the features of `model`; empty if it does."
     import torch
@@ -181,8 +194,8 @@ def resolve_backend(
         raise UserError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")
     if backend == "torch":
         return "torch", ""
-    limits = {"device": (device, "cpu"), "precision": (precision, "float32"), "compile": (compile, False), "instruction_set": (instruction_set, None)}
-    reason = next((f"{name} is {value!r}; OpenVINO needs {'none' if needed is None else repr(needed)}" for name, (value, needed) in limits.items() if value != needed), "")
+    conflicts = openvino_conflicts(device=device, precision=precision, compile=compile, instruction_set=instruction_set)
+    reason = next(iter(conflicts.values()), "")
     if backend == "auto":
         reason = reason or _problem(model)
         return ("torch", reason) if reason else ("openvino", "")

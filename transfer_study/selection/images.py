@@ -18,10 +18,10 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..duplicates.search import find_overlap
-from ..images.catalog import open_dataset
-from ..images.datasets import ImageDataset
-from ..images.entries import class_folders, has_test_images
-from ..images.official import known_datasets
+from ..images.benchmarks import is_vtab_folder
+from ..images.catalog import named_datasets, open_dataset
+from ..images.datasets import ImageDataset, NoTestImages
+from ..images.entries import class_folders, dataset_entry, has_test_images
 
 # %% ../../nbs/api/selection/00_images.ipynb #59d9ed9d
 def write_images(
@@ -183,20 +183,44 @@ def dataset_rows(
     return replace(dataset, images=images, fingerprint=digest([dataset.fingerprint, rows.tolist()]), reader=reader)
 
 # %% ../../nbs/api/selection/00_images.ipynb #c2f2ac75
+def _is_class_folders(reference: str) -> bool:
+    "Whether a reference is a folder or archive on this machine that has to be read as class folders, because it has no test images."
+    kind, _, rest = reference.partition(":")
+    path = Path(rest if kind in ("folder", "tar", "zip") else reference).expanduser()
+    elsewhere = kind in ("hf", "drawn", "csv") or path.suffix == ".csv" or reference in set(named_datasets()["name"])
+    return not elsewhere and path.exists() and not is_vtab_folder(path) and not has_test_images(path)
+
+
+def _all_for_training(images: Any, data_root: Path | None) -> ImageDataset:
+    "The images of a list or of the Hugging Face library that have no test split: all of them in train, or in val if they are there."
+    entry = dataset_entry(images)
+    kind, _, rest = (entry.reference or "").partition(":")
+    if kind == "hf":
+        name, _, configuration = rest.partition(":")
+        keys = {"hf": name, "configuration": configuration} if configuration else {"hf": name}
+    else:
+        keys = entry.model_dump(exclude_unset=True, exclude={"reference"}) or {"csv": rest if kind == "csv" else entry.reference}
+    drawn = open_dataset(keys | {"test_share": 0.2}, root=data_root)
+    table = drawn.images.assign(split=drawn.images["split"].replace("test", "train"))
+    return replace(drawn, images=table, fingerprint=digest(["without test images", drawn.fingerprint]))
+
+
 def open_images(
     images: Any,  # class folders with or without train/ and test/, what `open_dataset` takes, or an `ImageDataset`
     data_root: Path | None = None,  # directory of the official datasets
 ) -> ImageDataset:
     "The images, in the splits that they have. Raises `UserError` where they have several labels each, or cannot be opened."
-    reference = str(images)
-    path = Path(reference.removeprefix("folder:").removeprefix("tar:"))
-    elsewhere = not isinstance(images, str | Path) or reference.startswith(("hf:", "drawn:")) or reference in set(known_datasets()["name"])
+    reference = str(images) if isinstance(images, str | Path) else ""
     if isinstance(images, ImageDataset):
         dataset = images
-    elif elsewhere or not path.exists() or has_test_images(path):
-        dataset = open_dataset(str(images) if isinstance(images, Path) else images, root=data_root)
+    elif reference and _is_class_folders(reference):
+        kind, _, rest = reference.partition(":")
+        dataset = class_folders(Path(rest if kind in ("folder", "tar", "zip") else reference).expanduser())
     else:
-        dataset = class_folders(path)
+        try:
+            dataset = open_dataset(reference or images, root=data_root)
+        except NoTestImages:
+            dataset = _all_for_training(reference or images, data_root)
     if dataset.label_matrix is not None:
         raise UserError(f"{dataset.name}: its images have several labels each; a recommendation needs one label per image")
     return dataset

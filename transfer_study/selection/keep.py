@@ -101,10 +101,13 @@ def fit_head(
     features: Features,  # of its network and dataset
     l2: float,  # λ
 ) -> KeptHead:
-    "The run's head, fitted again; raises `UserError` for images with several labels."
+    "The run's head, fitted again; raises `UserError` for images with several labels, and for a class without training images."
     if run.dataset.label_matrix is not None:
         raise UserError(f"dataset {run.dataset.name}: its images have several labels; a classifier gives one label to an image")
     y, split = used_images(run, features.rows)
+    if unseen := sorted(set(range(len(run.dataset.classes))) - set(y[split == "train"].tolist())):
+        name = run.dataset.classes[unseen[0]]
+        raise UserError(f"dataset {run.dataset.name}: no training image of class {name!r} ({len(unseen)} such classes); a kept classifier needs some of each")
     weight = np.full(len(y), 1 / (features.copy.max() + 1)) if features.copy.any() else None
     original, fitted, train = features.copy == 0, np.isin(split, ("train", "val")), split == "train"
 

@@ -409,7 +409,7 @@ def _finished(work: _Work, answer: Recommendation) -> Recommendation:
 
 # %% ../../nbs/api/selection/09_recommend.ipynb #b202f7c2
 def recommend(
-    images: Any,  # class folders, with or without test/; a tar of them; hf:NAME; or what `open_dataset` takes
+    images: Any,  # class folders, with or without test/; a tar or zip of them; a CSV file; hf:NAME; or what `open_dataset` takes
     networks: str | Iterable[str | Network] = ("lite", "small"),  # names, timm patterns, tiers (tiny, small, base, large), lite, study files
     *,
     groups: str | None = None,  # CSV file (image, group) or regular expression: images of a group stay on one side of every split

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ..core import UserError, data_path, unknown_name_error
 from ..images.decoding import MAX_PIXELS
 from ..images.entries import DatasetEntry
+from ..networks.openvino import openvino_conflicts
 from ..options import explain_errors
 from ..tables.columns import COLUMNS
 from ..training.pretrain import SETTINGS, PretrainingProtocol
@@ -289,9 +290,9 @@ class StudyFile(_Section):
 def _feature_problems(file: StudyFile) -> list[str]:
     "Contradictions between `[features]` and other keys, one line each."
     features, linear, problems = file.features, file.protocols.linear, []
-    needed = {"instruction_set": (file.instruction_set, None), "features.precision": (features.precision, "float32"), "features.compile": (features.compile, False)}
     if features.backend == "openvino":
-        names = [name for name, (value, default) in needed.items() if value != default]
+        conflicts = openvino_conflicts(instruction_set=file.instruction_set, precision=features.precision, compile=features.compile)
+        names = [name if name == "instruction_set" else f"features.{name}" for name in conflicts]
         problems += [f"features.backend: openvino cannot be combined with {name}; remove one of the two" for name in names]
     if features.decode == "fast" and linear and linear.n_augmentations:
         problems.append('features.decode: fast cannot be combined with protocols.linear.n_augmentations, because random crops need the whole image')

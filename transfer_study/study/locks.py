@@ -14,7 +14,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -22,6 +22,10 @@ from ..core import UserError, committed_directory, is_memory_short, printable
 from .tasks import Task
 
 # %% ../../nbs/api/study/06_locks.ipynb #0f5d8ef5
+def _lock_file(locks: Path, name: str) -> Path:
+    return locks / f"{name}.lock"
+
+
 @contextmanager
 def try_lock(
     locks: Path,  # the directory of locks
@@ -31,7 +35,7 @@ def try_lock(
     from filelock import FileLock, Timeout
 
     locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{name}.lock")
+    lock = FileLock(_lock_file(locks, name))
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -48,7 +52,7 @@ class Outcome:
     "How an attempt at a task ended."
 
     task: str  # its id
-    status: str  # finished, present (already done), locked (by another process), failed, disk_full or, on a cluster, dropped
+    status: str  # finished, present (already done), locked (by another process), failed or disk_full
     message: str = ""  # the result or the reason of a failure, in one line
     traceback: str = ""  # of an error that is not a `UserError`
     seconds: float = 0.0
@@ -119,6 +123,21 @@ def _failure(error: Exception, task: Task) -> tuple[str, str, str]:
     return "failed", printable(f"{type(error).__name__}: {reason}"), details
 
 # %% ../../nbs/api/study/06_locks.ipynb #5a8648d0
+def _locked_attempt(task: Task, compute: Callable[[], str], failures: Path, outcome: Callable[..., Outcome]) -> Outcome:
+    "The attempt of a process that has locked the task."
+    if task.done:
+        return outcome("present")
+    if (failures / task.id).is_dir():  # another process has tried it in the meantime
+        return read_failures(failures)[task.id]
+    try:
+        return outcome("finished", compute())
+    except Exception as error:
+        failed = outcome(*_failure(error, task))
+        if failed.status == "failed":
+            write_failure(failures, failed)
+        return failed
+
+
 def attempt(
     task: Task,
     compute: Callable[[], str],  # writes the task's output and returns a one-line message
@@ -132,19 +151,17 @@ def attempt(
         seconds, when = round(time.monotonic() - started, 3), time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
         return Outcome(task.id, status, message, details, seconds, task.kind, task.label, platform.node(), when)
 
+    if task.done:
+        return outcome("present")
     try:
         with try_lock(locks, task.id) as locked:
-            if task.done or not locked:
+            if not locked:
                 return outcome("present" if task.done else "locked")
-            if (failures / task.id).is_dir():  # another process has tried it in the meantime
-                return read_failures(failures)[task.id]
-            try:
-                return outcome("finished", compute())
-            except Exception as error:
-                failed = outcome(*_failure(error, task))
-                if failed.status == "failed":
-                    write_failure(failures, failed)
-                return failed
+            result = _locked_attempt(task, compute, failures, outcome)
+            if task.done:
+                with suppress(OSError):  # Windows removes no file that is open
+                    _lock_file(locks, task.id).unlink()
+            return result
     except OSError as error:  # from locking or from writing the record
         if not is_disk_full(error):
             raise

@@ -7,9 +7,10 @@ __all__ = ['TASKS_WANTED', 'Extraction', 'Shard', 'Fit', 'GridPoint', 'Refit', '
            'run_label', 'reading_speed', 'network_groups', 'make_plan']
 
 # %% ../../nbs/api/study/04_plan.ipynb #8f8af449
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,18 @@ class _Builder:
     def run_directory(self, run: Run) -> Path:
         return self.out / self.file.name / run.run_id
 
+    def training_directory(self, name: str, prefix: str = "") -> Path:
+        "The output of a training with the id `name`."
+        folder = self.out / ".training"
+        return (folder if f"{prefix}{name}" in self._in_one_directory else folder / name[:2]) / f"{prefix}{name}"
+
+    @cached_property
+    def _in_one_directory(self) -> set[str]:
+        "Trainings that an earlier version of the package has finished, or has begun in `.NAME.partial`."
+        folder = self.out / ".training"
+        names = os.listdir(folder) if folder.is_dir() else []
+        return {name.removeprefix(".").removesuffix(".partial") for name in names if len(name) > 2}
+
 
 def network_label(network: Network) -> str:
     "A network's name in messages, with its setting unless that is the default."
@@ -295,7 +308,7 @@ def _add_grid_point(builder: _Builder, run: Run, protocol: FineTuneProtocol, net
     label = f"{run_label(run)}, learning rate {rate:.2g}, weight decay {decay:.2g}"
     held_out = round(protocol.validation_share * _n_images(run, run.dataset, ("train",)))
     costs = _training_costs(run, protocol, network.speed, held_out)  # scored once, at the end
-    task = Task(name, "grid", label, builder.out / ".training" / name, needs, run.protocol, costs)
+    task = Task(name, "grid", label, builder.training_directory(name), needs, run.protocol, costs)
     return builder.add(task, GridPoint(run, rate, decay))
 
 
@@ -313,7 +326,7 @@ def _add_training(builder: _Builder, run: Run, protocol: FineTuneProtocol, netwo
     builder.runs.append(run)
     needs = (*grid, *network.needs)  # from scratch too, because the row contains the measured source accuracy
     task = Task(run.run_id, "refit", run_label(run), builder.run_directory(run), needs, run.protocol, costs)
-    training = builder.out / ".training" / f"refit-{run.run_id}"
+    training = builder.training_directory(run.run_id, "refit-")
     builder.add(task, Refit(run, tuple(builder.tasks[name].output for name in grid), points[0], training))
 
 # %% ../../nbs/api/study/04_plan.ipynb #7d7c5ed2

@@ -9,14 +9,14 @@ __all__ = ['RayExecutor']
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..core import UserError
-from .executors import DiskFull, Event, RunTask
+from .executors import Event, RunTask, conclude
 from .locks import Outcome
-from .tasks import Task
+from .tasks import Schedule, Task
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -50,18 +50,30 @@ class _StartedTasks:
         return ids
 
 
-def _run_on_node(run_task: RunTask, task: Task, directory: str, started_tasks: "ActorHandle", *needs: Outcome) -> Outcome:
-    "Runs a task on the machine that Ray has chosen, unless a task that it needs has failed."
+_KEPT: dict[str, RunTask] = {}  # what this process has fetched: one entry, by the id of the object that holds it
+
+
+def _fetched(shared: "list[ObjectRef]") -> RunTask:
+    "What the only reference in `shared` refers to; Ray would fetch a reference that is not in a list for every task."
     import ray
 
-    failed = [need for need in needs if need.status in ("failed", "dropped", "disk_full")]
-    if failed:
-        return Outcome(task.id, "dropped", f"needs {failed[0].label}, which failed", kind=task.kind, label=task.label)
+    name = shared[0].hex()
+    if name not in _KEPT:
+        _KEPT.clear()
+        _KEPT[name] = ray.get(shared[0])
+    return _KEPT[name]
+
+
+def _run_on_node(shared: "list[ObjectRef]", task: Task, directory: str, started_tasks: "ActorHandle") -> Outcome:
+    "Runs a task on the machine that Ray has chosen."
+    import ray
+
     try:
         os.chdir(directory)
     except OSError as error:
         message = f"{directory}: not found on machine {os.uname().nodename}; all machines must see the same files under the same paths ({error})"
         return Outcome(task.id, "failed", message, kind=task.kind, label=task.label)
+    run_task = _fetched(shared)
     started_tasks.add.remote(task.id)
     device = "cuda" if ray.get_gpu_ids() else "cpu"
     outcome = run_task(task, device)
@@ -87,10 +99,14 @@ class RayExecutor:
         if started:
             _connect(ray, self.address)
         waiting: dict[ObjectRef, Task] = {}
+        schedule = Schedule(tasks)
         try:
             started_tasks = _started_tasks(ray)
-            waiting = _submit(ray, list(tasks), run_task, started_tasks, self)
-            yield from _events(ray, waiting, started_tasks)
+            submit = _submission(ray, run_task, started_tasks, self)
+            while schedule.left:
+                for task in _next_tasks(ray, schedule, len(waiting), self.cpus):
+                    waiting[submit(task)] = task
+                yield from _events(ray, schedule, waiting, started_tasks)
         finally:
             for reference in waiting:
                 ray.cancel(reference, force=True)
@@ -117,30 +133,38 @@ def _started_tasks(ray: Any) -> "ActorHandle":
     return ray.remote(_StartedTasks).options(num_cpus=0, scheduling_strategy=this_node).remote()
 
 
-def _submit(ray: Any, tasks: list[Task], run_task: RunTask, started_tasks: "ActorHandle", executor: RayExecutor) -> "dict[ObjectRef, Task]":
-    "Submits all tasks to Ray, each with references to the outcomes of the tasks that it needs."
+_MOST_WAITING = 1_000  # tasks submitted beyond those that the cluster can compute at once
+
+
+def _submission(ray: Any, run_task: RunTask, started_tasks: "ActorHandle", executor: RayExecutor) -> "Callable[[Task], ObjectRef]":
+    "A function that submits a task to Ray."
     gpus = executor.gpus if executor.gpus is not None else float(bool(ray.cluster_resources().get("GPU")))
-    remote, shared, references = ray.remote(_run_on_node), ray.put(run_task), {}
-    for task in tasks:
-        needs = [references[need] for need in task.needs if need in references]
+    remote, shared, directory = ray.remote(_run_on_node), [ray.put(run_task)], os.getcwd()
+
+    def submit(task: Task) -> "ObjectRef":
         resources = {"num_cpus": executor.cpus, "num_gpus": 0 if task.kind == "fit" else gpus}
         placed = remote.options(**resources, max_retries=executor.max_retries, name=f"{task.kind} {task.label}")
-        references[task.id] = placed.remote(shared, task, os.getcwd(), started_tasks, *needs)
-    return {references[task.id]: task for task in tasks}
+        return placed.remote(shared, task, directory, started_tasks)
+
+    return submit
+
+
+def _next_tasks(ray: Any, schedule: Schedule, n_waiting: int, cpus: float) -> Iterator[Task]:
+    "Tasks that can start, as long as not too many are waiting."
+    most = _MOST_WAITING + int(ray.cluster_resources().get("CPU", 0) / max(cpus, 0.01))
+    while n_waiting < most and (task := schedule.take()):
+        n_waiting += 1
+        yield task
 
 # %% ../../nbs/api/study/08_ray.ipynb #e169e65f
-def _events(ray: Any, waiting: "dict[ObjectRef, Task]", started_tasks: "ActorHandle") -> "Iterator[Event]":
-    "Yields events as they happen; removes finished tasks from `waiting`."
-    tasks = {task.id: task for task in waiting.values()}
-    while waiting:
-        ended, _ = ray.wait(list(waiting), num_returns=1, timeout=1)
-        yield from (Event("started", tasks[name]) for name in _newly_started(ray, started_tasks))
-        for reference in ended:
-            task = waiting.pop(reference)
-            outcome = _outcome(ray, reference, task)
-            if outcome.status == "disk_full":
-                raise DiskFull(outcome.message)
-            yield Event(outcome.status, task, outcome.message, outcome.seconds, outcome)
+def _events(ray: Any, schedule: Schedule, waiting: "dict[ObjectRef, Task]", started_tasks: "ActorHandle") -> "Iterator[Event]":
+    "Waits for at most a second until a task ends, and yields the events; removes tasks that have ended from `waiting`."
+    ray.wait(list(waiting), num_returns=1, timeout=1)
+    ended, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+    yield from (Event("started", schedule.tasks[name]) for name in _newly_started(ray, started_tasks) if name in schedule.tasks)
+    for reference in ended:
+        task = waiting.pop(reference)
+        yield from conclude(schedule, task, _outcome(ray, reference, task))
 
 
 def _newly_started(ray: Any, started_tasks: "ActorHandle") -> list[str]:
@@ -152,12 +176,11 @@ def _newly_started(ray: Any, started_tasks: "ActorHandle") -> list[str]:
 
 
 def _outcome(ray: Any, reference: "ObjectRef", task: Task) -> Outcome:
-    "A task's outcome; failed or dropped if its process, or that of a task that it needs, was lost too often."
+    "A task's outcome; failed if its process was lost too often."
     failed = Outcome(task.id, "failed", kind=task.kind, label=task.label)
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        lost = isinstance(error.cause, ray.exceptions.RayError)  # a task that it needs was lost
-        return replace(failed, status="dropped" if lost else "failed", message=str(error.cause).splitlines()[0], traceback=str(error))
+        return replace(failed, message=str(error.cause).splitlines()[0], traceback=str(error))
     except ray.exceptions.RayError as error:
         return replace(failed, message=f"{type(error).__name__}: its process or machine was lost too often")

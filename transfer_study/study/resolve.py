@@ -18,10 +18,9 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, digest
-from ..images.catalog import data_root, find_dataset, open_dataset
+from ..images.catalog import data_root, find_dataset, named_datasets, open_dataset
 from ..images.datasets import ImageDataset, only_structure, split_images
 from ..images.entries import DatasetEntry
-from ..images.official import known_datasets
 from ..networks.architectures import build_architecture, split_architecture
 from ..networks.measured import accuracy_digest, measured_top1
 from transfer_study.networks.networks import (
@@ -203,10 +202,10 @@ IMAGENET_COUNTS = (1000, 1_281_167, 50_000)  # classes, training and validation 
 
 
 def expected_dataset(
-    name: str,  # of one of the paper's datasets
+    name: str,  # of a dataset in `named_datasets`
 ) -> ImageDataset:
     "A stand-in for a plan, with the official numbers of images and classes; its images do not exist."
-    row = known_datasets().set_index("name").loc[name]
+    row = named_datasets().set_index("name").loc[name]
     return _stand_in(name, row["classes"], row["train"], row["test"], row["metric"])
 
 
@@ -229,7 +228,7 @@ def _check_dataset_name(name: str) -> None:
 # %% ../../nbs/api/study/02_resolve.ipynb #c154ca90
 def _is_on_disk(entry: DatasetEntry) -> bool:
     "Whether the dataset is a folder, an archive or a list of files, which can be listed quickly."
-    official = set(known_datasets()["name"])
+    official = set(named_datasets()["name"])
     named = entry.reference.startswith(("hf:", "drawn:")) or entry.reference in official
     return entry.source in ("folder", "tar", "csv") or (entry.source == "reference" and not named)
 
@@ -238,10 +237,10 @@ def resolve_datasets(
     file: StudyFile,
     directory: Path,  # that relative paths start from
     root: Path | None = None,  # directory of the official datasets
-    stand_in: bool = False,  # use stand-ins for missing datasets of the paper instead of raising an error
+    stand_in: bool = False,  # use stand-ins for missing datasets that have a name instead of raising an error
 ) -> ResolvedDatasets:
     "The datasets of a study with their fingerprints; raises `UserError` for a dataset that is missing or cannot be scored."
-    missing, official = [], set(known_datasets()["name"])
+    missing, official = [], set(named_datasets()["name"])
 
     def open_or_stand_in(entry: DatasetEntry) -> ImageDataset:
         reference = entry.reference
@@ -294,7 +293,8 @@ def check_sizes(file: StudyFile, dataset: ImageDataset) -> None:
     protocols = [protocol for _, protocol in file.protocols if protocol]
     for share in sorted({protocol.validation_share for protocol in protocols if hasattr(protocol, "validation_share")}):
         train = split_images(dataset, file.seeds[0], share) == "train"
-        if dataset.label_matrix is None and len(set(dataset.targets[train])) < len(dataset.classes):
+        given = (dataset.images["split"] == "train").to_numpy()
+        if dataset.label_matrix is None and len(set(dataset.targets[train])) < len(set(dataset.targets[given])):
             raise UserError(f"dataset {dataset.name}: validation_share {share} leaves a class without training images; use a smaller share")
     largest = max((size for protocol in protocols for size in protocol.sizes if size), default=0)
     if not largest:

@@ -65,8 +65,9 @@ def _check_split(dataset: ImageDataset, y: np.ndarray, split: np.ndarray, needs_
     for name in ("train", "val", "test")[:: 1 if needs_validation else 2]:
         if not (split == name).any():
             raise UserError(f"dataset {dataset.name}: no decodable image left in {name}")
-    train = y[split == "train"]
-    present = (train == 1).any(axis=0) if y.ndim == 2 else np.isin(np.arange(len(dataset.classes)), train)
+    train, classes = y[split == "train"], np.arange(len(dataset.classes))
+    given = dataset.targets[(dataset.images["split"] == "train").to_numpy()]  # a benchmark may have classes without training images
+    present = (train == 1).any(axis=0) if y.ndim == 2 else np.isin(classes, train) | ~np.isin(classes, given)
     if not present.all():
         missing = dataset.classes[int(np.argmin(present))]
         raise UserError(f"dataset {dataset.name}: no decodable training image left of class {missing!r}")

@@ -133,7 +133,7 @@ def _recorded(runs: Path) -> tuple[StudyFile, Path, Path | None]:
 # %% ../../nbs/api/study/11_study.ipynb #a9ff24e5
 @dataclass(frozen=True, repr=False)
 class Study:
-    "A study file and its directory."
+    "A study: a checked study file and the directory from which its paths start; it plans, runs and analyses."
 
     file: StudyFile
     directory: Path = field(default=Path())  # that relative paths in the file start from

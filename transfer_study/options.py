@@ -47,6 +47,13 @@ def _as_toml(value: Any) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False, default=str)
 
 
+def _given(error: dict) -> str:
+    "The value as it was given, at most 100 characters of it; 45.0 is no whole number."
+    value = error["input"]
+    text = repr(value) if isinstance(value, float) and error["type"].startswith("int") else _as_toml(value)
+    return text if len(text) <= 100 else f"{text[:97]}…"
+
+
 def key_table(
     options: type[BaseModel],
 ) -> pd.DataFrame:
@@ -81,7 +88,7 @@ def _entry(schema: dict, place: tuple) -> dict:
 def _explain(error: dict, schema: dict) -> str:
     "One of pydantic's errors as one line; an error raised by a model's own validator may have several lines."
     place = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
-    value = "" if isinstance(error["input"], dict) else f" = {_as_toml(error['input'])}"
+    value = "" if isinstance(error["input"], dict) else f" = {_given(error)}"
     if error["type"] == "value_error":
         message = error["msg"].removeprefix("Value error, ")
         return f"{place}{value}: {message}" if place else message
@@ -91,6 +98,8 @@ def _explain(error: dict, schema: dict) -> str:
         similar = difflib.get_close_matches(str(key), allowed, n=1)
         return f"{place}: unknown key; {f'did you mean {similar[0]}? ' if similar else ''}allowed: {', '.join(allowed)}"
     expected = _allowed(_entry(schema, error["loc"]))
+    if expected.startswith("list of tables") and isinstance(error["input"], dict) and error["type"] != "missing":
+        expected += f": write [[{place}]], not [{place}]"
     return f"{place}: missing; expected {expected}" if error["type"] == "missing" else f"{place}{value}: expected {expected}"
 
 

@@ -1,14 +1,19 @@
 """The command line: results on stdout, messages on stderr, 2 for a mistake of the user's."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
+import typing
 import warnings
 
 import pandas as pd
 import pytest
+import typer
 
 from tests.conftest import interrupt_at_work
+from transfer_study.cli.main import app
 from transfer_study.core import data_path
 from transfer_study.results import read_runs
 
@@ -266,6 +271,43 @@ def test_numbers_out_of_range_and_names_with_commas(command, tmp_path, study_fil
     study_file.write_text(study_file.read_text().replace('"squares"', '"a,b"'))
     code, out, _ = command("plan", study_file, "--datasets", "a,b", "--out", tmp_path / "runs", "--device", "cpu", "--json")
     assert code == 0 and {run["dataset"] for run in json.loads(out)["runs"]} == {"a,b"}
+
+
+def test_every_numeric_option_refuses_absurd_numbers():
+    refused = []
+    for name, command in typer.main.get_command(app).commands.items():
+        kinds = typing.get_type_hints(command.callback, include_extras=True)
+        for option in command.params:
+            kind = next(iter(typing.get_args(kinds.get(option.name))), None)
+            if not {int, float} & {kind, *typing.get_args(kind)}:
+                continue
+            for value in ("nan", "inf", "-1", f"{10**15}", f"1{400 * '0'}"):
+                with pytest.raises(Exception) as failure:
+                    option.process_value(typer.Context(command), value)
+                assert type(failure.value).__name__ == "BadParameter", (name, option.name, value)
+            refused.append(option.name)
+    assert {"bootstrap", "processes", "seed", "gpus", "similarity", "limit", "jobs", "finetune"} <= set(refused)
+
+
+def test_results_that_cannot_be_written_are_one_line(command, monkeypatch, tmp_path):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        code, _, err = command("networks")
+    assert code == 2 and "no space left on device; free some space" in err and err.count("\n") <= 3
+    monkeypatch.undo()
+    for place, reason in ((tmp_path, "this is a directory"), ("-", "without this option, results are printed")):
+        code, _, err = command("results", tmp_path, "--to", place)
+        assert code == 2 and reason in err
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOENT])
+def test_trouble_with_what_is_open_already_is_one_line(command, monkeypatch, tmp_path, number):
+    def fail(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("transfer_study.results.merged_results", fail)
+    code, _, err = command("results", tmp_path)
+    assert code == 2 and os.strerror(number).lower() in err and err.count("\n") == 1
 
 
 def test_degenerate_tables_bring_no_warnings_of_libraries(tmp_path):

@@ -158,3 +158,26 @@ def test_folders_of_classes_with_drawn_test_images(tmp_path):
     pack(folder, tmp_path / "plain.tar")
     packed = open_dataset({"folder": "plain.tar", "test_share": 0.3, "seed": 1}, tmp_path)
     assert packed.fingerprint == expected.fingerprint and packed.read(3) == expected.read(3)
+
+
+def test_lists_as_other_programs_write_them(plants):
+    listed = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    text = (plants / "plants.csv").read_text()
+    for name, data in {
+        "semicolon": text.replace(",", ";").replace("\n", "\r\n").encode("utf-8-sig"),
+        "utf16": text.replace(",", "\t").encode("utf-16"), "trailing": text.replace("\n", ",\n").encode(),
+        "windows": text.replace("pictures/", "pictures\\").encode(), "cr": text.replace("\n", "\r").encode(),
+    }.items():  # fmt: skip
+        (plants / f"{name}.csv").write_bytes(data)
+        assert open_dataset({"csv": f"{name}.csv", "test_share": 0.2}, plants).fingerprint == listed.fingerprint, name
+    (plants / "more.csv").write_text(f"{text}\npictures/99.png,moss")
+    (note,) = open_dataset({"csv": "more.csv", "test_share": 0.2}, plants).notes
+    assert note == "dataset more: 1 of 21 listed images do not exist and are left out (first: pictures/99.png)"
+    for wrong, message in {
+        text.replace(".png", ""): r"0\.png is there, so the names lack the suffix",
+        text.replace("label", "image"): "two columns are called 'image'",
+        text.replace("5.png,moss", "5.png,moss,x"): "line 7 has 3 cells, the header has 2", "": "the file is empty",
+    }.items():  # fmt: skip
+        (plants / "wrong.csv").write_text(wrong)
+        with pytest.raises(UserError, match=message):
+            open_dataset({"csv": "wrong.csv", "test_share": 0.2}, plants)

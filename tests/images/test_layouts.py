@@ -174,3 +174,32 @@ def test_a_dataset_from_a_zip_travels_to_another_process(tmp_path):
     shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path / "pets")
     dataset = open_dataset("pets.zip", tmp_path)
     assert pickle.loads(pickle.dumps(dataset)).read(3) == dataset.read(3) == image_folder(tmp_path / "pets").read(3)
+
+
+def test_layouts_of_other_tasks_and_archives_of_others_say_what_to_do(tmp_path):
+    write_images(tmp_path / "yolo", train=2, test=1, classes=("images",))
+    (tmp_path / "yolo/train/labels").mkdir()
+    write_images(tmp_path / "flat/x", train=1, test=0)
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed/train.zip").write_bytes(b"")
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list/labels.csv").write_text("")
+    (tmp_path / "set.7z").write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(600))
+    (tmp_path / "set.rar").write_bytes(b"Rar!" + bytes(600))
+    for name, message in {
+        "yolo": "the layout of object detection", "packed": "unpack the archives inside it", "list": "with csv = ",
+        "set.7z": "a 7z archive, which", "set.rar": "a rar archive, which",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            image_folder(tmp_path / name)
+
+
+def test_test_images_that_are_training_images_are_counted(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    assert image_folder(folder).notes == ()
+    shutil.copy(folder / "train/dim/1.png", folder / "test/dim/9.png")
+    (note,) = image_folder(folder).notes
+    assert "1 of 5 test images is byte for byte in train/ or val/ too (first: train/dim/1.png and test/dim/9.png)" in note
+    shutil.rmtree(folder / "test")
+    (folder / "test").symlink_to("train")
+    assert "6 of 6 test images are byte for byte" in image_folder(folder).notes[0]

@@ -66,3 +66,11 @@ def test_a_folder_or_file_without_images(tmp_path):
         unlabelled_images(tmp_path)
     with pytest.raises(UserError, match="not a readable tar"):
         unlabelled_images(tmp_path / "notes.txt")
+
+
+def test_what_is_left_out_is_noted_and_contents_decide(tmp_path):
+    write_images(tmp_path / "a", train=1, test=1)
+    (tmp_path / "a/film.mp4").write_bytes(b"\0\0\0\x20ftypisom")
+    assert unlabelled_images(tmp_path / "a").notes == ("left out: not images: 1 (film.mp4)",)
+    (tmp_path / "a/train/dim/0.png").rename(tmp_path / "photo")
+    assert unlabelled_images(tmp_path / "photo").images["name"].tolist() == ["photo"]

@@ -365,3 +365,26 @@ def test_whole_numbers_infinities_and_formats_of_others_are_no_weights(small):
         build_network(Network("n", "nets:meta", small / "right.safetensors", 0.5, directory=small))
     with pytest.raises(UserError, match="a folder"):
         build_network(Network("n", "nets:Small", small, 0.5, directory=small))
+
+
+def test_checkpoints_of_trainers_say_which_weights_are_used(nets, model):
+    weights = model.state_dict()
+    zeros = {name: tensor * 0 for name, tensor in weights.items()}
+    for content, note in (
+        ({"model_ema": weights, "epoch": 3}, "its weights under 'model_ema' are used"),
+        ({"model": weights, "model_ema": zeros}, "its weights under 'model' are used, not those under 'model_ema'"),
+        ({"model": weights, "optimizer": {"state": {0: {"momentum": torch.zeros(2)}}}}, ""),
+    ):
+        torch.save(content, nets / "w.pth")
+        said = load_weights(other := build_architecture("nets:Tiny", nets), nets / "w.pth")
+        assert torch.equal(other.head.weight, model.head.weight) and note in said and bool(note) == bool(said)
+    torch.save({"student": weights, "teacher": zeros}, nets / "w.pth")
+    save_file(dict(list(weights.items())[:1]), nets / "model-00001-of-00002.safetensors")
+    (nets / "w.bin").write_bytes((nets / "model-00001-of-00002.safetensors").read_bytes())
+    (nets / "onnx.bin").write_bytes(b"\x08\x07\x12\x07pytorch" + bytes(100))
+    for name, message in {
+        "w.pth": "holds several networks, 'student', 'teacher'", "model-00001-of-00002.safetensors": "one of several parts",
+        "w.bin": "a name that ends in .safetensors", "onnx.bin": r"a whole network \(ONNX\)",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            load_weights(model, nets / name)

@@ -12,9 +12,20 @@ import pytest
 from tests.conftest import write_images
 from tests.study.conftest import HERE
 from transfer_study.core import UserError
+from transfer_study.images.entries import DatasetEntry
 from transfer_study.results import read_results
 from transfer_study.study.execute import FailedRuns
-from transfer_study.study.file import RESERVED_NAMES, read_study_file
+from transfer_study.study.file import (
+    RESERVED_NAMES,
+    FineTuneOptions,
+    LinearProtocol,
+    NearestNeighbourProtocol,
+    NetworkEntry,
+    ScratchOptions,
+    SourceOptions,
+    StudyFile,
+    read_study_file,
+)
 from transfer_study.study.resolve import resolve_datasets
 from transfer_study.study.study import Study, dataset_notes, skipped_lines
 
@@ -226,3 +237,48 @@ def test_a_share_that_takes_all_training_images_is_refused_in_the_plan(tmp_path,
     study = changed(odd_study, "n_l2 = 3", "n_l2 = 3\nvalidation_share = 0.999")
     with pytest.raises(UserError, match=r"validation_share 0.999 leaves a class without training images"):
         study.plan(tmp_path / "runs", "cpu")
+
+
+SECTIONS = {
+    "source": SourceOptions, "protocols.linear": LinearProtocol, "protocols.knn": NearestNeighbourProtocol,
+    "protocols.finetune": FineTuneOptions, "protocols.scratch": ScratchOptions,
+}  # fmt: skip
+UNLIMITED = {"gradient_clip", "n_train_per_class", "warmup_steps"}  # none; what the dataset has; below steps
+
+
+def _numbers(model):
+    "The keys of a model that hold a number or a list of numbers, and whether it is a list."
+    for key, entry in model.model_json_schema()["properties"].items():
+        for kind in entry.get("anyOf", [entry]):
+            inner = kind.get("items", {}).get("type", "number" if kind.get("items") == {} else "")
+            if kind.get("type") in ("integer", "number") or inner in ("integer", "number"):
+                yield key, kind["type"] == "array"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", f"{10**15}", f"1{400 * '0'}"])
+def test_absurd_numbers_are_refused_in_every_key(tmp_path, value):
+    def lines(model):
+        return [f"{key} = {f'[{value}]' if several else value}" for key, several in _numbers(model)]
+
+    parts = ['name = "s"', *lines(StudyFile), "[[datasets]]", 'folder = "a"', *lines(DatasetEntry)]
+    parts += ["[[networks]]", 'name = "n"', *lines(NetworkEntry)]
+    parts += [line for section, model in SECTIONS.items() for line in (f"[{section}]", *lines(model))]
+    path = tmp_path / "study.toml"
+    path.write_text("\n".join(parts).replace("[source]", '[source]\ndataset = "b"'))
+    with pytest.raises(UserError) as failure:
+        read_study_file(path)
+    said = str(failure.value).splitlines()
+    models = {"": StudyFile, "datasets[1].": DatasetEntry, "networks[1].": NetworkEntry}
+    models |= {f"{name}.": model for name, model in SECTIONS.items()}
+    keys = [(f" {prefix}", key) for prefix, model in models.items() for key, _ in _numbers(model)]
+    places = [prefix + key for prefix, key in keys if value[0] in "ni-" or key not in UNLIMITED]
+    missing = [place for place in places if not any(f"{place} = " in line or f"{place}[1] = " in line for line in said)]
+    assert len(places) >= 50 and missing == [] and max(map(len, said)) < 300
+
+
+def test_a_number_of_thousands_of_digits_and_a_float_for_a_count_are_named(odd_study):
+    with pytest.raises(UserError, match="a number of thousands of digits"):
+        changed(odd_study, "n_l2 = 3", f"n_l2 = {5000 * '9'}")
+    odd_study.write_text(odd_study.read_text().replace(5000 * "9", "45.0"))
+    with pytest.raises(UserError, match=r"n_l2 = 45\.0: expected whole number"):
+        Study.from_file(odd_study)

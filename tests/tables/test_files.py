@@ -167,3 +167,25 @@ def test_a_parquet_file_without_columns(tmp_path):
     pd.DataFrame().to_parquet(tmp_path / "empty.parquet")
     with pytest.raises(UserError, match="found: no columns"):
         read_table(tmp_path / "empty.parquet")
+
+
+def test_sheets_that_are_hidden_and_formulas_without_a_value(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl", reason="openpyxl, of the extra `excel`, is not installed")
+    book = openpyxl.Workbook()
+    book.active.title, book.active.sheet_state = "old", "hidden"
+    for sheet, pets in ((book.active, 0.1), (book.create_sheet("new"), 0.8)):
+        for row in [("network", "source_accuracy", "pets"), ("a", 0.7, pets), ("b", 0.8, pets)]:
+            sheet.append(row)
+    book.save(tmp_path / "t.xlsx")
+    table = read_table(tmp_path / "t.xlsx")
+    assert table["score"].tolist() == [0.8, 0.8] and "sheet 'new' is read; not 'old'" in " ".join(table.attrs["reading"])
+    book["new"]["C3"] = "=C2*1"
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(UserError, match="C3 of sheet 'new' is a formula without a value; open the file in a spreadsheet"):
+        read_table(tmp_path / "t.xlsx")
+
+
+def test_categories_of_a_parquet_file_are_texts(tmp_path):
+    frame = pd.DataFrame({"network": ["a", "b", "c"], "source_accuracy": [0.7, 0.8, 0.9], "pets": ["0.5", None, "−"]})
+    frame.astype({"network": "category", "pets": "category"}).to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet")["score"].dropna().tolist() == [0.5]

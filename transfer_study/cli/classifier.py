@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Json, echo, interruptible, print_json, print_table
+from .console import LARGEST_SEED, Json, check_output_file, echo, interruptible, print_json, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,8 +51,8 @@ def keep(
     network: Annotated[str, typer.Argument(help="Name of a network of the study.")],
     dataset: Annotated[str, typer.Argument(help="Name of a dataset of the study.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: classifiers/NETWORK-DATASET in RUNS.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Keep the run with this seed; default: the first seed.")] = None,
-    n_train_per_class: Annotated[int | None, typer.Option(min=1, help="Keep the run on so many images per class; default: on all.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Keep the run with this seed; default: the first seed.")] = None,
+    n_train_per_class: Annotated[int | None, typer.Option(min=1, max=10**9, help="Keep the run on so many images per class; default: on all.")] = None,
     setting: Annotated[str, typer.Option(help="Keep the run with this source-training setting.")] = "default",
     bundle: Annotated[bool, typer.Option("--bundle", help="Copy the network's weights into the folder.")] = False,
     export: Annotated[_ExportFormat | None, typer.Option(help="Also write model.onnx, checked on the test images.")] = None,
@@ -125,8 +125,11 @@ def predict(
     from transfer_study.selection.classifier import load_classifier
     from transfer_study.selection.export import safe_cells, write_predictions_csv
 
+    check_output_file(out)
     with interruptible("nothing was written"):
         dataset, loaded = unlabelled_images(images), load_classifier(classifier, weights=weights, code=code)
+        for line in dataset.notes:
+            echo(line)
         with image_bar(len(dataset.images)) as update:
             predictions = loaded.predict(dataset, device=device, progress=update)
     scored = _score(predictions, loaded) if score else None

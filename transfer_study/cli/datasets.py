@@ -136,7 +136,7 @@ def _show_sources(names: list[str], as_json: bool) -> None:
 def datasets(
     names: Annotated[list[str] | None, typer.Argument(help="Only these datasets; after --download NAME, further datasets to download.", metavar="NAME")] = None,
     download: Annotated[str, typer.Option(help="Download this dataset to the data root; all: every one of the 12 that is not there; vtab1k: VTAB-1k's nineteen.", metavar="NAME")] = "",
-    jobs: Annotated[int, typer.Option(min=1, help="Number of datasets that are downloaded at the same time.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, max=100, help="Number of datasets that are downloaded at the same time.")] = 2,
     sources: Annotated[bool, typer.Option("--sources", help="List where each dataset can be downloaded.")] = False,
     data_root: Annotated[Path | None, typer.Option(help="Directory of the official datasets.")] = None,
     as_json: Json = False,

@@ -8,6 +8,7 @@ __all__ = ['app', 'Columns', 'Source', 'LeaveOut', 'OnlyDatasets', 'Scale', 'Met
 # %% ../../nbs/api/cli/09_main.ipynb #00458435
 import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,10 +18,12 @@ from typer.core import TyperGroup
 
 from . import classifier, datasets, selection, study
 from transfer_study.cli.console import (
+    LARGEST_SEED,
     Draws,
     Json,
     check_output,
     echo,
+    finite,
     interruptible,
     print_json,
     print_table,
@@ -91,7 +94,7 @@ def analyze(
     classes: Annotated[Path | None, typer.Option(help="Table with dataset and n_classes, for chance levels.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="List every score that was left out.")] = False,
     bootstrap: Draws = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     "Analyse a table of transfer accuracies: r with its interval, excluded scores and figures."
@@ -157,7 +160,7 @@ def networks(
     search: Annotated[str | None, typer.Option(help="Only names that contain this, including timm's checkpoints; '': all.", metavar="WORD")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Only the paper's 16 networks; the default without --search.")] = False,
     local: Annotated[bool, typer.Option("--local", help="Only networks whose weights pip has installed (the extra lite).")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10**6, help="Maximum number of rows.")] = 20,
     measure: Annotated[Path | None, typer.Option(help="Measure top-1 of each NAME on this folder of ImageNet validation images, and keep it.")] = None,
     train: Annotated[Path | None, typer.Option(help="With --measure: ImageNet training images, for networks without a classifier.")] = None,
     device: study.Device = "auto",
@@ -200,7 +203,7 @@ def overlap(
     target: Annotated[str | None, typer.Argument(help="Images it is tested on; default: the source itself.")] = None,
     source_split: Annotated[list[str] | None, typer.Option(help="Only this split of the source; may be repeated.")] = None,
     target_split: Annotated[list[str] | None, typer.Option(help="Only this split of the target; may be repeated.")] = None,
-    similarity: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum correlation of near-duplicates.")] = None,
+    similarity: Annotated[float | None, typer.Option(min=0, max=1, callback=finite, help="Minimum correlation of near-duplicates.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write pairs.csv, not_compared.csv and pairs.html to this directory.")] = None,
     runs: Annotated[Path | None, typer.Option(help="Runs directory with finished runs on the target, for scores without near-duplicates.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Directory of the official datasets.")] = None,
@@ -241,6 +244,30 @@ def _without_address_parser() -> None:
 
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_OF_THE_DISK = {number: "free some space" for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+_OF_THE_DISK |= {errno.ENOENT: "if the current directory was deleted, change to another"}
+_OF_THE_DISK |= {number: "check the disk or the network drive" for number in (errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV)}
+
+
+def _run() -> None:
+    "Runs the command, and writes what is still buffered, so that a full disk is found here."
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack characters such as λ
+    try:
+        app(prog_name="transfer-study")
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    "Writes the results that are still buffered; raises `OSError` if that fails, unless nobody reads them any more, as after `| head`."
+    try:
+        sys.stdout and sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more at its end
+        if error.errno != errno.EPIPE:
+            raise
 
 
 def _problem(error: Exception) -> str | None:
@@ -249,18 +276,23 @@ def _problem(error: Exception) -> str | None:
         return str(error)
     if is_memory_short(error):
         return "memory is used up; end other programs, or use fewer processes; what is finished is kept, and the same command continues from there"
-    if not isinstance(error, OSError) or not error.strerror or error.filename is None:
+    if not isinstance(error, OSError) or not error.strerror:
         return None
+    reason = error.strerror.lower()
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{reason}; allow more with ulimit -n, or use fewer processes; the same command continues from there"
+    if error.filename is None:  # from reading and writing of what is open already
+        return f"{reason}; {_OF_THE_DISK[error.errno]}; the same command continues from there" if error.errno in _OF_THE_DISK else None
     if error.errno in _NOT_WRITABLE:
-        return f"cannot write to {error.filename}: {error.strerror.lower()}; use a directory that you can write to"
-    return f"{error.filename}: {error.strerror.lower()}; check the path, the disk or the network drive; the same command continues from there"
+        return f"cannot write to {error.filename}: {reason}; use a directory that you can write to"
+    return f"{error.filename}: {reason}; check the path, the disk or the network drive; the same command continues from there"
 
 
 def main() -> None:
     "Runs the command line; a `UserError`, a lack of memory, or trouble with a disk gives a message on stderr and exit code 2."
     _without_address_parser()
     try:
-        app(prog_name="transfer-study")
+        _run()
         return
     except Exception as error:
         problem = _problem(error)

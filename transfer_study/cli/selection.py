@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Json, check_output, echo, interruptible, print_json, print_table, say
+from .console import LARGEST_SEED, Json, check_output, echo, interruptible, print_json, print_table, say
 
 if TYPE_CHECKING:
     from transfer_study.selection.recommendation import Recommendation
@@ -62,10 +62,10 @@ def recommend(
     max_latency: Annotated[str | None, typer.Option(help="Only networks that take so many milliseconds at most for one image, measured here, such as 20ms.")] = None,
     licence: Annotated[str | None, typer.Option("--license", "--licence", help="permissive, or any to take research-only weights of tiers and patterns too.")] = None,
     prefer: Annotated[str, typer.Option(help="Among networks that cannot be told apart: speed, accuracy or size.")] = "speed",
-    finetune: Annotated[int, typer.Option(min=0, help="Also fine-tune so many of the best networks, in half of the budget.")] = 0,
+    finetune: Annotated[int, typer.Option(min=0, max=100, help="Also fine-tune so many of the best networks, in half of the budget.")] = 0,
     bundle: Annotated[bool, typer.Option("--bundle", help="Copy the network's weights into the classifier.")] = False,
     out: Annotated[Path, typer.Option(help="Directory; a folder of the images' name is made there, and the same command goes on from it.")] = Path("runs/recommend"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     data_root: Annotated[Path | None, typer.Option(help="Directory of the official datasets.")] = None,
     as_json: Json = False,

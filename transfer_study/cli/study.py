@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Draws, Json, check_output, echo, interruptible, print_json, print_table, say
+from transfer_study.cli.console import (
+    Draws,
+    Json,
+    check_output,
+    check_output_file,
+    echo,
+    finite,
+    interruptible,
+    print_json,
+    print_table,
+    say,
+)
 from ..core import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +47,7 @@ Protocols = Annotated[str, typer.Option(help="Only these protocols, separated by
 Log = Annotated[
     list[str] | None, typer.Option(help="Log trainings with csv, tensorboard, wandb or mlflow; may be repeated.", metavar="NAME")
 ]
-Processes = Annotated[int | None, typer.Option(min=1, help="Number of worker processes; default: one per GPU, or one per core without GPUs.")]
+Processes = Annotated[int | None, typer.Option(min=1, max=4096, help="Number of worker processes; default: one per GPU, or one per core without GPUs.")]
 
 # %% ../../nbs/api/cli/01_study.ipynb #dc080a1d
 def _study(name: str, data_root: Path | None, *parts: str) -> "Study":
@@ -191,9 +202,9 @@ def run(
     log: Log = None,
     executor: Annotated[_ExecutorName, typer.Option(help="local: processes on this machine; ray: a Ray cluster.")] = _ExecutorName.local,
     address: Annotated[str | None, typer.Option(help="With ray: address of the cluster; default: RAY_ADDRESS or a new one.")] = None,
-    gpus: Annotated[float | None, typer.Option(min=0, help="With ray: GPUs per task, such as 0.5; default: 1 if the cluster has GPUs.")] = None,
-    cpus: Annotated[float | None, typer.Option(min=0, help="With ray: cores per task; default: 1.")] = None,
-    max_retries: Annotated[int | None, typer.Option(min=0, help="With ray: restarts of a task whose machine is lost; default: 3.")] = None,
+    gpus: Annotated[float | None, typer.Option(min=0, max=1024, callback=finite, help="With ray: GPUs per task, such as 0.5; default: 1 if the cluster has GPUs.")] = None,
+    cpus: Annotated[float | None, typer.Option(min=0, max=4096, callback=finite, help="With ray: cores per task; default: 1.")] = None,
+    max_retries: Annotated[int | None, typer.Option(min=0, max=1000, help="With ray: restarts of a task whose machine is lost; default: 3.")] = None,
     bootstrap: Draws = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON on stdout and one line of JSON per event on stderr.")] = False,
 ) -> None:  # fmt: skip
@@ -245,6 +256,7 @@ def results(
     "Show the results table of finished runs; several directories are merged, each run appears once."
     from transfer_study.results import merged_results, write_table
 
+    check_output_file(to)
     rows = merged_results(runs, provenance)
     if to:
         write_table(rows, to)

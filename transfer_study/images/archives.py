@@ -291,6 +291,7 @@ def _target(member: str, target: str) -> _Link:
 
 # %% ../../nbs/api/images/00_archives.ipynb #82096dee
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # first bytes of gzip, bzip2, xz and zstd files
+_OTHERS = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar"}  # first bytes of archives that are not read
 
 
 def _list_tar(archive: Path) -> FileList:
@@ -301,8 +302,11 @@ def _list_tar(archive: Path) -> FileList:
             members, end = tar.getmembers(), tar.offset
     except Exception as error:  # damaged headers raise many kinds of exceptions
         with open(archive, "rb") as stream:
-            if stream.read(6).startswith(COMPRESSED):
-                raise UserError(f"dataset {archive}: compressed tars are not supported; decompress it first (gunzip, unxz)") from error
+            start = stream.read(6)
+        if start.startswith(COMPRESSED):
+            raise UserError(f"dataset {archive}: compressed tars are not supported; decompress it first (gunzip, unxz, unzstd)") from error
+        if kind := next((kind for sign, kind in _OTHERS.items() if start.startswith(sign)), ""):
+            raise UserError(f"dataset {archive}: a {kind} archive, which is not supported; unpack it and give the folder") from error
         raise UserError(
             f"dataset {archive}: not a readable tar or zip ({error}); expected a folder, an uncompressed tar or a zip, or a whole copy of it"
         ) from error

@@ -156,6 +156,8 @@ def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
     if reference in set(official):
         return _open_official(reference, data_root(root))
     path = directory / os.path.expanduser(rest if kind in ("folder", "tar", "zip") else reference)
+    if "\\" in reference and not path.exists():
+        raise UserError(f"dataset {reference!r}: no such folder, tar or zip; write / between folders, not \\")
     if kind == "csv" or path.suffix == ".csv":
         return open_entry(DatasetEntry(csv=rest if kind == "csv" else reference), directory)
     if not path.exists() and ":" not in reference and "/" not in reference and path.suffix not in (".tar", ".zip"):

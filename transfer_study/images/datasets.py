@@ -8,6 +8,7 @@ __all__ = ['SPLITS', 'SPLIT_NAMES', 'IMAGE_SUFFIXES', 'MAX_FILE_BYTES', 'NoTestI
            'split_images', 'training_subset', 'draw_test_images']
 
 # %% ../../nbs/api/images/04_datasets.ipynb #6d4f0e7b
+import glob
 import hashlib
 import os
 from collections import Counter
@@ -113,13 +114,23 @@ def _check_one_dataset(tops: set[tuple[str, ...]], root: Path) -> None:
         raise UserError(f"dataset {root}: contains {len(tops)} datasets, {first} and {second}{' …' * (len(tops) > 2)}; give one of them")
 
 
+def _advice(names: list[str]) -> str:
+    "What to do with a folder that holds these files instead of folders of splits; empty if that is not known."
+    endings = {Path(name.lower()).suffix for name in names}
+    if endings & {".zip", ".tar", ".tgz", ".gz", ".xz", ".7z", ".rar", ".zst"}:
+        return "; unpack the archives inside it first"
+    if ".csv" in endings:
+        return '; if a table lists the images and their labels, use it: [[datasets]] with csv = "…" in a study file'
+    return ""
+
+
 def _images_of(listed: FileList, root: Path) -> tuple[list[_Image], set[tuple[str, str]]]:
     "The images, in the order of their stored names, and split and class of each folder of a class. Leaves the other files out."
     paths, folders = [file.path.split("/") for file in listed.files], [[*path.split("/"), ""] for path in listed.folders]
     depth = _split_depth([*paths, *folders])
     if depth is None:
         top = sorted({readable_name(parts[0]) for parts in paths + folders}) or ["nothing"]
-        raise UserError(f"dataset {root}: expected train/<class>/<image> and test/<class>/<image>, found: {', '.join(top[:5])}")
+        raise UserError(f"dataset {root}: expected train/<class>/<image> and test/<class>/<image>, found: {', '.join(top[:5])}{_advice(top)}")
     splits = choose_splits((parts[depth] for parts in paths + folders if len(parts) > depth + 2), str(root))
     inside = [len(parts) > depth + 2 and parts[depth] in splits for parts in paths]
     _check_one_dataset({tuple(parts[:depth]) for parts, is_inside in zip(paths, inside, strict=True) if is_inside}, root)
@@ -199,6 +210,9 @@ def _check_classes(
     out. `folders` are split and class of each folder of a class.
     """
     counts = images.groupby(["split", "class"]).size()
+    if len(counts) and {label.lower() for _, label in counts.index} <= {"images", "labels", "annotations", "masks"}:
+        label = counts.index[0][1]
+        raise UserError(f"dataset {root}: {label}/ is no class but the layout of object detection or segmentation; expected a folder for each class")
     for split, label in sorted(folders):
         if (split, label) not in counts:
             raise UserError(f"dataset {root}: {split}/{label} contains no image; add images or remove the folder{_below(left_out or {}, f'{split}/{label}')}")
@@ -270,16 +284,16 @@ def only_structure() -> Iterator[None]:
         _ONLY_STRUCTURE.reset(token)
 
 
-def _fingerprint(
+def _contents(
     keys: list,  # what identifies each image besides its contents
     read: Callable[[int], bytes],  # returns the contents of image `i`
     name: str,  # of the dataset, for the message
     root: Path,
     places: list[tuple[Path, str]] | None,  # file on disk of each image, and the part of it; None if images are not files
-) -> str:
-    "Hash of keys, sizes and contents, in order; raises `UserError` for a file that cannot be read."
+) -> list[list]:
+    "Key, size and hash of the contents of each image; raises `UserError` for a file that cannot be read. Empty in `only_structure`."
     if _ONLY_STRUCTURE.get():
-        return ""
+        return []
 
     def content(i: int) -> list:
         try:
@@ -291,7 +305,26 @@ def _fingerprint(
             raise UserError(f"dataset {name}: {readable_name(keys[i])} cannot be read ({error}); repair or remove it") from error
 
     with FileHashes(root) as hashes, ThreadPoolExecutor() as pool:
-        return digest(list(pool.map(content, range(len(keys)))))
+        return list(pool.map(content, range(len(keys))))
+
+
+def _fingerprint(contents: list[list]) -> str:
+    return digest(contents) if contents else ""
+
+
+def _repeated(contents: list[list], table: pd.DataFrame, name: str) -> tuple[str, ...]:
+    "A line if test images are in train/ too, byte for byte."
+    first: dict[str, int] = {}
+    split, pairs = table["split"].tolist(), []
+    for i in sorted(range(len(contents)), key=lambda i: split[i] == "test"):
+        j = first.setdefault(contents[i][-1], i)
+        if split[i] == "test" != split[j]:
+            pairs.append((j, i))
+    if not pairs:
+        return ()
+    names, n = " and ".join(table["name"].iloc[list(pairs[0])]), len(pairs)
+    advice = "a score on them says little about new images; transfer-study overlap lists them"
+    return (f"dataset {name}: {n:,} of {split.count('test'):,} test images {'are' if n > 1 else 'is'} byte for byte in train/ or val/ too (first: {names}); {advice}",)
 
 # %% ../../nbs/api/images/04_datasets.ipynb #eca32156
 def _file_reader(table: pd.DataFrame, root: Path) -> Callable[[int], bytes]:
@@ -367,8 +400,9 @@ def image_folder(
     if (large := table["size"].to_numpy() > MAX_FILE_BYTES).any():
         raise UserError(f"dataset {root}: {table['name'][large.argmax()]} is larger than {MAX_FILE_BYTES:,} bytes; it is not a photograph, remove it")
     keys = [image.stored for image in images]
-    fingerprint = _fingerprint(keys, reader or _file_reader(table, root), name, root, _places(table, root, reader))
-    dataset = ImageDataset(name, root, table, fingerprint, metric, reader=reader, notes=_notes(listed, images, name))
+    contents = _contents(keys, reader or _file_reader(table, root), name, root, _places(table, root, reader))
+    notes = (*_notes(listed, images, name), *_repeated(contents, table, name))
+    dataset = ImageDataset(name, root, table, _fingerprint(contents), metric, reader=reader, notes=notes)
     return limit_pixels(dataset, max_pixels)
 
 # %% ../../nbs/api/images/04_datasets.ipynb #1bedd6d7
@@ -393,7 +427,9 @@ def _present(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
         in_split = (table["split"] == split).to_numpy()
         if not exists[in_split].any():
             first = root / table["file"][in_split].iloc[0]
-            raise UserError(f"dataset {name}: none of its {in_split.sum():,} {split} images exists; the first is expected at {first}")
+            longer = next(first.parent.glob(f"{glob.escape(first.name)}.*"), None) if first.parent.is_dir() else None
+            hint = f"; {longer.name} is there, so the names lack the suffix" if longer else ""
+            raise UserError(f"dataset {name}: none of its {in_split.sum():,} {split} images exists; the first is expected at {first}{hint}")
     present = table.assign(offset=0, size=sizes)[exists]
     return present.astype({"size": int}).sort_values("name")
 
@@ -445,8 +481,8 @@ def listed_dataset(
         table = table[["split", "name", "file", "offset", "size"]]
         labels = label_matrix.apply(lambda row: ",".join(f"{label}:{value}" for label, value in row.items() if value), axis=1)
     keys = (table["split"] + "/" + labels + "/" + table["name"]).tolist()
-    fingerprint = _fingerprint(keys, reader or _file_reader(table, root), name, root, None if reader else _places(table, root))
-    return ImageDataset(name, root, table, fingerprint, metric, label_matrix, reader, missing)
+    contents = _contents(keys, reader or _file_reader(table, root), name, root, None if reader else _places(table, root))
+    return ImageDataset(name, root, table, _fingerprint(contents), metric, label_matrix, reader, missing)
 
 # %% ../../nbs/api/images/04_datasets.ipynb #cf68497f
 def split_images(

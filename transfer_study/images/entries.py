@@ -7,6 +7,7 @@ __all__ = ['SOURCES', 'MetricName', 'DatasetEntry', 'csv_dataset', 'has_test_ima
            'dataset_entry', 'open_entry']
 
 # %% ../../nbs/api/images/09_entries.ipynb #72e9dcf3
+import csv
 import hashlib
 import inspect
 import io
@@ -131,26 +132,54 @@ def _matrix(labels: pd.Series) -> pd.DataFrame:
     return matrix.rename(columns=str.strip).T.groupby(level=0).max().T  # `cat | dog` has the labels of `cat|dog`
 
 
+def _listed_cells(path: Path) -> pd.DataFrame:
+    "The cells of a CSV file as texts, indexed by line; raises `UserError` for rows that do not fit the header."
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        header = next(iter(text.splitlines()), "")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"dataset {path}: not readable as CSV ({error}); save it as UTF-8 with commas between the columns") from error
+    if not rows:
+        raise UserError(f"dataset {path}: not readable as CSV (the file is empty); save it as UTF-8 with commas between the columns")
+    (_, names), *rows = rows
+    n = max((i + 1 for i, name in enumerate(names) if name), default=0)
+    if repeated := [name for name in names[:n] if names.count(name) > 1]:
+        raise UserError(f"dataset {path}: two columns are called {repeated[0]!r}; rename or remove one")
+    for line, cells in rows:
+        if len(cells) < n or any(cells[n:]):
+            raise UserError(f"dataset {path}: line {line} has {len(cells)} cells, the header has {n}; correct the line (a name with a comma needs quotes)")
+    return pd.DataFrame([cells[:n] for _, cells in rows], [line for line, _ in rows], names[:n], dtype=str)
+
+
+def _slashes(files: pd.Series, root: Path) -> pd.Series:
+    "Paths with / between folders, also where the list was written on Windows."
+    forward = files.str.replace("\\", "/")
+    return forward if len(files) and not (root / files.iloc[0]).is_file() and (root / forward.iloc[0]).is_file() else files
+
+
 def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     "The dataset of a CSV file that lists images, labels and splits; raises `UserError` if a column, a label or a split is missing."
     path = directory / Path(entry.csv).expanduser()
     if not path.is_file():
         raise UserError(f"dataset {path}: no such file; expected a CSV file with the columns image, label and split")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"dataset {path}: not readable as CSV ({error}); save it as UTF-8 with commas between the columns") from error
+    table = _listed_cells(path)
     image, label = entry.image or "image", entry.label or "label"
     if missing := [column for column in (image, label) if column not in table]:
         raise UserError(f"dataset {path}: no column {missing[0]!r}; found: {', '.join(table)}; name it with image = \"…\" or label = \"…\"")
-    labels, files = table[label].str.strip(), table[image].str.strip()
+    labels, files = table[label], _slashes(table[image], path.parent)
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
-        raise UserError(f"dataset {path}: line {empty[0] + 2}: no image or no label; complete or remove the line ({len(empty)} such lines)")
+        raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line ({len(empty)} such lines)")
     several = bool(labels.str.contains("|", regex=False).any())
-    table = pd.DataFrame({"split": table["split"].str.strip() if "split" in table else "train", "labels" if several else "class": labels, "file": files})
+    table = pd.DataFrame({"split": table.get("split", "train"), "labels" if several else "class": labels, "file": files})
     table = _with_our_splits(table, entry, f"dataset {path}")
     label_matrix = _matrix(table.pop("labels")) if several else None
-    return listed_dataset(entry.name or path.stem, path.parent, table, _metric(entry, several), label_matrix)
+    dataset = listed_dataset(entry.name or path.stem, path.parent, table, _metric(entry, several), label_matrix)
+    n = len(dataset.missing)
+    note = f"dataset {dataset.name}: {n:,} of {len(table):,} listed images do not exist and are left out (first: {dataset.missing[0]})" if n else ""
+    return replace(dataset, notes=(note,)) if note else dataset
 
 
 def _metric(entry: DatasetEntry, several: bool) -> str:

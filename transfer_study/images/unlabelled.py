@@ -15,26 +15,38 @@ import pandas as pd
 from PIL import Image
 
 from ..core import UserError
-from .archives import FileReader, list_files
+from .archives import FileReader, list_files, readable_name
 from .datasets import IMAGE_SUFFIXES, ImageDataset
 from .decoding import SIGNATURE_LENGTH, image_format
 
 # %% ../../nbs/api/images/11_unlabelled.ipynb #e948db4d
-def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes]]:
-    "The image files of a folder, a tar, a zip or a single file, sorted by name, and a function that reads one."
+def _is_image(path: Path) -> bool:
+    if path.name.lower().endswith(IMAGE_SUFFIXES):
+        return True
+    with open(path, "rb") as stream:
+        return bool(image_format(stream.read(SIGNATURE_LENGTH)))
+
+
+def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes], tuple[str, ...]]:
+    "The image files of a folder, a tar, a zip or a single file, sorted by name, a function that reads one, and a line on other files."
     if not path.exists():
         raise UserError(f"images {path}: no such file or folder; check the path")
-    if path.is_file() and path.name.lower().endswith(IMAGE_SUFFIXES):
-        return [path.name], _InOrder([path])
-    files = list_files(path).files
-    read = FileReader(path, files)
-    images = [
-        file for i, file in enumerate(files)
-        if file.path.lower().endswith(IMAGE_SUFFIXES) or image_format(read.start(i, SIGNATURE_LENGTH))
-    ]  # fmt: skip
+    if path.is_file() and _is_image(path):
+        return [path.name], _InOrder([path]), ()
+    listed = list_files(path)
+    files, read = listed.files, FileReader(path, listed.files)
+    images = []
+    for i, file in enumerate(files):
+        if file.path.lower().endswith(IMAGE_SUFFIXES) or image_format(read.start(i, SIGNATURE_LENGTH)):
+            images.append(file)
+        else:
+            listed.leave_out("not images", file.path)
     if not images:
         raise UserError(f"images {path}: no image in {len(files):,} files; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
-    return [file.path for file in images], FileReader(path, images)
+    left_out = [
+        f"{reason}: {len(paths):,} ({readable_name(paths[0])}{', …' * (len(paths) > 1)})" for reason, paths in listed.left_out.items()
+    ]  # fmt: skip
+    return [file.path for file in images], FileReader(path, images), (f"left out: {'; '.join(left_out)}",) if left_out else ()
 
 # %% ../../nbs/api/images/11_unlabelled.ipynb #58da82d5
 def _png(image: Image.Image | np.ndarray) -> bytes:
@@ -77,14 +89,14 @@ def unlabelled_images(
     A list of files, PIL images and arrays (height, width, 3) uint8 keeps its order; the others are sorted by name. Raises `UserError`
     if there is no image, and for a file that does not exist.
     """
-    root = Path()
+    root, notes = Path(), tuple[str, ...]()
     if isinstance(images, str | Path):
         root = Path(images)
-        names, reader = _listed(root)
+        names, reader, notes = _listed(root)
     else:
         images = [images] if isinstance(images, Image.Image) else list(images)
         if not images:
             raise UserError("images: an empty list; expected at least one image")
         names, reader = _from_list(images)
     table = pd.DataFrame({"split": "test", "name": names, "file": names, "offset": 0, "size": 0})
-    return ImageDataset(root.name or "images", root, table, "", reader=reader)
+    return ImageDataset(root.name or "images", root, table, "", reader=reader, notes=notes)

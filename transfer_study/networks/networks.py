@@ -8,8 +8,10 @@ __all__ = ['PREFIXES', 'POOLINGS', 'MAX_SIDE', 'Network', 'read_weights', 'class
            'build_network', 'random_network', 'check_network', 'describe_network', 'network_digest']
 
 # %% ../../nbs/api/networks/03_networks.ipynb #b6f713eb
+import argparse
 import hashlib
 import pickle
+import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -56,6 +58,10 @@ def _what_it_is(path: Path) -> str:
         return "JSON, such as the index of weights in several files; expected one file of tensors"
     if kind := next((name for sign, name in _OTHER_FORMATS.items() if start.startswith(sign)), ""):
         return f"a file of {kind}, not of PyTorch; save model.state_dict() with torch.save or safetensors"
+    if start[8:10] == b'{"' and path.suffix != ".safetensors":
+        return "a safetensors file; give it a name that ends in .safetensors"
+    if start[:1] == b"\x08" and start[2:3] == b"\x12":  # version and producer of ONNX's protocol buffer
+        return "a whole network (ONNX), not weights; save model.state_dict() with torch.save or safetensors"
     if path.suffix.lower() in (".onnx", ".tflite", ".pb"):
         return f"a whole network ({path.suffix}), not weights; save model.state_dict() with torch.save or safetensors"
     with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
@@ -63,6 +69,8 @@ def _what_it_is(path: Path) -> str:
             return "a file of NumPy, not of PyTorch; save model.state_dict() with torch.save or safetensors"
         if any(name.partition("/")[2].startswith(("code/", "constants.pkl")) for name in archive.namelist()):
             return "a TorchScript program (torch.jit.save), not weights; save model.state_dict() instead"
+        if any(name.rpartition("/")[2] in ("archive_format", "serialized_exported_program.json") for name in archive.namelist()):
+            return "an exported program (torch.export.save), not weights; save model.state_dict() instead"
     return ""
 
 
@@ -83,20 +91,61 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"weights {path}: damaged or truncated ({reason}); download or copy it again")
 
 
+def _chosen(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+    """The tensors of a checkpoint, of its key state_dict or model or of the only one that holds tensors, and what a user should know of it.
+
+    Raises `UserError` for several keys with tensors, of which it is not known which are meant.
+    """
+    import torch
+
+    def n_tensors(values: Any) -> int:
+        return sum(isinstance(value, torch.Tensor) for value in values.values()) if isinstance(values, dict) else 0
+
+    sets = {name: n for name, values in content.items() if (n := n_tensors(values)) > 1}
+    if "state_dict" in content or "model" in content:
+        name = "state_dict" if "state_dict" in content else "model"
+        others = [repr(other) for other, n in sets.items() if other != name and 2 * n > sets.get(name, 0)]
+        return content[name], f"its weights under {name!r} are used, not those under {', '.join(others)}" if others else ""
+    if n_tensors(content) or not sets:
+        return content, ""
+    if len(sets) > 1:
+        names = list(sets)
+        raise UserError(f"weights {path}: holds several networks, {', '.join(map(repr, names))}; save the one to use: torch.save(torch.load(…)[{names[0]!r}], …)")
+    (name,) = sets
+    return content[name], f"its weights under {name!r} are used"
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    "The content of a weights file, and what a user should know of it, usually empty."
+    import torch
+    from safetensors.torch import load_file
+    from timm.models import clean_state_dict
+
+    if path.suffix == ".safetensors":
+        return clean_state_dict(load_file(path)), ""
+    with torch.serialization.safe_globals([argparse.Namespace]):  # in timm's checkpoints
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    tensors, note = _chosen(content, path)
+    return clean_state_dict(tensors), note
+
+
 def read_weights(
     path: Path,  # safetensors, or a state dict saved by torch.save
 ) -> dict[str, "torch.Tensor"]:
     "The tensors of a weights file by name; raises `UserError` if the file is missing, damaged, or contains more than tensors."
-    from timm.models import load_state_dict
+    return _read_weights(path)[0]
 
+
+def _read_weights(path: Path) -> tuple[dict[str, Any], str]:
+    "As `read_weights`, with what a user should know of the file."
     if not path.is_file():
         raise UserError(f"weights {path}: {'not a file of tensors but a folder or device' if path.exists() else 'no such file'}")
     if reason := _what_it_is(path):
         raise UserError(f"weights {path}: {reason}")
     try:
-        return load_state_dict(str(path), use_ema=False, weights_only=True)
+        return _read(path)
     except Exception as error:  # damaged pickles raise many kinds of exceptions
-        if is_memory_short(error):
+        if is_memory_short(error) or isinstance(error, UserError):
             raise
         raise _unreadable(path, error) from error
 
@@ -190,12 +239,14 @@ def load_weights(
     """
     import torch
 
-    given, expected, note = read_weights(path), model.state_dict(), ""
+    (given, note), expected = _read_weights(path), model.state_dict()
+    notes = [note] * bool(note)
     optional = tuple(f"{name}." for name in classifier_names(model))
     required = {name for name in expected if not name.endswith("num_batches_tracked") and not (optional and name.startswith(optional))}
     if not required <= given.keys():
         prefix, inner = _without_prefix(given, required)
-        given, note = (inner, f"weights {path}: {_prefix_note(prefix, given)}") if prefix else (given, "")
+        notes += [_prefix_note(prefix, given)] * bool(prefix)
+        given = inner
     problems = [f"{name} is missing" for name in expected if name not in given and not name.endswith("num_batches_tracked")]
     unused = [name for name in given if name not in expected and not name.startswith(_AUXILIARY_CLASSIFIERS)]
     problems += [f"{name} is not part of the network" for name in unused]
@@ -206,6 +257,7 @@ def load_weights(
     problems = [problem for problem in problems if not problem.startswith(optional)] if optional else problems
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        more += "; the file is one of several parts; join them" if re.search(r"-\d+-of-\d+\.", path.name) else ""
         raise UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}")
     if wrong := [name for name, tensor in given.items() if name in expected and tensor.is_complex() != expected[name].is_complex()]:
         raise UserError(f"weights {path}: {wrong[0]} is {given[wrong[0]].dtype}, expected {expected[wrong[0]].dtype}")
@@ -216,7 +268,7 @@ def load_weights(
     matching |= {name: torch.zeros_like(expected[name]) for name in absent}  # random numbers would change the network's digest at every call
     model.classifier_loaded = not absent
     model.load_state_dict(matching, strict=False)
-    return note
+    return f"weights {path}: {'; '.join(notes)}" if notes else ""
 
 # %% ../../nbs/api/networks/03_networks.ipynb #6be03223
 def input_configuration(

@@ -48,24 +48,28 @@ def read_duration(
     text: str | float | None,  # such as "90s", "10min" or "2h"; a number is in seconds
 ) -> float | None:
     "Seconds; None for None. Raises `UserError` for anything that is not a duration."
-    if text is None or isinstance(text, (int, float)):
-        return text
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
-    if not match or match.group(2) not in _UNITS or float(match.group(1)) == 0:
-        raise UserError(f"{text!r}: not a duration; expected such as 90s, 10min or 2h")
-    return float(match.group(1)) * _UNITS[match.group(2)]
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(text).lower())
+    seconds = float(match.group(1)) * _UNITS[match.group(2)] if match and match.group(2) in _UNITS else 0.0
+    seconds = text if isinstance(text, (int, float)) else seconds
+    if not 0 < seconds < 1e9:
+        raise UserError(f"{str(text)[:50]!r}: not a duration; expected such as 90s, 10min or 2h, at most 30 years")
+    return seconds
 
 
 def read_number(
     text: str | float | None,  # such as "30M" or "500k"
 ) -> float | None:
     "The number; k, M and G stand for thousands, millions and billions. Raises `UserError` for anything else."
-    if text is None or isinstance(text, (int, float)):
-        return text
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgGbB]?)\s*", text)
-    if not match:
-        raise UserError(f"{text!r}: not a number; expected such as 500k or 30M")
-    return float(match.group(1)) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}[match.group(2).lower()]
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgGbB]?)\s*", str(text))
+    number = float(match.group(1)) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}[match.group(2).lower()] if match else -1.0
+    number = text if isinstance(text, (int, float)) else number
+    if not 0 <= number <= 1e15:
+        raise UserError(f"{str(text)[:50]!r}: not a number from 0 to 1e15; expected such as 500k or 30M")
+    return number
 
 # %% ../../nbs/api/selection/09_recommend.ipynb #490ebf16
 def measure_latency(

@@ -79,8 +79,8 @@ class FeatureProtocol(_Sizes):
 class LinearProtocol(FeatureProtocol):
     "Logistic regression on fixed features; the defaults are the paper's (Kornblith et al. 2019; Chen et al. 2020, B.8)."
 
-    l2_min: float = Field(1e-6, gt=0, description="smallest λ (weakest regularization)")
-    l2_max: float = Field(1e5, gt=0, description="largest λ (strongest regularization)")
+    l2_min: float = Field(1e-6, gt=0, le=1e12, description="smallest λ (weakest regularization)")
+    l2_max: float = Field(1e5, gt=0, le=1e12, description="largest λ (strongest regularization)")
     n_l2: int = Field(45, ge=1, le=10_000, description="number of λ values, spaced logarithmically from l2_min to l2_max")
     n_augmentations: int = Field(
         0, ge=0, le=1000, description="randomly cropped and flipped copies of each training image, used in addition to the image itself"
@@ -103,7 +103,7 @@ class LinearProtocol(FeatureProtocol):
 class NearestNeighbourProtocol(FeatureProtocol):
     "k-nearest-neighbour classification on fixed features."
 
-    n_neighbors: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    n_neighbors: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = Field(
         (1, 2, 5, 10, 20, 50, 100, 200), min_length=1, description="candidate numbers of neighbours; one is chosen on validation images"
     )
 
@@ -261,7 +261,7 @@ class StudyFile(_Section):
     networks: tuple[NetworkEntry, ...] = Field(min_length=1, description="one [[networks]] entry for each")
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0,), min_length=1, description="random seeds; everything is run once for each")
     on_bad_image: Literal["error", "skip"] = Field("error", description="what to do with an image that cannot be decoded")
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="width times height of the largest image that is decoded; above it, an image is bad")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, le=2**32, description="width times height of the largest image that is decoded; above it, an image is bad")
     instruction_set: Literal["avx2"] | None = Field(
         None, description="CPU instructions of local processes; avx2: other x86 processors round alike; none: the fastest that there are"
     )
@@ -319,6 +319,8 @@ def read_study_file(
         raise UserError(f"{path}: lists or tables inside each other, hundreds deep; expected a study file") from error
     except ValidationError as error:
         raise UserError("\n".join(f"{path}: {line}" for line in explain_errors(error, StudyFile))) from error
+    except ValueError as error:  # Python's limit of the digits of a number
+        raise UserError(f"{path}: a number of thousands of digits ({str(error).split(';')[0]}); shorten it") from error
 
 # %% ../../nbs/api/study/00_file.ipynb #dbeb7b9a
 def built_in_studies() -> list[str]:

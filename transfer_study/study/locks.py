@@ -71,7 +71,7 @@ def write_failure(
         values = {name: value for name, value in asdict(outcome).items() if name != "traceback"}
         (temporary / "failure.json").write_text(json.dumps(values, indent=1))
         if outcome.traceback:
-            (temporary / "traceback.txt").write_text(outcome.traceback)
+            (temporary / "traceback.txt").write_text(outcome.traceback, encoding="utf-8", errors="backslashreplace")
 
 # %% ../../nbs/api/study/06_locks.ipynb #4090882d
 def read_failures(
@@ -82,7 +82,7 @@ def read_failures(
     for path in sorted(failures.glob("[!.]*/failure.json")):
         values, details = json.loads(path.read_text()), path.parent / "traceback.txt"
         known = {name: values[name] for name in names if name in values}  # other versions may record more
-        outcomes[path.parent.name] = Outcome(**known | {"traceback": details.read_text() if details.is_file() else ""})
+        outcomes[path.parent.name] = Outcome(**known | {"traceback": details.read_text(encoding="utf-8") if details.is_file() else ""})
     return outcomes
 
 # %% ../../nbs/api/study/06_locks.ipynb #e419585a
@@ -115,8 +115,9 @@ def _failure(error: Exception, task: Task) -> tuple[str, str, str]:
     details = "".join(traceback.format_exception(error))
     if is_memory_short(error):
         return "failed", "memory is used up; use fewer processes (--processes), or end other programs, and run again with --retry-failed", details
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        reason = f"{error.filename}: {error.strerror.lower()}; check the disk or network drive, and run again with --retry-failed"
+    if isinstance(error, OSError) and error.strerror and (error.filename or error.errno in (errno.EIO, errno.EROFS, errno.ESTALE)):
+        place = f"{error.filename}: " if error.filename else ""
+        reason = f"{place}{error.strerror.lower()}; check the disk or network drive, and run again with --retry-failed"
         return "failed", printable(reason), details
     reason = next(iter(str(error).splitlines()), "")
     return "failed", printable(f"{type(error).__name__}: {reason}"), details

@@ -41,7 +41,7 @@ def name_key(
     return re.sub(r"[\W_]+", "", plain.casefold()) or str(name).strip()
 
 # %% ../../nbs/api/tables/00_cells.ipynb #a98d3eee
-MISSING = {"", "-", "--", "---", "–", "—", "n/a", "n.a.", "n.a", "na", "nan", "none", "null", "<na>", "?", "tbd", "/", "."}
+MISSING = {"", "-", "--", "---", "–", "—", "n/a", "n.a.", "n.a", "na", "nan", "none", "null", "nil", "<na>", "?", "tbd", "/", ".", "…", "...", "−", "‐", "‑", "―", "#n/a", "n/d", "nd"}
 _NUMBER = r"[+-]?(?:\d[\d.,' \u00a0\u202f]*|[.,]\d+)(?:[eE][+-]?\d+)?"
 _CELL = re.compile(
     rf"(?P<number>{_NUMBER})\s*(?P<sign>%?)\s*"

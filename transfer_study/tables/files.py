@@ -13,7 +13,6 @@ import gzip
 import io
 import json
 import warnings
-import zipfile
 import zlib
 from collections import Counter
 from contextlib import suppress
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, data_path
+from ..core import UserError, data_path, is_memory_short
 from .cells import MISSING, clean_text, read_numbers
 
 # %% ../../nbs/api/tables/01_files.ipynb #088caeeb
@@ -186,6 +185,18 @@ def html_records(
     return tables[0] if tables else None
 
 # %% ../../nbs/api/tables/01_files.ipynb #9bcdeaf0
+def _check_formulas(data: bytes, name: str, sheet: pd.DataFrame, path: Path | str) -> None:
+    "Raises `UserError` for a formula without a value, which a program wrote that does not compute."
+    import openpyxl
+
+    if not sheet.isna().any(axis=None):
+        return
+    for row in openpyxl.load_workbook(io.BytesIO(data), read_only=True)[name].iter_rows():
+        for cell in row:
+            if cell.data_type == "f" and cell.row <= len(sheet) and pd.isna(sheet.iat[cell.row - 1, cell.column - 1]):
+                raise UserError(f"{path}: {cell.coordinate} of sheet {name!r} is a formula without a value; open the file in a spreadsheet and save it")
+
+
 def _excel_records(
     data: bytes,
     path: Path | str,  # for messages
@@ -194,12 +205,17 @@ def _excel_records(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl on styles and extensions that it does not keep
-            sheets = pd.read_excel(io.BytesIO(data), sheet_name=None, header=None, dtype=object, engine="openpyxl")
+            with pd.ExcelFile(io.BytesIO(data), engine="openpyxl") as workbook:
+                sheets = workbook.parse(sheet_name=None, header=None, dtype=object)
+                hidden = [sheet.title for sheet in workbook.book.worksheets if sheet.sheet_state != "visible"]
     except ImportError as error:
         raise UserError(f"{path}: an Excel file, which needs openpyxl: pip install 'transfer_study[excel]', or save it as CSV") from error
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error, SyntaxError, TypeError, IndexError) as error:
+    except Exception as error:  # damaged workbooks raise many kinds of exceptions
+        if is_memory_short(error):
+            raise
         raise UserError(f"{path}: cannot be read as xlsx: {clean_text(error) or 'damaged'}; save it again, or save it as CSV") from error
-    (name, sheet), *others = sheets.items()
+    (name, sheet), *others = sorted(sheets.items(), key=lambda item: item[0] in hidden)
+    _check_formulas(data, name, sheet, path)
     records = [(i + 1, ["" if pd.isna(cell) else cell for cell in row]) for i, row in enumerate(sheet.itertuples(index=False))]
     remarks = (f"sheet {name!r} is read; not {', '.join(repr(other) for other, _ in others)}",) if others else ()
     return [(line, row) for line, row in records if any(str(cell).strip() for cell in row)], remarks
@@ -299,6 +315,7 @@ def grid_of_frame(
     names = [name if isinstance(name, tuple) else (name,) for name in table.columns]
     levels = tuple(tuple(dict.fromkeys(text for part in name if (text := clean_text(part)))) for name in names)
     cells = table.set_axis(range(table.shape[1]), axis=1).reset_index(drop=True)
+    cells = cells.astype({i: object for i, kind in cells.dtypes.items() if isinstance(kind, pd.CategoricalDtype)})
     return Grid(tuple(" ".join(parts) for parts in levels), levels, cells, np.arange(1, len(table) + 1), "row", ".", ())
 
 # %% ../../nbs/api/tables/01_files.ipynb #8ada1536

@@ -48,18 +48,18 @@ SETTINGS: dict[str, tuple[str, ...]] = {"default": (), **{change: (change,) for 
 class PretrainingProtocol(TrainingProtocol):
     "How a source network is trained; the defaults are a common recipe for ResNets on ImageNet (see the sources on this page)."
 
-    steps: int = Field(450_000, ge=1, description="steps of the optimiser")
+    steps: int = Field(450_000, ge=1, le=10**8, description="steps of the optimiser")
     learning_rate: float = Field(0.1, gt=0, le=10, description="learning rate after the warm-up, before its decay to 0")
     weight_decay: float = Field(1e-4, ge=0, lt=1, description="factor of ½‖w‖² in the loss")
     warmup_steps: int | None = Field(None, ge=0, description="steps of linear warm-up; none for 5 of 90 parts of all steps")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="decay of the average of weights; none for the weights themselves")
-    mixup: float = Field(0.0, ge=0, description="α of mixup's beta distribution; 0 for none")
-    cutmix: float = Field(0.0, ge=0, description="α of CutMix's beta distribution; 0 for none")
+    mixup: float = Field(0.0, ge=0, le=1000, description="α of mixup's beta distribution; 0 for none")
+    cutmix: float = Field(0.0, ge=0, le=1000, description="α of CutMix's beta distribution; 0 for none")
     randaugment: str | None = Field(None, description="RandAugment in timm's notation, such as rand-m9-mstd0.5-inc1")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="weight spread over all classes, under that setting")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of penultimate features dropped, under that setting")
-    auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss, under that setting")
-    test_resize: float | None = Field(None, ge=1, description="short side of a test image divided by the input size; none: the network's own")
+    auxiliary_weight: float = Field(0.4, ge=0, le=1000, description="weight of the auxiliary head's loss, under that setting")
+    test_resize: float | None = Field(None, ge=1, le=10, description="short side of a test image divided by the input size; none: the network's own")
 
     decay_normalization: ClassVar[bool] = False
     batch_norm_rule: ClassVar[bool] = False  # the rule is for fine-tuning; here batch norm has the network's own momentum

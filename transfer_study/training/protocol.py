@@ -24,17 +24,17 @@ class TrainingProtocol(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    steps: int = Field(20_000, ge=1, description="steps of the optimiser")
-    batch_size: int = Field(256, ge=1, description="images in a step")
+    steps: int = Field(20_000, ge=1, le=10**8, description="steps of the optimiser")
+    batch_size: int = Field(256, ge=1, le=10**6, description="images in a step")
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
     warmup_steps: int | None = Field(0, ge=0, description="steps of linear warm-up of the learning rate, before the cosine")
     crop_area_min: float = Field(0.08, gt=0, le=1, description="smallest share of the image's area in a random crop")
     flip: bool = Field(True, description="flip half of the training images horizontally")
-    cache_margin: float = Field(10 / 7, ge=1, description="side of the cached training images divided by the input size")
+    cache_margin: float = Field(10 / 7, ge=1, le=10, description="side of the cached training images divided by the input size")
     gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; none for no clipping")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast, weights stay float32")
     channels_last: bool = Field(True, description="use the memory layout in which convolutions are fast")
-    n_evaluations: int = Field(20, ge=1, description="evaluations during the training, evenly spaced on a log scale of steps")
+    n_evaluations: int = Field(20, ge=1, le=10_000, description="evaluations during the training, evenly spaced on a log scale of steps")
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "TrainingProtocol":
@@ -62,7 +62,7 @@ class FineTuneProtocol(TrainingProtocol):
     no_weight_decay: bool = Field(True, description="add a grid point without weight decay for each learning rate")
     decay_normalization: bool = Field(True, description="apply weight decay to scales and shifts of normalisation layers too")
     batch_norm_rule: bool = Field(True, description="batch-norm momentum max(1 - 10/s, 0.9); false: the network's own")
-    test_resize: float = Field(8 / 7, ge=1, description="short side of a test image divided by the input size")
+    test_resize: float = Field(8 / 7, ge=1, le=10, description="short side of a test image divided by the input size")
     validation_share: float = Field(0.2, gt=0, lt=1, description="share of each class held out, where a dataset has no val/")
 
     @model_validator(mode="after")
@@ -73,13 +73,15 @@ class FineTuneProtocol(TrainingProtocol):
                 raise ValueError(f"{name}_min {low:g} is above {name}_max {high:g}")
         if not self.n_weight_decays and not self.no_weight_decay:
             raise ValueError("an empty grid: n_weight_decays is 0 and no_weight_decay is false")
+        if (n_points := self.n_learning_rates * (self.n_weight_decays + self.no_weight_decay)) > 10_000:
+            raise ValueError(f"a grid of {n_points:,} trainings; expected at most 10,000: lower n_learning_rates or n_weight_decays")
         return self
 
 # %% ../../nbs/api/training/00_protocol.ipynb #bac8edec
 class ScratchProtocol(FineTuneProtocol):
     "Training from random weights; the defaults are those of Chen et al. 2020, B.8."
 
-    steps: int = Field(40_000, ge=1)
+    steps: int = Field(40_000, ge=1, le=10**8)
     learning_rate_min: float = Field(1e-3, gt=0, le=10)
     learning_rate_max: float = Field(1.0, gt=0, le=10)
     weight_decay_min: float = Field(1e-5, gt=0, lt=1)

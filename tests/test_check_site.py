@@ -103,6 +103,16 @@ def test_figures_leave_the_search():
     assert finish_search.without_figures("Words 50% 50%A &amp; B", page) == "Words 50%  "
 
 
+def test_definitions_and_terms_are_entries_of_the_search():
+    heading, page = '<h4 class="anchored"><code>Study.run</code></h4>', "api/study/study.html"
+    words = '<p><a href="x" class="source-link">source</a></p><p>Runs <b>it</b>.</p>'
+    part = f'<section id="study.run" class="level4">\n{heading}\n{words}\n</section>'
+    entry = {"objectID": page, "href": page, "title": "study.study", "section": "", "text": ""}
+    found = finish_search.own_entries(part + part.replace("<code>", "").replace("</code>", ""), entry)
+    assert [(e["href"], e["section"], e["text"]) for e in found] == [(f"{page}#study.run", "Study.run", "Runs it.")]
+    assert len(finish_search.own_entries(part.replace("<code>", ""), entry | {"href": finish_search.GLOSSARY})) == 1
+
+
 def test_the_bar_marks_the_section_of_the_page():
     own = '<a class="nav-link active" href="#part">'  # the table of contents has such links too
 

@@ -1,6 +1,8 @@
 """Finishes the rendered site: Quarto runs it after it rendered (`post-render`).
 
 - The numbers and labels of figures leave the search. It is for words; the ticks of an axis are found everywhere and mean nothing.
+- Each definition of the reference and each term of the glossary becomes an entry of its own, which its name finds first. Quarto
+  has one for each section of the second level only.
 - The bar at the top marks the section of the page. Where all sections share a sidebar, Quarto marks the first one on each page.
 """
 
@@ -12,6 +14,10 @@ import sys
 from html import escape, unescape
 from pathlib import Path
 
+GLOSSARY = "explanations/glossary.html"
+PART = re.compile(  # a section of the third or fourth level: its anchor, its heading, and what follows up to the next section
+    r'<section id="([^"]+)" class="level[34][^"]*"[^>]*>\s*<h[34][^>]*>(.*?)</h[34]>(.*?)(?=<section |</section>)', re.S
+)
 FIGURE = re.compile(r'<div class="figure-svg"[^>]*>.*?</svg>', re.S)
 
 
@@ -47,15 +53,30 @@ def mark_sections(site: Path) -> None:
         path.write_text(with_own_section(html, path.relative_to(site).as_posix()), encoding="utf-8")
 
 
+def own_entries(html: str, entry: dict) -> list[dict]:
+    "An entry for each definition or term on a page; `entry` is the page's own one. The words are those up to the next heading."
+    page, found = entry["href"].split("#")[0], []
+    for anchor, heading, rest in PART.findall(html):
+        if page == GLOSSARY or "<code>" in heading:
+            rest = re.sub(r'<a [^>]*class="source-link">.*?</a>', "", rest)
+            name, words = text_of(heading), " ".join(text_of(rest).split())[:300]
+            found.append(entry | {"objectID": f"{page}#{anchor}", "href": f"{page}#{anchor}", "section": name, "text": words})
+    return found
+
+
 def finish(site: Path) -> int:
     "Rewrites search.json of a rendered site; the number of entries that changed."
     index = site / "search.json"
-    entries, changed = json.loads(index.read_text(encoding="utf-8")), 0
+    entries, parts, changed = json.loads(index.read_text(encoding="utf-8")), [], 0
     for entry in entries:
         page = site / entry["href"].split("#")[0]
         text = without_figures(entry["text"], page.read_text(encoding="utf-8")) if page.is_file() else entry["text"]
         changed += text != entry["text"]
         entry["text"] = text
+        is_first = "#" not in entry["href"] and entry["href"].startswith(("api/", GLOSSARY)) and page.is_file()
+        parts += own_entries(page.read_text(encoding="utf-8"), entry) if is_first else []
+    listed = {entry["objectID"] for entry in entries}
+    entries += [part for part in parts if part["objectID"] not in listed]
     index.write_text(json.dumps(entries, ensure_ascii=False, indent=2), encoding="utf-8")
     return changed
 

@@ -1,4 +1,4 @@
-"""What a reader of the site sees of a notebook's cells: no checks, no marks for tools, long code for figures folded."""
+"""What a reader of the site sees of a notebook's cells: no checks, no marks for tools, long code for figures and texts folded."""
 
 import ast
 import re
@@ -6,8 +6,9 @@ import re
 import nbformat
 
 QUARTO = {"echo", "output", "fig-alt", "fig-cap", "code-fold", "code-summary", "label", "include", "eval", "warning", "classes"}
-LONG = 4  # lines of code for a figure, or of imports, that are folded from here on
+LONG = 4  # lines of code for a figure or a text, or of imports, that are folded from here on
 FOLDED, IMPORTS, SET_UP = "How the figure is drawn", "Imports", "Imports and set-up"
+FINDING = "How this is computed"
 
 
 def without_directives(source: str) -> str:
@@ -77,10 +78,19 @@ def prelude(source: str) -> str:
     return SET_UP if others else IMPORTS
 
 
+def writes_words(source: str) -> bool:
+    "Whether a cell ends with a text that it composes."
+    try:
+        last = ast.parse(source).body[-1]
+    except (SyntaxError, IndexError):
+        return False
+    return isinstance(last, ast.Expr) and isinstance(last.value, ast.Call) and getattr(last.value.func, "id", "") == "Markdown"
+
+
 def folded(source: str, has_figure: bool) -> str:
-    "The source, folded where it is long and draws a figure, or only imports."
+    "The source, folded where it is long and draws a figure or composes a text, or only imports."
     code = [line for line in source.splitlines() if line.strip() and not line.startswith("#|")]
-    summary = FOLDED if has_figure else prelude(source)
+    summary = FOLDED if has_figure else FINDING if writes_words(source) else prelude(source)
     if len(code) < LONG or "#| code-fold" in source or not summary:
         return source
     return f'#| code-fold: true\n#| code-summary: "{summary}"\n{source}'

@@ -54,8 +54,9 @@ def test_save_writes_each_kind_and_refuses_others(fine_tuned, tmp_path):
     assert chart.to_dict().get("config", {}).get("background") is None  # saving leaves the chart as it was
 
 
-def test_drawing_imports_no_torch():
-    code = "import sys, transfer_study.figures.report; print([m for m in ('torch', 'fastai', 'timm') if m in sys.modules])"
+def test_drawing_imports_no_torch_and_no_model_of_statsmodels_that_it_does_not_fit():
+    absent = ("torch", "fastai", "timm", "statsmodels.api", "statsmodels.tsa", "statsmodels.discrete", "vl_convert")
+    code = f"import sys, transfer_study.figures.report; print([m for m in {absent} if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )

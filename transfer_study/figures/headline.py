@@ -188,7 +188,7 @@ def _dataset_panel(
     points_layer = dots(base, tooltip, 0.4 * dot_size(len(points)), panel)
     named = (
         alt.Chart(base.data).transform_filter(hover_selection())
-        .transform_calculate(label="datum.network + '  ' + format(datum.score, '.1%')")
+        .transform_calculate(label="format(datum.score, '.1%') + '  ' + datum.network")
         .mark_text(align="left", baseline="top", fontSize=10, limit=size[0] - 4)
         .encode(x=alt.XValue(3), y=alt.YValue(1), text=alt.Text("label:N"))
     )  # fmt: skip

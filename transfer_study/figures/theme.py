@@ -394,10 +394,10 @@ def _keep_bundle(bundle: str, path: Path) -> None:
 @functools.cache
 def vega_bundle() -> str:
     "Vega, Vega-Lite and Vega-Embed as one script of 0.9 MB that can stand inside a `<script>` element."
-    import vl_convert
-
     with suppress(OSError, EOFError, zlib.error, RuntimeError):  # not there, damaged, or no home directory
         return gzip.decompress(_kept_bundle().read_bytes()).decode()
+    import vl_convert  # a large library
+
     bundle = vl_convert.javascript_bundle().replace("</script", "<\\/script")
     with suppress(OSError, RuntimeError):  # made again next time if the file cannot be written
         _keep_bundle(bundle, _kept_bundle())

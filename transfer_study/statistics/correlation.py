@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 from scipy.special import expit
 from scipy.stats import kendalltau, norm
+from statsmodels.regression.linear_model import OLS
+from statsmodels.tools.tools import add_constant
 
 from .log_odds import LogOddsTable, adjusted_accuracies
 
@@ -359,7 +360,7 @@ def line_table(
         intercept, slope = least_squares_line(x[present], y[present], np.ones(present.sum()))
         intercepts, slopes = least_squares_line(x[present], y[present], counts[present])
         bootstrap = np.quantile((intercepts[:, None] + slopes[:, None] * points)[np.isfinite(slopes)], [0.025, 0.975], axis=0)
-        exact = sm.OLS(y[present], sm.add_constant(x[present])).fit().get_prediction(sm.add_constant(points)).conf_int().T
+        exact = OLS(y[present], add_constant(x[present])).fit().get_prediction(add_constant(points)).conf_int().T
         low, high = np.minimum(bootstrap[0], exact[0]), np.maximum(bootstrap[1], exact[1])
         tables.append(pd.DataFrame({"dataset": dataset, "source_accuracy": expit(points), "source_logit": points,
                                     "fit": intercept + slope * points, "low": low, "high": high}))  # fmt: skip

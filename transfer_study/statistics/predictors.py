@@ -8,9 +8,9 @@ __all__ = ['with_predictors', 'predictor_table', 'partial_correlation', 'william
 # %% ../../nbs/api/statistics/07_predictors.ipynb #f84b0067
 import numpy as np
 import pandas as pd
-import statsmodels.formula.api as smf
 from scipy.stats import norm
 from scipy.stats import t as t_distribution
+from statsmodels.regression.linear_model import OLS
 
 from ..core import UserError
 from .regression import coefficient_table
@@ -46,7 +46,7 @@ def predictor_table(
         raise UserError(f"{len(table)} networks are too few for {len(others) + 1} predictors, which need {len(others) + 4}; use fewer predictors")
     tables = []
     for model, terms in formulas.items():
-        result = smf.ols("effect ~ " + " + ".join(f"Q('{term}')" for term in terms), table).fit(cov_type="HC3", use_t=True)
+        result = OLS.from_formula("effect ~ " + " + ".join(f"Q('{term}')" for term in terms), table).fit(cov_type="HC3", use_t=True)
         coefficients = coefficient_table(result, model)
         coefficients["term"] = coefficients["term"].str.replace(r"Q\('(.*)'\)", r"\1", regex=True)
         tables.append(coefficients.assign(r_squared=result.rsquared, r_squared_adjusted=result.rsquared_adj))

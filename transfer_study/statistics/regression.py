@@ -14,12 +14,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
-import statsmodels.formula.api as smf
 from scipy.special import expit, logit
 from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
-from statsmodels.regression.mixed_linear_model import MixedLMParams
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
+from statsmodels.regression.linear_model import OLS
+from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
+from statsmodels.robust.norms import TukeyBiweight
+from statsmodels.robust.robust_linear_model import RLM
+from statsmodels.tools.tools import add_constant
 
 from .correlation import FEWEST_NETWORKS, columns_of, format_r, pearson, without_each
 from .log_odds import LogOddsTable
@@ -76,7 +80,7 @@ def fit_means(
     log_odds: LogOddsTable,  # one protocol's log-odds
 ) -> Any:
     "statsmodels OLS of the networks' mean logits on their source logit, centred; t intervals with M − 2 degrees of freedom."
-    return smf.ols("mean_logit ~ source_logit", _network_means(log_odds)).fit()
+    return OLS.from_formula("mean_logit ~ source_logit", _network_means(log_odds)).fit()
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #1c20af3e
 def fit_ols(
@@ -86,7 +90,7 @@ def fit_ols(
     "statsmodels OLS with standard errors clustered by network and t-intervals."
     formula = formula if cells["dataset"].nunique() > 1 else formula.replace(" + C(dataset)", "")
     groups = pd.factorize(cells["network"])[0]
-    return smf.ols(formula, cells).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    return OLS.from_formula(formula, cells).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #2be3e477
 LARGEST_MIXED = 100  # networks; the cost is cubic in their number, so larger tables are sampled
@@ -122,7 +126,7 @@ def fit_mixed(
     cells = cells[cells["network"].isin(names)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = smf.mixedlm("logit ~ source_logit", cells, groups=np.zeros(len(cells)), re_formula="0",
+        model = MixedLM.from_formula("logit ~ source_logit", cells, groups=np.zeros(len(cells)), re_formula="0",
                             vc_formula=VARIANCE_COMPONENTS)  # fmt: skip
         result = model.fit(reml=True, method="lbfgs", start_params=_variance_start(cells))
     deviations = np.sqrt([*result.vcomp, result.scale])
@@ -179,7 +183,7 @@ def fit_binomial(
     counts = rows.assign(right=right, wrong=rows["n_test"].astype(float) - right)
     counts["source_logit"] -= counts.groupby("network")["source_logit"].first().mean()
     formula = "right + wrong ~ source_logit" + (" + C(dataset)" if counts["dataset"].nunique() > 1 else "")
-    model = smf.glm(formula, counts, family=sm.families.Binomial())
+    model = GLM.from_formula(formula, counts, family=Binomial())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = model.fit(cov_type="cluster", cov_kwds={"groups": pd.factorize(counts["network"])[0]}, use_t=True)
@@ -192,7 +196,7 @@ def fit_robust(
     log_odds: LogOddsTable,  # one protocol's log-odds
 ) -> object:
     "statsmodels RLM (Tukey's biweight) of the networks' mean logits on their source logit, centred."
-    return smf.rlm("mean_logit ~ source_logit", _network_means(log_odds), M=sm.robust.norms.TukeyBiweight()).fit()
+    return RLM.from_formula("mean_logit ~ source_logit", _network_means(log_odds), M=TukeyBiweight()).fit()
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #c409039e
 FEW_CLUSTERS = 40  # networks; with fewer, standard errors clustered by network are too small (Cameron and Miller 2015)
@@ -262,7 +266,7 @@ def influence_table(
     r, without = pearson(x, y, np.ones(len(x))), without_each(x, y)
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # with three networks there is no degree of freedom left: NaN
         warnings.simplefilter("ignore")
-        result = sm.OLS(y, sm.add_constant(x)).fit()
+        result = OLS(y, add_constant(x)).fit()
         influence = result.get_influence()
         distance, internal, n = influence.cooks_distance[0], influence.resid_studentized_internal, len(x)
         studentized = internal * np.sqrt((n - 3) / (n - 2 - internal**2))  # the closed form, without refitting
@@ -287,8 +291,8 @@ def predict_accuracy(
         x, present = log_odds.source_on(dataset), np.isfinite(y)
         if present.sum() < FEWEST_NETWORKS or np.ptp(x[present]) == 0:
             continue
-        line = sm.OLS(y[present], sm.add_constant(x[present])).fit()
-        frame = line.get_prediction(sm.add_constant(logit(new), has_constant="add")).summary_frame(alpha=1 - level)
+        line = OLS(y[present], add_constant(x[present])).fit()
+        frame = line.get_prediction(add_constant(logit(new), has_constant="add")).summary_frame(alpha=1 - level)
         expected, low, high = expit(frame[["mean", "obs_ci_lower", "obs_ci_upper"]].to_numpy().T)
         tables.append(pd.DataFrame({"dataset": dataset, "source_accuracy": new, "expected": expected, "low": low, "high": high}))
     return pd.concat(tables, ignore_index=True)

@@ -80,7 +80,7 @@ def face_row(name: str, module: str) -> str:
     where = f"{page_of(module)}#{name.lower()}"
     words = site_entries.docstring(node).splitlines()[0].rstrip(".") if node else "re-exported"
     methods = {called: anchor for called, anchor in site_entries.anchors(module).items() if called.startswith(f"{name}.")}
-    listed = ", ".join(f"[`{called.split('.')[1]}`]({page_of(module)}#{anchor})" for called, anchor in methods.items())
+    listed = ", ".join(f"[`.{called.split('.')[1]}`]({page_of(module)}#{anchor})" for called, anchor in methods.items())
     return f"| [`{name}`]({where}) | {words.replace('|', chr(92) + '|')}{f'. Methods: {listed}' if listed else ''} |"
 
 

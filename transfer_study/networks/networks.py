@@ -228,6 +228,18 @@ def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path:
         raise UserError(f"weights {path}: {bad[0]} contains infinite values ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")
 
 
+def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple[str, ...]) -> list[str]:
+    "How the tensors differ from the expected ones by name and shape; those that begin with one of `optional` may."
+    problems = [f"{name} is missing" for name in expected if name not in given and not name.endswith("num_batches_tracked")]
+    unused = [name for name in given if name not in expected and not name.startswith(_AUXILIARY_CLASSIFIERS)]
+    problems += [f"{name} is not part of the network" for name in unused]
+    problems += [
+        f"{name} is {tuple(given[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected if name in given and given[name].shape != expected[name].shape
+    ]  # fmt: skip
+    return [problem for problem in problems if not problem.startswith(optional)] if optional else problems
+
+
 def load_weights(
     model: "torch.nn.Module",  # changed in place
     path: Path,  # the weights file
@@ -247,15 +259,7 @@ def load_weights(
         prefix, inner = _without_prefix(given, required)
         notes += [_prefix_note(prefix, given)] * bool(prefix)
         given = inner
-    problems = [f"{name} is missing" for name in expected if name not in given and not name.endswith("num_batches_tracked")]
-    unused = [name for name in given if name not in expected and not name.startswith(_AUXILIARY_CLASSIFIERS)]
-    problems += [f"{name} is not part of the network" for name in unused]
-    problems += [
-        f"{name} is {tuple(given[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in expected if name in given and given[name].shape != expected[name].shape
-    ]  # fmt: skip
-    problems = [problem for problem in problems if not problem.startswith(optional)] if optional else problems
-    if problems:
+    if problems := _mismatches(given, expected, optional):
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         more += "; the file is one of several parts; join them" if re.search(r"-\d+-of-\d+\.", path.name) else ""
         raise UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}")

@@ -27,8 +27,9 @@ from PIL import Image
 from transfer_study.classifiers.linear_probe import linear_probe
 from transfer_study.features.extraction import extract_features
 from transfer_study.features.inference import keep_freed_memory, prepare_network, resolve_device
-from transfer_study.images.datasets import ImageDataset, image_folder, split_images
+from transfer_study.images.datasets import ImageDataset, image_folder
 from transfer_study.images.decoding import decode
+from transfer_study.images.splits import split_images
 from transfer_study.networks.networks import Network, build_network, input_configuration, input_transform, penultimate_features
 from transfer_study.statistics.paired_tests import exact_binomial_test
 

@@ -35,8 +35,9 @@ from transfer_study.core import UserError
 from transfer_study.features.extraction import extract_features
 from transfer_study.features.inference import keep_freed_memory, prepare_network
 from transfer_study.features.loading import network_view
-from transfer_study.images.datasets import ImageDataset, image_folder, split_images
+from transfer_study.images.datasets import ImageDataset, image_folder
 from transfer_study.images.decoding import decode, reduced_scale
+from transfer_study.images.splits import split_images
 from transfer_study.networks.architectures import build_architecture
 from transfer_study.networks.networks import Network, build_network, input_configuration, penultimate_features
 from transfer_study.networks.openvino import is_installed

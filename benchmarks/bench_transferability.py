@@ -36,7 +36,8 @@ from transfer_study.classifiers.transferability import (
 )
 from transfer_study.core import data_path
 from transfer_study.features.extraction import extract_features
-from transfer_study.images.datasets import ImageDataset, image_folder, split_images
+from transfer_study.images.datasets import ImageDataset, image_folder
+from transfer_study.images.splits import split_images
 from transfer_study.networks.networks import Network, build_network, describe_network
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,7 +13,7 @@ from transfer_study.classifiers.knn import knn_probe
 from transfer_study.classifiers.linear_probe import LogisticPathClassifier, linear_probe, middle_of_best, select_rows
 from transfer_study.classifiers.metrics import mean_average_precision_11_point
 from transfer_study.core import UserError
-from transfer_study.images.datasets import training_subset
+from transfer_study.images.splits import training_subset
 
 N = 300
 RANDOM = np.random.default_rng(2)

@@ -11,7 +11,8 @@ import pytest
 
 from tests.conftest import pack, png_bytes, write_images
 from transfer_study.core import UserError, digest
-from transfer_study.images.datasets import image_folder, listed_dataset, split_images
+from transfer_study.images.datasets import image_folder, listed_dataset
+from transfer_study.images.splits import split_images
 
 
 def test_folder_and_tar_are_the_same_dataset(tmp_path):

@@ -15,10 +15,10 @@ from scipy import ndimage
 
 from transfer_study.core import UserError
 from transfer_study.images import drawn
-from transfer_study.images.datasets import split_images
 from transfer_study.images.decoding import decode
 from transfer_study.images.drawing import TEXTURES, TYPEFACES, glyph, missing_characters, place
 from transfer_study.images.drawn import drawn_arrays, drawn_dataset, known_drawn
+from transfer_study.images.splits import split_images
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = known_drawn()["name"].tolist()

@@ -10,8 +10,9 @@ from PIL import Image
 from tests.conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.images.catalog import open_dataset
-from transfer_study.images.datasets import draw_test_images, listed_dataset
+from transfer_study.images.datasets import listed_dataset
 from transfer_study.images.entries import DatasetEntry, dataset_entry
+from transfer_study.images.splits import draw_test_images
 from transfer_study.study.file import read_study_file, study_part
 
 

@@ -14,8 +14,9 @@ from tests.conftest import write_images
 from tests.images.hub_server import serving
 from transfer_study.core import UserError
 from transfer_study.images.catalog import open_dataset
-from transfer_study.images.datasets import image_folder, split_images
+from transfer_study.images.datasets import image_folder
 from transfer_study.images.official import count_mismatch
+from transfer_study.images.splits import split_images
 
 
 @pytest.fixture

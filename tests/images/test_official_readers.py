@@ -12,8 +12,9 @@ from scipy.io import loadmat, savemat
 
 from tests import layouts
 from transfer_study.core import UserError
-from transfer_study.images.datasets import SPLITS, split_images
+from transfer_study.images.datasets import SPLITS
 from transfer_study.images.official import official_dataset
+from transfer_study.images.splits import split_images
 
 
 def labels_by_name(dataset) -> dict:

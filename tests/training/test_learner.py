@@ -53,7 +53,7 @@ def test_the_steps_are_pytorchs(squares, decay_normalization):
 
 def test_a_subset_is_the_one_that_fixed_features_see(squares):
     "Rows by the rule of few_shot over the images that can be decoded; smaller subsets inside larger ones."
-    from transfer_study.images.datasets import split_images, training_subset
+    from transfer_study.images.splits import split_images, training_subset
     from transfer_study.training.learner import stage_rows
 
     protocol, split = training_protocol("scratch"), split_images(squares, seed=3)

@@ -16,7 +16,7 @@ from tests.conftest import write_images
 from tests.training.common import StopsAt, Watch, equal, protocol, trained
 from transfer_study.core import UserError, digest
 from transfer_study.images.datasets import image_folder
-from transfer_study.networks.networks import read_weights
+from transfer_study.networks.weights import read_weights
 from transfer_study.training.pretrain import (
     pretrain,
     read_pretraining,

@@ -5,7 +5,8 @@ import pytest
 
 from tests.training.common import Watch, equal, first_loss, protocol, trained
 from transfer_study.core import UserError
-from transfer_study.networks.networks import Network, read_weights
+from transfer_study.networks.networks import Network
+from transfer_study.networks.weights import read_weights
 from transfer_study.training.pretrain import SETTINGS, PretrainingProtocol, pretrain
 from transfer_study.training.protocol import n_warmup_steps
 

@@ -22,7 +22,8 @@ from ..core import UserError, digest, replaced_file
 from ..features.extraction import extract_features
 from ..features.inference import PreparedNetwork, fold_batch_norm, resolve_device, resolve_precision
 from ..features.loading import load_batches, network_view
-from ..images.datasets import ImageDataset, split_images
+from ..images.datasets import ImageDataset
+from ..images.splits import split_images
 from ..networks.measured import MeasuredAccuracy, accuracy_digest, keep_measured, measured_folder
 from ..networks.networks import Network, build_network, input_configuration
 from ..progress_bars import progress_bar

@@ -19,8 +19,9 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..images.catalog import data_root, find_dataset, named_datasets, open_dataset
-from ..images.datasets import ImageDataset, only_structure, split_images
+from ..images.datasets import ImageDataset, only_structure
 from ..images.entries import DatasetEntry
+from ..images.splits import split_images
 from ..networks.architectures import build_architecture, split_architecture
 from ..networks.measured import accuracy_digest, measured_top1
 from transfer_study.networks.networks import (

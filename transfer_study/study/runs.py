@@ -19,8 +19,9 @@ from ..classifiers.knn import knn_probe
 from ..classifiers.linear_probe import linear_probe
 from ..core import UserError, digest
 from ..features.extraction import Features, check_finite
-from ..images.datasets import ImageDataset, split_images, training_subset
+from ..images.datasets import ImageDataset
 from ..images.official import count_mismatch
+from ..images.splits import split_images, training_subset
 from ..networks.networks import Network
 from ..results import prediction_arrays
 

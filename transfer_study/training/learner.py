@@ -19,7 +19,8 @@ import numpy as np
 
 from ..classifiers.metrics import METRICS, SCORE_METRICS
 from ..core import UserError
-from ..images.datasets import ImageDataset, split_images, training_subset
+from ..images.datasets import ImageDataset
+from ..images.splits import split_images, training_subset
 from ..networks.networks import Network, build_network, input_configuration
 from .batches import EvaluationBatches, TrainingBatches
 from .image_cache import CachedImages, CentralCrop, WholeImage, cached_images, largest_side

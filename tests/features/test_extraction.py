@@ -15,7 +15,7 @@ import torch
 from tests.conftest import write_images
 from tests.features.conftest import alone, build, close
 from transfer_study.core import UserError
-from transfer_study.features.extraction import extract_features, extract_shard, feature_key, shard_rows
+from transfer_study.features.extraction import Extractor, extract_features, extract_shard, feature_key, shard_rows
 from transfer_study.features.inference import prepare_network
 from transfer_study.images.datasets import image_folder
 from transfer_study.networks.networks import network_digest
@@ -48,6 +48,16 @@ def test_bfloat16_and_float16_cost_little(models, squares):
     rough = extract_features(models[:1], squares, precision="bfloat16")[0].X
     assert half.dtype == np.float16 and close(half, exact, 1e-3)
     assert close(rough, exact, 0.05) and not close(rough, exact, 1e-5)
+
+
+def test_a_preparation_that_failed_is_tried_again(models, monkeypatch):
+    extractor = Extractor([models[0]])
+    with monkeypatch.context() as patch:
+        patch.setattr(type(models[0]), "__deepcopy__", lambda self, memo: torch.zeros(1 << 50), raising=False)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="alloc"):
+                extractor.prepared(0)
+    assert extractor.prepared(0) is extractor.prepared(0)
 
 
 def test_features_beyond_float16_are_refused(squares):

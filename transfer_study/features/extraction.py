@@ -302,7 +302,8 @@ class Extractor:
         "Network `i`, prepared."
         if i not in self._prepared:
             options = self.options
-            self._prepared[i] = prepare_network(self._models.pop(i), options.device, options.precision, options.compile, options.backend)
+            self._prepared[i] = prepare_network(self._models[i], options.device, options.precision, options.compile, options.backend)
+            del self._models[i]  # not before: a preparation that fails is tried again for the next dataset
         return self._prepared[i]
 
     def compute(self, dataset: ImageDataset, rows: np.ndarray, directories: list[Path], progress: Callable) -> None:

@@ -16,7 +16,7 @@ CHECKS = {
     "lint": [BIN / "ruff", "check", "."],
     "types": [BIN / "mypy"],
     "export": [sys.executable, "tools/check_notebooks.py"],
-    "tests": [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--durations", "20"],
+    "tests": [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--max-worker-restart", "0", "--durations", "20"],
     "wheel": ["make", "--no-print-directory", "build/.wheel-checked"],
     "pages": [sys.executable, "-W", "ignore", "tools/check_pages.py"],
 }

@@ -171,6 +171,7 @@ def test_weights_that_cannot_be_fetched_are_one_line_each(tmp_path, monkeypatch,
     nobody = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy")}
     for name, value in {"HF_HUB_OFFLINE": "1", "TORCH_HOME": str(tmp_path), "HOME": str(tmp_path), **nobody}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("urllib.request._opener", None)  # urllib keeps the proxies of its first call in a process
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     places = {"resnet50": "resnet50.tv_in1k", "inception_v1": "torchvision:googlenet", "bn_inception": "pytorchcv:bninception"}
     for name, place in places.items():

@@ -15,6 +15,7 @@ import http.server
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
@@ -172,8 +173,6 @@ class Browser:
     "A headless Chromium, spoken to by its debugging protocol."
 
     def __init__(self, program: str):
-        import websocket
-
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         options = [
             "--headless=new",
@@ -186,15 +185,26 @@ class Browser:
         options += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-allow-origins=*"]
         command = [program, *options, f"--user-data-dir={self._folder.name}", "about:blank"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            self._connect()
+        except BaseException:  # a browser whose folder is gone would run on for ever
+            self._process.kill()
+            raise
+
+    def _connect(self) -> None:
+        "Waits until the browser listens, and opens a channel to its page."
+        import websocket
+
         port_file, waited = Path(self._folder.name) / "DevToolsActivePort", time.monotonic()
         while not port_file.is_file() or not port_file.read_text().strip():
             if self._process.poll() is not None or time.monotonic() - waited > 60:
                 raise RuntimeError("Chromium did not start")
             time.sleep(0.1)
         port = port_file.read_text().splitlines()[0]
-        with urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
+        with build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}/json/list") as answer:  # no proxy knows this address
             page = next(target for target in json.load(answer) if target["type"] == "page")
-        self._socket = websocket.create_connection(page["webSocketDebuggerUrl"], timeout=60)
+        channel = socket.create_connection(("127.0.0.1", int(port)), timeout=60)
+        self._socket = websocket.create_connection(page["webSocketDebuggerUrl"], timeout=60, socket=channel)
         self._number, self.events = 0, []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")

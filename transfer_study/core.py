@@ -157,7 +157,7 @@ def damaged_file(
     except (ValueError, AttributeError):
         return CHECKSUMS
 
-
+# %% ../nbs/api/00_core.ipynb #2f374c70
 def whole_directory(
     directory: Path,
 ) -> bool:

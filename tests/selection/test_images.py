@@ -134,7 +134,7 @@ def test_images_are_known_by_their_contents_and_other_files_are_named(photos):
     (photos / "notes.txt").write_text("taken in May")
     dataset = open_images(photos)
     assert first.with_suffix("").relative_to(photos).as_posix() in set(dataset.images["name"])
-    assert prepare_images(dataset).notes[0] == "left out, no image: 1 (notes.txt)"
+    assert prepare_images(dataset).notes[0] == "left out: not images: 1 (notes.txt)"
 
 
 def test_a_table_of_groups_is_checked(tmp_path):

@@ -75,7 +75,7 @@ def test_a_killed_training_resumes_to_the_same_weights(networks, digits, tmp_pat
     assert not (tmp_path / "run").exists() and (tmp_path / ".run.partial" / "checkpoint.pt").is_file()
     steps = []
     resumed = pretrain(*arguments, **options, progress=steps.append)
-    stored = {name: tensor.numpy() for name, tensor in read_weights(resumed.weights).items()}
+    stored = {name: tensor.numpy() for name, tensor in read_weights(resumed.weights)[0].items()}
     assert equal(stored, {name: tensor.numpy() for name, tensor in whole.model.state_dict().items()})
     pd.testing.assert_frame_equal(resumed.history, whole.history, check_exact=True)
     assert sum(steps) == 6 and steps[0] > 1 and not (tmp_path / ".run.partial").exists()
@@ -126,7 +126,7 @@ def test_two_processes_train_as_one_does(networks, digits, tmp_path):
     together = read_pretraining(tmp_path / "run")
     given = protocol(steps=4, n_evaluations=2, ema_decay=0.5)
     alone = pretrain(networks["mambaout"], digits, given, "auxiliary_head", device="cpu")
-    stored, expected = read_weights(together.weights), alone.model.state_dict()
+    (stored, _), expected = read_weights(together.weights), alone.model.state_dict()
     assert stored.keys() == expected.keys() and together.details["batch_size"] == 16
     assert all(np.allclose(stored[name].numpy(), expected[name].numpy(), atol=1e-5) for name in stored)
     assert np.allclose(together.history["loss"], alone.history["loss"], rtol=1e-4) and not (tmp_path / ".run.partial").exists()

@@ -40,7 +40,7 @@ def test_scales_of_batch_norm_stay_exactly_one(networks, digits, tmp_path, ema_d
     given = protocol(learning_rate=0.5, weight_decay=0.1, ema_decay=ema_decay)
     result = pretrain(networks["resnet"], digits, given, "no_batchnorm_scale", directory=tmp_path / "run", device="cpu")
     norms = [name for name, module in result.model.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    stored = read_weights(result.weights)
+    stored, _ = read_weights(result.weights)
     assert len(norms) > 5 and all((stored[f"{name}.weight"] == 1).all() for name in norms)
     assert all((stored[f"{name}.bias"] != 0).any() for name in norms)  # only the scale is fixed
     free = trained(networks["resnet"], digits, given)
@@ -75,7 +75,7 @@ def test_the_auxiliary_head_trains_and_is_not_stored(networks, digits, tmp_path)
     options = {"directory": tmp_path / "run", "device": "cpu", "callbacks": [watch]}
     result = pretrain(networks["resnet"], digits, protocol(), "auxiliary_head", **options)
     assert len(seen) == 6 and (seen[0] != seen[-1]).any()
-    assert set(read_weights(result.weights)) == set(trained(networks["resnet"], digits))
+    assert set(read_weights(result.weights)[0]) == set(trained(networks["resnet"], digits))
 
 
 def test_dropout_is_before_the_classifier_and_in_training_only(networks):

@@ -45,7 +45,7 @@ class _ExportFormat(StrEnum):
 
     onnx = "onnx"
 
-
+# %% ../../nbs/api/cli/03_classifier.ipynb #09e80727
 def keep(
     runs: Annotated[Path, typer.Argument(help="Runs directory of one study, such as runs/quickstart.")],
     network: Annotated[str, typer.Argument(help="Name of a network of the study.")],

@@ -65,9 +65,11 @@ def print_table(table: "pd.DataFrame") -> None:
 def check_output(
     directory: Path | None,  # of the results; need not exist
 ) -> None:
-    "Raises `PermissionError` or `NotADirectoryError` if the directory cannot be made or written to."
+    "Raises `UserError` for the name -, and `PermissionError` or `NotADirectoryError` if the directory cannot be made or written to."
     if directory is None:
         return
+    if str(directory) == "-":
+        raise UserError("-: expected the name of a directory")
     place = next(path for path in (directory, *Path(os.path.abspath(directory)).parents) if path.exists())
     if not place.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is a file, not a directory", str(place))

@@ -60,8 +60,8 @@ def _download(names: list[str], root: Path, jobs: int) -> list[dict[str, Any]]:
             about, mismatch = catalog.arrival(name, root), official.count_mismatch(dataset)
             if mismatch:
                 echo(f"not the official images: {mismatch}")
-            for note in about.get("notes", []):
-                echo(f"{name}: {note}")
+            for note in dataset.notes:
+                echo(note)
             result = {"name": name, **dataset.counts, "metric": dataset.metric, "count_mismatch": mismatch}
             origin = {"source": about.get("source", ""), "revision": about.get("revision", ""), "differences": about.get("differences", [])}
             return result | origin | {"text": str(dataset)}
@@ -80,7 +80,7 @@ def _download(names: list[str], root: Path, jobs: int) -> list[dict[str, Any]]:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-
+# %% ../../nbs/api/cli/02_datasets.ipynb #e1cb0233
 def _show_downloads(rows: list[dict[str, Any]], as_json: bool) -> None:
     "Prints what was downloaded; raises `UserError` if a dataset was not."
     failed = [row for row in rows if "error" in row]
@@ -143,21 +143,20 @@ def datasets(
 ) -> None:
     "List the paper's 12 datasets and whether they are on this machine, or download them; other benchmarks' names, and vtab1k, work too."
     from transfer_study.core import unknown_name_error
-    from transfer_study.images import catalog
+    from transfer_study.images import catalog, mirrors
 
     root, known, named = catalog.data_root(data_root), catalog.known_datasets()["name"].tolist(), catalog.named_datasets()["name"].tolist()
-    chosen = [*filter(None, download.split(",")), *(names or [])]
-    if "vtab1k" in chosen:
-        vtab = [name for name in named if name.startswith("vtab1k_") and not (download and catalog.find_dataset(name, root))]
-        chosen = [name for given in chosen for name in (vtab if given == "vtab1k" else [given])]
-    for name in chosen:
-        if name not in named and name != "all":
-            raise unknown_name_error("dataset", name, named)
+    sets, chosen = {"all": known, mirrors.VTAB: [name for name in named if mirrors.listed_as(name) == mirrors.VTAB]}, list[str]()
+    for given in [*filter(None, download.split(",")), *(names or [])]:
+        if given not in sets and given not in named:
+            raise unknown_name_error("dataset", given, [*named, *sets])
+        wanted = sets.get(given, [given])
+        absent = [name for name in wanted if catalog.find_dataset(name, root) is None]
+        if download and given in sets:
+            echo(f"{given}: {len(wanted) - len(absent)} of {len(wanted)} datasets are below {root}; {len(absent)} to download")
+        chosen += absent if download and given in sets else wanted
     if not download:
         _show_sources(chosen or known, as_json) if sources else _show_list(chosen or known, root, as_json)
         return
-    if "all" in chosen:
-        chosen = [name for name in known if catalog.find_dataset(name, root) is None]
-        echo(f"{len(known) - len(chosen)} of {len(known)} datasets are below {root}; {len(chosen)} to download")
     with interruptible("what has arrived is kept; the same command goes on from there"):
         _show_downloads(_download(list(dict.fromkeys(chosen)), root, jobs), as_json)

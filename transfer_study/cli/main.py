@@ -244,9 +244,12 @@ def _without_address_parser() -> None:
 
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
-_OF_THE_DISK = {number: "free some space" for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
-_OF_THE_DISK |= {errno.ENOENT: "if the current directory was deleted, change to another"}
-_OF_THE_DISK |= {number: "check the disk or the network drive" for number in (errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV)}
+_ADVICE = {  # by the number of an error of the operating system that names no file
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space"),
+    **dict.fromkeys((errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV), "check the disk or the network drive"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more with ulimit -n, or use fewer processes"),
+    errno.ENOENT: "if the current directory was deleted, change to another",
+}
 
 
 def _run() -> None:
@@ -269,7 +272,7 @@ def _flush() -> None:
         if error.errno != errno.EPIPE:
             raise
 
-
+# %% ../../nbs/api/cli/09_main.ipynb #a350fd22
 def _problem(error: Exception) -> str | None:
     "What is wrong with the input or the machine; None for an error of the package."
     if isinstance(error, UserError):
@@ -279,10 +282,8 @@ def _problem(error: Exception) -> str | None:
     if not isinstance(error, OSError) or not error.strerror:
         return None
     reason = error.strerror.lower()
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return f"{reason}; allow more with ulimit -n, or use fewer processes; the same command continues from there"
-    if error.filename is None:  # from reading and writing of what is open already
-        return f"{reason}; {_OF_THE_DISK[error.errno]}; the same command continues from there" if error.errno in _OF_THE_DISK else None
+    if error.filename is None or error.errno in (errno.EMFILE, errno.ENFILE):  # such as from reading what is open already
+        return f"{reason}; {_ADVICE[error.errno]}; the same command continues from there" if error.errno in _ADVICE else None
     if error.errno in _NOT_WRITABLE:
         return f"cannot write to {error.filename}: {reason}; use a directory that you can write to"
     return f"{error.filename}: {reason}; check the path, the disk or the network drive; the same command continues from there"

@@ -141,7 +141,7 @@ def _print_report(report: "RunsReport") -> None:
     if lines := comparison_lines(report.comparison):
         say("\nBeside the committed results of the study:", *(f"- {line}" for line in lines))
 
-
+# %% ../../nbs/api/cli/01_study.ipynb #3faf072b
 def _show_results(results: "pd.DataFrame", runs: Path, title: str, bootstrap: int, as_json: bool) -> None:
     "Prints scores and correlations and writes the report."
     from transfer_study.study.report import count_mismatches, report_runs

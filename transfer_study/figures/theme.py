@@ -348,7 +348,7 @@ CHART_TYPE = "application/vnd.transfer-study.chart"  # the MIME type of a stored
 def pack_chart(
     spec: dict,  # a Vega-Lite specification
 ) -> str:
-    "A specification as text of a seventh of its size: JSON, compressed by zlib, in base64. A notebook stores it within its limit of size."
+    "A specification as short text: JSON, compressed by zlib, in base64, as a notebook stores it."
     return base64.b64encode(zlib.compress(json.dumps(spec, separators=(",", ":")).encode(), 9)).decode()
 
 

@@ -150,6 +150,12 @@ class StoredFile(NamedTuple):
     crc: int = 0  # checksum in a zip
 
 
+def _short(path: str, n: int = 120) -> str:
+    "A stored path as it is shown, its middle left out if it is longer than `n` characters."
+    shown = readable_name(path)
+    return shown if len(shown) <= n else f"{shown[: n // 2]}…{shown[-n // 2 :]}"
+
+# %% ../../nbs/api/images/00_archives.ipynb #e8e3a559
 @dataclass
 class FileList:
     "The files of a folder or an archive, in the order of their paths, and what was left out."
@@ -162,6 +168,13 @@ class FileList:
     def leave_out(self, reason: str, path: str) -> None:
         "Counts a path that is not listed."
         self.left_out.setdefault(reason, []).append(path)
+
+    @property
+    def left_out_words(self) -> str:
+        "What was left out, in words: number and first path for each reason; empty if nothing was."
+        return "; ".join(
+            f"{reason}: {len(paths):,} ({_short(paths[0])}{', …' * (len(paths) > 1)})" for reason, paths in self.left_out.items()
+        )
 
 
 def is_hidden(name: str) -> bool:
@@ -214,7 +227,7 @@ class _Link(NamedTuple):
 
     parts: tuple[str, ...]
 
-
+# %% ../../nbs/api/images/00_archives.ipynb #05f54f71
 class _Tree:
     "The members of an archive: folders are dictionaries, files `StoredFile`, links `_Link`, anything else None."
 
@@ -276,7 +289,7 @@ class _Tree:
                     self.listed.files.append(node._replace(path=path))
         return self.listed
 
-
+# %% ../../nbs/api/images/00_archives.ipynb #5b82a568
 def _target(member: str, target: str) -> _Link:
     "The link of a member to a target relative to its folder; nothing is at the path of a link that leads out of the archive."
     parts = member.split("/")[:-1]

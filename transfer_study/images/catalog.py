@@ -23,7 +23,6 @@ from filelock import FileLock, Timeout
 from ..core import UserError, unknown_name_error, user_cache
 from .archives import unpack
 from transfer_study.images.benchmarks import (
-    VTAB,
     benchmark_dataset,
     benchmark_datasets,
     benchmark_folder,
@@ -37,12 +36,12 @@ from .fetching import Fetcher, check_free_space, hub_headers, readable_bytes
 from .hub import hub_dataset
 from transfer_study.images.mirrors import (
     MIRROR,
+    VTAB,
     Source,
     class_difference,
     class_names,
     dataset_sources,
     hub_files,
-    images_in_two_splits,
     listed_as,
     match_classes,
     mirrored_dataset,
@@ -97,7 +96,7 @@ def named_datasets() -> pd.DataFrame:
 
 def _layout(name: str, kind: str) -> str:
     "The files of a benchmark's dataset below the data root."
-    if name.startswith(VTAB):
+    if listed_as(name) == VTAB:
         return f"{benchmark_folder(name, Path()).as_posix()}/: images/, train800.txt, val200.txt, test.txt"
     return f"{name}/: as the class {kind} of torchvision reads it" if kind else "downloaded only"
 
@@ -272,10 +271,11 @@ def _all_sources(name: str, downloads: pd.DataFrame | None) -> list[Source]:
 
 def _describe_arrival(dataset: ImageDataset, source: Source, commit: str) -> dict[str, Any]:
     "What is kept of a download: its source, and what differs from the official dataset."
-    notes = [*filter(None, [source.note, class_difference(dataset), images_in_two_splits(dataset)])]
+    notes = [*filter(None, [source.note, class_difference(dataset)])]
     if source.kind in ("hub", "archive") and not source.revision:
         notes.append(f"revision not pinned; {commit} was downloaded")
-    differences = [*filter(None, [count_mismatch(dataset).partition(": ")[2]]), *notes]
+    own_notes = [note.removeprefix(f"dataset {dataset.name}: ") for note in dataset.notes]  # which it has whenever it is opened
+    differences = [*filter(None, [count_mismatch(dataset).partition(": ")[2]]), *notes, *own_notes]
     return {
         "source": str(source), "revision": commit, "date": date.today().isoformat(), "notes": notes, "differences": differences,
         "files": [list(file) for file in source.files], "counts": dataset.counts,
@@ -286,12 +286,12 @@ def _arrived(source: Source, temporary: Path) -> list[str]:
     "The names of the datasets that a source gave: one, or all of an archive. Raises `UserError` if the wanted one is not among them."
     if source.kind != "archive":
         return [source.dataset]
-    names = [name for name in benchmark_datasets()["name"] if name.startswith(VTAB) and benchmark_folder(name, temporary).is_dir()]
+    names = [name for name in benchmark_datasets()["name"] if listed_as(name) == VTAB and benchmark_folder(name, temporary).is_dir()]
     if source.dataset not in names:
         raise UserError(f"{source.dataset} from {source}: not in the archive, which has {', '.join(names) or 'no dataset of VTAB-1k'}; not used")
     return names
 
-
+# %% ../../nbs/api/images/14_catalog.ipynb #1de40a9a
 def _install_source(source: Source, root: Path, fetcher: Fetcher, tell: Callable[[str], None]) -> ImageDataset:
     "Downloads, unpacks and checks one source, and moves it to its place; raises `UserError` if it cannot be used."
     folder = root / ".downloads" / listed_as(source.dataset)
@@ -325,7 +325,7 @@ def _remove_empty(root: Path, name: str) -> None:
         with suppress(OSError):
             folder.rmdir()
 
-
+# %% ../../nbs/api/images/14_catalog.ipynb #3897d7b5
 def download_dataset(
     name: str,  # one of the names in `named_datasets`
     root: Path | None = None,  # the data root; None for `data_root()`

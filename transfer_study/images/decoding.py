@@ -149,7 +149,7 @@ def _why_unknown(data: bytes) -> str:
         return "a raw file of a camera, no image; save it as JPEG"
     return f"a damaged {image_format(data)} file" if image_format(data) else "not an image, or of an unknown format"
 
-
+# %% ../../nbs/api/images/03_decoding.ipynb #6be7978e
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     "Raises `BadImage` for an image that is too large or too long."
     if min(width, height) < 1:

@@ -7,11 +7,10 @@ __all__ = ['SOURCES', 'MetricName', 'DatasetEntry', 'csv_dataset', 'has_test_ima
            'dataset_entry', 'open_entry']
 
 # %% ../../nbs/api/images/10_entries.ipynb #72e9dcf3
-import csv
 import hashlib
 import inspect
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,21 +21,22 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..core import UserError, digest, unknown_name_error
-from .archives import FileReader, StoredFile, list_files, readable_name
+from .archives import FileReader, list_files, readable_name
 from transfer_study.images.datasets import (
-    IMAGE_SUFFIXES,
     SPLIT_NAMES,
     SPLITS,
     ImageDataset,
     NoTestImages,
     dataset_name,
+    image_files,
     image_folder,
     listed_dataset,
 )
-from .decoding import FORMATS, SIGNATURE_LENGTH, image_format
+from .decoding import FORMATS
 from .hub import hub_dataset
 from .splits import draw_test_images
 from ..options import explain_errors
+from ..tables.files import decode, delimited_records
 
 # %% ../../nbs/api/images/10_entries.ipynb #f57ac800
 SOURCES = ("reference", "hf", "folder", "tar", "csv", "torchvision")
@@ -132,26 +132,20 @@ def _matrix(labels: pd.Series) -> pd.DataFrame:
     return matrix.rename(columns=str.strip).T.groupby(level=0).max().T  # `cat | dog` has the labels of `cat|dog`
 
 
-def _listed_cells(path: Path) -> pd.DataFrame:
-    "The cells of a CSV file as texts, indexed by line; raises `UserError` for rows that do not fit the header."
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-        header = next(iter(text.splitlines()), "")
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
-        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"dataset {path}: not readable as CSV ({error}); save it as UTF-8 with commas between the columns") from error
-    if not rows:
-        raise UserError(f"dataset {path}: not readable as CSV (the file is empty); save it as UTF-8 with commas between the columns")
-    (_, names), *rows = rows
+def _listed_cells(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    "The cells of a CSV file as texts, indexed by line, and remarks on reading it; raises `UserError` for rows that do not fit the header."
+    text, remarks = decode(path.read_bytes(), path)
+    records, _ = delimited_records(text)
+    if not records:
+        raise UserError(f"dataset {path}: the file is empty; expected the columns image, label and split")
+    (_, names), *rows = [(line, [cell.strip() for cell in cells]) for line, cells in records]
     n = max((i + 1 for i, name in enumerate(names) if name), default=0)
     if repeated := [name for name in names[:n] if names.count(name) > 1]:
         raise UserError(f"dataset {path}: two columns are called {repeated[0]!r}; rename or remove one")
     for line, cells in rows:
         if len(cells) < n or any(cells[n:]):
             raise UserError(f"dataset {path}: line {line} has {len(cells)} cells, the header has {n}; correct the line (a name with a comma needs quotes)")
-    return pd.DataFrame([cells[:n] for _, cells in rows], [line for line, _ in rows], names[:n], dtype=str)
+    return pd.DataFrame([cells[:n] for _, cells in rows], [line for line, _ in rows], names[:n], dtype=str), remarks
 
 
 def _slashes(files: pd.Series, root: Path) -> pd.Series:
@@ -159,13 +153,13 @@ def _slashes(files: pd.Series, root: Path) -> pd.Series:
     forward = files.str.replace("\\", "/")
     return forward if len(files) and not (root / files.iloc[0]).is_file() and (root / forward.iloc[0]).is_file() else files
 
-
+# %% ../../nbs/api/images/10_entries.ipynb #a4fd8f93
 def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     "The dataset of a CSV file that lists images, labels and splits; raises `UserError` if a column, a label or a split is missing."
     path = directory / Path(entry.csv).expanduser()
     if not path.is_file():
         raise UserError(f"dataset {path}: no such file; expected a CSV file with the columns image, label and split")
-    table = _listed_cells(path)
+    table, remarks = _listed_cells(path)
     image, label = entry.image or "image", entry.label or "label"
     if missing := [column for column in (image, label) if column not in table]:
         raise UserError(f"dataset {path}: no column {missing[0]!r}; found: {', '.join(table)}; name it with image = \"…\" or label = \"…\"")
@@ -177,9 +171,9 @@ def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     table = _with_our_splits(table, entry, f"dataset {path}")
     label_matrix = _matrix(table.pop("labels")) if several else None
     dataset = listed_dataset(entry.name or path.stem, path.parent, table, _metric(entry, several), label_matrix)
-    n = len(dataset.missing)
-    note = f"dataset {dataset.name}: {n:,} of {len(table):,} listed images do not exist and are left out (first: {dataset.missing[0]})" if n else ""
-    return replace(dataset, notes=(note,)) if note else dataset
+    if n := len(dataset.missing):
+        remarks += (f"{n:,} of {len(table):,} listed images do not exist and are left out (first: {dataset.missing[0]})",)
+    return replace(dataset, notes=(*dataset.notes, *(f"dataset {dataset.name}: {remark}" for remark in remarks)))
 
 
 def _metric(entry: DatasetEntry, several: bool) -> str:
@@ -221,12 +215,6 @@ def _check_folders(root: Path, parts: list[list[str]], folders: list[str], depth
         raise UserError(f"{root}: {problem}; expected two or more class folders with images")
 
 
-def _image_files(files: Sequence[StoredFile], reader: FileReader) -> tuple[list[StoredFile], list[str]]:
-    "The images, by suffix or contents, sorted by path, and the paths of the other files."
-    is_image = [file.path.lower().endswith(IMAGE_SUFFIXES) or bool(image_format(reader.start(i, SIGNATURE_LENGTH))) for i, file in enumerate(files)]
-    return sorted(file for file, yes in zip(files, is_image, strict=True) if yes), sorted(file.path for file, yes in zip(files, is_image, strict=True) if not yes)
-
-
 def class_folders(
     path: Path | str,  # a folder, or a tar or zip of one, with <class>/<image>, or train/<class>/<image> and val/<class>/<image>
     name: str = "",  # of the dataset; empty for the name of the folder or archive
@@ -234,7 +222,7 @@ def class_folders(
     "The images in `path`, labelled by their folders, in the split train (or val). Raises `UserError` for fewer than two classes."
     root = Path(path)
     listed = list_files(root)
-    files, others = _image_files(listed.files, FileReader(root, listed.files))
+    files = image_files(listed, root)
     if not files:
         raise UserError(f"{root}: no image files; expected <class>/<image>, in one of the formats {', '.join(FORMATS)}")
     names = [readable_name(file.path) for file in files]
@@ -247,12 +235,10 @@ def class_folders(
     labels = {label: i for i, label in enumerate(sorted(table["class"].unique()))}
     table.insert(2, "label", table["class"].map(labels))
     reader = FileReader(root, files)
-    for other in others:
-        listed.leave_out("no image", other)
-    notes = tuple(f"left out, {reason}: {len(paths):,} ({readable_name(paths[0])}{', …' * (len(paths) > 1)})" for reason, paths in listed.left_out.items())
+    notes = (f"left out: {listed.left_out_words}",) if listed.left_out else ()
     return ImageDataset(name or dataset_name(root), root, table, _content_digest(names, reader, root), reader=reader, notes=notes)
 
-
+# %% ../../nbs/api/images/10_entries.ipynb #c278982a
 def _content_digest(names: list[str], read: Callable[[int], bytes], root: Path) -> str:
     "Hash of names, sizes and contents; where the images lie, and how they are split, does not matter."
 
@@ -322,7 +308,7 @@ def _torchvision_splits(dataset: type, entry: DatasetEntry) -> dict[str, dict[st
         return {"train": {"train": (True,)}, "test": {"train": (False,)}}
     return {"train": {"": ("",)}}
 
-
+# %% ../../nbs/api/images/10_entries.ipynb #a7aae3a8
 def torchvision_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     "A classification dataset of torchvision; raises `UserError` for an unknown class, missing files or missing splits."
     from torchvision import datasets

@@ -63,7 +63,7 @@ def _no_progress(file: str, n_bytes: int, total: int) -> None:
 class NotReachable(UserError):
     "A host does not answer, or the name of the host is unknown."
 
-
+# %% ../../nbs/api/images/06_fetching.ipynb #051fa68d
 @dataclass
 class Fetcher:
     "Downloads files; any number of threads may share it."
@@ -145,7 +145,7 @@ class Fetcher:
         _forget(part)
         return target
 
-
+# %% ../../nbs/api/images/06_fetching.ipynb #e7ecaa59
 def _advice(code: int) -> str:
     "What to do about an answer's status."
     if code in (401, 403):  # the hub also answers 401 for what does not exist
@@ -254,7 +254,7 @@ def _connects(address: str, period: int) -> bool:
     thread.join(SECONDS_TO_REACH)
     return bool(reached)
 
-
+# %% ../../nbs/api/images/06_fetching.ipynb #d13bb418
 @contextmanager
 def hub_offline() -> Iterator[None]:
     "Within the block, the hub's client takes what was downloaded before, and asks nobody."

@@ -230,7 +230,7 @@ def _read_cifar10(folder: Path) -> Annotations:
     batches = {f"data_batch_{i}": "train" for i in range(1, 6)} | {"test_batch": "test"}
     return _read_cifar(folder, batches, folder / "batches.meta", "label_names", "labels")
 
-
+# %% ../../nbs/api/images/07_official.ipynb #dba427fc
 def _read_cifar100(folder: Path) -> Annotations:
     return _read_cifar(folder, {"train": "train", "test": "test"}, folder / "meta", "fine_label_names", "fine_labels")
 
@@ -260,7 +260,7 @@ def _voc_column(path: Path, images: list[str]) -> list[int]:
             raise UserError(f"annotation file {path}: image {image} has label {labels.get(image)}; expected 1, 0 or -1; download it again")
     return [meaning[labels[image]] for image in images]
 
-
+# %% ../../nbs/api/images/07_official.ipynb #3ded55a7
 def _read_voc2007(folder: Path) -> Annotations:
     sets, rows, matrices = folder / "ImageSets" / "Main", [], []
     splits = ("train", "val", "test")

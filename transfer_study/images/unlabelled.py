@@ -15,38 +15,24 @@ import pandas as pd
 from PIL import Image
 
 from ..core import UserError
-from .archives import FileReader, list_files, readable_name
-from .datasets import IMAGE_SUFFIXES, ImageDataset
-from .decoding import SIGNATURE_LENGTH, image_format
+from .archives import FileReader, list_files
+from .datasets import IMAGE_SUFFIXES, ImageDataset, image_files, is_image
 
 # %% ../../nbs/api/images/12_unlabelled.ipynb #e948db4d
-def _is_image(path: Path) -> bool:
-    if path.name.lower().endswith(IMAGE_SUFFIXES):
-        return True
-    with open(path, "rb") as stream:
-        return bool(image_format(stream.read(SIGNATURE_LENGTH)))
-
-
 def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes], tuple[str, ...]]:
     "The image files of a folder, a tar, a zip or a single file, sorted by name, a function that reads one, and a line on other files."
     if not path.exists():
         raise UserError(f"images {path}: no such file or folder; check the path")
-    if path.is_file() and _is_image(path):
-        return [path.name], _InOrder([path]), ()
+    if path.is_file():
+        with open(path, "rb") as stream:
+            if is_image(path.name, stream.read):
+                return [path.name], _InOrder([path]), ()
     listed = list_files(path)
-    files, read = listed.files, FileReader(path, listed.files)
-    images = []
-    for i, file in enumerate(files):
-        if file.path.lower().endswith(IMAGE_SUFFIXES) or image_format(read.start(i, SIGNATURE_LENGTH)):
-            images.append(file)
-        else:
-            listed.leave_out("not images", file.path)
+    images = image_files(listed, path)
     if not images:
-        raise UserError(f"images {path}: no image in {len(files):,} files; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
-    left_out = [
-        f"{reason}: {len(paths):,} ({readable_name(paths[0])}{', …' * (len(paths) > 1)})" for reason, paths in listed.left_out.items()
-    ]  # fmt: skip
-    return [file.path for file in images], FileReader(path, images), (f"left out: {'; '.join(left_out)}",) if left_out else ()
+        raise UserError(f"images {path}: no image in {len(listed.files):,} files; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
+    notes = (f"left out: {listed.left_out_words}",) if listed.left_out else ()
+    return [file.path for file in images], FileReader(path, images), notes
 
 # %% ../../nbs/api/images/12_unlabelled.ipynb #58da82d5
 def _png(image: Image.Image | np.ndarray) -> bytes:

@@ -50,7 +50,7 @@ def _official_labels(truth: Path, meta: Path) -> list[str]:
     except Exception as error:  # SciPy raises many kinds for files that are no matrices
         raise UserError(f"{truth} and {meta}: not the labels of the ILSVRC 2012 development kit ({type(error).__name__}: {error})") from error
 
-
+# %% ../../nbs/api/networks/06_imagenet.ipynb #20ba5e4e
 def _flat_labels(folder: Path, files: list[Path]) -> list[str]:
     "The WordNet id of each image of a flat folder; raises `UserError` if its labels are not there or do not fit."
     truth, meta, kaggle = (_find(folder, name) for name in (_GROUND_TRUTH, _META, _KAGGLE))

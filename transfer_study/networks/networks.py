@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import UserError, unknown_name_error
 from .architectures import build_architecture, split_architecture
 from .towers import as_network
-from .weights import read_checkpoint
+from .weights import read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +118,7 @@ def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path:
     if bad := [name for name in trained if name in matching and matching[name].isinf().any()]:
         raise UserError(f"weights {path}: {bad[0]} contains infinite values ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")
 
-
+# %% ../../nbs/api/networks/04_networks.ipynb #249bb7e6
 def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple[str, ...]) -> list[str]:
     "How the tensors differ from the expected ones by name and shape; those that begin with one of `optional` may."
     problems = [f"{name} is missing" for name in expected if name not in given and not name.endswith("num_batches_tracked")]
@@ -130,7 +130,7 @@ def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple
     ]  # fmt: skip
     return [problem for problem in problems if not problem.startswith(optional)] if optional else problems
 
-
+# %% ../../nbs/api/networks/04_networks.ipynb #00508663
 def load_weights(
     model: "torch.nn.Module",  # changed in place
     path: Path,  # the weights file
@@ -142,7 +142,7 @@ def load_weights(
     """
     import torch
 
-    (given, note), expected = read_checkpoint(path), model.state_dict()
+    (given, note), expected = read_weights(path), model.state_dict()
     notes = [note] * bool(note)
     optional = tuple(f"{name}." for name in classifier_names(model))
     required = {name for name in expected if not name.endswith("num_batches_tracked") and not (optional and name.startswith(optional))}

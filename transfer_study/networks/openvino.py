@@ -60,7 +60,7 @@ def _from_pixels(converted: "openvino.Model", mean: "torch.Tensor", std: "torch.
     steps.input().preprocess().convert_element_type(Type.f32).mean([255 * value for value in mean.tolist()]).scale(scale)
     return steps.build()
 
-
+# %% ../../nbs/api/networks/14_openvino.ipynb #dd34a9f4
 def openvino_features(
     model: "torch.nn.Module",  # in evaluation mode, on the CPU; not changed
     normalisation: "tuple[torch.Tensor, torch.Tensor] | None" = None,  # mean and standard deviation (3,) of pixel values in [0, 1]
@@ -177,7 +177,7 @@ def _problem(model: "torch.nn.Module") -> str:
         return reason
     return known[key][0]
 
-
+# %% ../../nbs/api/networks/14_openvino.ipynb #6fa585b8
 def resolve_backend(
     backend: str,  # one of `BACKENDS`
     model: "torch.nn.Module",  # in evaluation mode, on the CPU

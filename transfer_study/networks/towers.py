@@ -53,7 +53,7 @@ def _tower_class() -> type:
 
     return ImageTower
 
-
+# %% ../../nbs/api/networks/01_towers.ipynb #2517012f
 def as_network(
     tower: "torch.nn.Module",
     features: Callable,  # from the tower and images (n, 3, height, width) to features (n, n_features)
@@ -106,7 +106,7 @@ def _clip_tokens(tower: "torch.nn.Module", images: "torch.Tensor") -> "torch.Ten
         tower.proj, tower.output_tokens = before
     return torch.cat([pooled[:, None], patches], dim=1)
 
-
+# %% ../../nbs/api/networks/01_towers.ipynb #ef37c77e
 def open_clip_tower(
     name: str,  # MODEL/WEIGHTS, with @projection for features after the projection
     pretrained: bool,
@@ -178,7 +178,7 @@ def _without_untrained_pooler(tower: "torch.nn.Module", missing: list[str], refe
     if missing:
         tower.pooler = None
 
-
+# %% ../../nbs/api/networks/01_towers.ipynb #6511c464
 def _processor_configuration(processor: Any) -> dict[str, Any]:
     "The input transform of an image processor of the Transformers library in timm's format."
     def pixels(size: Any) -> int:

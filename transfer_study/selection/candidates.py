@@ -112,7 +112,7 @@ class Candidate:
         "The network's name in tables."
         return self.network.name
 
-
+# %% ../../nbs/api/selection/02_candidates.ipynb #4807db88
 def find_candidates(
     networks: str | Iterable[str | Network] = ("lite", "small"),  # names, timm patterns, tiers, "lite", study files (.toml); a str may hold several, with commas
     max_parameters: float | None = None,
@@ -146,7 +146,7 @@ def find_candidates(
         raise UserError("; ".join(["no network to choose among", *lines]) + ("" if lines else "; give --networks"))
     return candidates, lines
 
-
+# %% ../../nbs/api/selection/02_candidates.ipynb #dd94de6f
 def _checked_candidate(network: Network, max_parameters: float | None, licence: str | None, explicit: bool) -> tuple[Candidate, str]:
     "The candidate, and why it is left out, or \"\"."
     facts: dict[str, Any] = describe_network(meta_network(network))
@@ -191,7 +191,7 @@ def weights_source(
         return None if cached.is_file() else chosen.url
     return None  # the other libraries say themselves what they cannot fetch
 
-
+# %% ../../nbs/api/selection/02_candidates.ipynb #23a292df
 def with_weights(
     candidates: Sequence[Candidate],
 ) -> tuple[list[Candidate], list[str]]:

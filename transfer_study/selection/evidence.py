@@ -62,7 +62,7 @@ class CrossValidation:
 
         return softmax(self.scores, axis=1)
 
-
+# %% ../../nbs/api/selection/03_evidence.ipynb #9577de0d
 def cross_validated(
     X: np.ndarray,  # (n_samples, n_features)
     y: np.ndarray,  # (n_samples,) labels 0 … n_classes − 1

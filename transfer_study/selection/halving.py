@@ -116,7 +116,7 @@ def best_affordable(
         sets.append((float(best.mean()), taken))
     return max(sets)[1] or [int(draws.mean(axis=0).argmax())]
 
-
+# %% ../../nbs/api/selection/04_halving.ipynb #9ca3029f
 def survivors(
     compared: pd.DataFrame,  # of `compare_with_best`
     draws: pd.DataFrame,  # (n_draws, n_networks) of the log-odds, by name
@@ -229,7 +229,7 @@ def _rungs(c: Comparison, order: np.ndarray, fold: np.ndarray) -> tuple[list[str
         c.report(f"{size:,} images, nearest neighbours and a linear classifier: {best} leads with {right[best].mean():.3f}; {len(alive)} of {len(compared)} networks go on")
     return alive, pd.DataFrame(left, columns=["network", "nearest_neighbours", "n_images", "note"])
 
-
+# %% ../../nbs/api/selection/04_halving.ipynb #5cb87221
 def choose(
     c: Comparison,
 ) -> Choice:

@@ -183,12 +183,12 @@ def dataset_rows(
     return replace(dataset, images=images, fingerprint=digest([dataset.fingerprint, rows.tolist()]), reader=reader)
 
 # %% ../../nbs/api/selection/00_images.ipynb #c2f2ac75
-def _is_class_folders(reference: str) -> bool:
-    "Whether a reference is a folder or archive on this machine that has to be read as class folders, because it has no test images."
+def _class_folders_without_test(reference: str) -> Path | None:
+    "The folder or archive of a reference that is on this machine and has no test images; None for any other reference."
     kind, _, rest = reference.partition(":")
     path = Path(rest if kind in ("folder", "tar", "zip") else reference).expanduser()
     elsewhere = kind in ("hf", "drawn", "csv") or path.suffix == ".csv" or reference in set(named_datasets()["name"])
-    return not elsewhere and path.exists() and not is_vtab_folder(path) and not has_test_images(path)
+    return None if elsewhere or not path.exists() or is_vtab_folder(path) or has_test_images(path) else path
 
 
 def _all_for_training(images: Any, data_root: Path | None) -> ImageDataset:
@@ -204,7 +204,7 @@ def _all_for_training(images: Any, data_root: Path | None) -> ImageDataset:
     table = drawn.images.assign(split=drawn.images["split"].replace("test", "train"))
     return replace(drawn, images=table, fingerprint=digest(["without test images", drawn.fingerprint]))
 
-
+# %% ../../nbs/api/selection/00_images.ipynb #5d85cdd5
 def open_images(
     images: Any,  # class folders with or without train/ and test/, what `open_dataset` takes, or an `ImageDataset`
     data_root: Path | None = None,  # directory of the official datasets
@@ -213,9 +213,8 @@ def open_images(
     reference = str(images) if isinstance(images, str | Path) else ""
     if isinstance(images, ImageDataset):
         dataset = images
-    elif reference and _is_class_folders(reference):
-        kind, _, rest = reference.partition(":")
-        dataset = class_folders(Path(rest if kind in ("folder", "tar", "zip") else reference).expanduser())
+    elif reference and (path := _class_folders_without_test(reference)):
+        dataset = class_folders(path)
     else:
         try:
             dataset = open_dataset(reference or images, root=data_root)

@@ -304,7 +304,7 @@ def _finetuning_steps(work: _Work, n_networks: int, seconds_per_image: float, ba
     budget = 600.0 if work.budget is None else work.budget
     return int(np.clip(0.5 * budget / n_networks / 3 / (3 * batch_size * seconds_per_image), 20, 20_000))
 
-
+# %% ../../nbs/api/selection/09_recommend.ipynb #049ed664
 def _fine_tuned(
     work: _Work,
     choice: Choice,

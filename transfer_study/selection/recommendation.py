@@ -48,7 +48,7 @@ def pick(
 def _names(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
-
+# %% ../../nbs/api/selection/07_recommendation.ipynb #0105919e
 @dataclass(frozen=True, eq=False)
 class Recommendation:
     "Which network for a set of images, how sure that is, and where the classifier lies."

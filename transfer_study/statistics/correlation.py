@@ -113,7 +113,7 @@ def _untied_pairs(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     drawn, _ = _drawn_by_value(values, counts)
     return counts.sum(axis=0) ** 2 - np.einsum("i...,i...->...", drawn, drawn)
 
-
+# %% ../../nbs/api/statistics/02_correlation.ipynb #38340c94
 def kendall(
     x: np.ndarray,  # (n,)
     y: np.ndarray,  # (n,)
@@ -319,7 +319,7 @@ def _correlation_row(
         low, high = np.nanmin(ends[:, 0]), np.nanmax(ends[:, 1])
     return row | {"estimate": estimate, "low": low, "high": high, "low_bca": low_bca, "high_bca": high_bca}
 
-
+# %% ../../nbs/api/statistics/02_correlation.ipynb #1e704756
 DrawnValues = Callable[[str], tuple[np.ndarray, np.ndarray]]  # by dataset: source logits and logits, both (n_networks, n_bootstrap)
 CORRELATION_COLUMNS = ["dataset", "method", "estimate", "low", "high", "low_bca", "high_bca", "n_networks"]
 

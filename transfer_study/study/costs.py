@@ -76,7 +76,7 @@ def measure_openvino(
     images = torch.zeros(n, network.side, network.side, 3, dtype=torch.uint8)
     return _seconds(lambda: prepared(images)) / n
 
-
+# %% ../../nbs/api/study/05_costs.ipynb #6045660a
 def measure_network(
     network: ResolvedNetwork,
     device: str,

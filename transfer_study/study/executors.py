@@ -197,7 +197,7 @@ def _outcome(future: Future, task: Task, process: _Process, killed: set[str]) ->
         killed.add(task.id)
         return None
 
-
+# %% ../../nbs/api/study/07_executors.ipynb #002394e8
 def _run_in_processes(tasks: Iterable[Task], run_task: RunTask, devices: tuple[str, ...], environment: dict[str, str]) -> Iterator[Event]:
     schedule, idle, running, killed = Schedule(tasks), [_Process(device, run_task, environment) for device in devices], {}, set()
     processes = list(idle)

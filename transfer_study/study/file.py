@@ -286,7 +286,7 @@ class StudyFile(_Section):
             raise ValueError("\n".join(problems))
         return self
 
-
+# %% ../../nbs/api/study/00_file.ipynb #edc0da46
 def _feature_problems(file: StudyFile) -> list[str]:
     "Contradictions between `[features]` and other keys, one line each."
     features, linear, problems = file.features, file.protocols.linear, []

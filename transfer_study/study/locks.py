@@ -137,7 +137,7 @@ def _locked_attempt(task: Task, compute: Callable[[], str], failures: Path, outc
             write_failure(failures, failed)
         return failed
 
-
+# %% ../../nbs/api/study/06_locks.ipynb #6eebebaf
 def attempt(
     task: Task,
     compute: Callable[[], str],  # writes the task's output and returns a one-line message

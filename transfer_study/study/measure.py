@@ -176,7 +176,7 @@ def probe_dataset(
     table["label"] = table["class"].map(classes)
     return ImageDataset("imagenet", root, table, digest([train.fingerprint, test.fingerprint]))
 
-
+# %% ../../nbs/api/study/13_measure.ipynb #0b8a1f9a
 def measure_probe(
     network: Network,
     images: ImageDataset,  # the validation set, of `imagenet_images`

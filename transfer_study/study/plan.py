@@ -175,7 +175,7 @@ def network_label(network: Network) -> str:
     "A network's name in messages, with its setting unless that is the default."
     return network.name if network.setting == "default" else f"{network.name} ({network.setting})"
 
-
+# %% ../../nbs/api/study/04_plan.ipynb #133837e8
 def run_label(run: Run) -> str:
     "A run's description in messages."
     size = run.parameters["n_train_per_class"]

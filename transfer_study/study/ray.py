@@ -63,7 +63,7 @@ def _fetched(shared: "list[ObjectRef]") -> RunTask:
         _KEPT[name] = ray.get(shared[0])
     return _KEPT[name]
 
-
+# %% ../../nbs/api/study/08_ray.ipynb #6e2f5c1f
 def _run_on_node(shared: "list[ObjectRef]", task: Task, directory: str, started_tasks: "ActorHandle") -> Outcome:
     "Runs a task on the machine that Ray has chosen."
     import ray

@@ -95,7 +95,7 @@ def compare_correlations(
     columns = ["protocol", "r", "r_low", "r_high", "committed_r", "committed_low", "committed_high", "agree"]
     return pd.DataFrame(rows, columns=columns).astype({"agree": "boolean"})
 
-
+# %% ../../nbs/api/study/12_report.ipynb #a32cadc2
 def committed_comparison(
     runs: Path | str,  # runs/<study>
     analysis: "Analysis",  # of these runs

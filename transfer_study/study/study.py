@@ -54,7 +54,7 @@ class _Resolved:
     datasets: ResolvedDatasets
     source: ResolvedDatasets
 
-
+# %% ../../nbs/api/study/11_study.ipynb #b6cb21d4
 def _resolve(study: "Study", stand_in: bool, device: str) -> _Resolved:
     "Its networks and datasets, optionally with stand-ins for missing datasets; one `UserError` with a line for every mistake."
     file, directory, root, problems = study.file, study.directory, study.data_root, []

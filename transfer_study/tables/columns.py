@@ -128,7 +128,7 @@ def _standard(grid: Grid, role: str, path: object) -> int | None:
             return _unique(grid, grid.columns[keys.index(key)], path)
     return None
 
-
+# %% ../../nbs/api/tables/02_columns.ipynb #5e0c2f92
 def _is_text(grid: Grid, position: int) -> bool:
     numbers = read_numbers(grid.cells[position])
     return bool(numbers.invalid.any() and not np.isfinite(numbers.values).any())
@@ -190,7 +190,7 @@ def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int
         described = f" (left out: {'; '.join(f'{name}: {reason}' for name, reason in left.items())})" if left else ""
         raise UserError(f"{path}: expected the columns network, dataset and score, or one numeric column per dataset{described}; --datasets names columns to read")
 
-
+# %% ../../nbs/api/tables/02_columns.ipynb #b1e064ee
 def wide_roles(
     grid: Grid,
     path: object,  # for messages

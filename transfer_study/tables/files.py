@@ -146,7 +146,7 @@ class _HtmlTables(HTMLParser):
             self.tables[-1][-1][1].append((clean_text("".join(text)), columns, rows))
         self.cell = None
 
-
+# %% ../../nbs/api/tables/01_files.ipynb #fd294d84
 def _spread_out(table: list[tuple[int, list[tuple[str, int, int]]]]) -> Records:
     "The rows of an HTML table in which every cell stands in each column and row that it spans."
     hanging, records = {}, []  # column → (text, rows left)
@@ -250,7 +250,7 @@ def _rectangular(records: Records, path: Path | str, place: str) -> Records:
         result.append((line, fields))
     return result
 
-
+# %% ../../nbs/api/tables/01_files.ipynb #46eda531
 def _header_lines(records: Records) -> int:
     "The number of lines of the header: a line with empty or repeated names is followed by another as long as that has no number."
     n, names = 1, [clean_text(cell) for cell in records[0][1]]
@@ -355,7 +355,7 @@ def _grid_of_bytes(data: bytes, path: Path) -> Grid:
         raise UserError(f"{path}: cannot be read as csv: {error}") from error
     return grid_of_records(rows, path, "line", decimal, remarks)
 
-
+# %% ../../nbs/api/tables/01_files.ipynb #0a0108f3
 MAX_TEXT = 1 << 30  # bytes of an unpacked table; a table of accuracies is never so long
 
 
@@ -378,7 +378,7 @@ def _check_no_json(data: bytes, path: Path) -> None:
             return
         raise UserError(f"{path}: JSON, no table; save it as CSV with a column of networks and one column for each dataset")
 
-
+# %% ../../nbs/api/tables/01_files.ipynb #eb5fe876
 def read_grid(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
 ) -> Grid:

@@ -51,7 +51,7 @@ def _melted(grid: Grid, roles: Roles) -> pd.DataFrame:
         rows["dataset"] = rows["dataset"].map(without).fillna(rows["dataset"])
     return rows
 
-
+# %% ../../nbs/api/tables/03_rows.ipynb #b8871b52
 def _long(grid: Grid, roles: Roles, source: str | None, path: object) -> pd.DataFrame:
     rows = pd.DataFrame({"network": _network_names(grid, roles.network), "line": grid.lines} | {name: grid.cells[i] for name, i in roles.standard.items()})
     rows["dataset"] = _texts(rows["dataset"])
@@ -104,7 +104,7 @@ def _check_percent(rows: pd.DataFrame, column: str, values: np.ndarray, scaled: 
         advice = f"omit --percent (percent=True); if it is right, --scale {name}=percent says so" if every else f"give --scale {name}=fraction, or {name}=percent if it is right"
         raise UserError(f"{path}: the largest {column}{of} is {low.max():g}, so the column is not in per cent; {advice}")
 
-
+# %% ../../nbs/api/tables/03_rows.ipynb #b6a7f49d
 def scales_in(
     scale: str | Iterable[str] | Mapping[str, str] | None,  # percent, fraction, NAME=percent, NAME=fraction
     percent: bool = False,  # the scale of what has none of its own
@@ -143,7 +143,7 @@ def _scaled(
     _check_range(rows, column, values, path, grid.place)
     return rows.assign(**{column: values}), tuple(dict.fromkeys(text for part in numbers.values() for text in part.remarks))
 
-
+# %% ../../nbs/api/tables/03_rows.ipynb #c895766c
 def _with_counts(rows: pd.DataFrame, grid: Grid, path: object) -> pd.DataFrame:
     "`rows` with whole numbers in the columns of counts; `all` training images are NA; raises `UserError` for any other value."
     rows = rows.copy()
@@ -195,7 +195,7 @@ def _chosen_rows(rows: pd.DataFrame, grid: Grid, datasets: str | Iterable[str] |
         left |= {name: "not among --datasets" for name in names if name not in kept and not rows.loc[rows["dataset"] == name, "in_source"].any()}
     return rows[~drop & ~rows["dataset"].isin(left)].reset_index(drop=True), left
 
-
+# %% ../../nbs/api/tables/03_rows.ipynb #6550afa9
 _SUMMARY = re.compile(r"(mean|average|avg|median|total|sum|overall|std|stdev|sd|min|minimum|max|maximum)( (acc|accuracy|score|rank))?")
 
 
@@ -224,7 +224,7 @@ def _path_shown(table: Path | str | pd.DataFrame, grid: Grid) -> str:
     sheets = [remark for remark in grid.remarks if remark.startswith("sheet ")]
     return f"{path} ({sheets[0]})" if sheets else path
 
-
+# %% ../../nbs/api/tables/03_rows.ipynb #2c0d25b2
 def table_rows(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
     *,
@@ -295,7 +295,7 @@ def source_accuracies(
             )
     return rows.drop_duplicates("network").set_index("network")["source_accuracy"]
 
-
+# %% ../../nbs/api/tables/03_rows.ipynb #dcd7e5eb
 def class_counts(
     classes: Mapping[str, int] | Path | str | pd.DataFrame | None,  # number of classes by dataset, or a table with dataset and n_classes
 ) -> dict[str, int]:

@@ -136,9 +136,10 @@ def timed(path: Path) -> tuple[list[str], float]:
 
 
 if __name__ == "__main__":
-    names = sys.argv[1:] or sorted(str(p) for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    pages = sorted(str(p) for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    names = sys.argv[1:] or pages[::-1]  # tutorials, which take longest, come first, so that both processes end at the same time
     # A fresh process for each, since a notebook's shell takes the place of the main module. They are forked from one process that
-    # has imported the libraries, but nothing of the package, so that 140 pages do not import torch 140 times.
+    # has imported the libraries, but nothing of the package, so that not every page imports torch; for a few it is no gain.
     context = get_context("forkserver")
     context.set_forkserver_preload(["__main__", *(LIBRARIES if len(names) > 3 else [])])
     with ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1) as pool:

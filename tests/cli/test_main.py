@@ -298,6 +298,9 @@ def test_results_that_cannot_be_written_are_one_line(command, monkeypatch, tmp_p
     for place, reason in ((tmp_path, "this is a directory"), ("-", "without this option, results are printed")):
         code, _, err = command("results", tmp_path, "--to", place)
         assert code == 2 and reason in err
+    (tmp_path / "t.csv").write_text(TABLE)
+    code, _, err = command("analyze", tmp_path / "t.csv", "--out", "-", "--bootstrap", 100)
+    assert code == 2 and err.splitlines()[-1] == "transfer-study: -: expected the name of a directory"
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOENT])

@@ -235,11 +235,13 @@ def test_all_are_downloaded_at_once_and_what_fails_is_a_line(tmp_path, command, 
     addresses(pd.concat([publish(name, server, tmp_path / name) for name in ("dtd", "food101")]))
     layouts.cifar10(tmp_path / "root")
     root = ["--data-root", tmp_path / "root"]
-    code, out, err = command("datasets", *root, "--download", "all", "--jobs", 3, "--json")
+    code, out, err = command("datasets", *root, "--download", "all", "eurosat", "--jobs", 3, "--json")
     rows = {row["name"]: row for row in json.loads(out)}
     assert code == 2 and rows["dtd"]["train"] == 9 and rows["food101"]["test"] == 3 and "cifar10" not in rows
-    assert "1 of 12 datasets are below" in err and "9 of 11 datasets not downloaded" in err
-    assert all("no source is known" in row["error"] for name, row in rows.items() if name not in ("dtd", "food101"))
+    assert "all: 1 of 12 datasets are below" in err and "10 of 12 datasets not downloaded" in err
+    assert all("no source is known" in row["error"] for name, row in rows.items() if name not in ("dtd", "food101", "eurosat"))
+    assert "eurosat" in rows, "a name beside a set of names is lost"
+    assert [row["name"] for row in json.loads(command("datasets", *root, "all", "--json")[1])] == known_datasets()["name"].tolist()
     code, out, _ = command("datasets", *root, "--download", "dtd,food101")
     assert code == 2 and out == ""
 

@@ -175,6 +175,9 @@ def test_lists_as_other_programs_write_them(plants):
     (plants / "more.csv").write_text(f"{text}\npictures/99.png,moss")
     (note,) = open_dataset({"csv": "more.csv", "test_share": 0.2}, plants).notes
     assert note == "dataset more: 1 of 21 listed images do not exist and are left out (first: pictures/99.png)"
+    (plants / "latin.csv").write_bytes(text.replace("moss", "mousse verte à fleurs").encode("latin-1"))
+    latin = open_dataset({"csv": "latin.csv", "test_share": 0.2}, plants)
+    assert "mousse verte à fleurs" in latin.classes and "not UTF-8, read as Latin-1" in latin.notes[0]
     for wrong, message in {
         text.replace(".png", ""): r"0\.png is there, so the names lack the suffix",
         text.replace("label", "image"): "two columns are called 'image'",

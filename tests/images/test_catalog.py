@@ -241,7 +241,8 @@ def test_all_are_downloaded_at_once_and_what_fails_is_a_line(tmp_path, command, 
     assert "all: 1 of 12 datasets are below" in err and "10 of 12 datasets not downloaded" in err
     assert all("no source is known" in row["error"] for name, row in rows.items() if name not in ("dtd", "food101", "eurosat"))
     assert "eurosat" in rows, "a name beside a set of names is lost"
-    assert [row["name"] for row in json.loads(command("datasets", *root, "all", "--json")[1])] == known_datasets()["name"].tolist()
+    listed = json.loads(command("datasets", *root, "all", "--json")[1])
+    assert [row["name"] for row in listed] == known_datasets()["name"].tolist()
     code, out, _ = command("datasets", *root, "--download", "dtd,food101")
     assert code == 2 and out == ""
 

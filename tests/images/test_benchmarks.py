@@ -80,7 +80,7 @@ def test_vtab_has_nineteen_names_in_the_published_layout(tmp_path):
     folder = vtab_copy(tmp_path / "vtab-1k" / "smallnorb_ele")
     dataset = open_dataset("vtab1k_smallnorb_ele", root=tmp_path)
     assert dataset.counts == {"classes": 5, "train": 4, "val": 2, "test": 6} and dataset.classes == list("01234")
-    unseen = "1 of its 5 classes have no training image; their 2 test images count as errors"
+    unseen = "classes without a training image: 1 of 5; their 2 test images count as errors"
     assert dataset.notes == (f"dataset {dataset.name}: {unseen}",)
     assert "5 classes found, 9 expected; 6 training images found, 1,000 expected" in count_mismatch(dataset)
     assert find_dataset(dataset.name, tmp_path) == folder and find_dataset("vtab1k_dtd", tmp_path) is None

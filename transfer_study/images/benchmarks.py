@@ -75,7 +75,7 @@ def vtab_dataset(
     unseen = test[~test["class"].isin(dataset.images.loc[dataset.images["split"] != "test", "class"])]
     if unseen.empty:
         return dataset
-    note = f"dataset {name}: {unseen['class'].nunique():,} of its {len(dataset.classes):,} classes have no training image; their {len(unseen):,} test images count as errors"
+    note = f"dataset {name}: classes without a training image: {unseen['class'].nunique():,} of {len(dataset.classes):,}; their {len(unseen):,} test images count as errors"
     return replace(dataset, notes=(*dataset.notes, note))
 
 # %% ../../nbs/api/images/13_benchmarks.ipynb #e4060abd

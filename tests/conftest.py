@@ -18,6 +18,16 @@ REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
 NETWORKS = {"test_resnet": 0.5, "test_efficientnet": 0.6, "test_mambaout": 0.7}  # the smallest that timm has
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    "Says how a process of tests has ended that should not have: by which signal, or with which exit code."
+    if error:
+        process = node.gateway._io.popen
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        print(f"\n{node.gateway.id} has ended with {process.returncode} (negative: a signal; None: it still runs)", flush=True)
+
+
 @pytest.fixture
 def real():
     "The folder of real images and ImageNet weights; skips where it is absent."

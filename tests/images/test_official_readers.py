@@ -12,7 +12,7 @@ from scipy.io import loadmat, savemat
 
 from tests import layouts
 from transfer_study.core import UserError
-from transfer_study.images.datasets import SPLITS
+from transfer_study.images.layout import SPLITS
 from transfer_study.images.official import official_dataset
 from transfer_study.images.splits import split_images
 

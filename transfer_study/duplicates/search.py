@@ -18,7 +18,8 @@ from ..classifiers.knn import nearest
 from ..core import UserError
 from .alignment import HASH_SIDE, VIEWS, align, pattern, perceptual_hashes, thumbnails
 from ..features.extraction import Features
-from ..images.datasets import SPLITS, ImageDataset
+from ..images.datasets import ImageDataset
+from ..images.layout import SPLITS
 from ..progress_bars import staged_progress_bar
 
 # %% ../../nbs/api/duplicates/01_search.ipynb #8858b750

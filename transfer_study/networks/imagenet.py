@@ -15,7 +15,8 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..images.archives import is_hidden
-from ..images.datasets import IMAGE_SUFFIXES, ImageDataset
+from ..images.datasets import ImageDataset
+from ..images.layout import IMAGE_SUFFIXES
 
 # %% ../../nbs/api/networks/06_imagenet.ipynb #c8566823
 @cache

@@ -20,8 +20,9 @@ from ..core import UserError, digest
 from ..duplicates.search import find_overlap
 from ..images.benchmarks import is_vtab_folder
 from ..images.catalog import named_datasets, open_dataset
-from ..images.datasets import ImageDataset, NoTestImages
+from ..images.datasets import ImageDataset
 from ..images.entries import class_folders, dataset_entry, has_test_images
+from ..images.layout import NoTestImages
 
 # %% ../../nbs/api/selection/00_images.ipynb #59d9ed9d
 def write_images(

@@ -321,9 +321,10 @@ def _fine_tuned(
     dataset = replace(work.prepared.dataset, images=images.assign(split=split), fingerprint=digest([work.prepared.dataset.fingerprint, split.tolist()]))
     held_out, rows = choice.fold == 0, []
     by_name = {candidate.name: candidate.network for candidate in work.candidates}
-    for name in list(choice.validations)[:n_networks]:
+    names = list(choice.validations)[:n_networks]
+    for name in names:
         seconds, batch_size = float(facts.set_index("network")["milliseconds"][name]) / 1000, int(min(32, (~held_out).sum()))
-        kept = work.steps.result("steps", partial(dict, steps=_finetuning_steps(work, n_networks, seconds, batch_size)), name, n_networks)
+        kept = work.steps.result("steps", partial(dict, steps=_finetuning_steps(work, len(names), seconds, batch_size)), name, len(names))
         protocol = training_protocol(
             "finetune", steps=int(kept["steps"]), batch_size=batch_size, n_learning_rates=3, learning_rate_min=1e-3, n_weight_decays=0, n_evaluations=2,
         )  # fmt: skip

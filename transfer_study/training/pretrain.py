@@ -20,7 +20,8 @@ from pydantic import Field
 from ..core import UserError, digest, unknown_name_error
 from ..features.inference import resolve_device
 from ..images.archives import is_hidden
-from ..images.datasets import IMAGE_SUFFIXES, ImageDataset, image_folder, listed_dataset
+from ..images.datasets import ImageDataset, image_folder, listed_dataset
+from ..images.layout import IMAGE_SUFFIXES
 from ..networks.architectures import build_architecture
 from ..networks.networks import Network, input_configuration, network_digest
 from ..progress_bars import progress_bar

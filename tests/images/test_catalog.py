@@ -71,6 +71,9 @@ def test_the_data_root_is_given_or_the_environments_or_the_cache(tmp_path, monke
     assert data_root() == tmp_path / "cache" / "transfer_study"
     monkeypatch.setenv("TRANSFER_STUDY_DATA", str(tmp_path / "data"))
     assert data_root() == tmp_path / "data" and data_root(tmp_path / "given") == tmp_path / "given"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="file: a file; expected the directory of the official datasets"):
+        data_root(tmp_path / "file")
 
 
 def test_what_has_no_source_names_the_files(tmp_path):

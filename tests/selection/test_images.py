@@ -175,11 +175,13 @@ def test_groups_are_joined_through_others():
     assert joined[0] == joined[2] == joined[3] != joined[1] == joined[4]
 
 
-@pytest.mark.parametrize("content", [b"", "image,group\n0.png,M\u00fcller\n".encode("latin-1")])
-def test_a_table_of_groups_that_is_no_table_is_one_line(tmp_path, content):
-    (tmp_path / "groups.csv").write_bytes(content)
-    with pytest.raises(UserError, match="not readable as CSV"):
+def test_a_table_of_groups_that_is_no_table_is_one_line(tmp_path):
+    (tmp_path / "groups.csv").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be read as csv: the file is empty"):
         read_groups(str(tmp_path / "groups.csv"), pd.Series(["cat/0.png"]))
+    (tmp_path / "groups.csv").write_bytes("image,group\n0.png,M\u00fcller\n".encode("latin-1"))
+    groups = read_groups(str(tmp_path / "groups.csv"), pd.Series(["cat/0.png"]))
+    assert groups[0] == "M\u00fcller" and "read as Latin-1" in groups.attrs["notes"][0]
 
 
 def test_a_group_may_be_called_na(tmp_path):
@@ -216,3 +218,17 @@ def test_results_do_not_lie_among_the_classes(photos, tmp_path, monkeypatch):
             check_outside(images, Path(out))
     check_outside(photos, tmp_path / "runs")
     check_outside(photos, photos / ".runs")
+
+
+def test_a_list_of_groups_as_other_programs_write_it(photos, tmp_path):
+    names = pd.Series(["cat/0.png", "dog/0.png", "cat/1.png"])
+    (tmp_path / "g.csv").write_text("Image;Group\ncat/0.png; a\n1.png; b\nelse.png; c\n")
+    groups = read_groups(str(tmp_path / "g.csv"), names)
+    assert groups.fillna("").tolist() == ["a", "", "b"]
+    (tmp_path / "g.csv").write_text("image,group\n0.png,a\n")
+    with pytest.raises(UserError, match="image '0.png' could be 'cat/0.png' or 'dog/0.png'; write the whole name"):
+        read_groups(str(tmp_path / "g.csv"), names)
+    first = class_folders(photos).images["name"].iloc[0]
+    (tmp_path / "g.csv").write_text(f"image,group\n{first},a\nelse.png,b\n")
+    notes = prepare_images(open_images(photos), str(tmp_path / "g.csv")).notes
+    assert notes[1] == f"groups {tmp_path}/g.csv: 1 of its images are not among the images (first: else.png)"

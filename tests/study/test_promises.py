@@ -282,3 +282,12 @@ def test_a_number_of_thousands_of_digits_and_a_float_for_a_count_are_named(odd_s
     odd_study.write_text(odd_study.read_text().replace(5000 * "9", "45.0"))
     with pytest.raises(UserError, match=r"n_l2 = 45\.0: expected whole number"):
         Study.from_file(odd_study)
+
+
+def test_a_network_under_two_names_is_noted_and_an_empty_file_name_refused(tmp_path, odd_study):
+    entry = odd_study.read_text().split("[[networks]]")[1].split("[protocols")[0]
+    study = changed(odd_study, "[protocols.linear]", f"[[networks]]{entry}[protocols.linear]".replace('"n"', '"copy"'))
+    notes = [note for network in study.tasks(tmp_path / "runs", "cpu").networks for note in network.notes]
+    assert notes == ["networks 'n' and 'copy' are the same network with the same weights, which counts twice"]
+    with pytest.raises(UserError, match=r"networks\[1\]\.weights: names no file; leave the key out"):
+        changed(odd_study, '"w.safetensors"', '""')

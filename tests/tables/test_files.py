@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -54,6 +55,7 @@ TEXTS = {
     "as it is": PLAIN,
     "byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
     "utf-16": PLAIN.encode("utf-16"),
+    "utf-32": PLAIN.encode("utf-32"),
     "gzip": gzip.compress(PLAIN.encode()),
     "tabs": PLAIN.replace(",", "\t"),
     "windows lines": PLAIN.replace("\n", "\r\n"),
@@ -201,3 +203,32 @@ def test_categories_of_a_parquet_file_are_texts(tmp_path):
     frame = pd.DataFrame({"network": ["a", "b", "c"], "source_accuracy": [0.7, 0.8, 0.9], "pets": ["0.5", None, "−"]})
     frame.astype({"network": "category", "pets": "category"}).to_parquet(tmp_path / "t.parquet")
     assert read_table(tmp_path / "t.parquet")["score"].dropna().tolist() == [0.5]
+
+
+def test_what_is_no_table_and_a_pipe_of_the_shell(tmp_path):
+    for wrong in (pd.Series([1.0]), None, [1], 3):
+        with pytest.raises(UserError, match=f"a {type(wrong).__name__}; expected a file, the name of a shipped table, or a Data"):
+            read_table(wrong)
+    with pytest.raises(UserError, match="-: no such file.*standard input is /dev/stdin"):
+        read_table("-")
+    reading, writing = os.pipe()
+    os.write(writing, PLAIN.encode())
+    os.close(writing)
+    assert len(read_table(f"/dev/fd/{reading}", percent=True)) == 24
+    os.close(reading)
+
+
+def test_a_sheet_of_explanations_comes_last_and_merged_cells_stand_above(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl", reason="openpyxl, of the extra `excel`, is not installed")
+    book = openpyxl.Workbook()
+    book.active.append(["What the sheet of scores holds."])
+    sheet = book.create_sheet("scores")
+    header = [("Model", "Source", "Animals", None), (None, "ImageNet", "pets", "birds")]
+    for row in [*header, ("a", 0.7, 0.8, 0.6), ("b", 0.8, 0.9, 0.7)]:
+        sheet.append(row)
+    sheet.merge_cells("C1:D1")
+    book.save(tmp_path / "t.xlsx")
+    rows = read_table(tmp_path / "t.xlsx")
+    assert rows["dataset"].unique().tolist() == ["Animals pets", "Animals birds"]
+    assert rows["source_accuracy"].tolist() == [0.7, 0.8] * 2
+    assert "sheet 'scores' is read; not 'Sheet'" in rows.attrs["reading"]

@@ -55,7 +55,10 @@ def data_root(
     root: Path | None = None,  # returned if given
 ) -> Path:
     "The directory of the official datasets: `root`, or the environment variable TRANSFER_STUDY_DATA, or the user's cache directory."
-    return Path(os.path.expanduser(root or os.environ.get("TRANSFER_STUDY_DATA") or user_cache()))
+    path = Path(os.path.expanduser(root or os.environ.get("TRANSFER_STUDY_DATA") or user_cache()))
+    if path.is_file():
+        raise UserError(f"{path}: a file; expected the directory of the official datasets (--data-root or TRANSFER_STUDY_DATA)")
+    return path
 
 # %% ../../nbs/api/images/15_catalog.ipynb #9efe8192
 def find_dataset(

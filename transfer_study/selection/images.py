@@ -24,6 +24,7 @@ from ..images.catalog import named_datasets, open_dataset
 from ..images.datasets import ImageDataset, dataset_name
 from ..images.entries import class_folders, dataset_entry, has_test_images
 from ..images.layout import NoTestImages
+from ..tables.files import read_grid
 
 # %% ../../nbs/api/selection/00_images.ipynb #59d9ed9d
 def write_images(
@@ -51,25 +52,29 @@ def read_groups(
     """The group of each image, (n_images,); missing where there is none.
 
     Of a regular expression it is the first pair of parentheses, or the whole match without parentheses. A CSV file names images as in
-    `names` or by the last part. Raises `UserError` for a table without these columns and for an expression or table that fits no image.
+    `names` or by the last part; `attrs["notes"]` says what is odd in it, a line each. Raises `UserError` for a table without these columns and for an expression or table that fits no image.
     """
     if not groups.lower().endswith(".csv"):
         return _groups_by_pattern(groups, names)
     if not Path(groups).is_file():
         raise UserError(f"groups {groups}: no such file; expected a CSV file with the columns image and group, or a regular expression")
-    try:
-        table = pd.read_csv(groups, dtype=str, keep_default_na=False, encoding="utf-8-sig").replace("", None)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"groups {groups}: not readable as CSV ({error}); save it as UTF-8 with commas between the columns") from error
-    if not {"image", "group"} <= set(table.columns):
-        raise UserError(f"groups {groups}: columns {', '.join(table.columns)}; expected image and group")
-    repeated = table["image"][table["image"].duplicated()]
-    if len(repeated):
+    grid = read_grid(groups)
+    columns = [column.casefold() for column in grid.columns]
+    if not {"image", "group"} <= set(columns):
+        raise UserError(f"groups {groups}: columns {', '.join(grid.columns)}; expected image and group")
+    image, group = (grid.cells[columns.index(name)].map(lambda cell: str(cell).strip()) for name in ("image", "group"))
+    if len(repeated := image[image.duplicated()]):
         raise UserError(f"groups {groups}: image {repeated.iloc[0]!r} is listed twice; expected each image once")
-    by_name = table.set_index("image")["group"]
-    found = names.map(by_name).fillna(names.str.split("/").str[-1].map(by_name))
+    by_name, last = group.replace("", None).set_axis(image), names.str.split("/").str[-1]
+    if len(several := last[last.duplicated() & last.isin(image) & ~names.isin(image)]):
+        both = " or ".join(map(repr, names[last == several.iloc[0]].head(2)))
+        raise UserError(f"groups {groups}: image {several.iloc[0]!r} could be {both}; write the whole name")
+    found = names.map(by_name).fillna(last.map(by_name))
     if found.isna().all():
-        raise UserError(f"groups {groups}: image {table['image'].iloc[0]!r} is not among the images; the first of these is {names.iloc[0]!r}")
+        raise UserError(f"groups {groups}: image {image.iloc[0]!r} is not among the images; the first of these is {names.iloc[0]!r}")
+    unknown = image[~image.isin(names) & ~image.isin(last)].tolist()
+    found.attrs["notes"] = [f"groups {groups}: {remark}" for remark in grid.remarks]
+    found.attrs["notes"] += [f"groups {groups}: {len(unknown):,} of its images are not among the images (first: {unknown[0]})"] if unknown else []
     return found
 
 
@@ -277,6 +282,7 @@ def prepare_images(
     given = read_groups(groups, names) if groups else pd.Series([None] * len(names), dtype=object)
     if groups:
         notes.append(f"{given.nunique():,} groups; {given.isna().sum():,} images belong to none")
+        notes += given.attrs.get("notes", [])
     joined = joined_groups(given, _pair_rows(overlap.pairs, names))
     split, note = _with_test(kept, joined, seed)
     lost = sorted(set(kept.images["class"]) - set(kept.images["class"][split == "train"]))

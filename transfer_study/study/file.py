@@ -204,6 +204,8 @@ class SourceOptions(PretrainingProtocol):
 def _source_problems(entry: NetworkEntry, where: str, source: SourceOptions | None) -> list[str]:
     "Contradictions between a network entry and `[source]`, one line each."
     problems = []
+    if entry.weights is not None and not entry.weights.name:
+        problems.append(f"{where}.weights: names no file; leave the key out for the library's weights")
     if entry.settings and not source:
         problems.append(f"{where}.settings: no source dataset to train on; add [source], or use setting = \"…\" for a network that has weights")
     if entry.settings and entry.weights:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_COUNTS', 'resolve_all', 'ResolvedNetwork', 'meta_network', 'resolve_networks', 'identify_network',
-           'stated_accuracy', 'accuracy_lines', 'identify_source_network', 'ResolvedDatasets', 'expected_dataset',
-           'resolve_datasets', 'resolve_source', 'check_sizes']
+           'stated_accuracy', 'noted_copies', 'accuracy_lines', 'identify_source_network', 'ResolvedDatasets',
+           'expected_dataset', 'resolve_datasets', 'resolve_source', 'check_sizes']
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e74c370c
 import os
@@ -163,6 +163,20 @@ def stated_accuracy(
     else:
         whose = "unknown" if value is None else f"published by {imagenet_top1_source(network.architecture)}"
     return replace(resolved, source_accuracy=value, source_accuracy_from=whose)
+
+
+def noted_copies(
+    networks: list[ResolvedNetwork],
+) -> list[ResolvedNetwork]:
+    "The networks; a note on each that is another one of them under a second name, and so counts twice in every correlation."
+    first: dict[tuple, str] = {}
+    noted = []
+    for resolved in networks:
+        name, key = resolved.network.name, (resolved.weights, resolved.network.setting, resolved.to_train and resolved.structure)
+        other = first.setdefault(key, name)
+        line = f"networks {other!r} and {name!r} are the same network with the same weights, which counts twice"
+        noted.append(resolved if other == name else replace(resolved, notes=(*resolved.notes, line)))
+    return noted
 
 
 def accuracy_lines(

@@ -34,6 +34,7 @@ from transfer_study.study.resolve import (
     ResolvedNetwork,
     identify_network,
     identify_source_network,
+    noted_copies,
     resolve_all,
     resolve_datasets,
     resolve_networks,
@@ -90,7 +91,7 @@ def _resolve(study: "Study", stand_in: bool, device: str) -> _Resolved:
     if problems:
         raise UserError("\n".join(problems))
     given = [entry.source_accuracy is not None for entry in file.networks for _ in entry.variants]
-    return _Resolved(list(map(stated_accuracy, networks, given)), datasets, source)
+    return _Resolved(noted_copies(list(map(stated_accuracy, networks, given))), datasets, source)
 
 # %% ../../nbs/api/study/11_study.ipynb #727c7359
 def runs_table(plan: Plan) -> pd.DataFrame:

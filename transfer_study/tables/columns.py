@@ -212,7 +212,8 @@ def wide_roles(
     for i, name in enumerate(names):
         if i in named or i in standard.values() or name in left:
             continue
-        if name in wanted or (not wanted and name not in only and is_source(name) and not reason_no_dataset(name)):
+        last = grid.levels[i][-1] if grid.levels[i] else name  # the lowest line of the header, such as ImageNet below Source
+        if name in wanted or (not wanted and name not in only and (is_source(name) or is_source(last)) and not reason_no_dataset(name)):
             sources.append(i)
         elif not (reason := _reason_left_out(grid, i, path, named, only)):
             chosen.append(i)

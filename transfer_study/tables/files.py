@@ -12,6 +12,7 @@ import difflib
 import gzip
 import io
 import json
+import os
 import warnings
 import zipfile
 import zlib
@@ -48,7 +49,9 @@ def decode(
 ) -> tuple[str, tuple[str, ...]]:
     "The text, with `\\n` at the end of lines, and a remark if the encoding is assumed; raises `UserError` for a file that is no text."
     remarks: tuple[str, ...] = ()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if data[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        encoding = "utf-32"
+    elif data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"
     else:
         encoding = "utf-8-sig"
@@ -229,7 +232,7 @@ def _excel_records(
         if is_memory_short(error):
             raise
         raise UserError(f"{path}: cannot be read as xlsx: {clean_text(error) or 'damaged'}; save it again, or save it as CSV") from error
-    (name, sheet), *others = sorted(sheets.items(), key=lambda item: item[0] in hidden)
+    (name, sheet), *others = sorted(sheets.items(), key=lambda item: (item[0] in hidden, item[1].notna().any().sum() < 2))  # texts come last
     _check_formulas(data, name, sheet, path)
     records = [(i + 1, ["" if pd.isna(cell) else cell for cell in row]) for i, row in enumerate(sheet.itertuples(index=False))]
     remarks = (f"sheet {name!r} is read; not {', '.join(repr(other) for other, _ in others)}",) if others else ()
@@ -341,7 +344,7 @@ def table_path(
     if "://" in str(table):
         raise UserError(f"{table}: an address, not a file; download the table and give its path")
     path = Path(table).expanduser()
-    if path.is_file():
+    if path.is_file() or str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")) and path.exists():  # such as of <(…) in a shell
         return path
     similar = []
     if path.name == str(path):
@@ -351,7 +354,7 @@ def table_path(
         similar = difflib.get_close_matches(path.stem.casefold(), shipped, n=1)
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a table; for finished runs, `transfer-study report {path}`")
-    hint = f"did you mean {similar[0]}?" if similar else "check the path"
+    hint = f"did you mean {similar[0]}?" if similar else "standard input is /dev/stdin" if str(path) == "-" else "check the path"
     raise UserError(f"{path}: no such file, and no table of this name ships with transfer_study; {hint}")
 
 
@@ -402,6 +405,8 @@ def read_grid(
     "The cells of a table; raises `UserError` if it cannot be read without guessing."
     if isinstance(table, pd.DataFrame):
         return grid_of_frame(table)
+    if not isinstance(table, str | os.PathLike):
+        raise UserError(f"table: a {type(table).__name__}; expected a file, the name of a shipped table, or a DataFrame")
     path, data = table_path(table), b""
     try:
         data = _unpacked(path.read_bytes(), path)

@@ -343,9 +343,11 @@ def _doubt_messages(data: ProtocolData, tables: dict[str, pd.DataFrame]) -> list
     lost = sorted(set(chosen["network"]) - set(data.log_odds.logits.index) - set(data.excluded["network"]))
     if lost:
         messages.append(f"no sound score is left of {_listed(lost)}")
-    corrected = sorted(set(chosen.loc[chosen["corrected"], "network"] + " on " + chosen.loc[chosen["corrected"], "dataset"]))
+    moved = chosen[chosen["corrected"]]
+    corrected = sorted(set(moved["network"] + " on " + moved["dataset"]))
     if corrected:
-        messages.append(f"{len(corrected)} score(s) of 0 or 1 moved by half an image: {_listed(corrected)}")
+        how = "" if moved["n_test"].notna().all() else "; without n_test, one image is the smallest step between the dataset's scores"
+        messages.append(f"{len(corrected)} score(s) of 0 or 1 moved by half an image: {_listed(corrected)}{how}")
     models = tables["coefficients"].drop_duplicates("model")
     troubled = models[models["note"].str.contains("not fitted|not converge|not positive|drawn at random")]
     messages += [f"model {row.model}: {row.note}" for row in troubled.itertuples() if row.note != "not fitted: needs n_test"]

@@ -188,6 +188,14 @@ def test_a_score_of_one_without_n_test_needs_scores_that_show_the_number_of_imag
     assert message.endswith("net0001 on data1; without n_test, one image is the smallest step between the dataset's scores")
 
 
+def test_a_dataset_that_alone_connects_the_others():
+    rows, network = study(n_networks=6, n_datasets=3), np.repeat(np.arange(6), 3)
+    apart = ((rows["dataset"] == "data0") & (network > 2)) | ((rows["dataset"] == "data2") & (network < 3))
+    analysis = quick(rows[~apart].reset_index(drop=True))
+    assert analysis.leave_one_out.set_index("name")["r"].isna().to_dict()["data1"]
+    assert any("r without dataset data1 is missing" in text for text in analysis.messages)
+
+
 def test_corrected_scores_are_flagged_and_said():
     rows = study(n_test=100)
     rows.loc[5, "score"] = 1.0

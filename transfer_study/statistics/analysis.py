@@ -340,6 +340,9 @@ def _doubt_messages(data: ProtocolData, tables: dict[str, pd.DataFrame]) -> list
     missing = [f"{network} on {dataset}" for network, dataset in data.log_odds.missing]
     if missing:
         messages.append(f"{len(missing)} cell(s) missing, the networks' other scores are used: {_listed(missing)}")
+    links = tables["leave_one_out"].query("left_out == 'dataset' and r.isna()")["name"].to_list()
+    if links:
+        messages.append(f"r without dataset {_listed(links)} is missing: the other datasets alone cannot be compared")
     lost = sorted(set(chosen["network"]) - set(data.log_odds.logits.index) - set(data.excluded["network"]))
     if lost:
         messages.append(f"no sound score is left of {_listed(lost)}")

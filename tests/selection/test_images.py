@@ -11,6 +11,7 @@ from tests.conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.images.drawn import drawn_dataset
 from transfer_study.images.entries import class_folders
+from transfer_study.selection.checks import check_images
 from transfer_study.selection.images import (
     check_outside,
     draw_split,
@@ -115,6 +116,22 @@ def test_copies_and_groups_stay_on_one_side(photos):
         assert table["split"][pair.source_image] == table["split"][pair.target_image]
     digit = table.index.str.extract(r"(\d)\.png$")[0].to_numpy()
     assert all(len(set(prepared.dataset.images["split"][digit == one])) == 1 for one in np.unique(digit))
+    assert "group in training and test" not in set(check_images(prepared)["check"])
+
+
+def test_a_group_on_both_sides_of_a_given_split_is_a_finding(tmp_path):
+    "Patient 1 is in train/ and test/; patients 2 and 3 are not; without groups nothing is known of it."
+    dataset = drawn_dataset("scenes", n_train_per_class=2, n_test_per_class=1, size=48)
+    folder, names = tmp_path / "scans", {"train": ["p1_0.png", "p2_0.png"], "test": ["p1_1.png"]}
+    for (split, label), part in dataset.images.groupby(["split", "class"]):
+        (folder / split / label).mkdir(parents=True)
+        for row, name in zip(part.index, names[split], strict=True):
+            (folder / split / label / name).write_bytes(dataset.read(row))
+    findings = check_images(prepare_images(open_images(folder), groups=r"p(\d)_"))
+    (shared,) = findings[findings["check"] == "group in training and test"].itertuples()
+    assert shared.detail.startswith("group 1: 16 training and 16 test images")
+    assert shared.image.startswith("train/") and shared.other.startswith("test/")
+    assert "group in training and test" not in set(check_images(prepare_images(open_images(folder)))["check"])
 
 
 def test_the_split_depends_on_the_seed_alone(photos):

@@ -417,7 +417,7 @@ def recommend(
     images: Any,  # class folders, with or without test/; a tar or zip of them; a CSV file; hf:NAME; or what `open_dataset` takes
     networks: str | Iterable[str | Network] = ("lite", "small"),  # names, timm patterns, tiers (tiny, small, base, large), lite, study files
     *,
-    groups: str | None = None,  # CSV file (image, group) or regular expression: images of a group stay on one side of every split
+    groups: str | None = None,  # CSV file (image, group) or regular expression: images of a group stay on one side of every split that is drawn
     budget: str | float | None = "10min",  # time for computing; None for no limit
     max_parameters: str | float | None = None,  # such as "30M"
     max_latency: float | None = None,  # milliseconds for one image on this machine

@@ -472,7 +472,7 @@ def write_table(
 ) -> None:
     "Writes a results table as CSV or Parquet, by the suffix of `path`; raises `UserError` for any other suffix."
     writers = {".csv": lambda: rows.to_csv(path, index=False), ".parquet": lambda: rows.to_parquet(path, index=False)}
-    if path.suffix not in writers:
+    if path.suffix.lower() not in writers:
         raise UserError(f"{path}: cannot write a table of this type; expected a name that ends in .csv or .parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
-    writers[path.suffix]()
+    writers[path.suffix.lower()]()

@@ -68,6 +68,11 @@ class Bare(Tiny):
         return self.body(x)
 
 
+class First(Tiny):
+    def forward(self, x):
+        return self.head(self.body(x)[:1])
+
+
 def needs_argument(width):
     return Tiny()
 
@@ -166,6 +171,7 @@ def test_an_unused_auxiliary_layer_is_not_the_classifier(nets):
     [
         ("Fails", r"network 'x': fails for an image of 3 × 16 × 16: RuntimeError: shape '\[1, 2\]' is invalid"),
         ("Bare", "network 'x': .* its forward pass uses no linear layer"),
+        ("First", "network 'x': gives 1 rows of features for one image and 1 for two, expected one each"),
         ("gray", "network 'x': fails for an image of 3 × 224 × 224: .*must take colour images"),
         ("one_channel", "network 'x': its input has 1 channels; a network must take colour images"),
     ],

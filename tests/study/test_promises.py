@@ -291,3 +291,8 @@ def test_a_network_under_two_names_is_noted_and_an_empty_file_name_refused(tmp_p
     assert notes == ["networks 'n' and 'copy' are the same network with the same weights, which counts twice"]
     with pytest.raises(UserError, match=r"networks\[1\]\.weights: names no file; leave the key out"):
         changed(odd_study, '"w.safetensors"', '""')
+
+
+def test_more_neighbours_than_training_images_are_refused_in_the_plan(tmp_path, odd_study):
+    with pytest.raises(UserError, match=r"dataset squares: protocols\.knn\.n_neighbors from 50, but 10 training images"):
+        changed(odd_study, "[1, 2]", "[50, 1000]").tasks(tmp_path / "runs", "cpu")

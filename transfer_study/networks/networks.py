@@ -360,7 +360,7 @@ def check_network(
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), redirect_stdout(sys.stderr):
             first, second = (penultimate_features(model, images.clone()) for _ in range(2))  # a copy, in case it changes its input
-            beside = penultimate_features(model, torch.cat([images, -images]))[:1]
+            beside = penultimate_features(model, torch.cat([images, -images]))
     except UserError as error:
         raise UserError(f"network {name!r}: {error}") from error
     except Exception as error:
@@ -369,7 +369,9 @@ def check_network(
         raise UserError(f"network {name!r}: fails for an image of {' × '.join(map(str, size))}: {type(error).__name__}: {reason}{hint}") from error
     if first.ndim != 2 or not first.shape[1]:
         raise UserError(f"network {name!r}: its features have the shape {tuple(first.shape)}, expected (images, features)")
-    first, second, beside = (values.float().nan_to_num() for values in (first, second, beside))
+    if len(first) != 1 or len(beside) != 2:
+        raise UserError(f"network {name!r}: gives {len(first)} rows of features for one image and {len(beside)} for two, expected one each")
+    first, second, beside = (values.float().nan_to_num() for values in (first, second, beside[:1]))
     if not torch.equal(first, second):
         return (f"network {name!r}: gives other features at every pass, so its results cannot be repeated",)
     if first.shape == beside.shape and (first - beside).abs().max() > 0.01 * first.abs().max():

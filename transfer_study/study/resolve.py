@@ -301,10 +301,21 @@ def resolve_source(
     return ResolvedDatasets([_stand_in("imagenet", *IMAGENET_COUNTS, "top1")], [missing])
 
 # %% ../../nbs/api/study/02_resolve.ipynb #7762fac6
+def _check_neighbours(file: StudyFile, dataset: ImageDataset) -> None:
+    "Raises `UserError` if every number of neighbours is above the number of training images."
+    if not (knn := file.protocols.knn):
+        return
+    n_train = int((split_images(dataset, file.seeds[0], knn.validation_share) == "train").sum())
+    most = min(n_train if size is None else size * len(dataset.classes) for size in knn.sizes)
+    if min(knn.n_neighbors) > most:
+        raise UserError(f"dataset {dataset.name}: protocols.knn.n_neighbors from {min(knn.n_neighbors):,}, but {most:,} training images; use smaller numbers")
+
+
 def check_sizes(file: StudyFile, dataset: ImageDataset) -> None:
-    """Raises `UserError` if a protocol needs more images per class than the dataset has, validation takes all images of a class, or images
-    have several labels.
+    """Raises `UserError` if a protocol needs more images or neighbours than the dataset has, validation takes all images of a class, or
+    images have several labels.
     """
+    _check_neighbours(file, dataset)
     protocols = [protocol for _, protocol in file.protocols if protocol]
     for share in sorted({protocol.validation_share for protocol in protocols if hasattr(protocol, "validation_share")}):
         train = split_images(dataset, file.seeds[0], share) == "train"

@@ -179,6 +179,9 @@ def test_lists_as_other_programs_write_them(plants):
     (plants / "latin.csv").write_bytes(text.replace("moss", "mousse verte à fleurs").encode("latin-1"))
     latin = open_dataset({"csv": "latin.csv", "test_share": 0.2}, plants)
     assert "mousse verte à fleurs" in latin.classes and "not UTF-8, read as Latin-1" in latin.notes[0]
+    (plants / "plants.txt").write_text(text)
+    with pytest.raises(UserError, match="not a readable tar or zip but a text file; .* give it as csv:PATH"):
+        open_dataset("plants.txt", plants)
     for wrong, message in {
         text.replace(".png", ""): r"0\.png is there, so the names lack the suffix",
         text.replace("label", "image"): "two columns are called 'image'",

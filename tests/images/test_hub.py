@@ -185,3 +185,12 @@ def test_lists_of_labels_make_multi_label_data(tmp_path, hf):
     dataset = open_dataset("hf:shapes", tmp_path)
     assert dataset.metric == "map" and dataset.classes == ["square", "circle", "star"]
     assert dataset.targets.tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 1], [0, 0, 1], [1, 1, 0], [0, 0, 0]]
+
+
+def test_a_single_split_that_the_library_saved(tmp_path, hf):
+    values = {"image": [png(i) for i in range(12)], "label": [0, 1, 2] * 4}
+    features = hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=["square", "circle", "star"])})
+    hf.Dataset.from_dict(values, features=features).save_to_disk(tmp_path / "saved")
+    dataset = open_dataset({"hf": "saved", "test_share": 0.25}, tmp_path)
+    assert dataset.counts == {"classes": 3, "train": 9, "val": 0, "test": 3} and dataset.classes == ["square", "circle", "star"]
+    assert dataset.read(5) == png(5)["bytes"]

@@ -64,7 +64,7 @@ def test_a_folder_or_file_without_images(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(UserError, match="no image in 1 files"):
         unlabelled_images(tmp_path)
-    with pytest.raises(UserError, match="not a readable tar"):
+    with pytest.raises(UserError, match="a list, not images; expected a folder, tar, zip or image file"):
         unlabelled_images(tmp_path / "notes.txt")
 
 

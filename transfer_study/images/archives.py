@@ -307,6 +307,15 @@ COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # first by
 _OTHERS = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar"}  # first bytes of archives that are not read
 
 
+def _text_kind(start: bytes) -> str:
+    "What a text file is, and what to do, by its first bytes; empty for any other file."
+    if not start.strip() or any(byte < 32 and byte not in b"\t\n\r" for byte in start):
+        return ""
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page; download it again"
+    return "a text file; if it lists images and labels, give it as csv:PATH"
+
+
 def _second_archive(stream: BinaryIO) -> int | None:
     "Where another tar begins behind the end of the first, at which `tarfile` stops; None if there is none."
     while block := stream.read(512):
@@ -326,11 +335,13 @@ def _list_tar(archive: Path) -> FileList:
             members, end = tar.getmembers(), tar.offset
     except Exception as error:  # damaged headers raise many kinds of exceptions
         with open(archive, "rb") as stream:
-            start = stream.read(6)
+            start = stream.read(512)
         if start.startswith(COMPRESSED):
             raise UserError(f"dataset {archive}: compressed tars are not supported; decompress it first (gunzip, unxz, unzstd)") from error
         if kind := next((kind for sign, kind in _OTHERS.items() if start.startswith(sign)), ""):
             raise UserError(f"dataset {archive}: a {kind} archive, which is not supported; unpack it and give the folder") from error
+        if text := _text_kind(start):
+            raise UserError(f"dataset {archive}: not a readable tar or zip but {text}") from error
         raise UserError(
             f"dataset {archive}: not a readable tar or zip ({error}); expected a folder, an uncompressed tar or a zip, or a whole copy of it"
         ) from error

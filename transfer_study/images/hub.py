@@ -66,7 +66,7 @@ def _load(
 ) -> "datasets.DatasetDict":
     "All splits; raises `UserError` if the library is not installed or cannot load the dataset."
     try:
-        from datasets import load_dataset
+        from datasets import DatasetDict, load_dataset, load_from_disk
         from datasets.utils.logging import disable_progress_bar
     except ImportError as error:
         raise UserError(f'dataset hf:{name} needs the Hugging Face library: pip install "transfer_study[hf]"') from error
@@ -74,6 +74,9 @@ def _load(
     unreached = "" if Path(name).exists() else _ask_hub(name, revision)
     try:
         with _without_network() if unreached else nullcontext():
+            if (Path(name) / "state.json").is_file():  # a single split from `save_to_disk`
+                saved = load_from_disk(name)
+                return DatasetDict({str(saved.split or "train"): saved})
             return load_dataset(name, configuration, revision=revision)
     except Exception as error:  # network, hub, file and format errors of several libraries
         reason = unreached or (str(error).splitlines() or [type(error).__name__])[0]

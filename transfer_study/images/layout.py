@@ -120,8 +120,8 @@ def _advice(names: list[str]) -> str:
     endings, last = {Path(name.lower()).suffix for name in names}, {Path(name.lower()).name for name in names}
     if endings & {".zip", ".tar", ".tgz", ".gz", ".xz", ".7z", ".rar", ".zst"}:
         return "; unpack the archives inside it first"
-    if last & {"metadata.csv", "metadata.jsonl", "metadata.parquet"}:
-        return "; metadata of the Hugging Face library holds the labels: give the folder as hf:PATH"
+    if endings & {".arrow", ".parquet"} or last & {"metadata.csv", "metadata.jsonl"}:
+        return "; files of the Hugging Face library hold the labels: give the folder as hf:PATH"
     if ".csv" in endings:
         return '; if a table lists the images and their labels, use it: [[datasets]] with csv = "…" in a study file'
     if endings & {".json", ".xml"}:

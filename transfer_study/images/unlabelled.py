@@ -28,6 +28,8 @@ def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes], tuple[str, .
         with open(path, "rb") as stream:
             if is_image(path.name, stream.read):
                 return [path.name], _InOrder([path]), ()
+        if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+            raise UserError(f"images {path}: a list, not images; expected a folder, tar, zip or image file, or in Python a list of files")
     listed = list_files(path)
     images = image_files(listed, path)
     if not images:

@@ -205,6 +205,7 @@ FEW_CLUSTERS = 40  # networks; with fewer, standard errors clustered by network 
 def regression_table(
     rows: pd.DataFrame,  # valid rows with log-odds of one protocol, setting and training-set size
     log_odds: LogOddsTable,  # of the same rows
+    seed: int = 0,  # of `fit_mixed`
 ) -> pd.DataFrame:
     """Coefficients of `means`, `mixed`, `ols`, `binomial` and `robust`.
 
@@ -215,7 +216,7 @@ def regression_table(
     few = [f"clustered over {n} networks: the interval is too narrow, see the model means"] if n < FEW_CLUSTERS else []
     fits = {
         "means": lambda: (fit_means(log_odds), "", None),
-        "mixed": lambda: (*(fitted := fit_mixed(cells)), satterthwaite(fitted[0])),
+        "mixed": lambda: (*(fitted := fit_mixed(cells, seed)), satterthwaite(fitted[0])),
         "ols": lambda: (fit_ols(cells), "; ".join(few), None),
         "binomial": lambda: ((fitted := fit_binomial(counted))[0], "; ".join([fitted[1], *few]), None),
         "robust": lambda: (fit_robust(log_odds), "", n - 2),

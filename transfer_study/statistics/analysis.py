@@ -407,8 +407,8 @@ def _protocols_data(rows: pd.DataFrame, **classes: Any) -> tuple[list[ProtocolDa
 # %% ../../nbs/api/statistics/06_analysis.ipynb #44069ccb
 def _results(table: pd.DataFrame | Path | str, **options: Any) -> pd.DataFrame:
     "The results table; a dataset that is called like the mean over datasets gets another name."
-    given = [name for name, value in options.items() if value not in (None, False)] if not isinstance(options["source_accuracy"], pd.Series) else ["x"]
-    if isinstance(table, pd.DataFrame) and set(COLUMNS) - {"n_classes"} <= set(table.columns) and given in ([], ["protocol"]):
+    given = {name for name, value in options.items() if isinstance(value, pd.Series) or value not in (None, False)}
+    if isinstance(table, pd.DataFrame) and set(COLUMNS) - {"n_classes"} <= set(table.columns) and given <= {"protocol"}:
         results = table
     else:
         results = read_table(table, **options)

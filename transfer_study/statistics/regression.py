@@ -85,10 +85,9 @@ def fit_means(
 # %% ../../nbs/api/statistics/03_regression.ipynb #1c20af3e
 def fit_ols(
     cells: pd.DataFrame,  # network, dataset, logit, source_logit
-    formula: str = "logit ~ source_logit + C(dataset)",
 ) -> object:
     "statsmodels OLS with standard errors clustered by network and t-intervals."
-    formula = formula if cells["dataset"].nunique() > 1 else formula.replace(" + C(dataset)", "")
+    formula = "logit ~ source_logit" + (" + C(dataset)" if cells["dataset"].nunique() > 1 else "")
     groups = pd.factorize(cells["network"])[0]
     return OLS.from_formula(formula, cells).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
 

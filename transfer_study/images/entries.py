@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ..core import UserError, digest, unknown_name_error
 from .archives import FileReader, list_files, readable_name
@@ -27,7 +27,7 @@ from .decoding import FORMATS
 from .hub import hub_dataset
 from .layout import SPLIT_NAMES, SPLITS, NoTestImages, image_files
 from .splits import draw_test_images
-from ..options import explain_errors
+from ..options import Section, explain_errors
 from ..tables.files import decode, delimited_records
 
 # %% ../../nbs/api/images/11_entries.ipynb #f57ac800
@@ -43,10 +43,8 @@ _KEYS_OF = {  # of the keys that only some sources have
 MetricName = Literal["top1", "mean_per_class", "balanced", "f1", "map", "map_11_point", "roc_auc"]
 
 # %% ../../nbs/api/images/11_entries.ipynb #01de4e4a
-class DatasetEntry(BaseModel):
+class DatasetEntry(Section):
     "A dataset of a study file: a reference, or a table with exactly one of the keys hf, folder, tar, csv and torchvision."
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     reference: str = Field("", description="as in `open_dataset`; a dataset that is a text instead of a table is this key alone")
     name: str = Field("", description="name in results and figures; empty: the name of the folder, file or hub dataset")

@@ -23,6 +23,7 @@ from ..images.decoding import decode
 
 # %% ../../nbs/api/duplicates/04_figures.ipynb #c8cb60c7
 _SIDE, _GAP, _CAPTION = 88, 4, 34  # pixels
+_COLUMNS = 3  # pairs in a row
 
 
 def _picture(data: bytes, max_pixels: int) -> str:
@@ -48,7 +49,6 @@ def pair_figure(
     source: ImageDataset,
     target: ImageDataset | None = None,  # None for the source itself
     n_pairs: int = 12,  # at most 20: each image is part of the figure
-    columns: int = 3,  # pairs in a row
 ) -> alt.LayerChart:
     "Pairs side by side, source left; raises `UserError` if there is none, or if an image is not in its dataset."
     require(pairs, "source_image target_image similarity found_by cluster", "pair_figure", minimum=1)
@@ -61,12 +61,12 @@ def pair_figure(
             rows.append({"pair": k, "right": side == "target", "image": name, "url": _picture(dataset.read(place[name]), dataset.max_pixels)})
     pictures = pd.DataFrame(rows)
     width, height = 2 * _SIDE + 5 * _GAP, _SIDE + _CAPTION
-    pictures["x"] = pictures["pair"] % columns * width + pictures["right"] * (_SIDE + _GAP)
-    pictures["y"] = pictures["pair"] // columns * height
+    pictures["x"] = pictures["pair"] % _COLUMNS * width + pictures["right"] * (_SIDE + _GAP)
+    pictures["y"] = pictures["pair"] // _COLUMNS * height
     mirrored = np.where(table["mirrored"], ", mirrored", "")
     table["caption"] = table["similarity"].map("{:.3f}, ".format) + table["found_by"] + mirrored
-    captions = table.assign(x=table.index % columns * width, y=table.index // columns * height + _SIDE + 13)
-    size = (min(columns, len(table)) * width, (len(table) - 1) // columns * height + height)
+    captions = table.assign(x=table.index % _COLUMNS * width, y=table.index // _COLUMNS * height + _SIDE + 13)
+    size = (min(_COLUMNS, len(table)) * width, (len(table) - 1) // _COLUMNS * height + height)
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, size[0]], nice=False))
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[size[1], 0], nice=False))
     shown = alt.Chart(inline(pictures, "x y url image")).mark_image(width=_SIDE, height=_SIDE, align="left", baseline="top")

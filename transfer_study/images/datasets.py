@@ -205,7 +205,6 @@ def image_folder(
     path: Path | str,  # a folder, or an uncompressed tar or a zip of one, with train/<class>/ and test/<class>/
     name: str = "",  # name of the dataset in tables; empty for the name of the folder or archive
     metric: str = "top1",
-    max_pixels: int = MAX_PIXELS,  # width times height of the largest image that is decoded
 ) -> ImageDataset:
     "The images in `path`, labelled by their folders; raises `UserError` if the folders allow no valid score."
     root = Path(os.path.expanduser(path))
@@ -218,8 +217,7 @@ def image_folder(
     keys = [image.stored for image in images]
     contents = _contents(keys, reader or _file_reader(table, root), name, root, _places(table, root, reader))
     notes = (*folder_notes(listed, images, name), *_repeated(contents, table, name))
-    dataset = ImageDataset(name, root, table, _fingerprint(contents), metric, reader=reader, notes=notes)
-    return limit_pixels(dataset, max_pixels)
+    return ImageDataset(name, root, table, _fingerprint(contents), metric, reader=reader, notes=notes)
 
 # %% ../../nbs/api/images/05_datasets.ipynb #1bedd6d7
 def _check_list(table: pd.DataFrame, name: str) -> None:

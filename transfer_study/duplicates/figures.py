@@ -6,32 +6,21 @@
 __all__ = ['spread_over_clusters', 'pair_figure', 'write_overlap']
 
 # %% ../../nbs/api/duplicates/04_figures.ipynb #2b3aacaf
-import base64
-import io
 from pathlib import Path
 
 import altair as alt
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from ..core import UserError
 from .search import Overlap
 from ..figures.theme import inline, require, save
 from ..images.datasets import ImageDataset
-from ..images.decoding import decode
+from ..images.decoding import decode, picture_address
 
 # %% ../../nbs/api/duplicates/04_figures.ipynb #c8cb60c7
 _SIDE, _GAP, _CAPTION = 88, 4, 34  # pixels
 _COLUMNS = 3  # pairs in a row
-
-
-def _picture(data: bytes, max_pixels: int) -> str:
-    "A small JPEG of an image as a data URL, with its aspect ratio."
-    image = decode(data, max_pixels)
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    image.save(buffer := io.BytesIO(), "jpeg", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 # %% ../../nbs/api/duplicates/04_figures.ipynb #17079736
 def spread_over_clusters(
@@ -58,7 +47,7 @@ def pair_figure(
         for k, name in enumerate(table[f"{side}_image"]):
             if name not in place:
                 raise UserError(f"pair_figure: {name} is not in dataset {dataset.name}; pass the datasets that were searched")
-            rows.append({"pair": k, "right": side == "target", "image": name, "url": _picture(dataset.read(place[name]), dataset.max_pixels)})
+            rows.append({"pair": k, "right": side == "target", "image": name, "url": picture_address(decode(dataset.read(place[name]), dataset.max_pixels), _SIDE)})
     pictures = pd.DataFrame(rows)
     width, height = 2 * _SIDE + 5 * _GAP, _SIDE + _CAPTION
     pictures["x"] = pictures["pair"] % _COLUMNS * width + pictures["right"] * (_SIDE + _GAP)

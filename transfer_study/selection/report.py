@@ -9,7 +9,6 @@ __all__ = ['THUMBNAIL', 'MOST_CLASSES', 'MOST_THUMBNAILS', 'thumbnail_address', 
 # %% ../../nbs/api/selection/08_report.ipynb #6d1d9141
 import base64
 import functools
-import io
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import transfer_study
 from ..figures.page import html_table
 from ..figures.theme import template_text, with_theme
 from ..images.datasets import ImageDataset
-from ..images.decoding import BadImage, decode
+from ..images.decoding import BadImage, decode, picture_address
 from .checks import finding_lines
 from .recommendation import Recommendation
 
@@ -37,12 +36,10 @@ def thumbnail_address(
 ) -> str:
     "The image, at most 112 pixels wide and high, as a data address (JPEG); an empty picture if it cannot be decoded."
     try:
-        image = decode(dataset.read(row))
+        image = decode(dataset.read(row), dataset.max_pixels)
     except BadImage:
         image = Image.new("RGB", (8, 8), "grey")
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    image.save(buffer := io.BytesIO(), "jpeg", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return picture_address(image, THUMBNAIL)
 
 
 def chart_addresses(

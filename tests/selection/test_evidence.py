@@ -21,7 +21,7 @@ from transfer_study.selection.evidence import (
     stratified_order,
     tie_set,
 )
-from transfer_study.selection.halving import Steps, best_affordable, posterior, rung_sizes, survivors
+from transfer_study.selection.halving import Comparison, Steps, best_affordable, choose, posterior, rung_sizes, survivors
 from transfer_study.selection.images import group_folds
 
 
@@ -169,6 +169,18 @@ def test_rungs_and_survivors():
     assert staying == ["a", "c"] and list(leaving) == ["b"]  # shown to be worse, though more accurate than c
     assert survivors(compared, draws, dict.fromkeys("abc", 1.0), 0.0)[0] == ["a"]
     assert survivors(compared, draws, {}, None)[0] == ["a", "b", "c"]
+
+
+def test_features_are_asked_for_once_at_each_rung():
+    X, y = load_digits(return_X_y=True)
+    made_up, y, asked = {"a": X[:400, 10:12], "b": X[:400, 26:28]}, y[:400] % 2, []
+
+    def features(names, rows):
+        asked.append(len(rows))
+        return {name: made_up[name][rows].astype(np.float32) for name in names}
+
+    choice = choose(Comparison(features, y, np.arange(400), {"a": 1.0, "b": 1.0}, {}, transfer=TransferPrior(0.6, 0.2, 1.0, 0.5)))
+    assert asked == [100, 400] and set(choice.features) == {"a", "b"}
 
 
 def test_the_networks_that_stay_have_the_best_expected_maximum_of_all_affordable_sets():

@@ -17,15 +17,16 @@ import numpy as np
 import pandas as pd
 
 from ..classifiers.logistic import PAPER_L2
+from ..classifiers.transferability import leave_one_out
 from ..core import committed_directory, digest
 from .candidates import TransferPrior, transfer_prior
 from transfer_study.selection.evidence import (
+    N_NEIGHBORS,
     SIGNIFICANCE,
     CrossValidation,
     compare_with_best,
     cross_validated,
     interval_of,
-    leave_one_out,
     stratified_order,
     tie_set,
 )
@@ -187,7 +188,7 @@ def _neighbours(c: Comparison, X: dict[str, np.ndarray], rows: np.ndarray) -> pd
         key = (c.identity.get(name, name), digest(rows.tolist()))
 
         def compute(features: np.ndarray = features) -> dict[str, Any]:
-            return {"right": leave_one_out(features, c.y[rows], c.groups[rows])}
+            return {"right": leave_one_out(np.asarray(features, np.float32), c.y[rows], N_NEIGHBORS, c.groups[rows])}
 
         right[name] = c.steps.result("neighbours", compute, *key)["right"]
     return pd.DataFrame(right)

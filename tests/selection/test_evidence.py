@@ -201,3 +201,14 @@ def test_a_step_is_computed_once_and_for_its_own_key(tmp_path):
         kept = steps.result("step", compute, 1)
         assert kept["X"].tolist() == [0, 1, 2] and kept["name"] == "a" and kept["p"] == 0.5
     assert len(calls) == 2 and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_rare_class_that_a_part_of_the_images_lacks_stops_nothing():
+    random = np.random.default_rng(0)
+    y = np.repeat([0, 1], [40, 4])
+    X = (random.normal(size=(44, 3)) + 4 * y[:, None]).astype(np.float32)
+    fold, fitted = np.arange(44) % 4, np.arange(44) < 20  # no fitted sample of the rare class
+    one = cross_validated(X, y, fold, fitted=fitted)
+    assert (one.y_pred == 0).all() and one.accuracy == 40 / 44 and (one.probabilities[:, 0] == 1).all()
+    curve = learning_curve(X, y, fold, np.arange(44), np.arange(44), [1e-2])
+    assert curve["accuracy"].iloc[0] == 40 / 44 and curve["accuracy"].iloc[2] > 0.95

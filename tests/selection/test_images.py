@@ -1,5 +1,7 @@
 """Images without a test split: what is opened, what stays together, what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from transfer_study.images.drawn import drawn_dataset
 from transfer_study.images.entries import class_folders
 from transfer_study.selection.checks import check_images
 from transfer_study.selection.images import (
+    check_outside,
     draw_split,
     group_folds,
     has_test_images,
@@ -200,3 +203,33 @@ def test_a_group_may_be_called_na(tmp_path):
     (tmp_path / "groups.csv").write_text("image,group\n0.png,NA\n1.png,\n")
     groups = read_groups(str(tmp_path / "groups.csv"), pd.Series(["cat/0.png", "cat/1.png"]))
     assert groups[0] == "NA" and groups.isna().tolist() == [False, True]
+
+
+def test_test_images_without_a_class_are_no_class(photos, tmp_path):
+    "The layout of competitions: train/<class>/<image>, and test/<image>."
+    (tmp_path / "photos").rename(tmp_path / "train")
+    (tmp_path / "cup").mkdir()
+    (tmp_path / "train").rename(tmp_path / "cup/train")
+    given = open_images(tmp_path / "cup/train")
+    (tmp_path / "cup/test").mkdir()
+    (tmp_path / "cup/test/1.png").write_bytes(given.read(0))
+    with pytest.raises(UserError, match="train/ holds folders of classes, and beside it lies test/.*move test/ elsewhere"):
+        open_images(tmp_path / "cup")
+
+
+def test_folders_inside_classes_are_said(photos):
+    given = class_folders(photos)
+    (photos / "all").mkdir()
+    for label in given.classes[:2]:
+        (photos / label).rename(photos / "all" / label)
+    inside = ", ".join(f"all/{label}" for label in given.classes[:2])
+    assert class_folders(photos).notes[0].startswith(f"folders inside classes are not classes: {inside}; their images belong")
+
+
+def test_results_do_not_lie_among_the_classes(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
+    for images, out in ((photos, photos / "runs"), (photos, tmp_path), (".", "runs/recommend"), ("folder:.", "..")):
+        with pytest.raises(UserError, match="among the folders of its classes; give --out"):
+            check_outside(images, Path(out))
+    check_outside(photos, tmp_path / "runs")
+    check_outside(photos, photos / ".runs")

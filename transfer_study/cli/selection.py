@@ -80,7 +80,7 @@ def recommend(
         from transfer_study.selection.recommend import read_number
         from transfer_study.selection.recommend import recommend as find
 
-        milliseconds = read_number(max_latency.lower().removesuffix("ms") if max_latency else None)
+        milliseconds = read_number(max_latency.lower().removesuffix("ms") if max_latency else None, "--max-latency", "20ms")
         with _stage_bars(as_json) as progress:
             answer = find(
                 images, networks, groups=groups, budget=None if budget == "none" else budget, max_parameters=max_parameters,

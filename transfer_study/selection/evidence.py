@@ -45,12 +45,17 @@ def cross_validated(
     l2: np.ndarray | None = None,  # (n_l2,) values of λ; None for `PAPER_L2`
     fitted: np.ndarray | None = None,  # (n_samples,) which samples may be fitted; None for all
 ) -> CrossValidation:
-    "Out-of-fold predictions at the λ with the best accuracy. Samples of a class that a fold does not have are predicted wrongly."
+    "Out-of-fold predictions at the λ with the best accuracy. A class that is not among the fitted samples is never predicted."
     l2 = np.sort(np.atleast_1d(PAPER_L2 if l2 is None else l2))
     may_fit, n_classes = np.ones(len(y), bool) if fitted is None else fitted, int(y.max()) + 1
     labels, paths = np.full((len(l2), len(y)), -1), []
     for k in np.unique(fold[fold >= 0]):
         held_out = fold == k
+        only = np.unique(y[~held_out & may_fit])
+        if len(only) == 1:  # such as of a few images with a rare class
+            labels[:, held_out] = only[0]
+            paths.append((held_out, only[0]))
+            continue
         path = LogisticPath(l2).fit(X[~held_out & may_fit], y[~held_out & may_fit])
         labels[:, held_out] = [path.classes_[score.argmax(axis=1)] for score in path.scores(X[held_out])]
         paths.append((held_out, path))
@@ -59,6 +64,9 @@ def cross_validated(
     best = middle_of_best(accuracy, l2)
     scores = np.full((len(y), n_classes), -1e3)
     for held_out, path in paths:
+        if not isinstance(path, LogisticPath):
+            scores[held_out, path] = 0.0
+            continue
         coef, intercept = path.coefficients(best)
         scores[np.ix_(held_out, path.classes_)] = X[held_out] @ coef.T + intercept
     curve = pd.DataFrame({"l2": l2, "accuracy": accuracy})

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['N_FOLDS', 'write_images', 'read_groups', 'joined_groups', 'group_folds', 'draw_split', 'PreparedImages',
-           'dataset_rows', 'open_images', 'prepare_images']
+           'dataset_rows', 'open_images', 'check_outside', 'prepare_images']
 
 # %% ../../nbs/api/selection/00_images.ipynb #5e3e774b
 import re
@@ -18,9 +18,10 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..duplicates.search import find_overlap
+from ..images.archives import is_hidden
 from ..images.benchmarks import is_vtab_folder
 from ..images.catalog import named_datasets, open_dataset
-from ..images.datasets import ImageDataset
+from ..images.datasets import ImageDataset, dataset_name
 from ..images.entries import class_folders, dataset_entry, has_test_images
 from ..images.layout import NoTestImages
 
@@ -190,7 +191,7 @@ def _class_folders_without_test(reference: str) -> Path | None:
     "The folder or archive of a reference that is on this machine and has no test images; None for any other reference."
     kind, _, rest = reference.partition(":")
     path = Path(rest if kind in ("folder", "tar", "zip") else reference).expanduser()
-    elsewhere = kind in ("hf", "drawn", "csv") or path.suffix == ".csv" or reference in set(named_datasets()["name"])
+    elsewhere = kind in ("hf", "drawn", "csv") or path.suffix.lower() == ".csv" or reference in set(named_datasets()["name"])
     return None if elsewhere or not path.exists() or is_vtab_folder(path) or has_test_images(path) else path
 
 
@@ -226,6 +227,19 @@ def open_images(
     if dataset.label_matrix is not None:
         raise UserError(f"{dataset.name}: its images have several labels each; a recommendation needs one label per image")
     return dataset
+
+# %% ../../nbs/api/selection/00_images.ipynb #e0c6b8ff
+def check_outside(
+    images: Any,  # as `open_images` takes them
+    out: Path,  # directory in which one of the images' name is made
+) -> None:
+    "Raises `UserError` if results would lie among the folders of the classes, where the next call takes them for a class."
+    folder = _class_folders_without_test(str(images)) if isinstance(images, str | Path) else None
+    if folder is None or not folder.is_dir():
+        return
+    directory, top = (out / dataset_name(folder)).resolve(), folder.resolve()
+    if directory.is_relative_to(top) and not any(map(is_hidden, directory.relative_to(top).parts)):
+        raise UserError(f"{out}: results would lie in {folder}, among the folders of its classes; give --out (out=) a directory elsewhere")
 
 # %% ../../nbs/api/selection/00_images.ipynb #9b9109a2
 def _pair_rows(pairs: pd.DataFrame, names: pd.Series) -> np.ndarray:

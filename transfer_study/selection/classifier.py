@@ -237,6 +237,7 @@ def save_classifier(
     licence: str | None = None,  # of the network's weights; None to state what timm states
     model: "torch.nn.Module | None" = None,  # the network as it computes features; None to build it from `network`
     overwrite: bool = False,  # replace a classifier that is there
+    seed: int = 0,  # of the training images that are kept for the flag, where there are more than `MOST_DIRECTIONS`
     **details: Any,  # further fields of `ClassifierRecord`: dataset, n_train, metric, precision, storage, decode
 ) -> Path:
     "Writes a classifier as a whole; returns its folder. Raises `UserError` if the parts do not fit, or if the folder exists."
@@ -248,7 +249,7 @@ def save_classifier(
     known = {"weight": weight, "bias": bias, "reference_features": reference_features(model)}
     if known["reference_features"].shape != weight.shape[1:]:
         raise UserError(f"head: {weight.shape[1]} features, but network {network.name!r} has {len(known['reference_features'])}")
-    distance = None if training_features is None else fit_feature_distance(training_features)
+    distance = None if training_features is None else fit_feature_distance(training_features, random_state=seed)
     record = {
         "network": _record_network(network, model, preprocessing, bundle, licence), "class_names": tuple(map(str, class_names)),
         "l2": getattr(head, "l2_", None) if lambda_ is None else float(lambda_), "temperature": float(temperature),

@@ -122,7 +122,7 @@ def write_recommendation(
         accuracy=chart_addresses(r.chart()), curve=chart_addresses(r.curve_chart()),
         matrix=chart_addresses(confusion_chart(r.predictions)) if few else None,
         table=html_table(r.shown_table(), "Best first; accuracies on the training images, milliseconds on this machine; transferability scores decide nothing"),
-        finetuned=html_table(r.finetuned, "Accuracy on held-out training images") if r.finetuned is not None else "",
+        finetuned=html_table(r.finetuned, "Accuracy on held-out training images; the learning rate and λ were chosen on the same images, so both accuracies are slightly too good") if r.finetuned is not None else "",
         n_right=f"{(r.predictions['label'] == r.predictions['predicted']).sum():,}",
         confused=html_table(table.drop(columns="first"), "Pairs of classes, the most frequent first") if len(table) else "",
         mistakes=_mistakes(r.predictions, dataset, rows), lines=finding_lines(r.findings), suspects=_suspects(r.findings, dataset, rows),

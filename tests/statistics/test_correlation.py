@@ -197,6 +197,16 @@ def test_posterior_is_the_exact_interval_of_r():
         assert np.mean(tail * found >= tail * r) == pytest.approx(0.025, abs=0.003)
 
 
+def test_the_seed_reaches_the_posterior_draws():
+    x, y = correlated(4, 0.3)
+    log_odds = LogOddsTable(pd.Series(x), pd.DataFrame({"only": y}))
+    counts = np.ones((4, 100))  # no draw is wider than the posterior
+    lows = [correlation_table(log_odds, counts, ("pearson",), seed=seed)["low"][0] for seed in (0, 0, 1)]
+    expected = [np.quantile(posterior_draws(np.corrcoef(x, y)[0, 1], 4, seed=seed), 0.025) for seed in (0, 0, 1)]
+    np.testing.assert_allclose(lows, expected)
+    assert lows[0] == lows[1] != lows[2] == pytest.approx(lows[0], abs=0.05)
+
+
 def test_a_perfect_line_has_no_doubt_and_three_networks_have_much():
     x = np.arange(6.0)
     low, high = correlation_interval(1.0, pearson(x, x, bootstrap_counts(6, 200)), 6)

@@ -108,7 +108,7 @@ def analyze(
     classes: Annotated[Path | None, typer.Option(help="Table with dataset and n_classes, for chance levels.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="List every score that was left out.")] = False,
     bootstrap: Draws = 10_000,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random draw.")] = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     "Analyse a table of transfer accuracies: r with its interval, excluded scores and figures."

@@ -1,6 +1,7 @@
 """Data flows one way, and what reads results never waits for torch."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -77,6 +78,14 @@ def private(module: str) -> set[str]:
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_what_is_private_stays_in_its_module(module):
     assert private(module) == set(), "give it a public name, or move it to the module that needs it"
+
+
+def test_contributors_read_the_same_order_and_names_of_files_that_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text.partition("| room | what is in it |\n")[2].partition("\n\n")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.M)) == ORDER
+    named = re.findall(r"`((?:nbs|tests|tools|data|benchmarks)/[\w./-]+)`", text)
+    assert len(named) > 10 and [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_every_module_has_its_notebook():

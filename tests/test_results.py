@@ -69,7 +69,7 @@ def test_per_cent_on_request(table):
 def test_bad_tables_are_one_clear_line(table, text, message):
     with pytest.raises(UserError, match=message) as error:
         read_table(table(text))
-    assert "\n" not in str(error.value) and "table.csv" in str(error.value) or "no source" in str(error.value)
+    assert "\n" not in str(error.value) and ("table.csv" in str(error.value) or "no source" in str(error.value))
 
 
 WIDE = "model,source_accuracy,pets,cars,notes\na,0.6,0.8,0.5,new\nb,0.7,0.85,,old\n"

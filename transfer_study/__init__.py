@@ -22,6 +22,7 @@ _MODULE_OF = {
     "protocol_gains": "figures.comparison",
     "size_curves": "figures.comparison",
     "convergence": "figures.comparison",
+    "interactive": "figures.theme",
     "write_report": "figures.report",
     # Studies
     "Study": "study.study",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from transfer_study.figures.headline import headline as headline
     from transfer_study.figures.headline import per_dataset as per_dataset
     from transfer_study.figures.report import write_report as write_report
+    from transfer_study.figures.theme import interactive as interactive
     from transfer_study.images.catalog import open_dataset as open_dataset
     from transfer_study.images.official import known_datasets as known_datasets
     from transfer_study.networks.networks import Network as Network

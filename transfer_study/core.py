@@ -184,12 +184,13 @@ def _shown(character: str) -> str:
 # %% ../nbs/api/00_core.ipynb #8fdcbb17
 _SHORT_OF_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|Unable to allocate|Cannot allocate memory|bad_alloc|can't start new thread|memory allocation of|"
-    r"could not create a primitive$"  # oneDNN's, for its compiled code
+    r"could not create a primitive$|"  # oneDNN's, for its compiled code
+    r"out of memory|_ALLOC_FAILED"  # a GPU's: PyTorch, the CUDA driver, cuDNN and cuBLAS
 )
 
 
 def is_memory_short(error: BaseException | None) -> bool:
-    "Whether `error`, or an error that caused it, says that the machine's memory is used up."
+    "Whether `error`, or an error that caused it, says that the memory of the machine or of its device is used up."
     while error is not None:
         if isinstance(error, MemoryError) or (not isinstance(error, UserError) and _SHORT_OF_MEMORY.search(str(error))):
             return True

@@ -54,8 +54,10 @@ def with_source_accuracy(
         rows = rows.assign(source_accuracy=rows["source_accuracy"].fillna(rows["network"].map(accuracies)))
     missing = sorted(rows.loc[rows["source_accuracy"].isna(), "network"].unique())
     if missing:
+        is_turned = any(map(is_source, missing)) or rows["dataset"].isin(known_source_accuracies().index).any()
+        hint = "if each column is a network, exchange rows and columns; else " if is_turned else ""
         raise UserError(
-            f"no source accuracy for {len(missing)} of {rows['network'].nunique()} networks ({', '.join(missing[:5])}); "
+            f"no source accuracy for {len(missing)} of {rows['network'].nunique()} networks ({', '.join(missing[:5])}); {hint}"
             "give source_accuracy in the study file; for a table, give it as a column, as rows of the dataset imagenet, "
             "or with --source-accuracy (source_accuracy=)"
         )
@@ -80,7 +82,7 @@ SHIPPED_PROTOCOLS = {"embeddings_benchmark_16shot": "linear", "sfda_finetune_sup
 
 def _stated_protocol(table: Path | str | pd.DataFrame, protocol: str | None) -> str | None:
     "The protocol that was given, or that of a shipped table; None if neither states it."
-    if protocol is not None:
+    if protocol is not None and protocol.strip():
         known = {name.casefold(): name for name in PROTOCOLS}
         return known.get(protocol.strip().casefold(), protocol.strip())
     if isinstance(table, pd.DataFrame):

@@ -28,15 +28,44 @@ def test_pure_noise_gets_probabilities_near_chance():
     assert softmax(scores / fit_temperature(scores, labels), axis=1).max(axis=1).mean() < 0.35
 
 
+def share_covered(y_true, p, metric, truth, n_draws):
+    random = np.random.default_rng(3)
+    ends = [accuracy_interval(y_true, np.where(random.random(len(p)) < p, y_true, -1), metric) for _ in range(n_draws)]
+    return np.mean([low <= truth <= high for low, high in ends])
+
+
 @pytest.mark.parametrize("metric", ["top1", "mean_per_class"])
 def test_the_interval_covers_the_true_accuracy(metric):
-    random, y_true, p = np.random.default_rng(3), np.repeat([0, 1], [60, 30]), np.repeat([0.9, 0.7], [60, 30])
+    y_true, p = np.repeat([0, 1], [60, 30]), np.repeat([0.9, 0.7], [60, 30])
     truth = {"top1": p.mean(), "mean_per_class": 0.8}[metric]
-    covered = 0
-    for _ in range(300):
-        low, high = accuracy_interval(y_true, np.where(random.random(90) < p, y_true, 2), metric)
-        covered += low <= truth <= high
-    assert 0.92 <= covered / 300 <= 0.99
+    assert 0.92 <= share_covered(y_true, p, metric, truth, 300) <= 0.99
+
+
+FLOWERS, LONG_TAIL = np.full(102, 60), np.geomspace(3, 700, 101).round().astype(int)  # images per class
+
+
+@pytest.mark.parametrize(
+    ("sizes", "of_class"),
+    [
+        (np.full(100, 5), np.full(100, 0.95)), (np.full(100, 5), np.full(100, 0.5)), (np.full(100, 1), np.full(100, 0.7)),
+        (FLOWERS, np.full(102, 0.95)), (FLOWERS, np.linspace(0.6, 1, 102)),
+        (LONG_TAIL, np.full(101, 0.9)), (LONG_TAIL, np.linspace(0.6, 0.99, 101)),
+    ],
+)  # fmt: skip
+def test_the_interval_of_many_classes_covers_the_true_mean(sizes, of_class):
+    y_true, p = np.repeat(np.arange(len(sizes)), sizes), np.repeat(of_class, sizes)
+    assert 0.91 <= share_covered(y_true, p, "mean_per_class", of_class.mean(), 300) <= 0.985
+
+
+def test_the_interval_without_a_mistake_ends_at_one():
+    low, high = accuracy_interval(np.repeat(np.arange(100), 5), np.repeat(np.arange(100), 5), "mean_per_class")
+    assert high == 1.0 and low == pytest.approx(500 / (500 + 1.959964**2), abs=1e-6)  # Wilson's for 500 of 500
+
+
+def test_classes_of_the_same_size_and_accuracy_have_nearly_the_interval_of_top1():
+    y_true = np.tile(np.arange(20), 50)
+    y_pred = np.where(np.arange(1000) < 900, y_true, -1)  # 45 of 50 in every class
+    assert accuracy_interval(y_true, y_pred, "mean_per_class") == pytest.approx(accuracy_interval(y_true, y_pred), abs=5e-4)
 
 
 def test_wilsons_published_example():

@@ -81,3 +81,28 @@ def test_numbers_of_classes_from_a_file(command, tmp_path):
     code, out, _ = command("analyze", tmp_path / "table.csv", "--classes", tmp_path / "classes.csv", "--bootstrap", 200)
     assert code == 0 and "1 score left out that is at chance, where the others suggest more: 1 on mine" in out
     assert "nothing was left out" in command("analyze", tmp_path / "table.csv", "--bootstrap", 200)[1]
+
+
+def test_no_result_replaces_what_is_read(command, board):
+    table = board.rename(board.with_name("results.csv"))
+    code, _, err = command("analyze", table, "--network", "model,pretrained", "--percent", "--out", table.parent)
+    assert code == 2 and "results.csv: would be replaced by the results; give --out another directory" in err
+    assert table.read_text() == TABLE
+
+
+@pytest.mark.parametrize(("arguments", "what"), [
+    (("analyze", "t.csv", "--protocol", ""), "--protocol"), (("analyze", "t.csv", "--out="), "--out"),
+    (("run", "quickstart", "--networks", ", "), "--networks"), (("datasets", "--download", ","), "--download"),
+    (("overlap", "a", "--source-split", "train", "--source-split", ""), "--source-split"),
+    (("clean", ""), "RUNS"), (("results", "runs", ""), "RUNS"), (("predict", "", "images"), "CLASSIFIER"),
+])  # fmt: skip
+def test_an_empty_value_is_not_the_current_directory_or_everything(command, arguments, what):
+    code, out, err = command(*arguments)
+    assert code == 2 and out == "" and err.startswith(f"transfer-study: {what} is empty; give a value") and err.count("\n") == 1
+
+
+def test_predictions_do_not_replace_an_image(command, tmp_path):
+    (tmp_path / "cat.png").write_bytes(b"an image")
+    code, _, err = command("predict", tmp_path, tmp_path, "--out", tmp_path / "cat.png")
+    assert code == 2 and "expected the name of a file to write that ends in .csv" in err
+    assert (tmp_path / "cat.png").read_bytes() == b"an image"

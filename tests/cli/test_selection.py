@@ -36,7 +36,7 @@ def test_recommend_prints_the_answer_and_writes_what_it_says(command, tiny):
     ("options", "message"),
     [
         (("--budget", "soon"), "not a duration"),
-        (("--max-latency", "fast"), "not a number"),
+        (("--max-latency", "20s"), "--max-latency '20s': not a number from 0 to 1e15; expected such as 20ms"),
         (("--prefer", "beauty"), "expected one of speed, accuracy, size"),
         (("--license", "free"), "expected permissive or any"),
         (("--groups", "zzz"), "matches no image name"),

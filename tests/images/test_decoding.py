@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageOps, TiffImagePlugin, features
 
 from tests.conftest import png_bytes
 from transfer_study.images.decoding import BadImage, decode, image_format
@@ -174,3 +174,15 @@ def test_every_format_is_known_by_its_first_bytes():
     if features.check("avif"):
         assert image_format(encoded(Image.new("RGB", (4, 4)), "AVIF")) == "AVIF"
     assert image_format(b"\0\0\0\x18ftypheic\0\0\0\0") == "HEIF" and image_format(b"BMW") is image_format(b"") is None
+
+
+def test_the_preview_of_a_raw_file_is_not_taken_for_the_photograph():
+    for tag, value in ((254, 1), (50706, b"\1\4\0\0")):
+        info = TiffImagePlugin.ImageFileDirectory_v2()
+        info[tag] = value
+        data = encoded(Image.new("RGB", (16, 12)), "tiff", tiffinfo=info)
+        with pytest.raises(BadImage, match="a raw file of a camera"):
+            decode(data)
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[254] = 2  # a page of several
+    assert decode(encoded(Image.new("RGB", (16, 12)), "tiff", tiffinfo=info)).size == (16, 12)

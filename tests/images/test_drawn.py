@@ -8,15 +8,17 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.ft2font import FT2Font
 from PIL import Image
 from scipy import ndimage
 
 from transfer_study.core import UserError
 from transfer_study.images import drawn
 from transfer_study.images.decoding import decode
-from transfer_study.images.drawing import TEXTURES, TYPEFACES, glyph, missing_characters, place
+from transfer_study.images.drawing import TEXTURES, TYPEFACES, glyph, place
 from transfer_study.images.drawn import drawn_arrays, drawn_dataset, known_drawn
 from transfer_study.images.splits import split_images
 
@@ -100,8 +102,15 @@ def test_the_fingerprint_says_what_was_drawn_and_draws_nothing(monkeypatch):
     assert small("scenes").fingerprint != before
 
 
+def missing_characters(characters: str, typeface: str) -> str:
+    "Those of `characters` that the typeface lacks: it would draw an empty box instead."
+    contained = FT2Font(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{typeface}.ttf")).get_charmap()
+    return "".join(character for character in characters if ord(character) not in contained)
+
+
 def test_every_class_can_be_written_in_every_typeface_and_looks_different():
     accents = drawn.accented_vowels()
+    assert missing_characters("Aβă♞", "DejaVuSerif") == "♞"
     assert not any(missing_characters(drawn.GLYPHS, typeface) for typeface in TYPEFACES)
     assert not any(missing_characters(accents, typeface) for typeface in drawn.DEJAVU)
     assert not any(missing_characters(drawn.SYMBOLS, typeface) for typeface in ("DejaVuSans", "DejaVuSans-Bold"))

@@ -155,7 +155,8 @@ def test_folders_of_classes_with_drawn_test_images(tmp_path):
     (folder / "a/gone.png").symlink_to("nothing")
     dataset = open_dataset({"folder": "plain", "test_share": 0.3, "seed": 1}, tmp_path)
     assert dataset.fingerprint == expected.fingerprint and dataset.images["split"].equals(expected.images["split"])
-    (note,) = dataset.notes
+    note, nested = dataset.notes
+    assert "folders inside classes are not classes: A b/train" in nested
     assert note.startswith("dataset plain: left out: ") and "not images: 1 (a/notes.txt)" in note
     pack(folder, tmp_path / "plain.tar")
     packed = open_dataset({"folder": "plain.tar", "test_share": 0.3, "seed": 1}, tmp_path)
@@ -184,5 +185,29 @@ def test_lists_as_other_programs_write_them(plants):
         text.replace("5.png,moss", "5.png,moss,x"): "line 7 has 3 cells, the header has 2", "": "the file is empty",
     }.items():  # fmt: skip
         (plants / "wrong.csv").write_text(wrong)
+        with pytest.raises(UserError, match=message):
+            open_dataset({"csv": "wrong.csv", "test_share": 0.2}, plants)
+
+
+def test_images_and_labels_of_a_list_are_the_same_however_they_are_spelled(plants):
+    listed = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    text = (plants / "plants.csv").read_text()
+    (plants / "whole.csv").write_text(text.replace("pictures/", f"{plants}/pictures/"))
+    assert open_dataset({"csv": "whole.csv", "test_share": 0.2}, plants).fingerprint == listed.fingerprint
+    (plants / "pictures/3.png").rename(plants / "pictures/e\u0301.png")
+    accents = text.replace("3.png,moss", "\u00e9.png,mo\u0308s", 1).replace("4.png,moss", "4.png,m\u00f6s", 1)
+    accents = accents.replace("5.png,moss", "5.png,m\u00f6s")
+    for i in (15, 16, 17):
+        accents = accents.replace(f"{i}.png,fern", f"{i}.png,Fern")
+    (plants / "accents.csv").write_text(accents)
+    dataset = open_dataset({"csv": "accents.csv", "test_share": 0.2}, plants)
+    assert dataset.classes == ["Fern", "fern", "moss", "m\u00f6s"] and len(dataset.images) == 20 and not dataset.missing
+    assert "classes that differ only in upper and lower case: 'Fern' and 'fern'" in dataset.notes[0]
+    for line, message in {
+        "./pictures/2.png,fern": r"'pictures/2.png' has the labels 'moss' and 'fern' \(lines 4 and 22\).*separated by \|",
+        "pictures//2.png,moss": "'pictures/2.png' is listed twice in train .*keep one line of each",
+        "/elsewhere/2.png,moss": "'/elsewhere/2.png', which is outside.*below the folder of the list",
+    }.items():  # fmt: skip
+        (plants / "wrong.csv").write_text(f"{text}\n{line}")
         with pytest.raises(UserError, match=message):
             open_dataset({"csv": "wrong.csv", "test_share": 0.2}, plants)

@@ -283,3 +283,19 @@ def test_a_link_to_the_system_is_not_followed(tmp_path):
     (folder / "train/dim/all").symlink_to("/proc")
     (note, *_) = image_folder(folder).notes
     assert "out of the archive: 1 (train/dim/all)" in note
+
+
+def test_an_archive_behind_another_is_not_lost(tmp_path):
+    folder, more = write_images(tmp_path / "squares", train=3, test=2), write_images(tmp_path / "more", train=2, test=1)
+    one, other = pack(folder, tmp_path / "one.tar").read_bytes(), pack(more, tmp_path / "other.tar").read_bytes()
+    (tmp_path / "both.tar").write_bytes(one + other)
+    with pytest.raises(UserError, match=rf"another tar begins at byte {len(one):,}, as after cat; unpack it with tar -xif"):
+        image_folder(tmp_path / "both.tar")
+    (tmp_path / "padded.tar").write_bytes(one + b"\0" * 5120 + b"no tar")
+    assert image_folder(tmp_path / "padded.tar").fingerprint == image_folder(folder).fingerprint
+    zips = [zipped(root, tmp_path / f"{root.name}.zip").read_bytes() for root in (folder, more)]
+    (tmp_path / "both.zip").write_bytes(b"".join(zips))
+    with pytest.raises(UserError, match="another zip stands before the last one"):
+        image_folder(tmp_path / "both.zip")
+    (tmp_path / "extracting.zip").write_bytes(b"MZ" + bytes(50) + zips[0])
+    assert image_folder(tmp_path / "extracting.zip").fingerprint == image_folder(folder).fingerprint

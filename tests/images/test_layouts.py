@@ -203,3 +203,32 @@ def test_test_images_that_are_training_images_are_counted(tmp_path):
     shutil.rmtree(folder / "test")
     (folder / "test").symlink_to("train")
     assert "6 images are byte for byte in two splits" in image_folder(folder).notes[0]
+
+
+def test_images_without_folders_of_classes_say_what_to_do(tmp_path):
+    for name, message in {
+        "_classes.csv": 'with csv = "…"', "metadata.csv": "give the folder as hf:PATH",
+        "_annotations.coco.json": "a folder for each class",
+    }.items():  # fmt: skip
+        for split in ("train", "valid", "test"):
+            (tmp_path / name / split).mkdir(parents=True)
+            (tmp_path / name / split / name).write_text("x")
+            (tmp_path / name / split / "1.png").write_bytes(png_bytes())
+        with pytest.raises(UserError, match=f"no images in train/.*{message}"):
+            image_folder(tmp_path / name)
+
+
+def test_classes_that_differ_only_in_case_are_said(tmp_path):
+    folder = write_images(tmp_path / "pets", train=3, test=2, classes=("Cat", "cat", "dog"))
+    assert image_folder(folder).notes == (
+        "dataset pets: classes that differ only in upper and lower case: 'Cat' and 'cat'; if they are one, use one name",
+    )  # fmt: skip
+
+
+def test_addresses_and_references_to_nothing_are_said(tmp_path):
+    for reference in ("https://example.com/pets.zip", "file:///pets"):
+        with pytest.raises(UserError, match="an address, not a folder or file; download it"):
+            open_dataset(reference, tmp_path)
+    for kind in ("csv", "hf", "folder", "tar", "zip", "drawn"):
+        with pytest.raises(UserError, match=f"nothing follows {kind}:; expected a"):
+            open_dataset(f"{kind}:", tmp_path)

@@ -1,5 +1,7 @@
 """Images without a test split: what is opened, what stays together, what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,9 @@ from tests.conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.images.drawn import drawn_dataset
 from transfer_study.images.entries import class_folders
+from transfer_study.selection.checks import check_images
 from transfer_study.selection.images import (
+    check_outside,
     draw_split,
     group_folds,
     has_test_images,
@@ -112,6 +116,22 @@ def test_copies_and_groups_stay_on_one_side(photos):
         assert table["split"][pair.source_image] == table["split"][pair.target_image]
     digit = table.index.str.extract(r"(\d)\.png$")[0].to_numpy()
     assert all(len(set(prepared.dataset.images["split"][digit == one])) == 1 for one in np.unique(digit))
+    assert "group in training and test" not in set(check_images(prepared)["check"])
+
+
+def test_a_group_on_both_sides_of_a_given_split_is_a_finding(tmp_path):
+    "Patient 1 is in train/ and test/; patients 2 and 3 are not; without groups nothing is known of it."
+    dataset = drawn_dataset("scenes", n_train_per_class=2, n_test_per_class=1, size=48)
+    folder, names = tmp_path / "scans", {"train": ["p1_0.png", "p2_0.png"], "test": ["p1_1.png"]}
+    for (split, label), part in dataset.images.groupby(["split", "class"]):
+        (folder / split / label).mkdir(parents=True)
+        for row, name in zip(part.index, names[split], strict=True):
+            (folder / split / label / name).write_bytes(dataset.read(row))
+    findings = check_images(prepare_images(open_images(folder), groups=r"p(\d)_"))
+    (shared,) = findings[findings["check"] == "group in training and test"].itertuples()
+    assert shared.detail.startswith("group 1: 16 training and 16 test images")
+    assert shared.image.startswith("train/") and shared.other.startswith("test/")
+    assert "group in training and test" not in set(check_images(prepare_images(open_images(folder)))["check"])
 
 
 def test_the_split_depends_on_the_seed_alone(photos):
@@ -183,3 +203,33 @@ def test_a_group_may_be_called_na(tmp_path):
     (tmp_path / "groups.csv").write_text("image,group\n0.png,NA\n1.png,\n")
     groups = read_groups(str(tmp_path / "groups.csv"), pd.Series(["cat/0.png", "cat/1.png"]))
     assert groups[0] == "NA" and groups.isna().tolist() == [False, True]
+
+
+def test_test_images_without_a_class_are_no_class(photos, tmp_path):
+    "The layout of competitions: train/<class>/<image>, and test/<image>."
+    (tmp_path / "photos").rename(tmp_path / "train")
+    (tmp_path / "cup").mkdir()
+    (tmp_path / "train").rename(tmp_path / "cup/train")
+    given = open_images(tmp_path / "cup/train")
+    (tmp_path / "cup/test").mkdir()
+    (tmp_path / "cup/test/1.png").write_bytes(given.read(0))
+    with pytest.raises(UserError, match="train/ holds folders of classes, and beside it lies test/.*move test/ elsewhere"):
+        open_images(tmp_path / "cup")
+
+
+def test_folders_inside_classes_are_said(photos):
+    given = class_folders(photos)
+    (photos / "all").mkdir()
+    for label in given.classes[:2]:
+        (photos / label).rename(photos / "all" / label)
+    inside = ", ".join(f"all/{label}" for label in given.classes[:2])
+    assert class_folders(photos).notes[0].startswith(f"folders inside classes are not classes: {inside}; their images belong")
+
+
+def test_results_do_not_lie_among_the_classes(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
+    for images, out in ((photos, photos / "runs"), (photos, tmp_path), (".", "runs/recommend"), ("folder:.", "..")):
+        with pytest.raises(UserError, match="among the folders of its classes; give --out"):
+            check_outside(images, Path(out))
+    check_outside(photos, tmp_path / "runs")
+    check_outside(photos, photos / ".runs")

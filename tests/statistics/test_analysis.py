@@ -179,12 +179,29 @@ def test_single_dataset():
     assert any("mixed: not fitted: needs at least two datasets" in text for text in analysis.messages)
 
 
+def test_a_score_of_one_without_n_test_needs_scores_that_show_the_number_of_images():
+    rows = study(n_networks=5).drop(columns="n_test", errors="ignore")
+    rows.loc[5, "score"] = 1.0
+    with pytest.raises(UserError, match="net0001.*data1.*not known: give n_test"):
+        quick(rows)
+    (message,) = [text for text in quick(rows.assign(score=rows["score"].round(2))).messages if "moved by half" in text]
+    assert message.endswith("net0001 on data1; without n_test, one image is the smallest step between the dataset's scores")
+
+
+def test_a_dataset_that_alone_connects_the_others():
+    rows, network = study(n_networks=6, n_datasets=3), np.repeat(np.arange(6), 3)
+    apart = ((rows["dataset"] == "data0") & (network > 2)) | ((rows["dataset"] == "data2") & (network < 3))
+    analysis = quick(rows[~apart].reset_index(drop=True))
+    assert analysis.leave_one_out.set_index("name")["r"].isna().to_dict()["data1"]
+    assert any("r without dataset data1 is missing" in text for text in analysis.messages)
+
+
 def test_corrected_scores_are_flagged_and_said():
     rows = study(n_test=100)
     rows.loc[5, "score"] = 1.0
     analysis = quick(rows)
     assert analysis.rows["corrected"].to_numpy().nonzero()[0].tolist() == [5]
-    assert any("moved by half an image: net0001 on data1" in text for text in analysis.messages)
+    assert any(text.endswith("moved by half an image: net0001 on data1") for text in analysis.messages)
     assert "binomial" in set(analysis.coefficients.dropna(subset="estimate")["model"])
 
 

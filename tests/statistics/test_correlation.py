@@ -27,7 +27,7 @@ from transfer_study.statistics.correlation import (
     rank_interval,
     spearman,
 )
-from transfer_study.statistics.log_odds import LogOddsTable, to_log_odds_table, with_log_odds
+from transfer_study.statistics.log_odds import LogOddsTable, adjusted_accuracies, to_log_odds_table, with_log_odds
 
 SCIPY = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
 OURS = {"pearson": pearson, "spearman": spearman, "kendall": kendall}
@@ -240,6 +240,17 @@ def test_leave_one_out(finetuned):
     assert table["mnasnet1_0"] == pytest.approx(np.corrcoef(finetuned.source[without.index], without.mean(axis=1))[0, 1])
     fewer = finetuned.logits.drop(columns="cifar10").mean(axis=1)
     assert table["cifar10"] == pytest.approx(np.corrcoef(finetuned.source[fewer.index], fewer)[0, 1])
+
+
+def test_without_the_only_link_between_datasets_r_is_missing():
+    generator = np.random.default_rng(4)
+    logits = pd.DataFrame(generator.normal(size=(6, 3)), index=list("ABCDEF"), columns=["first", "link", "last"])
+    logits.loc[["D", "E", "F"], "first"] = logits.loc[["A", "B", "C"], "last"] = np.nan
+    source = pd.Series(generator.normal(size=6), index=logits.index)
+    table = leave_one_out(LogOddsTable(source, logits)).query("left_out == 'dataset'").set_index("name")["r"]
+    assert np.isnan(table["link"])
+    expected = adjusted_accuracies(logits[["link", "last"]]).mean(axis=1)
+    assert table["first"] == pytest.approx(np.corrcoef(source, expected)[0, 1]) and np.isfinite(table["last"])
 
 
 def test_published_headlines(finetuned):

@@ -12,6 +12,7 @@ from transfer_study.statistics.log_odds import (
     dataset_effects,
     half_count,
     morey_standard_errors,
+    seen_resolution,
     to_log_odds_table,
     with_log_odds,
 )
@@ -55,6 +56,29 @@ def test_certainty_without_n_test_is_half_counted_by_the_smallest_step():
     rows = with_log_odds(results(network=["a", "b", "c", "d"], score=[0.97, 0.98, 1.0, 0.0]))
     assert rows["corrected"].tolist() == [False, False, True, True]
     np.testing.assert_allclose(rows["logit"][2:], [np.log(201), -np.log(201)])
+
+
+@pytest.mark.parametrize("n", [7, 50, 150, 1000, 4952])
+@pytest.mark.parametrize("digits", [4, 9, 17])
+def test_the_scores_of_accuracies_show_the_number_of_images(n, digits):
+    right = np.array([n, n - 1, n - 3, n // 2, 1])
+    if 2 * n <= 10**digits:  # otherwise the digits cannot show an image
+        assert seen_resolution(np.round(right / n, digits)) == pytest.approx(n, abs=0 if digits > 4 else n**2 * 1e-4)
+
+
+@pytest.mark.parametrize(("scores", "n"), [([0.9, 1], 10), ([139 / 150, 142 / 150, 144 / 150, 1], 150)])
+def test_the_smallest_step_may_be_several_images_wide(scores, n):
+    assert seen_resolution(scores) == n
+
+
+@pytest.mark.parametrize("n", [2, 10, 100])
+def test_scores_that_are_no_proportions_show_no_number_of_images(n):
+    generator = np.random.default_rng(n)
+    of_seeds = generator.integers(80, 99, (3, n)).mean(axis=0) / 97
+    for scores in (generator.uniform(0.9, 0.99, n), of_seeds + generator.uniform(0, 1e-4, n)):
+        assert np.isnan(seen_resolution([*scores, 1.0]))
+        with pytest.raises(UserError, match=r"network 'last'.*not known: give n_test"):
+            with_log_odds(results(network=[*map(str, range(n)), "last"], score=[*scores, 1.0]))
 
 
 def test_certain_source_accuracy_names_the_network():

@@ -1,6 +1,8 @@
 """Tables in every kind of file that people have: the same scores, or one clear line."""
 
 import gzip
+import io
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -34,6 +36,13 @@ def quoted(line, columns=(1, 2, 3, 4)):
 def markdown(text):
     header, *rows = [f"| {line.replace(',', ' | ')} |" for line in text.splitlines()]
     return "\n".join(["Table 2: accuracies.", "", header, "|" + "---|" * 5, *rows, "", "in per cent"])
+
+
+def in_zip(*names):
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as packed:
+        for name in names:
+            packed.writestr(name, PLAIN)
+    return buffer.getvalue()
 
 
 def html(text):
@@ -139,6 +148,9 @@ def test_a_html_cell_that_spans_rows_and_columns(table):
         ("network,dataset,score\n", r"no scores on a target dataset"),
         ("one word\nand another\n", r"a single column"),
         ('[{"network": "a", "score": 1}]', r"JSON, no table"),
+        ('{"network": "a", "score": 1}\n{"network": "b", "score": 1}\n', r"JSON, no table"),
+        (in_zip("scores.csv"), r"a zip, no table; unpack it, and give the table inside, scores.csv"),
+        (in_zip("mimetype", "content.xml"), r"a spreadsheet in another format than .xlsx; save it"),
         (b"PK\x03\x04" + bytes(range(256)) * 8, r"cannot be read as xlsx|needs openpyxl"),
         (b"\xd0\xcf\x11\xe0" + bytes(64), r"an old Excel file"),
         (b"PAR1nonsense", r"cannot be read as parquet"),

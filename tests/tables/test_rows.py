@@ -160,3 +160,29 @@ def test_the_last_line_of_averages_is_no_network(tmp_path):
     rows = read_table(tmp_path / "table.csv")
     assert set(rows["network"]) == set(NETWORKS)
     assert rows.attrs["reading"][2] == "left out: row 'Average' (a summary, no network), row 'std.' (a summary, no network)"
+
+
+def test_contradictory_numbers_of_classes_and_scales(tmp_path):
+    (tmp_path / "classes.csv").write_text("dataset,n_classes\npets,37\nbirds,200\npets,37\npets,38\n")
+    with pytest.raises(UserError, match=r"dataset 'pets' has 37 and 38 classes \(lines 2 and 5\); keep one"):
+        class_counts(tmp_path / "classes.csv")
+    for wrong in (0, 37.5, "37", None):
+        with pytest.raises(UserError, match=f"n_classes {wrong!r} of dataset 'pets': expected a whole number of at least 2"):
+            class_counts({"pets": wrong})
+    for options, message in {
+        ("pets=percent", "pets=fraction"): "--scale pets=percent and pets=fraction contradict",
+        ("percent", "fraction"): "--scale percent and fraction contradict",
+        ("fraction",): "--percent and --scale fraction contradict",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            read_table(PERCENT, scale=options, percent=len(options) == 1)
+
+
+def test_a_table_of_networks_as_columns_says_so(tmp_path):
+    PERCENT.assign(network=["resnet34", "resnet50", "resnet101"]).set_index("network").T.to_csv(tmp_path / "turned.csv")
+    with pytest.raises(UserError, match="if each column is a network, exchange rows and columns"):
+        read_table(tmp_path / "turned.csv", percent=True)
+
+
+def test_an_empty_protocol_is_none_stated():
+    assert not read_table(FRACTIONS.assign(source_accuracy=0.7), protocol=" ").attrs["protocol_stated"]

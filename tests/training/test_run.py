@@ -14,8 +14,8 @@ from transfer_study.training.protocol import (
 )
 
 
-def limited(n):
-    "A network whose device has memory for `n` training images."
+def limited(n, error=None):
+    "A network whose device has memory for `n` training images, and says so by `error`."
     import torch
 
     class Limited(torch.nn.Module):
@@ -31,14 +31,15 @@ def limited(n):
 
         def forward(self, x):
             if len(x) > n:
-                raise torch.OutOfMemoryError("out of memory")
+                raise error or torch.OutOfMemoryError("CUDA out of memory")
             return self.inner(x)
 
     return Limited
 
 
-def test_out_of_memory_splits_the_batch_and_says_so(squares, short):
-    result = train_point(limited(2), squares, short, 0.05, 0, device="cpu")
+@pytest.mark.parametrize("error", [None, RuntimeError("err == 0. DefaultCPUAllocator: can't allocate memory: you tried …")])
+def test_out_of_memory_splits_the_batch_and_says_so(squares, short, error):
+    result = train_point(limited(2, error), squares, short, 0.05, 0, device="cpu")
     assert result.status == "finished" and result.details["n_parts"] == 4 and result.details["batch_size"] == 8
     assert result.notes[-1] == "out of memory: each batch of 8 was split into 4 parts and their gradients were added"
     assert result.history["step"].tolist() == evaluation_steps(6, 3).tolist()

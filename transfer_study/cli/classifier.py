@@ -125,7 +125,7 @@ def predict(
     from transfer_study.selection.classifier import load_classifier
     from transfer_study.selection.export import safe_cells, write_predictions_csv
 
-    check_output_file(out)
+    check_output_file(out, ".csv")
     with interruptible("nothing was written"):
         dataset, loaded = unlabelled_images(images), load_classifier(classifier, weights=weights, code=code)
         for line in dataset.notes:

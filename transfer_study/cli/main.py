@@ -21,6 +21,7 @@ from transfer_study.cli.console import (
     LARGEST_SEED,
     Draws,
     Json,
+    check_inputs_stay,
     check_output,
     echo,
     finite,
@@ -34,20 +35,30 @@ from transfer_study.cli.console import (
 from ..core import UserError, is_memory_short, unknown_name_error
 
 # %% ../../nbs/api/cli/09_main.ipynb #782e67f0
+def _check_filled(option: Any, values: Any) -> None:
+    "Raises `UserError` for an option or argument without a value; of a search, it stands for everything."
+    values = values if isinstance(values, (list, tuple)) else [values]
+    is_list = (option.metavar or "").endswith(",…") or option.name == "download"
+    if option.name != "search" and any(isinstance(value, str) and not value.strip(", " if is_list else " ") for value in values):
+        what = option.opts[0] if option.param_type_name == "option" else (option.metavar or option.name).strip("[].").upper()
+        raise UserError(f"{what} is empty; give a value{', or leave the option out' if option.param_type_name == 'option' else ''}")
+
+
 class _Commands(TyperGroup):
-    "The commands; none takes an option twice that has one value."
+    "The commands; none takes an option twice that has one value, or an empty value."
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         command_context: Any = typer.Context(command, parent=ctx)  # type: ignore[arg-type]
         try:
-            given: list[Any] = command_context.command.make_parser(command_context).parse_args(args=list(rest))[2]
+            values, _, given = command_context.command.make_parser(command_context).parse_args(args=list(rest))
         except Exception:  # a mistake in the arguments, which the command itself explains
-            given = []
+            values, given = {}, []
         for option in given:
             if given.count(option) > 1 and option.param_type_name == "option" and not option.multiple and not option.is_flag:
                 what_to_do = "write its values once, separated by commas" if (option.metavar or "").endswith(",…") else "give it once"
                 raise UserError(f"{name}: {option.opts[0]} is given twice; {what_to_do}")
+            _check_filled(option, values.get(option.name))
         return name, command, rest
 
 
@@ -101,6 +112,7 @@ def analyze(
     from transfer_study.statistics.analysis import analyze as analyze_table
 
     check_output(out)
+    check_inputs_stay(out, (table, source_accuracy, classes))
     with working("analysing"):
         analysis = analyze_table(
             table, n_bootstrap=bootstrap, seed=seed, n_classes=classes, protocol=protocol, percent=percent,

@@ -92,7 +92,7 @@ def plan(
     from transfer_study.study.costs import cost_table, measure_speeds
     from transfer_study.study.execute import local_executor
     from transfer_study.study.resolve import accuracy_lines
-    from transfer_study.study.study import runs_table, source_accuracies
+    from transfer_study.study.study import runs_table, stated_accuracies
 
     with interruptible("measured speeds are kept"):
         parsed = _study(study, data_root, networks, datasets, protocols)
@@ -107,7 +107,7 @@ def plan(
         print_json({
             "study": parsed.file.name, "runs": json.loads(runs.to_json(orient="records")), "tasks": rows, "processes": n_processes,
             "seconds_left": float(costs.loc[~costs["done"], "seconds"].sum()), "missing": tasks.missing,
-            "source_accuracies": json.loads(source_accuracies(tasks).to_json(orient="records")),
+            "source_accuracies": json.loads(stated_accuracies(tasks).to_json(orient="records")),
         })  # fmt: skip
         return
     n_networks = runs[["network", "setting"]].drop_duplicates().shape[0]

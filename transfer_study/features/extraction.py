@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from ..core import CHECKSUMS, UserError, committed_directory, damaged_file, digest, write_checksums
+from ..core import CHECKSUMS, UserError, committed_directory, damaged_file, digest, whole_directory, write_checksums
 from transfer_study.features.inference import (
     PreparedNetwork,
     keep_freed_memory,
@@ -261,13 +261,6 @@ def _commit_shard(directory: Path, X: np.ndarray, rows: np.ndarray, decoded: np.
         if not (directory / "features").is_dir():  # otherwise another process has completed the features and removed the shards
             raise
 
-# %% ../../nbs/api/features/02_extraction.ipynb #50a70261
-def _is_whole(directory: Path) -> bool:
-    "Whether `directory` exists and its files match their checksums; a damaged one is removed."
-    if directory.is_dir() and damaged_file(directory) is not None:
-        shutil.rmtree(directory, ignore_errors=True)
-    return directory.is_dir()
-
 # %% ../../nbs/api/features/02_extraction.ipynb #6d8bd9fa
 class Extractor:
     "Networks that are prepared when their features are first computed, for any number of shards and datasets."
@@ -308,7 +301,7 @@ class Extractor:
 
     def compute(self, dataset: ImageDataset, rows: np.ndarray, directories: list[Path], progress: Callable) -> None:
         "Computes and commits one shard of the networks for which it is missing; `directories` are those of their features."
-        missing = [i for i, path in enumerate(directories) if not _is_whole(_shard(path, rows)) and not (path / "features").is_dir()]
+        missing = [i for i, path in enumerate(directories) if not whole_directory(_shard(path, rows)) and not (path / "features").is_dir()]
         if not missing:
             return progress(len(rows))
         X, *rest = _compute_shard([self.prepared(i) for i in missing], dataset, rows, self.options, progress)
@@ -375,7 +368,7 @@ def _check_bad(features: Features, dataset: ImageDataset, on_bad_image: str) -> 
 # %% ../../nbs/api/features/02_extraction.ipynb #8f83f0b8
 def _extract(extractor: Extractor, dataset: ImageDataset, cache: Path, progress: Callable | None) -> list[Features]:
     directories = [cache / key for key in extractor.keys(dataset)]
-    missing = [path for path in directories if not _is_whole(path / "features")]
+    missing = [path for path in directories if not whole_directory(path / "features")]
     shards = extractor.shards(dataset)
     with report_lost_workers(dataset), keep_freed_memory(), progress_bar("images", sum(map(len, shards)), progress) as update:
         for rows in shards if missing else []:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..core import UserError
+from ..core import UserError, is_memory_short
 from .loading import View, network_view
 from ..networks.networks import input_configuration, penultimate_features
 from ..networks.openvino import checked_features, openvino_conflicts
@@ -145,8 +145,10 @@ def fold_batch_norm(
             rest = [part for name in ("drop", "act") if (part := getattr(norm, name, None)) is not None]
             _replace(folded, norm, torch.nn.Sequential(*rest) if rest else torch.nn.Identity())
         expected, actual = penultimate_features(model, images), penultimate_features(folded, images)
-    except Exception:  # a network that cannot be copied or changed is used as it is
-        return model
+    except Exception as error:
+        if is_memory_short(error):
+            raise
+        return model  # a network that cannot be copied or changed is used as it is
     close = (actual - expected).abs().max() <= tolerance * expected.abs().max()
     return folded if close else model
 
@@ -172,7 +174,9 @@ class PreparedNetwork:
         try:
             with _numerics(self.device, self.precision):
                 return self.compute(self._normalised(images)).float()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if self.device == "cpu" or not is_memory_short(error):
+                raise
             if len(images) == 1:
                 raise UserError(f"device {self.device}: not enough memory for one image; try --device cpu") from error
 
@@ -240,6 +244,7 @@ def prepare_network(
     precision: str = "float32",  # as `resolve_precision` takes it
     compile: bool = False,  # with torch.compile
     backend: str = "torch",  # or "openvino", on a CPU and in float32 (see `networks.openvino`)
+    output: "Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]" = penultimate_features,  # what "torch" computes of a batch
 ) -> PreparedNetwork:
     "A copy of the network in evaluation mode, with folded batch norm, on `device`; raises `UserError` if the back end is impossible."
     import torch
@@ -250,11 +255,11 @@ def prepare_network(
     with torch.no_grad():
         network = copy.deepcopy(model).float().eval()
         sample = torch.randn(2, *input_configuration(model)["input_size"], generator=torch.Generator().manual_seed(0))
-        n_features = penultimate_features(network, sample).shape[1]
+        n_features = output(network, sample).shape[1]
         network = fold_batch_norm(network, sample).to(device, memory_format=torch.channels_last)
 
     def compute(images: "torch.Tensor") -> "torch.Tensor":
-        return penultimate_features(network, images)
+        return output(network, images)
 
     if normalisation is not None:
         normalisation = tuple(values[:, None, None].to(device) for values in normalisation)

@@ -12,7 +12,7 @@ import json
 import altair as alt
 import numpy as np
 import pandas as pd
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from .headline import drawn_rows
 from .scales import linear_axis, logit_axis, odds_axis
@@ -34,7 +34,6 @@ from transfer_study.figures.theme import (
 )  # fmt: skip
 from ..statistics.analysis import Analysis
 from ..statistics.correlation import HEADLINE  # noqa: F401 (in queries)
-from ..statistics.log_odds import logit
 
 # %% ../../nbs/api/figures/04_diagnostics.ipynb #234702b1
 def _level(values: list[float], y: alt.Y, dash: list[int]) -> alt.Chart:

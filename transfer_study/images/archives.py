@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from ..core import UserError, printable
 
@@ -307,6 +307,17 @@ COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # first by
 _OTHERS = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar"}  # first bytes of archives that are not read
 
 
+def _second_archive(stream: BinaryIO) -> int | None:
+    "Where another tar begins behind the end of the first, at which `tarfile` stops; None if there is none."
+    while block := stream.read(512):
+        if block.strip(b"\0"):
+            with suppress(tarfile.HeaderError):
+                tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+                return stream.tell() - len(block)
+            return None
+    return None
+
+
 def _list_tar(archive: Path) -> FileList:
     "The files of an uncompressed tar."
     tree, n_bytes = _Tree(FileList()), archive.stat().st_size
@@ -327,6 +338,8 @@ def _list_tar(archive: Path) -> FileList:
         stream.seek(end)
         if stream.read(512).strip(b"\0") or any(member.size < 0 for member in members):  # `tarfile` ends there without an error
             raise UserError(f"dataset {archive}: the tar is damaged behind {readable_name(members[-1].name)}; download or copy it again")
+        if (place := _second_archive(stream)) is not None:
+            raise UserError(f"dataset {archive}: another tar begins at byte {place:,}, as after cat; unpack it with tar -xif and give the folder")
     for member in members:
         node: Any = None
         if member.isdir():
@@ -374,6 +387,9 @@ def _list_zip(archive: Path) -> FileList:
                     sizes = member.header_offset, member.file_size, member.compress_size
                     node = StoredFile(name, *sizes, member.compress_type, member.CRC)
                 tree.add(name, node)
+            with open(archive, "rb") as stream:
+                if stream.read(4) == b"PK\x03\x04" and min((member.header_offset for member in packed.infolist()), default=0) > 0:
+                    raise UserError(f"dataset {archive}: another zip stands before the last one, as after cat; unpack both and give the folder")
     except UserError:
         raise
     except Exception as error:  # damaged directories raise many kinds of exceptions

@@ -144,7 +144,11 @@ def open_dataset(
 
 
 def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
-    kind, _, rest = reference.partition(":")
+    kind, colon, rest = reference.partition(":")
+    if "://" in reference and kind != "hf":
+        raise UserError(f"dataset {reference!r}: an address, not a folder or file; download it and give its path, or name a dataset of the hub with hf:NAME")
+    if colon and not rest.strip() and kind in ("hf", "drawn", "folder", "tar", "zip", "csv"):
+        raise UserError(f"dataset {reference!r}: nothing follows {kind}:; expected a {'name' if kind in ('hf', 'drawn') else 'path'}")
     if kind == "hf":
         return hub_dataset(rest, directory)
     if kind == "drawn":
@@ -157,7 +161,7 @@ def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
     path = directory / os.path.expanduser(rest if kind in ("folder", "tar", "zip") else reference)
     if "\\" in reference and not path.exists():
         raise UserError(f"dataset {reference!r}: no such folder, tar or zip; write / between folders, not \\")
-    if kind == "csv" or path.suffix == ".csv":
+    if kind == "csv" or path.suffix.lower() == ".csv":
         return open_entry(DatasetEntry(csv=rest if kind == "csv" else reference), directory)
     if not path.exists() and ":" not in reference and "/" not in reference and path.suffix not in (".tar", ".zip"):
         raise unknown_name_error("dataset", reference, official, "or a folder, tar or zip of images")

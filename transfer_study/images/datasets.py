@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from ..core import UserError, digest
 from ..fingerprints import FileHashes
 from .archives import FileReader, list_files, readable_name
 from .decoding import MAX_PIXELS
-from .layout import SPLITS, FolderImage, check_classes, folder_images, folder_notes
+from .layout import SPLITS, FolderImage, case_words, check_classes, folder_images, folder_notes
 
 # %% ../../nbs/api/images/05_datasets.ipynb #a6d7b848
 MAX_FILE_BYTES = 1 << 30  # no photograph is larger than a gibibyte
@@ -224,15 +225,16 @@ def image_folder(
 # %% ../../nbs/api/images/05_datasets.ipynb #1bedd6d7
 def _check_list(table: pd.DataFrame, name: str) -> None:
     "Raises `UserError` for an image that is listed twice or lies outside the dataset's folder."
-    duplicates = table[table.duplicated("name", keep=False)].sort_values("name", kind="stable")
+    table = table.assign(path=table["name"].map(normpath))  # ./a.png is a.png
+    duplicates = table[table.duplicated("path", keep=False)].sort_values("path", kind="stable")
     if len(duplicates):
-        first = duplicates[duplicates["name"] == duplicates["name"].iloc[0]]
+        first = duplicates[duplicates["path"] == duplicates["path"].iloc[0]]
         splits = " and ".join(sorted(set(first["split"]), key=SPLITS.index))
         problem = f"in {splits}" if " and " in splits else f"listed twice in {splits}"
-        raise UserError(f"dataset {name}: {first['name'].iloc[0]!r} is {problem} ({duplicates['name'].nunique():,} such images)")
+        raise UserError(f"dataset {name}: {first['name'].iloc[0]!r} is {problem} ({duplicates['path'].nunique():,} such images); keep one line of each")
     outside = [file for file in table["file"] if file.startswith("/") or ".." in PurePosixPath(file).parts]
     if outside:
-        raise UserError(f"dataset {name}: the annotations name {outside[0]!r}, which is outside the dataset's folder")
+        raise UserError(f"dataset {name}: the annotations name {outside[0]!r}, which is outside the dataset's folder; images must lie below the folder of the list")
 
 # %% ../../nbs/api/images/05_datasets.ipynb #ffb4f543
 def _present(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
@@ -298,5 +300,6 @@ def listed_dataset(
         labels = label_matrix.apply(lambda row: ",".join(f"{label}:{value}" for label, value in row.items() if value), axis=1)
     keys = (table["split"] + "/" + labels + "/" + table["name"]).tolist()
     contents = _contents(keys, reader or _file_reader(table, root), name, root, None if reader else _places(table, root))
-    notes = _repeated(contents, table, name)
+    same = case_words(table["class"].unique() if label_matrix is None else label_matrix)
+    notes = (*((f"dataset {name}: {same}",) if same else ()), *_repeated(contents, table, name))
     return ImageDataset(name, root, table, _fingerprint(contents), metric, label_matrix, reader, missing, notes)

@@ -136,6 +136,16 @@ def _opened(data: bytes) -> Image.Image:
     raise BadImage(_why_unknown(data))
 
 
+_RAW = "a raw file of a camera, no image; save it as JPEG"
+
+
+def _is_raw(image: Any) -> bool:
+    "Whether a TIFF file is a camera's: it has the version of a DNG file, or its first image is a reduced one, as in NEF and ARW."
+    tags = getattr(image, "tag_v2", {})
+    kind = tags.get(254, 0)
+    return 50706 in tags or isinstance(kind, int) and bool(kind & 1)
+
+
 def _why_unknown(data: bytes) -> str:
     "Why no reader takes a file."
     start = data[:200].lstrip().lower()
@@ -146,7 +156,7 @@ def _why_unknown(data: bytes) -> str:
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page, not an image; download it again"
     if data[:4] == b"II*\0" and data[8:10] == b"CR":
-        return "a raw file of a camera, no image; save it as JPEG"
+        return _RAW
     return f"a damaged {image_format(data)} file" if image_format(data) else "not an image, or of an unknown format"
 
 # %% ../../nbs/api/images/03_decoding.ipynb #6be7978e
@@ -201,6 +211,8 @@ def decode(
     try:
         image = _opened(data)
         _check_size(*image.size, max_pixels)
+        if image.format == "TIFF" and _is_raw(image):
+            raise BadImage(_RAW)
         if scale > 1:
             image.draft(None, (image.width // scale, image.height // scale))
         return _opaque(_eight_bits(_upright(_loaded(image, lambda: _opened(data))))).convert("RGB")

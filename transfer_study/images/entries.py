@@ -10,10 +10,12 @@ __all__ = ['SOURCES', 'MetricName', 'DatasetEntry', 'csv_dataset', 'has_test_ima
 import hashlib
 import inspect
 import io
+import os
+import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +27,7 @@ from .archives import FileReader, list_files, readable_name
 from .datasets import ImageDataset, dataset_name, image_folder, listed_dataset
 from .decoding import FORMATS
 from .hub import hub_dataset
-from .layout import SPLIT_NAMES, SPLITS, NoTestImages, image_files
+from .layout import SPLIT_NAMES, SPLITS, NoTestImages, case_words, image_files, nested_words
 from .splits import draw_test_images
 from ..options import explain_errors
 from ..tables.files import decode, delimited_records
@@ -145,6 +147,47 @@ def _slashes(files: pd.Series, root: Path) -> pd.Series:
     forward = files.str.replace("\\", "/")
     return forward if len(files) and not (root / files.iloc[0]).is_file() and (root / forward.iloc[0]).is_file() else files
 
+# %% ../../nbs/api/images/11_entries.ipynb #6386569a
+def _stored_paths(files: pd.Series, root: Path) -> pd.Series:
+    "Paths from `root`, spelled as on the disk."
+    top, names = os.path.abspath(root), dict[Path, dict[str, str]]()
+
+    def stored(file: str) -> str:
+        file = os.path.relpath(file, top) if file.startswith(f"{top}/") else file
+        if file.isascii() or (root / file).exists():
+            return file
+        place = root
+        for part in PurePosixPath(file).parts:
+            if not (place / part).exists() and place.is_dir():
+                here = names.setdefault(place, {unicodedata.normalize("NFC", name): name for name in os.listdir(place)})
+                part = here.get(unicodedata.normalize("NFC", part), part)
+            place /= part
+        return place.relative_to(root).as_posix()
+
+    return files.map(stored)
+
+
+def _one_spelling(labels: pd.Series) -> pd.Series:
+    "The labels; those that look alike, because an accent is spelled with other code points, are one."
+    parts = {part.strip() for text in labels.unique() for part in text.split("|")}
+    spelled: dict[str, list[str]] = {}
+    for part in parts:
+        spelled.setdefault(unicodedata.normalize("NFC", part), []).append(part)
+    changes = {part: name for name, alike in spelled.items() if len(alike) > 1 for part in alike}
+    return labels.map(lambda text: "|".join(changes.get(part.strip(), part) for part in text.split("|"))) if changes else labels
+
+
+def _check_one_label(files: pd.Series, labels: pd.Series, path: Path) -> None:
+    "Raises `UserError` for an image that has another label in another line."
+    image = files.map(os.path.normpath)
+    for name, given in labels[image.duplicated(keep=False)].groupby(image, sort=False):
+        if given.nunique() > 1:
+            (one, first), (other, second) = given.drop_duplicates().iloc[:2].items()
+            raise UserError(
+                f"dataset {path}: {name!r} has the labels {first!r} and {second!r} (lines {one} and {other}); "
+                "keep one, or, for images with several labels, write them in one line, separated by |"
+            )
+
 # %% ../../nbs/api/images/11_entries.ipynb #a4fd8f93
 def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     "The dataset of a CSV file that lists images, labels and splits; raises `UserError` if a column, a label or a split is missing."
@@ -155,9 +198,10 @@ def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     image, label = entry.image or "image", entry.label or "label"
     if missing := [column for column in (image, label) if column not in table]:
         raise UserError(f"dataset {path}: no column {missing[0]!r}; found: {', '.join(table)}; name it with image = \"…\" or label = \"…\"")
-    labels, files = table[label], _slashes(table[image], path.parent)
+    labels, files = _one_spelling(table[label]), _stored_paths(_slashes(table[image], path.parent), path.parent)
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
         raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line ({len(empty)} such lines)")
+    _check_one_label(files, labels, path)
     several = bool(labels.str.contains("|", regex=False).any())
     table = pd.DataFrame({"split": table.get("split", "train"), "labels" if several else "class": labels, "file": files})
     table = _with_our_splits(table, entry, f"dataset {path}")
@@ -195,6 +239,17 @@ def has_test_images(
     return bool(above["train"] & above["test"])
 
 # %% ../../nbs/api/images/11_entries.ipynb #20f8eba3
+def _check_no_split(root: Path, parts: list[list[str]], depth: int) -> None:
+    "Raises `UserError` for a folder train/ with folders of classes, beside which lies something else, such as test images without a class."
+    for train in sorted({names[depth] for names in parts if len(names) > depth + 2 and _split_of(names[depth]) == "train"}):
+        others = sorted({names[depth] for names in parts if len(names) > depth + 1} - {train}, key=lambda name: _split_of(name) == "val")
+        if others:
+            raise UserError(
+                f"{root}: {train}/ holds folders of classes, and beside it lies {others[0]}/, which does not hold test images in such folders; "
+                f"move {others[0]}/ elsewhere, or give {root / train} alone"
+            )
+
+
 def _check_folders(root: Path, parts: list[list[str]], folders: list[str], depth: int) -> None:
     "Raises `UserError` for images outside the folders of classes, an empty folder and a single class."
     stray = ["/".join(names) for names in parts if len(names) < 2]
@@ -220,6 +275,7 @@ def class_folders(
     names = [readable_name(file.path) for file in files]
     parts = [one.split("/") for one in names]
     depth = _class_depth(parts) if min(map(len, parts)) > 1 else 0
+    _check_no_split(root, parts, depth)
     _check_folders(root, parts, [readable_name(folder) for folder in listed.folders], depth)
     split = ["val" if depth and _split_of(one[depth - 1]) == "val" else "train" for one in parts]
     table = pd.DataFrame({"split": split, "class": [one[depth] for one in parts], "name": names, "file": names})
@@ -227,7 +283,8 @@ def class_folders(
     labels = {label: i for i, label in enumerate(sorted(table["class"].unique()))}
     table.insert(2, "label", table["class"].map(labels))
     reader = FileReader(root, files)
-    notes = (f"left out: {listed.left_out_words}",) if listed.left_out else ()
+    words = nested_words("/".join(one[depth : depth + 2]) for one in parts if len(one) > depth + 2), case_words(labels)
+    notes = (*((f"left out: {listed.left_out_words}",) if listed.left_out else ()), *filter(None, words))
     return ImageDataset(name or dataset_name(root), root, table, _content_digest(names, reader, root), reader=reader, notes=notes)
 
 # %% ../../nbs/api/images/11_entries.ipynb #c278982a

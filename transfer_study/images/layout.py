@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'IMAGE_SUFFIXES', 'NO_IMAGE', 'NoTestImages', 'is_image', 'image_files', 'choose_splits',
-           'FolderImage', 'folder_images', 'folder_notes', 'check_classes']
+           'FolderImage', 'folder_images', 'nested_words', 'case_words', 'folder_notes', 'check_classes']
 
 # %% ../../nbs/api/images/04_layout.ipynb #93f0209d
 from collections.abc import Callable, Iterable
@@ -116,12 +116,16 @@ def _check_one_dataset(tops: set[tuple[str, ...]], root: Path) -> None:
 
 
 def _advice(names: list[str]) -> str:
-    "What to do with a folder that holds these files instead of folders of splits; empty if that is not known."
-    endings = {Path(name.lower()).suffix for name in names}
+    "What to do with a folder that holds these files instead of folders of splits or classes; empty if that is not known."
+    endings, last = {Path(name.lower()).suffix for name in names}, {Path(name.lower()).name for name in names}
     if endings & {".zip", ".tar", ".tgz", ".gz", ".xz", ".7z", ".rar", ".zst"}:
         return "; unpack the archives inside it first"
+    if last & {"metadata.csv", "metadata.jsonl", "metadata.parquet"}:
+        return "; metadata of the Hugging Face library holds the labels: give the folder as hf:PATH"
     if ".csv" in endings:
         return '; if a table lists the images and their labels, use it: [[datasets]] with csv = "…" in a study file'
+    if endings & {".json", ".xml"}:
+        return "; annotations of objects are no labels of images: export the images in a folder for each class"
     return ""
 
 # %% ../../nbs/api/images/04_layout.ipynb #72b6e9ea
@@ -155,6 +159,28 @@ def folder_images(
     return sorted(images, key=lambda image: image.stored), {(splits[parts[depth]], readable_name(parts[depth + 1])) for parts in of_classes}
 
 # %% ../../nbs/api/images/04_layout.ipynb #1b7c234c
+def nested_words(
+    folders: Iterable[str],  # paths of folders inside those of classes, from the class on
+) -> str:
+    "A line on folders inside classes; empty if there are none."
+    nested = sorted(set(folders))
+    if not nested:
+        return ""
+    listed = f"{', '.join(nested[:4])}{', …' * (len(nested) > 4)}"
+    return f"folders inside classes are not classes: {listed}; their images belong to the class above, such as {nested[0].split('/')[0]!r}"
+
+
+def case_words(
+    labels: Iterable[str],  # of classes
+) -> str:
+    "A line on classes whose names differ only in upper and lower case; empty if there are none."
+    same: dict[str, list[str]] = {}
+    for label in sorted(set(labels)):
+        same.setdefault(label.casefold(), []).append(label)
+    pairs = [" and ".join(map(repr, names)) for names in same.values() if len(names) > 1]
+    return f"classes that differ only in upper and lower case: {'; '.join(pairs[:4])}{'; …' * (len(pairs) > 4)}; if they are one, use one name" if pairs else ""
+
+# %% ../../nbs/api/images/04_layout.ipynb #432fa238
 def folder_notes(
     listed: FileList,
     images: list[FolderImage],  # of `folder_images`
@@ -164,12 +190,8 @@ def folder_notes(
     lines = []
     if listed.left_out:
         lines.append(f"dataset {name}: left out: {listed.left_out_words}")
-    nested = sorted({"/".join(image.name.split("/")[1:3]) for image in images if image.name.count("/") > 2})
-    if nested:
-        lines.append(
-            f"dataset {name}: folders inside classes are not classes: {', '.join(nested[:4])}{', …' * (len(nested) > 4)}; "
-            f"their images belong to the class above, such as {nested[0].split('/')[0]!r}"
-        )
+    nested = {"/".join(image.name.split("/")[1:3]) for image in images if image.name.count("/") > 2}
+    lines += [f"dataset {name}: {text}" for text in (nested_words(nested), case_words(image.label for image in images)) if text]
     untested = sorted({image.label for image in images} - {image.label for image in images if image.split == "test"})
     if untested:
         lines.append(f"dataset {name}: {len(untested):,} of its classes without test images: {', '.join(untested[:4])}{', …' * (len(untested) > 4)}")
@@ -196,7 +218,8 @@ def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]],
         )
     for split in ("train", "test"):
         if split not in splits:
-            raise UserError(f"dataset {root}: no images in {split}/; expected {split}/<class>/<image>{_below(left_out, split)}")
+            names = [path for paths in left_out.values() for path in paths if f"/{split}/" in f"/{readable_name(path)}"]
+            raise UserError(f"dataset {root}: no images in {split}/; expected {split}/<class>/<image>{_below(left_out, split)}{_advice(names)}")
     known = set(counts["train"].index)
     for split in ("val", "test"):
         unseen = sorted(set(counts[split].index) - known) if split in splits else []

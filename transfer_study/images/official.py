@@ -64,7 +64,7 @@ def _read_food101(folder: Path) -> Annotations:
         rows += [(split, line.partition("/")[0], f"images/{line}.jpg") for line in lines]
     return Annotations(_images(rows))
 
-# %% ../../nbs/api/images/08_official.ipynb #e8f2d27b
+
 def _read_dtd(folder: Path) -> Annotations:
     "The first of ten official splits."
     lines = [(split, line) for split in ("train", "val", "test") for line in read_lines(folder / "labels" / f"{split}1.txt")]

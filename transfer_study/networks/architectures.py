@@ -60,6 +60,8 @@ def _timm_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
     import timm
 
     name = default_checkpoint(f"timm:{name}")
+    if "/" in name:
+        raise UserError(f"unknown network {name!r}; of the Hugging Face hub, write transformers:{name}, or for timm what stands behind the /; of OpenCLIP, open_clip:MODEL/WEIGHTS")
     if not timm.is_model(name):
         raise unknown_name_error("network", name, [*paper_networks()["name"], *timm.list_models(), *timm.list_pretrained()],
                       "or torchvision:NAME, pytorchcv:NAME, or module:function for one of your own")  # fmt: skip
@@ -202,18 +204,30 @@ def _source_digest(module: Any, beside: list[Path], directory: Path) -> str:
     return digest(contents) if contents else ""
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #031a2916
+def _imported(module: str, directory: Path) -> Any:
+    "An installed module, or a package in `directory`, which is importable; raises `UserError` if there is none, or if it fails."
+    if module.endswith(".py"):
+        raise UserError(f"architecture module {module!r}: expected the name of a module, such as {module.removesuffix('.py')} for the file {module}")
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        if is_memory_short(error):
+            raise
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if not (isinstance(error, ValueError) and not module) and not (absent and f"{module}.".startswith(f"{absent}.")):
+            raise UserError(f"architecture module {module!r}: {type(error).__name__}: {str(error) or 'it ends the program'}") from error
+        similar = difflib.get_close_matches(module.casefold(), LIBRARIES, n=1)
+        hint = f"; did you mean the library {similar[0]}?" if similar else "; for timm's networks on the hub, timm:NAME" if module in ("hf-hub", "hf_hub") else ""
+        raise UserError(f"architecture module {module!r}: not found, neither as {directory / module}.py nor among the installed modules{hint}") from error
+
+
 def _import_beside(module: str, directory: Path) -> Any:
     "The module from a file in `directory`, or else the installed module of this name."
     if module.startswith(".") or not {"/", "\\"}.isdisjoint(module):
         raise UserError(f"architecture module {module!r}: expected the name of a module, such as my_models for the file my_models.py")
     path = directory / f"{module}.py"
     if not path.is_file():
-        try:
-            return importlib.import_module(module)
-        except (ModuleNotFoundError, ValueError) as error:  # the second for an empty name
-            similar = difflib.get_close_matches(module.casefold(), LIBRARIES, n=1)
-            hint = f"; did you mean the library {similar[0]}?" if similar else ""
-            raise UserError(f"architecture module {module!r}: not found, neither as {path} nor among the installed modules{hint}") from error
+        return _imported(module, directory)
     name = f"_transfer_study_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{module}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # as for every .py file

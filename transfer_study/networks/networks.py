@@ -85,14 +85,26 @@ _AUXILIARY_CLASSIFIERS = ("aux1.", "aux2.", "AuxLogits.")  # in torchvision's fi
 PREFIXES = ("model.", "module.", "backbone.", "_orig_mod.")  # that trainers put before the names of tensors
 
 
-def _without_prefix(given: dict[str, Any], required: set[str]) -> tuple[str, dict[str, Any]]:
-    "The prefix, of up to three of `PREFIXES`, without which most of the required names are there, and the tensors that have it."
+def _other_prefix(given: dict[str, Any], required: set[str], path: Path) -> str:
+    "The only prefix with which all required names are there; empty if there is none; raises `UserError` for several, as of two networks."
+    longest = max(required, key=len)
+    ends = {name[: -len(longest)] for name in given if name.endswith(f".{longest}")}
+    prefixes = sorted(prefix for prefix in ends if all(prefix + name in given for name in required))
+    if len(prefixes) > 1:
+        raise UserError(f"weights {path}: holds several networks, {', '.join(map(repr, prefixes))}; save the tensors of one, without this prefix")
+    return prefixes[0] if prefixes else ""
+
+
+def _without_prefix(given: dict[str, Any], required: set[str], path: Path) -> tuple[str, dict[str, Any]]:
+    "The prefix, of up to three of `PREFIXES` or any other, without which most of the required names are there, and the tensors that have it."
     best = ("", given)
     for n_parts in (1, 2, 3):
         for prefix in map("".join, product(PREFIXES, repeat=n_parts)):
             inner = {name[len(prefix) :]: tensor for name, tensor in given.items() if name.startswith(prefix)}
             if len(required & inner.keys()) > len(required & best[1].keys()):
                 best = (prefix, inner)
+    if not best[0] and (prefix := _other_prefix(given, required, path)):
+        best = (prefix, {name.removeprefix(prefix): tensor for name, tensor in given.items() if name.startswith(prefix)})
     return best
 
 
@@ -147,11 +159,12 @@ def load_weights(
     optional = tuple(f"{name}." for name in classifier_names(model))
     required = {name for name in expected if not name.endswith("num_batches_tracked") and not (optional and name.startswith(optional))}
     if not required <= given.keys():
-        prefix, inner = _without_prefix(given, required)
+        prefix, inner = _without_prefix(given, required, path)
         notes += [_prefix_note(prefix, given)] * bool(prefix)
         given = inner
     if problems := _mismatches(given, expected, optional):
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        more += f"; the file holds {', '.join(map(repr, list(given)[:3]))}" if given and not required & given.keys() else ""
         more += "; the file is one of several parts; join them" if re.search(r"-\d+-of-\d+\.", path.name) else ""
         raise UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}")
     if wrong := [name for name, tensor in given.items() if name in expected and tensor.is_complex() != expected[name].is_complex()]:
@@ -303,9 +316,10 @@ def build_network(
     network: Network,
 ) -> "torch.nn.Module":
     "The network with its weights, in evaluation mode, on the CPU; raises `UserError` if it cannot be built or the weights do not match."
-    if network.weights is None and split_architecture(network.architecture)[0] == "own":
+    is_own = split_architecture(network.architecture)[0] == "own"
+    model = build_architecture(network.architecture, network.directory, pretrained=network.weights is None and not is_own)
+    if network.weights is None and is_own:
         raise UserError(f"network {network.name!r}: {network.architecture} has no weights; give a file with weights = \"…\"")
-    model = build_architecture(network.architecture, network.directory, pretrained=network.weights is None)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise UserError(f"network {network.name!r}: {network.architecture} is built on PyTorch's meta device, without values; build it on the CPU")
     if network.weights is not None and (note := load_weights(model, network.weights)):

@@ -8,6 +8,7 @@ __all__ = ['read_weights']
 # %% ../../nbs/api/networks/03_weights.ipynb #efa3740e
 import argparse
 import pickle
+import re
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -19,10 +20,17 @@ from ..core import UserError, is_memory_short
 _OTHER_FORMATS = {b"\x89HDF": "Keras or HDF5", b"\x93NUMPY": "NumPy", b"GGUF": "GGUF"}  # by the first bytes
 
 
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")  # first bytes of gzip, bzip2, xz, zstd, 7z and rar
+
+
 def _what_it_is(path: Path) -> str:
     "What a file that is not a weights file is, and what to do; empty if it may be damaged."
     with open(path, "rb") as stream:
         start = stream.read(100)
+    if start.startswith((b"PK\x03\x04", b"\x80\x02")) and start[8:9] != b"{" and path.suffix.lower() == ".safetensors":
+        return "a file of torch.save; give it a name that ends in .pth"
+    if start.startswith(_PACKED):
+        return "a packed file; unpack it, and give the file of weights inside"
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS, not the file itself; git lfs pull downloads it"
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
@@ -38,6 +46,8 @@ def _what_it_is(path: Path) -> str:
     if path.suffix.lower() in (".onnx", ".tflite", ".pb"):
         return f"a whole network ({path.suffix}), not weights; save model.state_dict() with torch.save or safetensors"
     with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if not any(name.rpartition("/")[2] in ("data.pkl", "archive_format", "constants.pkl") or name.endswith(".npy") for name in archive.namelist()):
+            return "a zip that torch.save did not write; unpack it, and give the file of weights inside"
         if any(name.endswith(".npy") for name in archive.namelist()):
             return "a file of NumPy, not of PyTorch; save model.state_dict() with torch.save or safetensors"
         if any(name.partition("/")[2].startswith(("code/", "constants.pkl")) for name in archive.namelist()):
@@ -88,6 +98,15 @@ def _chosen(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
     return content[name], f"its weights under {name!r} are used"
 
 
+def _harmless() -> list[Any]:
+    "What checkpoints hold beside tensors and does nothing when it is read: timm's options, and NumPy's numbers, such as an accuracy."
+    import numpy as np
+    from numpy._core.multiarray import scalar
+
+    kinds = [type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "bool")]
+    return [argparse.Namespace, np.dtype, *kinds, scalar, (scalar, "numpy.core.multiarray.scalar")]
+
+
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     "The content of a weights file, and what a user should know of it, usually empty."
     import torch
@@ -96,7 +115,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
 
     if path.suffix == ".safetensors":
         return clean_state_dict(load_file(path)), ""
-    with torch.serialization.safe_globals([argparse.Namespace]):  # in timm's checkpoints
+    with torch.serialization.safe_globals(_harmless()):
         content = torch.load(path, map_location="cpu", weights_only=True)
     tensors, note = _chosen(content, path)
     return clean_state_dict(tensors), note
@@ -110,7 +129,8 @@ def read_weights(
     Raises `UserError` if the file is missing, damaged, or contains more than tensors.
     """
     if not path.is_file():
-        raise UserError(f"weights {path}: {'not a file of tensors but a folder or device' if path.exists() else 'no such file'}")
+        absent = "an address, not a file; download it" if re.search(r"(^|/)(https?|ftp|s3|gs|hf):/", str(path)) else "no such file"
+        raise UserError(f"weights {path}: {'not a file of tensors but a folder or device' if path.exists() else absent}")
     if reason := _what_it_is(path):
         raise UserError(f"weights {path}: {reason}")
     try:

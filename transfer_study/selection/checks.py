@@ -38,6 +38,20 @@ def _pair_findings(prepared: PreparedImages) -> list[tuple]:
             rows.append(("copy in training and test", train, test, f"{kind}: the test image is no test"))
     return rows
 
+# %% ../../nbs/api/selection/01_checks.ipynb #b9610616
+def _group_findings(prepared: PreparedImages) -> list[tuple]:
+    "Groups with given names, joined with others by near-duplicates, that given test images have in common with training images."
+    if prepared.group_names is None:
+        return []
+    images, rows = prepared.dataset.images.assign(group=prepared.groups, given=prepared.group_names), []
+    for _, part in images[images.groupby("group")["given"].transform("count") > 0].groupby("group"):
+        train, test = (part.loc[part["split"] == split, "name"] for split in ("train", "test"))
+        if len(train) and len(test):
+            names = ", ".join(map(str, part["given"].dropna().unique()))
+            detail = f"group {names}: {len(train):,} training and {len(test):,} test images; the accuracy on the test images is too good"
+            rows.append(("group in training and test", train.iloc[0], test.iloc[0], detail))
+    return rows
+
 # %% ../../nbs/api/selection/01_checks.ipynb #77d1bcab
 CHECK_COLUMNS = ["check", "image", "other", "detail"]
 
@@ -47,11 +61,12 @@ def check_images(
 ) -> pd.DataFrame:
     """Findings about classes, files and copies, one row each: check, image (or class), other (the second image or class), detail.
 
-    The checks are "few images", "imbalance", "undecodable", "copies with different labels", "copy in training and test".
+    The checks are "few images", "imbalance", "undecodable", "copies with different labels", "copy in training and test",
+    "group in training and test".
     """
     y = prepared.dataset.images["label"].to_numpy()[prepared.train]
     broken = [("undecodable", name, "", reason) for name, reason in prepared.undecodable[["name", "reason"]].itertuples(index=False)]
-    rows = [*_class_findings(y, prepared.dataset.classes), *broken, *_pair_findings(prepared)]
+    rows = [*_class_findings(y, prepared.dataset.classes), *broken, *_pair_findings(prepared), *_group_findings(prepared)]
     return pd.DataFrame(rows, columns=CHECK_COLUMNS)
 
 # %% ../../nbs/api/selection/01_checks.ipynb #76fc7b86

@@ -125,10 +125,10 @@ def survivors(
 ) -> tuple[list[str], dict[str, str]]:
     "The networks that go on, the most accurate first, and why each other one leaves. At least one goes on."
     staying, leaving = compared["network"].tolist(), {}
-    for row in compared[compared["p_holm"] < SIGNIFICANCE].iloc[::-1].itertuples(index=False):
+    for row in compared[compared["p_corrected"] < SIGNIFICANCE].iloc[::-1].itertuples(index=False):
         if seconds_left is None or sum(seconds[name] for name in staying) <= seconds_left:
             break
-        leaving[row.network] = f"worse (p = {row.p_holm:.2g})"
+        leaving[row.network] = f"worse (p = {row.p_corrected:.2g})"
         staying.remove(row.network)
     if seconds_left is None or sum(seconds[name] for name in staying) <= seconds_left:
         return staying, leaving
@@ -143,7 +143,7 @@ def survivors(
 class Choice:
     "What the training images say about the networks."
 
-    # one row per network, best first: network, accuracy, low, high, difference, p_holm, tie, estimate (validation and ImageNet top-1 together),
+    # one row per network, best first: network, accuracy, low, high, difference, p_corrected, tie, estimate (validation and ImageNet top-1 together),
     # nearest_neighbours, n_images, note
     table: pd.DataFrame
     validations: dict[str, CrossValidation] = field(repr=False)  # of the networks that were compared to the end
@@ -255,7 +255,7 @@ def _choice_table(c: Comparison, near: pd.Series, validations: dict[str, CrossVa
     compared = compare_with_best(right, c.groups, c.seed)
     ends = np.array([interval_of(right[name].to_numpy(), c.groups) for name in compared["network"]])
     mean, _ = posterior(right.astype(float), c.groups, c.source_accuracy, c.transfer)
-    final = compared.drop(columns="p_value").assign(
+    final = compared.assign(
         low=ends[:, 0], high=ends[:, 1], tie=compared["network"].isin(tie_set(compared)), n_images=len(c.y), note="",
         nearest_neighbours=near.loc[compared["network"]].to_numpy(),
         estimate=pd.Series(1 / (1 + np.exp(-mean)), index=right.columns).loc[compared["network"]].to_numpy(),
@@ -264,5 +264,5 @@ def _choice_table(c: Comparison, near: pd.Series, validations: dict[str, CrossVa
     skipped = pd.DataFrame({"network": late, "nearest_neighbours": near.loc[late].to_numpy(), "n_images": len(c.y), "note": "not cross-validated: the time was over"})
     others = [part for part in (skipped, left) if len(part)]
     table = pd.concat([final, *(part.assign(tie=False) for part in others)], ignore_index=True)
-    columns = ["network", "accuracy", "low", "high", "difference", "p_holm", "tie", "estimate", "nearest_neighbours", "n_images", "note"]
+    columns = ["network", "accuracy", "low", "high", "difference", "p_corrected", "tie", "estimate", "nearest_neighbours", "n_images", "note"]
     return table[columns].astype({"tie": bool, "n_images": int})

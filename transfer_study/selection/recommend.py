@@ -33,7 +33,7 @@ from .checks import check_images, finding_lines, label_errors, label_findings
 from .classifier import save_classifier
 from .evidence import interval_of, learning_curve, stratified_order
 from .halving import Choice, Comparison, Steps, choose, rung_sizes
-from .images import PreparedImages, dataset_rows, open_images, prepare_images
+from .images import PreparedImages, check_outside, dataset_rows, open_images, prepare_images
 from .recommendation import PREFERENCES, Recommendation, pick
 from .report import write_recommendation
 
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     import torch
 
 # %% ../../nbs/api/selection/09_recommend.ipynb #239d027d
-_UNITS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+_UNITS = {
+    "": 1, "s": 1, "sec": 1, "second": 1, "seconds": 1, "m": 60, "min": 60, "minute": 60, "minutes": 60, "h": 3600, "hour": 3600, "hours": 3600,
+}  # fmt: skip
 
 
 def read_duration(
@@ -54,12 +56,14 @@ def read_duration(
     seconds = float(match.group(1)) * _UNITS[match.group(2)] if match and match.group(2) in _UNITS else 0.0
     seconds = text if isinstance(text, (int, float)) else seconds
     if not 0 < seconds < 1e9:
-        raise UserError(f"{str(text)[:50]!r}: not a duration; expected such as 90s, 10min or 2h, at most 30 years")
+        raise UserError(f"budget {str(text)[:50]!r}: not a duration; expected such as 90s, 10min or 2h, at most 30 years")
     return seconds
 
 
 def read_number(
     text: str | float | None,  # such as "30M" or "500k"
+    name: str = "max_parameters",  # of the option, for the message
+    expected: str = "500k or 30M",  # an example, for the message
 ) -> float | None:
     "The number; k, M and G stand for thousands, millions and billions. Raises `UserError` for anything else."
     if text is None:
@@ -68,7 +72,7 @@ def read_number(
     number = float(match.group(1)) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}[match.group(2).lower()] if match else -1.0
     number = text if isinstance(text, (int, float)) else number
     if not 0 <= number <= 1e15:
-        raise UserError(f"{str(text)[:50]!r}: not a number from 0 to 1e15; expected such as 500k or 30M")
+        raise UserError(f"{name} {str(text)[:50]!r}: not a number from 0 to 1e15; expected such as {expected}")
     return number
 
 # %% ../../nbs/api/selection/09_recommend.ipynb #490ebf16
@@ -413,7 +417,7 @@ def recommend(
     images: Any,  # class folders, with or without test/; a tar or zip of them; a CSV file; hf:NAME; or what `open_dataset` takes
     networks: str | Iterable[str | Network] = ("lite", "small"),  # names, timm patterns, tiers (tiny, small, base, large), lite, study files
     *,
-    groups: str | None = None,  # CSV file (image, group) or regular expression: images of a group stay on one side of every split
+    groups: str | None = None,  # CSV file (image, group) or regular expression: images of a group stay on one side of every split that is drawn
     budget: str | float | None = "10min",  # time for computing; None for no limit
     max_parameters: str | float | None = None,  # such as "30M"
     max_latency: float | None = None,  # milliseconds for one image on this machine
@@ -436,6 +440,7 @@ def recommend(
     seconds = read_duration(budget)  # a mistake is said before any image is read
     if prefer not in PREFERENCES:
         raise UserError(f"prefer {prefer!r}: expected one of {', '.join(PREFERENCES)}")
+    check_outside(images, Path(out))
     started = time.monotonic()
     with staged_progress_bar(progress) as update:
         candidates, guess, prepared, lines = _begun(images, networks, read_number(max_parameters), licence, groups, seed, data_root, tell, update)

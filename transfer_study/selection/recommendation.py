@@ -57,7 +57,7 @@ class Recommendation:
     recommended: str  # name of the network
     prefer: str  # speed, accuracy or size
     # one row per network, best first: network, accuracy, low, high (on training images), tie, milliseconds (per image in batches), latency (milliseconds of
-    # one image), parameters, imagenet_top1, expected (from ImageNet top-1 alone), estimate (validation and top-1 together), licence, nearest_neighbours, n_images, difference, p_holm, note,
+    # one image), parameters, imagenet_top1, expected (from ImageNet top-1 alone), estimate (validation and top-1 together), licence, nearest_neighbours, n_images, difference, p_corrected, note,
     # and score_NAME for each transferability score, which decide nothing
     table: pd.DataFrame
     test: dict[str, Any]  # accuracy, low, high, n: of the recommended classifier on test images

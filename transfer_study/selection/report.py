@@ -102,7 +102,7 @@ def _mistakes(predictions: pd.DataFrame, dataset: ImageDataset, rows: pd.Series)
 
 
 def _suspects(findings: pd.DataFrame, dataset: ImageDataset, rows: pd.Series) -> list[dict[str, Any]]:
-    shown = findings[findings["check"].isin(["probable label error", "copies with different labels", "copy in training and test"])]
+    shown = findings[findings["check"].isin(["probable label error", "copies with different labels", "copy in training and test", "group in training and test"])]
     items = []
     for finding in shown.groupby("check", sort=False).head(MOST_THUMBNAILS).itertuples(index=False):
         images = [thumbnail_address(dataset, int(rows[name])) for name in (finding.image, finding.other) if name and name in rows]

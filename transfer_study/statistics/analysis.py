@@ -340,12 +340,17 @@ def _doubt_messages(data: ProtocolData, tables: dict[str, pd.DataFrame]) -> list
     missing = [f"{network} on {dataset}" for network, dataset in data.log_odds.missing]
     if missing:
         messages.append(f"{len(missing)} cell(s) missing, the networks' other scores are used: {_listed(missing)}")
+    links = tables["leave_one_out"].query("left_out == 'dataset' and r.isna()")["name"].to_list()
+    if links:
+        messages.append(f"r without dataset {_listed(links)} is missing: the other datasets alone cannot be compared")
     lost = sorted(set(chosen["network"]) - set(data.log_odds.logits.index) - set(data.excluded["network"]))
     if lost:
         messages.append(f"no sound score is left of {_listed(lost)}")
-    corrected = sorted(set(chosen.loc[chosen["corrected"], "network"] + " on " + chosen.loc[chosen["corrected"], "dataset"]))
+    moved = chosen[chosen["corrected"]]
+    corrected = sorted(set(moved["network"] + " on " + moved["dataset"]))
     if corrected:
-        messages.append(f"{len(corrected)} score(s) of 0 or 1 moved by half an image: {_listed(corrected)}")
+        how = "" if moved["n_test"].notna().all() else "; without n_test, one image is the smallest step between the dataset's scores"
+        messages.append(f"{len(corrected)} score(s) of 0 or 1 moved by half an image: {_listed(corrected)}{how}")
     models = tables["coefficients"].drop_duplicates("model")
     troubled = models[models["note"].str.contains("not fitted|not converge|not positive|drawn at random")]
     messages += [f"model {row.model}: {row.note}" for row in troubled.itertuples() if row.note != "not fitted: needs n_test"]

@@ -19,6 +19,7 @@ from scipy.stats import kendalltau, norm
 from statsmodels.regression.linear_model import OLS
 from statsmodels.tools.tools import add_constant
 
+from ..core import UserError
 from .log_odds import LogOddsTable, adjusted_accuracies
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #3f037cb8
@@ -375,15 +376,26 @@ def without_each(
     return left_out_values("pearson", x, y) if len(x) > FEWEST_NETWORKS else np.full(len(x), np.nan)
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #4d8a57d0
+def _without_dataset(log_odds: LogOddsTable, name: str) -> float:
+    part = log_odds.logits.drop(columns=name).dropna(how="all")
+    try:
+        mean = adjusted_accuracies(part).mean(axis=1)
+    except UserError:  # groups of datasets without a common network
+        return np.nan
+    with np.errstate(invalid="ignore"):  # all networks may be equal: NaN
+        return float(np.corrcoef(log_odds.source.loc[part.index], mean)[0, 1])
+
+
 def leave_one_out(
     log_odds: LogOddsTable,  # one protocol's log-odds
 ) -> pd.DataFrame:
-    "Pearson's r of the headline without each network and without each dataset: left_out, name, r."
+    """Pearson's r of the headline without each network and without each dataset: left_out, name, r.
+
+    NaN without a dataset if it alone connects the others: they then have no common network, and the networks cannot be compared.
+    """
     x, y = log_odds.source_on(HEADLINE), columns_of(log_odds)[HEADLINE]
     networks = without_each(x, y)
-    kept = [log_odds.logits.drop(columns=name).dropna(how="all") for name in log_odds.logits if log_odds.logits.shape[1] > 1]
-    with np.errstate(invalid="ignore"):  # without a dataset, all networks may be equal: NaN
-        datasets = [np.corrcoef(log_odds.source.loc[part.index], adjusted_accuracies(part).mean(axis=1))[0, 1] for part in kept]
+    datasets = [_without_dataset(log_odds, name) for name in log_odds.logits if log_odds.logits.shape[1] > 1]
     return pd.DataFrame(
         {
             "left_out": ["network"] * len(networks) + ["dataset"] * len(datasets),

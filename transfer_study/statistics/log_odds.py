@@ -25,14 +25,35 @@ def half_count(
     return (np.round(np.asarray(score) * n) + 0.5) / (np.asarray(n) + 1)
 
 # %% ../../nbs/api/statistics/00_log_odds.ipynb #b34f1ebd
+_DIGITS = 9  # after the decimal point; what follows is taken for an error of rounding
+_SEARCHED = 1000  # numbers of images that are tried even if the smallest step is several images wide
+
+
+def _unit_of(scores: np.ndarray) -> float:
+    "The last decimal place that any of the scores uses, such as 0.01."
+    return 10.0 ** -max(len(f"{score:.{_DIGITS}f}".rstrip("0").partition(".")[2]) for score in scores)
+
+
 def seen_resolution(
     scores: np.ndarray,  # (n,) proportions, in [0, 1]
 ) -> float:
-    "One over the smallest step between different scores; NaN if all are the same."
-    steps = np.diff(np.unique(np.round(scores, 9)))
-    return float(np.round(1 / steps.min())) if len(steps) else np.nan
+    """The number of test images that the scores show: about one over the smallest step, or the next number of which all scores are shares.
 
-# %% ../../nbs/api/statistics/00_log_odds.ipynb #d3294e7b
+    Up to rounding: scores with two decimals are known to 0.005. NaN if all scores are the same, or if no number fits, as for areas
+    under the ROC curve, for average precisions and for means of several runs.
+    """
+    values = np.unique(np.round(scores, _DIGITS))
+    if len(values) < 2:
+        return np.nan
+    step, unit = np.diff(values).min(), _unit_of(values)  # a step is known to one unit, because either end is known to half of one
+    near = np.arange(np.ceil(1 / (step + unit)), np.floor(1.0001 / max(step - unit, unit)) + 1)
+    larger = np.arange(np.ceil(1 / step), min(_SEARCHED, np.round(1 / unit)) + 1)
+    numbers = np.array([np.round(1 / step), *near[np.argsort(np.abs(near - 1 / step), kind="stable")], *larger])
+    right = np.outer(numbers, values)
+    fits = (np.abs(right - np.round(right)) <= numbers[:, None] * unit * 0.5001).all(axis=1)
+    return float(numbers[fits.argmax()]) if fits.any() else np.nan
+
+# %% ../../nbs/api/statistics/00_log_odds.ipynb #89841e66
 def _refuse_certainty(rows: pd.DataFrame, column: str, hint: str) -> None:
     "Raises `UserError` at the first row whose `column` is 0 or 1 and so has no finite log-odds."
     certain = rows[column].isin([0.0, 1.0])
@@ -45,26 +66,26 @@ def _refuse_certainty(rows: pd.DataFrame, column: str, hint: str) -> None:
 
 
 def _n_images(rows: pd.DataFrame, certain: pd.Series) -> pd.Series:
-    "The number of test images of every row with a score of 0 or 1: `n_test` or, where it is unknown, the resolution of the dataset's scores."
+    "The number of test images of every row with a score of 0 or 1: `n_test` or, where it is unknown, the number that the dataset's scores show."
     n, key = rows["n_test"].astype("Float64").astype("float64"), ["protocol", "dataset"] if "protocol" in rows else ["dataset"]
     unknown = certain & n.isna()
     for _, group in rows[rows["dataset"].isin(rows.loc[unknown, "dataset"])].groupby(key, dropna=False):
         n = n.where(~(unknown & rows.index.isin(group.index)), seen_resolution(group["score"].to_numpy()))
     return n
 
-# %% ../../nbs/api/statistics/00_log_odds.ipynb #295b6829
+# %% ../../nbs/api/statistics/00_log_odds.ipynb #14e348f3
 def with_log_odds(
     results: pd.DataFrame,  # the tidy results table
 ) -> pd.DataFrame:
     """`results` with the log-odds `logit` (of the score) and `source_logit` (of the source accuracy), and `corrected` (by `half_count`).
 
-    Scores of 0 and 1 are corrected by `n_test` or, where it is unknown, by `seen_resolution` of the dataset's scores. Raises `UserError`
-    that names the row if neither is known, or if a source accuracy is 0 or 1.
+    Scores of 0 and 1 are corrected by `n_test` or, where it is unknown, by the number of images that the dataset's scores show
+    (`seen_resolution`). Raises `UserError` that names the row if neither is known, or if a source accuracy is 0 or 1.
     """
     rows = results.reset_index(drop=True)
     certain = rows["score"].isin([0.0, 1.0])
     n_images = _n_images(rows, certain)
-    _refuse_certainty(rows[certain & n_images.isna()], "score", "give n_test, the number of test images,")
+    _refuse_certainty(rows[certain & n_images.isna()], "score", "the number of test images is not known: give n_test")
     _refuse_certainty(rows, "source_accuracy", "correct it")
     share = rows["score"].where(~certain, half_count(rows["score"], n_images))
     return rows.assign(logit=logit(share), source_logit=logit(rows["source_accuracy"]), corrected=certain)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RESERVED_NAMES', 'LoggerName', 'FeatureOptions', 'FeatureProtocol', 'LinearProtocol', 'NearestNeighbourProtocol',
-           'FineTuneOptions', 'ScratchOptions', 'check_name', 'NetworkEntry', 'SourceOptions', 'LoggingOptions',
+           'FineTuneOptions', 'ScratchOptions', 'check_table_name', 'NetworkEntry', 'SourceOptions', 'LoggingOptions',
            'Protocols', 'StudyFile', 'read_study_file', 'built_in_studies', 'find_study', 'study_part']
 
 # %% ../../nbs/api/study/00_file.ipynb #30d18817
@@ -152,7 +152,7 @@ class ScratchOptions(ScratchProtocol, _Sizes):
 RESERVED_NAMES = frozenset({*COLUMNS, "imagenet", "mean", "logit", "source_logit"})  # they mean something else in tables of results
 
 
-def check_name(
+def check_table_name(
     name: str,  # of a network or a dataset
 ) -> str:
     """The name; raises `ValueError` for one that tables of results cannot hold.
@@ -169,7 +169,7 @@ def check_name(
 class NetworkEntry(_Section):
     "One `[[networks]]` entry of a study file."
 
-    name: Annotated[str, AfterValidator(check_name)] = Field(min_length=1, description="name in results and figures")
+    name: Annotated[str, AfterValidator(check_table_name)] = Field(min_length=1, description="name in results and figures")
     architecture: str = Field(
         "", description="one of the paper's 16 networks, a timm name, torchvision:NAME, pytorchcv:NAME, open_clip:MODEL/WEIGHTS, transformers:NAME or module:function; empty: same as name"
     )
@@ -244,7 +244,7 @@ class Protocols(_Section):
         return self
 
 # %% ../../nbs/api/study/00_file.ipynb #49cd85aa
-def _check_name(name: str) -> str:
+def _check_file_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise ValueError("expected at most 100 letters, digits, '.', '_' and '-', as in a file name")
     return name
@@ -253,7 +253,7 @@ def _check_name(name: str) -> str:
 class StudyFile(_Section):
     "A study file."
 
-    name: Annotated[str, AfterValidator(_check_name)] = Field(description="name of the study and of its runs directory")
+    name: Annotated[str, AfterValidator(_check_file_name)] = Field(description="name of the study and of its runs directory")
     datasets: tuple[DatasetEntry, ...] = Field(
         min_length=1, json_schema_extra={"allowed": "list of texts or tables, not empty"},
         description="folders, tars and zips relative to this file, names of the paper's datasets, hf:NAME, drawn:NAME, or [[datasets]] tables",

@@ -6,6 +6,7 @@
 __all__ = ['SHARD', 'networks_to_measure', 'n_outputs', 'measure_heads', 'probe_dataset', 'measure_probe', 'measure_all']
 
 # %% ../../nbs/api/study/13_measure.ipynb #f946bcbd
+import operator
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -19,9 +20,9 @@ import pandas as pd
 
 from ..classifiers.linear_probe import linear_probe
 from ..core import UserError, digest, replaced_file
-from ..features.extraction import extract_features
-from ..features.inference import PreparedNetwork, fold_batch_norm, resolve_device, resolve_precision
-from ..features.loading import load_batches, network_view
+from ..features.extraction import ExtractionOptions, extract_features
+from ..features.inference import PreparedNetwork, prepare_network, resolve_device, resolve_precision
+from ..features.loading import load_batches
 from ..images.datasets import ImageDataset
 from ..images.splits import split_images
 from ..networks.measured import MeasuredAccuracy, accuracy_digest, keep_measured, measured_folder
@@ -81,31 +82,24 @@ class _Head:
         return self.parts / f"{rows[0]:06d}.npy"
 
 
-def _head(network: Network, images: ImageDataset, device: str, precision: str) -> _Head:
+def _head(network: Network, images: ImageDataset, options: ExtractionOptions) -> _Head:
     "Raises `UserError` if the network's outputs are not ImageNet's classes."
-    import torch
-
     model = build_network(network)
     n = n_outputs(model) if getattr(model, "classifier_loaded", True) else 0
     if n not in (1000, 1001):
         without = "it has no classifier" if network.weights is None else "its weights file has no classifier for ImageNet's 1,000 classes"
         has = f"its classifier has {n:,} outputs, expected 1,000 or 1,001" if n else without
         raise UserError(f"network {_label(network)!r}: {has}; with --train imagenet/train a probe on its features is measured")
-    identity, (view, normalisation) = accuracy_digest(model), network_view(model)
-    with torch.no_grad():
-        sample = torch.randn(2, *input_configuration(model)["input_size"], generator=torch.Generator().manual_seed(0))
-        folded = fold_batch_norm(model.float().eval(), sample).to(device, memory_format=torch.channels_last)
-    if normalisation is not None:
-        normalisation = normalisation[0][:, None, None].to(device), normalisation[1][:, None, None].to(device)
-    prepared = PreparedNetwork(view, normalisation, folded, n, device, resolve_precision(precision, device))
+    identity, prepared = accuracy_digest(model), prepare_network(model, options.device, options.precision, output=operator.call)
     return _Head(network, identity, prepared, measured_folder() / "parts" / digest([identity, images.fingerprint, prepared.precision]))
 
 # %% ../../nbs/api/study/13_measure.ipynb #563e2d34
-def _count(heads: list[_Head], images: ImageDataset, rows: np.ndarray, batch_size: int, n_workers: int) -> None:
+def _count(heads: list[_Head], images: ImageDataset, rows: np.ndarray, options: ExtractionOptions) -> None:
     "Writes for each network whether it is right on each of the rows; raises `UserError` for an image that cannot be decoded."
     correct: dict[int, list[np.ndarray]] = {i: [] for i in range(len(heads))}
     labels = images.images["label"].to_numpy()
-    for batch in load_batches(images, rows, [head.prepared.view for head in heads], batch_size, n_workers):
+    views = [head.prepared.view for head in heads]
+    for batch in load_batches(images, rows, views, options.batch_size or 1, options.n_workers or 0):
         if batch.bad:
             row, reason = batch.bad[0]
             raise UserError(f"{images.root}: {images.images['name'][row]} cannot be decoded ({reason}); copy it again")
@@ -139,15 +133,14 @@ def measure_heads(
 
     Raises `UserError` if a network's outputs are not ImageNet's classes, and for an image that cannot be decoded.
     """
-    device = resolve_device(device)
-    workers = n_workers if n_workers is not None else 0 if device == "cpu" else max(1, min(16, (os.cpu_count() or 2) - 1))
-    heads = [_head(network, images, device, precision) for network in networks]
+    options = ExtractionOptions(device, batch_size, n_workers, precision).resolved()
+    heads = [_head(network, images, options) for network in networks]
     rows = np.arange(len(images.images))
     shards = np.split(rows, rows[SHARD::SHARD])
     with progress_bar("images", len(rows), progress) as update:
         for shard in shards:
             if missing := [head for head in heads if not head.part(shard).is_file()]:
-                _count(missing, images, shard, batch_size or (32 if device == "cpu" else 256), workers)
+                _count(missing, images, shard, options)
             update(len(shard))
     results = []
     for head in heads:

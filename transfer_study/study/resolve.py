@@ -34,7 +34,7 @@ from transfer_study.networks.networks import (
     random_network,
 )  # fmt: skip
 from ..networks.table import imagenet_top1, imagenet_top1_source
-from .file import RESERVED_NAMES, SourceOptions, StudyFile, check_name
+from .file import RESERVED_NAMES, SourceOptions, StudyFile, check_table_name
 from ..tables.columns import is_source
 from ..training.pretrain import SETTINGS, source_folder
 
@@ -222,7 +222,7 @@ def _check_dataset_name(name: str) -> None:
     if name.lower() in RESERVED_NAMES or is_source(name):
         raise UserError(f"dataset {name!r}: the name means something else in tables of results; rename the folder or archive")
     try:
-        check_name(name)
+        check_table_name(name)
     except ValueError as error:
         raise UserError(f"dataset {name!r}: {error}; rename the folder or archive") from error
 

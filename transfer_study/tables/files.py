@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import warnings
+import zipfile
 import zlib
 from collections import Counter
 from contextlib import suppress
@@ -197,6 +198,20 @@ def _check_formulas(data: bytes, name: str, sheet: pd.DataFrame, path: Path | st
                 raise UserError(f"{path}: {cell.coordinate} of sheet {name!r} is a formula without a value; open the file in a spreadsheet and save it")
 
 
+def _check_workbook(data: bytes, path: Path | str) -> None:
+    "Raises `UserError` for a zip that is no workbook of Excel, as far as it can be opened."
+    try:
+        names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+    except Exception:  # damaged; the reader of workbooks says it
+        return
+    if "xl/workbook.xml" in names:
+        return
+    if "xl/workbook.bin" in names or "content.xml" in names or any(name.endswith(".iwa") for name in names):
+        raise UserError(f"{path}: a spreadsheet in another format than .xlsx; save it as .xlsx or CSV")
+    if "[Content_Types].xml" not in names:
+        raise UserError(f"{path}: a zip, no table; unpack it, and give the table inside{f', {names[0]}' if len(names) == 1 else ''}")
+
+
 def _excel_records(
     data: bytes,
     path: Path | str,  # for messages
@@ -342,6 +357,7 @@ def table_path(
 
 def _grid_of_bytes(data: bytes, path: Path) -> Grid:
     if data[:4] == b"PK\x03\x04":
+        _check_workbook(data, path)
         records, remarks = _excel_records(data, path)
         return grid_of_records(records, path, "row", remarks=remarks)
     if data[:4] == b"\xd0\xcf\x11\xe0":
@@ -371,9 +387,10 @@ def _unpacked(data: bytes, path: Path) -> bytes:
 
 
 def _check_no_json(data: bytes, path: Path) -> None:
-    if data.lstrip()[:1] in (b"[", b"{"):
+    start = data.lstrip()
+    if start[:1] in (b"[", b"{"):
         try:
-            json.loads(data)
+            json.loads(start.splitlines()[0] if start[:1] == b"{" and b"\n{" in start else start)  # one row in each line, or the whole
         except (ValueError, RecursionError):
             return
         raise UserError(f"{path}: JSON, no table; save it as CSV with a column of networks and one column for each dataset")

@@ -116,6 +116,9 @@ def scales_in(
         name, _, word = part.rpartition("=")
         if word not in ("percent", "fraction"):
             raise UserError(f"--scale {part}: expected percent, fraction, NAME=percent or NAME=fraction")
+        if by_name.get(name, word == "percent") != (word == "percent") or not name and percent and word == "fraction":
+            both = "--percent and --scale fraction" if not name and percent else f"--scale {f'{name}=' * bool(name)}percent and {f'{name}=' * bool(name)}fraction"
+            raise UserError(f"{both} contradict each other; keep one")
         by_name[name] = word == "percent"
     return by_name.pop("", percent), by_name
 
@@ -301,6 +304,9 @@ def class_counts(
 ) -> dict[str, int]:
     "The number of classes by dataset; raises `UserError` for anything but whole numbers of at least 2."
     if classes is None or isinstance(classes, Mapping):
+        for dataset, n in (classes or {}).items():
+            if not isinstance(n, int | float | np.number) or n != int(n) or n < 2:
+                raise UserError(f"n_classes {n!r} of dataset {dataset!r}: expected a whole number of at least 2")
         return dict(classes or {})
     path, grid = "table" if isinstance(classes, pd.DataFrame) else str(classes), read_grid(classes)
     keys = [name_key(name) for name in grid.columns]
@@ -310,4 +316,10 @@ def class_counts(
         raise UserError(f"{path}: expected the columns dataset and n_classes; found: {', '.join(grid.columns)}")
     rows = pd.DataFrame({"network": _texts(grid.cells[position]), "line": grid.lines, "n_classes": grid.cells[count]})
     rows = _with_counts(rows, grid, path).dropna()
+    for name, group in rows.groupby("network", sort=False):
+        if group["n_classes"].nunique() > 1:
+            first, second = group.drop_duplicates("n_classes").iloc[:2].itertuples()
+            raise UserError(
+                f"{path}: dataset {name!r} has {first.n_classes} and {second.n_classes} classes ({grid.place}s {first.line} and {second.line}); keep one"
+            )
     return dict(zip(rows["network"], rows["n_classes"].astype(int), strict=True))

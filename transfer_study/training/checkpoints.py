@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from fastai.callback.core import Callback, CancelFitException
     from fastai.torch_core import get_model
 
-from ..core import UserError
+from ..core import UserError, replaced_file
 from .callbacks import History
 
 # %% ../../nbs/api/training/06_checkpoints.ipynb #b3e7d028
@@ -28,21 +28,17 @@ def write_checkpoint(
     state: dict[str, Any],  # tensors, numbers and strings, and lists and dictionaries of them
 ) -> None:
     "Writes `state` in one step; raises `UserError` if that is impossible, and leaves an older checkpoint as it is."
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as stream:
+        with replaced_file(path) as temporary, open(temporary, "wb") as stream:
             torch.save(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # PyTorch's writer raises RuntimeError
         reason = next((str(e) for e in (error, error.__context__) if isinstance(e, OSError)), str(error).splitlines()[0])
         advice = "free some space and start again"
         if path.is_file():
             advice = f"the previous checkpoint is intact: {advice} to continue from it"
         raise UserError(f"checkpoint {path}: could not be written ({reason}); {advice}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 # %% ../../nbs/api/training/06_checkpoints.ipynb #a26de814
 def read_checkpoint(

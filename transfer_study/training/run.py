@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, committed_directory
+from ..core import UserError, committed_directory, is_memory_short
 from ..features.inference import keep_freed_memory
 from ..results import prediction_arrays, read_predictions, write_predictions
 from .batches import TrainingBatches
@@ -231,12 +231,6 @@ def _result(run: TrainingRun, train: TrainingBatches, model: "torch.nn.Module", 
         predictions=predictions, model=model,
     )  # fmt: skip
 
-# %% ../../nbs/api/training/08_run.ipynb #0cbce206
-def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: not enough memory" in str(error)
-
 # %% ../../nbs/api/training/08_run.ipynb #d582f731
 def _release_memory() -> None:
     import gc
@@ -265,7 +259,7 @@ def train_run(
         try:
             return _result(run, train, model, _fit(run, model, train, state))
         except Exception as error:
-            if not _out_of_memory(error):
+            if isinstance(error, UserError) or not is_memory_short(error):
                 raise
             if 2 * n_parts > train.batch_size:
                 raise UserError(f"device {run.device!r}: a batch of one image does not fit into memory; choose another device") from error

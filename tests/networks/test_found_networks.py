@@ -1,0 +1,104 @@
+"""Networks of one's own that are packages, and files of weights as programs leave them: used, or what is wrong in one line."""
+
+import gzip
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from transfer_study.core import UserError
+from transfer_study.networks.architectures import build_architecture
+from transfer_study.networks.networks import Network, build_network, load_weights
+
+NETWORK = """
+from torch import nn
+
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(4, 10)
+        self.pretrained_cfg = {"input_size": (3, 16, 16)}
+
+    def forward(self, x):
+        return self.head(self.body(x))
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    "A folder with a network, and the network."
+    (tmp_path / "nets.py").write_text(NETWORK)
+    return tmp_path, build_architecture("nets:Tiny", tmp_path).eval()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def f(:\n", "architecture module 'parts': SyntaxError"),
+        ("import no_such_library\n", "ModuleNotFoundError: No module named 'no_such_library'"),
+        ("import torch\n\ntorch.nothing\n", "AttributeError"),
+        ("raise SystemExit(2)\n", "SystemExit: 2"),
+        ("from . import nothing\n", "ImportError: cannot import name 'nothing'"),
+    ],
+)
+def test_a_package_that_fails_is_one_line(tmp_path, text, message):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/__init__.py").write_text(text)
+    with pytest.raises(UserError, match=message):
+        build_architecture("parts:f", tmp_path)
+
+
+def test_names_of_other_programs_say_how_to_write_them(tiny):
+    for name, message in {
+        "nets.py:Tiny": "expected the name of a module, such as nets for the file nets.py",
+        "hf-hub:timm/resnet50.a1_in1k": "for timm's networks on the hub, timm:NAME", "keras:resnet": "'keras': not found",
+        "facebook/dinov2-base": "write transformers:facebook/dinov2-base",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            build_network(Network("n", name, directory=tiny[0]))
+
+
+def test_any_prefix_of_all_names_is_removed_and_two_networks_are_refused(tiny):
+    folder, model = tiny
+    weights = model.state_dict()
+    zeros = {name: 0 * tensor for name, tensor in weights.items()}
+    torch.save({f"net.{name}": tensor for name, tensor in weights.items()} | {"loss.weight": torch.zeros(2)}, folder / "w.pth")
+    note = load_weights(other := build_architecture("nets:Tiny", folder), folder / "w.pth")
+    assert torch.equal(other.body[0].weight, model.body[0].weight) and torch.equal(other.head.weight, model.head.weight)
+    assert "the prefix 'net.' of the tensors' names was removed; 1 other tensors are not used, first: loss.weight" in note
+    pair = {f"q.{name}": tensor for name, tensor in weights.items()} | {f"k.{name}": tensor for name, tensor in zeros.items()}
+    torch.save({"state_dict": pair}, folder / "w.pth")
+    with pytest.raises(UserError, match=r"holds several networks, 'k\.', 'q\.'; save the tensors of one"):
+        load_weights(model, folder / "w.pth")
+    torch.save({"checkpoint": {"weights": weights}}, folder / "w.pth")
+    with pytest.raises(UserError, match="body.0.weight is missing.*the file holds 'checkpoint'"):
+        load_weights(model, folder / "w.pth")
+
+
+def test_numbers_of_numpy_beside_the_weights_are_read(tiny):
+    folder, model = tiny
+    torch.save({"state_dict": model.state_dict(), "best": np.float64(0.7), "epoch": np.int64(3)}, folder / "w.pth")
+    load_weights(other := build_architecture("nets:Tiny", folder), folder / "w.pth")
+    assert torch.equal(other.head.weight, model.head.weight)
+
+
+def test_packed_files_wrong_names_and_addresses(tiny):
+    folder, model = tiny
+    torch.save(model.state_dict(), folder / "w.pth")
+    save_file(model.state_dict(), folder / "right.safetensors")
+    (folder / "w.pth.gz").write_bytes(gzip.compress((folder / "w.pth").read_bytes()))
+    (folder / "wrong.safetensors").write_bytes((folder / "w.pth").read_bytes())
+    with zipfile.ZipFile(folder / "w.zip", "w") as packed:
+        packed.write(folder / "right.safetensors", "right.safetensors")
+    for name, message in {
+        "w.pth.gz": "a packed file; unpack it", "w.zip": "a zip that torch.save did not write; unpack it",
+        "wrong.safetensors": "a file of torch.save; give it a name that ends in .pth",
+        "https:/example.com/w.pth": "an address, not a file",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            load_weights(model, folder / name)
+    assert load_weights(model, folder / "right.safetensors") == ""

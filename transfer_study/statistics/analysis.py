@@ -32,8 +32,8 @@ from transfer_study.statistics.correlation import (
     correlation_table,
     format_interval,
     format_r,
-    leave_one_out,
     line_table,
+    r_without_each,
 )  # fmt: skip
 from transfer_study.statistics.exclusions import (
     IMAGENET_CLASSES,
@@ -286,7 +286,7 @@ def _protocol_tables(data: ProtocolData, n_bootstrap: int, seed: int) -> dict[st
     counts = bootstrap_counts(len(log_odds.logits), n_bootstrap, seed)
     tables = {
         "excluded": data.excluded, "networks": log_odds.network_effects, "correlations": _correlations(data.sound, log_odds, counts, seed),
-        "lines": line_table(log_odds, counts), "leave_one_out": leave_one_out(log_odds), "influence": influence_table(log_odds),
+        "lines": line_table(log_odds, counts), "leave_one_out": r_without_each(log_odds), "influence": influence_table(log_odds),
         "coefficients": regression_table(data.sound, log_odds, seed), "pairs": pair_table(log_odds),
         "prediction": predict_accuracy(log_odds, expit(np.linspace(log_odds.source.min(), log_odds.source.max(), 50))),
     }  # fmt: skip

@@ -7,7 +7,7 @@ __all__ = ['N_POSTERIOR', 'STRETCH', 'FEW_NETWORKS', 'LINEARISED_ABOVE', 'STATIS
            'DrawnValues', 'CORRELATION_COLUMNS', 'bootstrap_counts', 'left_out_counts', 'pearson', 'least_squares_line',
            'midranks', 'spearman', 'kendall', 'percentile_interval', 'bca_interval', 'posterior_draws',
            'correlation_interval', 'format_r', 'format_interval', 'rank_interval', 'left_out_values', 'bootstrap_draws',
-           'columns_of', 'correlation_table', 'line_table', 'without_each', 'leave_one_out']
+           'columns_of', 'correlation_table', 'line_table', 'without_each', 'r_without_each']
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #cb0f018d
 from collections.abc import Callable
@@ -386,7 +386,7 @@ def _without_dataset(log_odds: LogOddsTable, name: str) -> float:
         return float(np.corrcoef(log_odds.source.loc[part.index], mean)[0, 1])
 
 
-def leave_one_out(
+def r_without_each(
     log_odds: LogOddsTable,  # one protocol's log-odds
 ) -> pd.DataFrame:
     """Pearson's r of the headline without each network and without each dataset: left_out, name, r.

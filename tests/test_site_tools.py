@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
+import prepare_site
 import site_cells
 import site_entries
 import site_links
@@ -25,6 +26,8 @@ def shown(*cells: dict) -> list[str]:
 def test_cells_that_only_check_are_hidden():
     assert shown(code("assert x == 1"), code("if x:\n    assert y\n")) == []
     assert shown(code("n = 3\nassert n == 3")) == []
+    assert shown(code("def f():\n    return 3\n\n\nassert f() == 3")) == []
+    assert shown(code("pd.options.display.max_colwidth = None")) == []
 
 
 def test_what_a_later_cell_uses_stays_without_its_check():
@@ -35,6 +38,9 @@ def test_what_a_later_cell_uses_stays_without_its_check():
 def test_a_check_that_the_text_announces_stays():
     text = {"cell_type": "markdown", "source": "Both are the same:"}
     assert shown(text, code("assert a == b")) == ["Both are the same:", "assert a == b"]
+    assert shown(text, code("assert a == b"), code("a")) == ["Both are the same:", "a"]
+    entry = {"cell_type": "markdown", "source": "::: {.parameters}\n`a`\n:   of b\n\n:::"}
+    assert shown(entry, code("assert a == b")) == [entry["source"]]
 
 
 def test_marks_and_directives_for_tools_are_gone():
@@ -47,10 +53,11 @@ def test_long_code_for_a_figure_and_lists_of_imports_are_folded():
     long = "a = 1\nb = 2\nc = 3\nchart(a, b, c)"
     assert shown(code(long, figure))[0].startswith("#| code-fold: true\n") and shown(code(long)) == [long]
     assert shown(code("chart(a)", figure)) == ["chart(a)"]
-    assert 'code-summary: "How this is computed"' in shown(code("a = 1\nb = 2\nc = 3\nMarkdown(f'{a}')"))[0]
+    assert 'code-summary: "How this is computed"' in shown(code("Markdown(f'{a}')"))[0]
     imports = "import a\nimport b\nimport c\nfrom d import e"
     assert 'code-summary: "Imports"' in shown(code(imports))[0]
     assert 'code-summary: "Imports and set-up"' in shown(code(f"{imports}\na.options.width = 120"))[0]
+    assert 'code-summary: "Imports and set-up"' in shown(code(f"{imports}\n\n\ndef f():\n    return 1"))[0]
     assert shown(code(f"{imports}\nf()\ng()")) == [f"{imports}\nf()\ng()"]
     assert shown(code(imports), code(long, figure)) == [f"{shown(code(long, figure))[0].removesuffix(long)}{imports}\n\n{long}"]
 
@@ -62,6 +69,25 @@ def test_words_in_a_table_are_set_at_the_left_and_numbers_at_the_right():
     html = site_cells.html_as_markdown({"text/html": table})["text/markdown"]
     marked = re.findall(r'<t[hd] class="words">(.*?)</t', html)
     assert marked == ["name", "a", "NaN"] and re.findall(r"<td>(.*?)</td>", html) == ["1", "0.5", "2", "NaN"]
+
+
+def test_the_name_of_an_index_stands_in_the_header_and_backticks_mark_code():
+    import pandas as pd
+
+    table = pd.DataFrame({"n": [1]}, index=pd.Index(["a `b`"], name="key")).reset_index().set_index("key").to_html()
+    html = site_cells.html_as_markdown({"text/html": table.replace("<td>1", "<td>as `b`")})["text/markdown"]
+    assert re.findall(r"<th[^>]*>(.*?)</th>", html)[:2] == ["key", "n"] and html.count("<tr") == 2 and "as <code>b</code>" in html
+
+
+def test_negative_numbers_in_composed_texts_have_minus_signs():
+    text = "from -0.3 to x-1 (-2), [a](b-2.html), `-1`\n| -1 |"
+    assert site_cells.with_minus_signs(text) == "from −0.3 to x-1 (−2), [a](b-2.html), `-1`\n| -1 |"
+
+
+def test_a_text_whose_definition_is_private_ends_with_a_full_stop():
+    sources = ["Of all:", "## `f` {#f}", "The rest is counted:", "## Next", "So:", "| a |\n|---|"]
+    cells = site_cells.without_open_ends([{"cell_type": "markdown", "source": source} for source in sources])
+    assert [cell["source"] for cell in cells] == [*sources[:2], "The rest is counted.", *sources[3:]]
 
 
 def test_many_exclusions_are_folded_and_few_are_not():
@@ -82,17 +108,20 @@ class Options:
     "Options."
     size: Annotated[int, Field(ge=1)] = 3  # pixels
     rate: float = Field(1e-3, description="learning rate")
-    names: list[str] = field(default_factory=list)
+    names: list["str"] = field(default_factory=list)
     _cache: dict = field(default_factory=dict)  # private
 
     def run(self, out: "Path", *, fast: bool = False) -> "Self":
         "Runs."
 
+    def after_batch(self):
+        pass
 
-def draw(a: int, b: int = 2,  # of b
+
+def draw(a: int, b: int = 2,  # or 3, of <b>
          *args: str, c: str = "x",  # of c
          **options: Any) -> None:  # fmt: skip
-    "Draws."
+    "Draws; see https://a.org/b."
 """
 
 
@@ -108,11 +137,17 @@ def module(tmp_path, monkeypatch):
 def test_a_comment_belongs_to_the_last_parameter_of_its_line(module):
     text = site_entries.entry(module, "draw")
     assert 'draw(a: int, b: int = 2, *args: str, c: str = "x", **options: Any) -> None' in text
-    assert re.findall(r"^`(\w+)`\n:   (.*)$", text, re.M) == [("b", "of b"), ("c", "of c")]
+    assert re.findall(r"^`(\w+)`\n:   (.*)$", text, re.M) == [("b", r"`2` or 3, of \<b>"), ("c", "of c")]
+    assert "Draws; see <https://a.org/b>." in text
 
 
 def test_signs_of_markdown_in_a_comment_are_shown_as_they_are():
     assert site_entries.plain("`a*b@c` or @d, e*, --f") == r"`a*b@c` or \@d, e\*, \-\-f"
+
+
+def test_entries_stand_in_the_order_of_their_definitions(module):
+    cells = [{"cell_type": "code", "source": f"#| echo: false\nshow_doc({name})"} for name in ("draw", "Options")]
+    assert prepare_site.in_order([*cells, {"cell_type": "code", "source": "1"}], module)[:2] == cells[::-1]
 
 
 def test_a_class_shows_public_fields_and_methods(module):
@@ -122,7 +157,11 @@ def test_a_class_shows_public_fields_and_methods(module):
         ("rate", "`float`, default `1e-3`: learning rate"),
         ("names", "`list[str]`, default `[]`"),
     ]
-    assert "#### `Options.run` {#options.run}" in text and "Options.run(out: Path, *, fast: bool = False) -> Options" in text
+    assert (
+        "after_batch" not in text
+        and "#### `Options.run` {#options.run}" in text
+        and "Options.run(out: Path, *, fast: bool = False) -> Options" in text
+    )
 
 
 def test_names_are_linked_where_they_mean_one_thing():
@@ -134,7 +173,10 @@ def test_names_are_linked_where_they_mean_one_thing():
         and "[`analyze`](../api/statistics/analysis.html#analyze)" in text
     )
     assert "[`statistics.analysis`](../api/statistics/analysis.html)" in text
-    assert site_links.link_tests("| a | `tests/a/test_b.py::test_c` |").endswith("/main/tests/a/test_b.py){.test} |")
+    link = site_links.link_tests("| a | `tests/a/test_b.py::test_c` |")
+    assert '/main/tests/a/test_b.py"><code>tests/<wbr>a/' in link and link.replace("<wbr>", "").endswith(
+        r"::test\_c</code></a> |"
+    )
     assert text.endswith("`networks`, `results` and `count_mismatch`")
     code = "```python\n`analyze`\n```\n# `analyze`\n[`analyze`](x.html)"
     assert site_links.link_names(code, "a/b.html") == code

@@ -69,11 +69,13 @@ class Page(HTMLParser):
         self.texts: list[str] = []
         self.prose: list[str] = []  # the texts outside code and pictures
         self._hidden = 0
+        self._goes_on = False  # whether the text goes on the one before: between them, a line may break
         self._code = 0
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = dict(attributes)
+        self._goes_on = tag == "wbr"
         self._hidden += tag in ("script", "style")
         self._code += tag in ("pre", "code", "svg", "math")
         self.repeated |= {value for value in [values.get("id")] if value in self.anchors and tag != "link"}
@@ -82,11 +84,14 @@ class Page(HTMLParser):
             self.links.append(values["href"])
 
     def handle_endtag(self, tag: str) -> None:
+        self._goes_on = False
         self._hidden -= tag in ("script", "style")
         self._code -= tag in ("pre", "code", "svg", "math")
 
     def handle_data(self, data: str) -> None:
-        if not self._hidden:
+        if not self._hidden and self._goes_on and self.texts:
+            self.texts[-1] += data
+        elif not self._hidden:
             self.texts.append(data)
             self.prose += [] if self._code else [data]
 

@@ -15,8 +15,8 @@ from html import escape, unescape
 from pathlib import Path
 
 GLOSSARY = "explanations/glossary.html"
-PART = re.compile(  # a section of the third or fourth level: its anchor, its heading, and what follows up to the next section
-    r'<section id="([^"]+)" class="level[34][^"]*"[^>]*>\s*<h[34][^>]*>(.*?)</h[34]>(.*?)(?=<section |</section>)', re.S
+PART = re.compile(  # a section of the third to fifth level: its anchor, its heading, and what follows up to the next section
+    r'<section id="([^"]+)" class="level[345][^"]*"[^>]*>\s*<h[345][^>]*>(.*?)</h[345]>(.*?)(?=<section |</section>)', re.S
 )
 FIGURE = re.compile(r'<div class="figure-svg"[^>]*>.*?</svg>', re.S)
 

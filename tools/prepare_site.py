@@ -8,6 +8,7 @@
 Script, style and the picture for previews lie beside the pages, and nothing is fetched from elsewhere.
 """
 
+import itertools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ import vl_convert
 
 from transfer_study.figures.theme import CHART_TYPE, theme, unpack_chart
 
+SHOWN = re.compile(r"^show_doc\((\w+)\)", re.M)
 STYLE, SCRIPT, PREVIEW = "figures.css", "figures.js", "images/preview.png"
 # Pictures shrink with their column and never grow beyond their own size; on a telephone a tap shows them at that size.
 _STYLE = """.figure-svg { margin: 1rem 0 } .figure-svg svg { max-width: 100%; height: auto } .vega-embed { width: 100% }
@@ -80,10 +82,20 @@ def style() -> str:
     return _STYLE + "\n".join(rules) + "\n"
 
 
+def in_order(cells: list[dict], module: str) -> list[dict]:
+    "The cells with neighbouring `show_doc` in the order of their definitions; nbdev has the last definition of a cell first."
+    lines = {name: node.lineno for name, node in site_entries.parsed(module)[1].items()} if module else {}
+    place = [lines.get(m.group(1)) if (m := SHOWN.search(cell["source"])) else None for cell in cells]
+    ordered = []
+    for is_entry, run in itertools.groupby(zip(place, cells, strict=True), key=lambda pair: pair[0] is not None):
+        ordered += [cell for _, cell in (sorted(run, key=lambda pair: pair[0]) if is_entry else run)]
+    return ordered
+
+
 def with_entries(cells: list[dict], notebook: Path) -> list[dict]:
     "The cells with the entry of a definition in the place of nbdev's `show_doc`."
     module, shown, level = site_links.module_of(notebook), [], 2
-    for cell in cells:
+    for cell in in_order(cells, module):
         if cell["cell_type"] == "markdown":
             level = max([len(marks) for marks in re.findall(r"^(#+) ", cell["source"], re.M)][-1:] or [level])
         names = re.findall(r"^show_doc\(([\w.]+)\)", cell["source"], re.M) if cell["cell_type"] == "code" else []
@@ -135,7 +147,7 @@ def prepare(page: Path, notebook: Path) -> bool:
     for cell in processed["cells"]:
         cell["source"] = "".join(cell["source"])
     cells = site_cells.without_empty_headings(site_cells.clean_cells(with_entries(processed["cells"], notebook)))
-    cells = with_own_anchors(cells)
+    cells = site_cells.without_open_ends(with_own_anchors(cells))
     is_interactive = with_figures(cells, page, name)
     for cell in cells:
         site_cells.clean_outputs(cell)

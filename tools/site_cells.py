@@ -6,7 +6,7 @@ import re
 import nbformat
 
 QUARTO = {"echo", "output", "fig-alt", "fig-cap", "code-fold", "code-summary", "label", "include", "eval", "warning", "classes"}
-LONG = 4  # lines of code for a figure or a text, or of imports, that are folded from here on
+LONG = 4  # lines of code for a figure, or of imports, that are folded from here on
 FOLDED, IMPORTS, SET_UP = "How the figure is drawn", "Imports", "Imports and set-up"
 FINDING = "How this is computed"
 
@@ -19,10 +19,11 @@ def without_directives(source: str) -> str:
 
 
 def without_marks(source: str) -> str:
-    "The source without comments for formatters, linters and type checkers."
-    return re.sub(
+    "The source without comments for formatters and checkers; nothing of a cell that only sets how tables are shown."
+    source = re.sub(
         r"[ \t]*#\s*(?:fmt: (?:skip|on|off)|noqa\b[^#\n]*|type: ignore[^#\n]*)(?=$|\s*#)", "", source, flags=re.M
     ).rstrip()
+    return "" if re.fullmatch(r"pd\.(options\.display\.\w+ = |set_option\(\"display)[^\n]*", source) else source
 
 
 def is_check(node: ast.stmt) -> bool:
@@ -37,6 +38,13 @@ def names_in(source: str) -> set[str]:
     return set(re.findall(r"\w+", source))
 
 
+def prepared(body: list[ast.stmt]) -> set[str]:
+    "The names that assignments and definitions give."
+    stored = [node for part in body if isinstance(part, ast.Assign) for node in ast.walk(part) if isinstance(node, ast.Name)]
+    defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    return {node.id for node in stored if isinstance(node.ctx, ast.Store)} | defined
+
+
 def without_checks(source: str, has_output: bool, later: set[str]) -> str:
     """The source without its checks, and nothing where nothing else remains.
 
@@ -49,15 +57,8 @@ def without_checks(source: str, has_output: bool, later: set[str]) -> str:
     checks = [node for node in body if is_check(node)]
     if not checks:
         return source
-    prepared = {
-        t.id
-        for node in body
-        if isinstance(node, ast.Assign)
-        for t in ast.walk(node)
-        if isinstance(t, ast.Name) and isinstance(t.ctx, ast.Store)
-    }
     rest = [node for node in body if node not in checks]
-    if not has_output and all(isinstance(node, ast.Assign) for node in rest) and not prepared & later:
+    if not has_output and all(isinstance(node, ast.Assign | ast.FunctionDef) for node in rest) and not prepared(rest) & later:
         return ""
     lines = source.splitlines()
     for node in reversed(checks):
@@ -66,16 +67,18 @@ def without_checks(source: str, has_output: bool, later: set[str]) -> str:
 
 
 def prelude(source: str) -> str:
-    "What a cell that only imports is called, with one more line of set-up or without; nothing for other cells."
+    "What a cell that only imports is called, with one more line of set-up and a function or without; nothing for other cells."
     try:
         body = ast.parse(source).body
     except SyntaxError:
         return ""
-    others = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    helpers = [node for node in body if isinstance(node, ast.FunctionDef)]
+    others = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef)]
     is_set_up = [isinstance(node, ast.Assign | ast.Expr) and node.lineno == node.end_lineno for node in others]
-    if len(body) - len(others) < LONG - len(others) or len(others) > 1 or not all(is_set_up):
+    n_imports = len(body) - len(others) - len(helpers)
+    if n_imports < LONG - len(others) or len(others) > 1 or len(helpers) > 1 or not all(is_set_up):
         return ""
-    return SET_UP if others else IMPORTS
+    return SET_UP if others or helpers else IMPORTS
 
 
 def writes_words(source: str) -> bool:
@@ -88,10 +91,10 @@ def writes_words(source: str) -> bool:
 
 
 def folded(source: str, has_figure: bool) -> str:
-    "The source, folded where it is long and draws a figure or composes a text, or only imports."
+    "The source, folded where it composes a text, or where it is long and draws a figure or only imports."
     code = [line for line in source.splitlines() if line.strip() and not line.startswith("#|")]
     summary = FOLDED if has_figure else FINDING if writes_words(source) else prelude(source)
-    if len(code) < LONG or "#| code-fold" in source or not summary:
+    if (len(code) < LONG and summary != FINDING) or "#| code-fold" in source or not summary:
         return source
     return f'#| code-fold: true\n#| code-summary: "{summary}"\n{source}'
 
@@ -109,7 +112,9 @@ def clean_cells(cells: list[dict]) -> list[dict]:
             continue
         later = set().union(*(names_in("".join(c["source"])) for c in cells[i + 1 :] if c["cell_type"] == "code"))
         source = without_directives("".join(cell["source"]))
-        announced = i > 0 and cells[i - 1]["cell_type"] == "markdown" and "".join(cells[i - 1]["source"]).rstrip().endswith(":")
+        above = "".join(cells[i - 1]["source"]).rstrip() if i > 0 and cells[i - 1]["cell_type"] == "markdown" else ""
+        is_last = i + 1 == len(cells) or cells[i + 1]["cell_type"] != "code"  # another cell shows what the text announces
+        announced = above.endswith(":") and not above.endswith(":::") and is_last
         if not (announced and not cell.get("outputs")):
             source = without_checks(source, bool(cell.get("outputs")), later)
         source = folded(without_marks(source), has_figure(cell))
@@ -150,7 +155,19 @@ def without_empty_headings(cells: list[dict]) -> list[dict]:
     return kept[::-1]
 
 
-NUMERIC = re.compile(r"[-−+]?[\d,.]+(?:e[-+]?\d+)?%?|NaN|None|NaT|&lt;NA&gt;|True|False|inf|")
+def without_open_ends(cells: list[dict]) -> list[dict]:
+    "The cells; a text that ends with a colon, but is followed by no code, entry or table, ends with a full stop."
+    for cell, following in zip(cells, [*cells[1:], {"cell_type": "markdown", "source": ""}], strict=True):
+        text, goes_on = "".join(cell["source"]), "".join(following["source"]).lstrip()
+        is_entry = re.match(r"#+ `[^`\n]+` \{#", goes_on)
+        is_listed = is_entry or goes_on.startswith(("|", "```", "- ", "1. "))
+        is_text = cell["cell_type"] == following["cell_type"] == "markdown"
+        if is_text and not is_listed and re.search(r"[^:]:\s*$", text):
+            cell["source"] = text.rstrip()[:-1] + "."
+    return cells
+
+
+NUMERIC = re.compile(r"[-−+]?[\d,.]+(?:e[-+]?\d+)?%?|–|NaN|None|NaT|&lt;NA&gt;|True|False|inf|")
 
 
 def with_words_at_left(table: str) -> str:
@@ -174,13 +191,32 @@ def with_words_at_left(table: str) -> str:
     return re.sub(r"<tr[^>]*>.*?</tr>", lambda m: marked(m.group(0)), table, flags=re.S)
 
 
+def with_one_header(table: str) -> str:
+    "A table of pandas with the name of its index in the empty first cell of the header, not in a row of its own."
+    rows = re.findall(r"<tr[^>]*>.*?</tr>", table.partition("</thead>")[0], flags=re.S)
+    cells = [re.findall(r"<th>(.*?)</th>", row, flags=re.S) for row in rows]
+    if len(rows) != 2 or cells[0][0] or not cells[1][0] or any(cells[1][1:]) or len(cells[0]) != len(cells[1]):
+        return table
+    merged = rows[0].replace("<th></th>", f'<th class="words">{cells[1][0]}</th>', 1)
+    return table.replace(rows[0], merged, 1).replace(rows[1], "", 1)
+
+
+def with_code(table: str) -> str:
+    "A table whose cells show what stands in backticks as code."
+    return re.sub(r"<td[^>]*>[^<]*</td>", lambda cell: re.sub(r"`([^`]+)`", r"<code>\1</code>", cell.group(0)), table)
+
+
+def shown_table(match: re.Match) -> str:
+    return with_code(with_one_header(with_words_at_left(match.group(0))))
+
+
 def html_as_markdown(data: dict) -> dict:
     "An output in HTML as raw HTML within Markdown: for HTML outputs Quarto has pages fetch require.js and jQuery."
     if "text/html" not in data:
         return data
     html = re.sub(r"\s*<style scoped>.*?</style>", "", "".join(data["text/html"]), flags=re.S)
     html = re.sub(r'<table border="1" class="dataframe">', '<table class="dataframe">', html).strip()
-    html = re.sub(r'<table class="dataframe">.*?</table>', lambda m: with_words_at_left(m.group(0)), html, flags=re.S)
+    html = re.sub(r'<table class="dataframe">.*?</table>', shown_table, html, flags=re.S)
     return {"text/markdown": f"```{{=html}}\n{html}\n```\n"}
 
 
@@ -195,13 +231,21 @@ def fold_exclusions(text: str) -> str:
     return pattern.sub(details, text)
 
 
+def with_minus_signs(text: str) -> str:
+    "Composed text with minus signs before its negative numbers, outside code, links and tables."
+    parts = re.split(r"(`[^`]*`|\]\([^)]*\)|^\|.*$|https?://\S+)", text, flags=re.M)
+    parts[::2] = [re.sub(r"(?<![\w.)\]-])-(?=\d)", "−", part) for part in parts[::2]]
+    return "".join(parts)
+
+
 def clean_outputs(cell: dict) -> None:
     "Rewrites the outputs of a cell in place."
     for output in cell.get("outputs", []):
         if "data" in output:
             output["data"] = data = html_as_markdown(output["data"])
             if "text/markdown" in data:
-                data["text/markdown"] = fold_exclusions("".join(data["text/markdown"]))
+                text = "".join(data["text/markdown"])
+                data["text/markdown"] = text if text.startswith("```") else with_minus_signs(fold_exclusions(text))
 
 
 def dump(notebook: dict) -> str:

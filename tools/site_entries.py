@@ -49,13 +49,24 @@ def comment(text: str, line: int) -> str:
     return "" if not match or match.group(1).startswith(("fmt:", "noqa", "type:")) else match.group(1)
 
 
+class WithoutChecks(ast.NodeTransformer):
+    "The type in the place of each `Annotated`."
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        node = self.generic_visit(node)
+        return node.slice.elts[0] if ast.unparse(node.value) == "Annotated" else node
+
+
 def code(node: ast.AST | None, text: str = "") -> str:
     "A type or name as code; one that is quoted because it is not imported yet loses its quotes, and `Annotated` its checks."
     if node is None:
         return ""
-    if isinstance(node, ast.Subscript) and code(node.value) == "Annotated":
-        node = node.slice.elts[0]
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else written(node, text)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.expr) and "Annotated" in ast.unparse(node):
+        node, text = WithoutChecks().visit(ast.parse(ast.unparse(node), mode="eval")).body, ""
+    shown = written(node, text)
+    return shown if "Literal[" in shown else re.sub(r'(?<=[\[ ])"([\w.]+)"(?=[\], ])', r"\1", shown)
 
 
 def written(node: ast.AST | None, text: str = "") -> str:
@@ -92,6 +103,8 @@ def fields(node: ast.ClassDef, text: str) -> list[Parameter]:
     for line in node.body:
         if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name) or line.target.id.startswith("_"):
             continue
+        if code(line.annotation).startswith("ClassVar"):  # no field
+            continue
         default, options = line.value, keywords(line.value)
         if isinstance(default, ast.Call) and getattr(default.func, "id", "") in ("Field", "field"):
             factory = options.get("default_factory")
@@ -125,8 +138,8 @@ def signature(name: str, listed: list[Parameter], returns: str = "") -> str:
 
 
 def plain(comment: str) -> str:
-    "A comment as Markdown: outside code, `@` begins no citation, `*` no emphasis, and `--` is no dash."
-    return re.sub(r"(`[^`]*`)|([@*])|--", lambda m: m.group(1) or (f"\\{m.group(2)}" if m.group(2) else r"\-\-"), comment)
+    "A comment as Markdown: outside code, `@` begins no citation, `*` no emphasis, `<` no tag, and `--` is no dash."
+    return re.sub(r"(`[^`]*`)|([@*<])|--", lambda m: m.group(1) or (f"\\{m.group(2)}" if m.group(2) else r"\-\-"), comment)
 
 
 def meanings(listed: list[Parameter], always: bool = False) -> str:
@@ -136,7 +149,9 @@ def meanings(listed: list[Parameter], always: bool = False) -> str:
         default = f", default `{parameter.default}`" if parameter.default else ""
         kind = f"`{parameter.annotation}`{default}" if always else ""
         if kind or parameter.meaning:
-            lines.append(f"`{parameter.name}`\n:   {': '.join(filter(None, [kind, plain(parameter.meaning)]))}")
+            # What begins with "or" goes on from the default, which stands in the signature.
+            first = f"`{parameter.default}` " if parameter.meaning.startswith("or ") and not kind else ""
+            lines.append(f"`{parameter.name}`\n:   {': '.join(filter(None, [kind, first + plain(parameter.meaning)]))}")
     return "\n\n".join(lines)
 
 
@@ -157,7 +172,10 @@ def heading(module: str, name: str, level: int) -> str:
 
 
 def docstring(node: ast.AST) -> str:
-    return (ast.get_docstring(node) or "").strip()
+    "The docstring as Markdown: outside code, `<class>` is no tag, and an address is a link."
+    text = (ast.get_docstring(node) or "").strip()
+    pattern = r"(```.*?```|`[^`]*`|\]\([^)]*\)|<https?://[^>]*>)|(https?://[^\s)>]*[^\s)>.,;])|<"
+    return re.sub(pattern, lambda m: m.group(1) or (f"<{m.group(2)}>" if m.group(2) else r"\<"), text, flags=re.S)
 
 
 def decorators(node: Function) -> set[str]:
@@ -183,8 +201,8 @@ def function_entry(module: str, node: Function, name: str = "", level: int = 3, 
 
 
 def is_shown(node: ast.AST) -> bool:
-    "Whether a part of a class has an entry: public methods, and what makes an object callable."
-    return isinstance(node, Function) and (not node.name.startswith("_") or node.name == "__call__")
+    "Whether a part of a class has an entry: public methods, and what makes an object callable, if there are words on it."
+    return isinstance(node, Function) and (not node.name.startswith("_") or node.name == "__call__") and bool(docstring(node))
 
 
 def class_entry(module: str, node: ast.ClassDef, level: int = 3) -> str:

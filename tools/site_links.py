@@ -132,9 +132,13 @@ def link_names(text: str, page: str) -> str:
 
 
 def link_tests(text: str) -> str:
-    "Markdown with tests in backticks, `tests/FILE.py::NAME`, linked to their file in the repository."
-    address = f"{site_entries.SOURCE}/"
-    return re.sub(r"(?<!\[)(`(tests/[\w/]+\.py)::\w+`)", lambda m: f"[{m.group(1)}]({address}{m.group(2)}){{.test}}", text)
+    "Markdown with tests in backticks, `tests/FILE.py::NAME`, linked to their file in the repository; lines break between words."
+
+    def linked(match: re.Match) -> str:
+        name = re.sub(r"([/_]|(?=::))", r"\1<wbr>", match.group(1)).replace("_", r"\_")
+        return f'<a class="test" href="{site_entries.SOURCE}/{match.group(2)}"><code>{name}</code></a>'
+
+    return re.sub(r"(?<!\[)`((tests/[\w/]+\.py)::\w+)`", linked, text)
 
 
 def term_pattern(term: Term) -> re.Pattern:

@@ -218,7 +218,11 @@ class AveragedWeights(Callback):
 
     order = 80  # after the optimiser's step, before a checkpoint
 
-    def __init__(self, average: Any, n_parts: int = 1):  # timm's ModelEmaV3
+    def __init__(
+        self,
+        average: Any,  # timm's ModelEmaV3
+        n_parts: int = 1,  # into which each batch is split
+    ):
         self.average, self.n_parts = average, n_parts
 
     def after_batch(self) -> None:

@@ -12,7 +12,6 @@ import difflib
 import gzip
 import io
 import json
-import os
 import warnings
 import zipfile
 import zlib
@@ -405,7 +404,7 @@ def read_grid(
     "The cells of a table; raises `UserError` if it cannot be read without guessing."
     if isinstance(table, pd.DataFrame):
         return grid_of_frame(table)
-    if not isinstance(table, str | os.PathLike):
+    if not isinstance(table, str | Path):
         raise UserError(f"table: a {type(table).__name__}; expected a file, the name of a shipped table, or a DataFrame")
     path, data = table_path(table), b""
     try:

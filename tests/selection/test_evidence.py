@@ -69,6 +69,8 @@ def test_the_interval_covers_what_it_says():
         low, high = interval_of(right, group)
         with_groups.append(low < 0.8 < high)
     assert 0.91 <= np.mean(covered) <= 0.985 and 0.89 <= np.mean(with_groups) <= 0.985
+    ends = [interval_of(np.full(n, answer), np.arange(n)) for n in range(1, 60) for answer in (False, True)]
+    assert {low for low, _ in ends[::2]} == {0.0} and {high for _, high in ends[1::2]} == {1.0}
     assert interval_of(np.arange(100) < 80, np.arange(100), 0.01)[0] < interval_of(np.arange(100) < 80, np.arange(100))[0]
 
 

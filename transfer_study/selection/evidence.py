@@ -90,7 +90,8 @@ def interval_of(
     z = norm.ppf((1 + level) / 2)
     middle, scale = p + z**2 / (2 * n_effective), 1 + z**2 / n_effective
     half = z * np.sqrt(p * (1 - p) / n_effective + z**2 / (4 * n_effective**2))
-    return max(0.0, float((middle - half) / scale)), min(1.0, float((middle + half) / scale))
+    low, high = float((middle - half) / scale), float((middle + half) / scale)
+    return (low if p > 0 else 0.0), (high if p < 1 else 1.0)  # free of rounding
 
 # %% ../../nbs/api/selection/03_evidence.ipynb #d8dac33b
 N_SIGNS = 10_000  # draws of random signs

@@ -13,6 +13,7 @@ from tests.conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.fingerprints import FileHashes, FileState, read_entries, user_cache, write_entries
 from transfer_study.images.datasets import image_folder, only_structure
+from transfer_study.images.entries import class_folders
 from transfer_study.study.file import StudyFile
 from transfer_study.study.resolve import resolve_datasets
 
@@ -54,6 +55,16 @@ def test_an_unchanged_folder_is_read_once(folder, monkeypatch):
     assert first == second and len(all_files) == 16 and none == []
     cached(folder).unlink()
     assert entries_read(monkeypatch, folder) == [first, all_files]
+
+
+def test_class_folders_without_a_test_split_are_read_once_too(folder):
+    "The second time the kept hashes count, which a wrong one among them shows."
+    first = class_folders(folder / "train").fingerprint
+    kept = read_entries(cached(folder))
+    assert len(kept) == 12 and class_folders(folder / "train").fingerprint == first
+    next(iter(kept.values()))[-1] = 64 * "0"
+    write_entries(kept, cached(folder))
+    assert class_folders(folder / "train").fingerprint != first
 
 
 @pytest.mark.parametrize("keep_time", [False, True])

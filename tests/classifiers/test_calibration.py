@@ -60,6 +60,10 @@ def test_the_interval_of_many_classes_covers_the_true_mean(sizes, of_class):
 def test_the_interval_without_a_mistake_ends_at_one():
     low, high = accuracy_interval(np.repeat(np.arange(100), 5), np.repeat(np.arange(100), 5), "mean_per_class")
     assert high == 1.0 and low == pytest.approx(500 / (500 + 1.959964**2), abs=1e-6)  # Wilson's for 500 of 500
+    for n in range(1, 60):  # uneven classes have a fractional number of images
+        y_true = np.r_[np.zeros(n, int), np.ones(7, int)]
+        assert accuracy_interval(y_true, y_true, "mean_per_class")[1] == 1.0 == accuracy_interval(y_true, y_true)[1]
+        assert accuracy_interval(y_true, 1 - y_true, "mean_per_class")[0] == 0.0 == accuracy_interval(y_true, 1 - y_true)[0]
 
 
 def test_classes_of_the_same_size_and_accuracy_have_nearly_the_interval_of_top1():

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics.pairwise import cosine_similarity
 
+from transfer_study.classifiers.knn import nearest
 from transfer_study.classifiers.novelty import directions, fit_feature_distance
 from transfer_study.core import UserError
 
@@ -41,6 +43,12 @@ def test_many_training_images_are_sampled_and_few_are_enough():
 
 def test_features_of_zeros_have_no_direction():
     assert not directions(np.zeros((1, 3))).any()
-    assert fit_feature_distance(np.eye(3)).distances(np.zeros((1, 3))) == pytest.approx(
-        [0.5]
-    )  # half the squared distance, which is 1
+    assert fit_feature_distance(np.eye(3)).distances(np.zeros((1, 3))) == pytest.approx([1.0])
+
+
+def test_a_row_of_zeros_is_at_right_angles_to_everything():
+    X_train, X = np.array([[0.0, 0, 0], [1, 0, 0], [0.2, 1, 0], [-1, 0, 0]]), np.array([[3.0, 0, 0], [0, 0, 0], [-1, 0.1, 0]])
+    rows, similarity = nearest(X_train, X, 4)
+    expected = np.take_along_axis(cosine_similarity(X, X_train), rows, axis=1)
+    assert similarity == pytest.approx(expected, abs=1e-6) and (np.diff(expected) <= 1e-6).all()
+    assert rows[0].tolist() == [1, 2, 0, 3] and similarity[1] == pytest.approx(0, abs=1e-6)

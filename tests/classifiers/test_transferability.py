@@ -17,6 +17,7 @@ from transfer_study.classifiers.transferability import (
     gbc,
     h_score,
     h_score_shrunk,
+    leave_one_out,
     leave_one_out_knn,
     logme,
     parc,
@@ -260,7 +261,7 @@ def test_neighbours_are_those_of_scikit_learn(k):
     X, y = toy((30, 40, 20))
     model = KNeighborsClassifier(k, metric="cosine", algorithm="brute", weights=lambda d: 1 + (1 - d / 2) / (2 * k + 1))
     expected = cross_val_score(model, X, y, cv=LeaveOneOut()).mean()
-    assert leave_one_out_knn(X, y, k) == pytest.approx(expected)
+    assert leave_one_out_knn(X, y, k) == pytest.approx(expected) == leave_one_out(X.astype(np.float32), y, k).mean()
 
 
 def test_no_image_is_its_own_neighbour():
@@ -269,6 +270,19 @@ def test_no_image_is_its_own_neighbour():
     X[:4] = [[1, 0]]
     assert leave_one_out_knn(X, y) == 0
     assert leave_one_out_knn(X, np.r_[np.zeros(4), np.ones(8)], 2) == 1
+
+
+def test_a_group_is_no_neighbour_of_itself():
+    X = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
+    y, groups = np.repeat([0, 0, 1, 1], 5), np.repeat(np.arange(4), 5)
+    assert leave_one_out(X, y, 5).all()
+    assert not leave_one_out(X, np.repeat(np.arange(4), 5), 5, groups).any()
+
+
+def test_an_image_without_features_is_near_to_none():
+    "A row of zeros is as far from its own class as from any other, and votes less than an image that is a little alike."
+    X, y = np.array([[1, 0], [0.1, 1], [0, 0], [0, 1.0]]), np.array([0, 0, 1, 1])
+    assert leave_one_out(X, y)[0] and not leave_one_out(X, y)[1]
 
 
 @pytest.mark.parametrize("k", [0, 75])

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from tests.selection.common import mend
 from transfer_study import load_classifier
 from transfer_study.classifiers.linear_probe import LogisticPathClassifier
+from transfer_study.classifiers.novelty import MOST_DIRECTIONS, directions
 from transfer_study.core import UserError
 from transfer_study.networks.networks import Network
 from transfer_study.selection.classifier import save_classifier
@@ -70,6 +71,14 @@ def test_unlike_images_are_flagged(saved, fitted):
     flat = Image.new("RGB", (40, 40), (255, 0, 0))
     assert load_classifier(saved).predict([flat])["flag"].tolist() == ["unlike"]
     assert (load_classifier(saved).predict(fitted.dataset)["flag"][~fitted.test] == "").mean() > 0.9
+
+
+def test_the_seed_draws_the_training_images_that_are_kept_for_the_flag(fitted, tmp_path):
+    n, n_features = MOST_DIRECTIONS + 100, fitted.features.X.shape[1]
+    many = np.random.default_rng(0).normal(size=(n, n_features)).astype(np.float32)
+    folder = save_classifier(tmp_path / "seeded", **fitted.arguments | {"training_features": many}, seed=7)
+    drawn = np.sort(np.random.default_rng(7).permutation(n)[:MOST_DIRECTIONS])
+    assert np.array_equal(load_file(folder / "neighbours.safetensors")["directions"], directions(many[drawn]))
 
 
 def test_without_training_features_nothing_is_flagged(fitted, tmp_path):

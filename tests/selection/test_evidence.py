@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
 
+from transfer_study.classifiers.transferability import leave_one_out
 from transfer_study.selection.candidates import TransferPrior
 from transfer_study.selection.checks import label_errors
 from transfer_study.selection.evidence import (
@@ -17,11 +17,10 @@ from transfer_study.selection.evidence import (
     cross_validated,
     interval_of,
     learning_curve,
-    leave_one_out,
     stratified_order,
     tie_set,
 )
-from transfer_study.selection.halving import Steps, best_affordable, posterior, rung_sizes, survivors
+from transfer_study.selection.halving import Comparison, Steps, best_affordable, choose, posterior, rung_sizes, survivors
 from transfer_study.selection.images import group_folds
 
 
@@ -29,23 +28,6 @@ from transfer_study.selection.images import group_folds
 def digits():
     X, y = load_digits(return_X_y=True)
     return X[:300].astype(np.float32), y[:300], group_folds(y[:300], np.arange(300))
-
-
-def test_nearest_neighbours_agree_with_scikit_learn(digits):
-    X, y, _ = digits
-    right = leave_one_out(X, y, np.arange(len(y)))
-    reference = []
-    for i in range(0, 300, 3):
-        others = KNeighborsClassifier(5, metric="cosine").fit(np.delete(X, i, 0), np.delete(y, i))
-        reference.append(others.predict(X[i : i + 1])[0] == y[i])
-    assert np.mean(right[::3] == reference) >= 0.98  # ties are broken in another way
-
-
-def test_a_group_is_no_neighbour_of_itself():
-    X = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
-    y, groups = np.repeat([0, 0, 1, 1], 5), np.repeat(np.arange(4), 5)
-    assert leave_one_out(X, y, np.arange(20)).all()
-    assert not leave_one_out(X, np.repeat(np.arange(4), 5), groups).any()
 
 
 def test_cross_validation_agrees_with_scikit_learn(digits):
@@ -66,7 +48,7 @@ def test_an_image_is_never_predicted_by_a_model_that_saw_it(digits):
     X, y = random.normal(size=(200, 400)).astype(np.float32), random.integers(0, 2, 200)
     one = cross_validated(X, y, group_folds(y, np.arange(200)), l2=[1e-3, 1.0])
     assert 0.35 < one.accuracy < 0.65
-    assert 0.35 < leave_one_out(X, y, np.arange(200)).mean() < 0.65
+    assert 0.35 < leave_one_out(X, y, 5).mean() < 0.65
 
 
 def test_a_class_that_a_fold_lacks_counts_as_wrong(digits):
@@ -169,6 +151,18 @@ def test_rungs_and_survivors():
     assert staying == ["a", "c"] and list(leaving) == ["b"]  # shown to be worse, though more accurate than c
     assert survivors(compared, draws, dict.fromkeys("abc", 1.0), 0.0)[0] == ["a"]
     assert survivors(compared, draws, {}, None)[0] == ["a", "b", "c"]
+
+
+def test_features_are_asked_for_once_at_each_rung():
+    X, y = load_digits(return_X_y=True)
+    made_up, y, asked = {"a": X[:400, 10:12], "b": X[:400, 26:28]}, y[:400] % 2, []
+
+    def features(names, rows):
+        asked.append(len(rows))
+        return {name: made_up[name][rows].astype(np.float32) for name in names}
+
+    choice = choose(Comparison(features, y, np.arange(400), {"a": 1.0, "b": 1.0}, {}, transfer=TransferPrior(0.6, 0.2, 1.0, 0.5)))
+    assert asked == [100, 400] and set(choice.features) == {"a", "b"}
 
 
 def test_the_networks_that_stay_have_the_best_expected_maximum_of_all_affordable_sets():

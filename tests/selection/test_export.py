@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 
 from transfer_study import load_classifier
 from transfer_study.core import UserError
+from transfer_study.images.drawn import drawn_dataset
 from transfer_study.networks.networks import Network, build_network, penultimate_features
 from transfer_study.selection.classifier import save_classifier
 from transfer_study.selection.export import export_onnx, folder_labels, safe_cell, split_of, write_predictions_csv
@@ -120,6 +122,15 @@ def test_the_graph_predicts_as_the_classifier_does(fitted, tmp_path, kind):
     assert session.get_inputs()[0].type == "tensor(uint8)"
     (one,) = session.run(None, {"images": np.zeros((1, *session.get_inputs()[0].shape[1:]), np.uint8)})
     assert one.shape == (1, 2) and one.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_part_of_a_dataset_has_its_own_rows_labels_and_fingerprint():
+    digits = drawn_dataset("digits", n_train_per_class=2, n_test_per_class=1)
+    several = replace(digits, label_matrix=pd.get_dummies(digits.images["class"], dtype=int))
+    test, train = split_of(several, "test"), split_of(several, "train")
+    rows = np.flatnonzero(digits.images["split"] == "test")
+    assert len({several.fingerprint, test.fingerprint, train.fingerprint}) == 3
+    assert test.read(3) == digits.read(rows[3]) and test.targets.tolist() == several.targets[rows].tolist()
 
 
 def test_keep_exports(finished, command, tmp_path):

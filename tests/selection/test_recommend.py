@@ -13,10 +13,12 @@ from transfer_study.core import UserError
 from transfer_study.images.drawn import drawn_dataset
 from transfer_study.networks.networks import Network
 from transfer_study.selection.classifier import load_classifier
-from transfer_study.selection.images import write_images
+from transfer_study.selection.evidence import interval_of
+from transfer_study.selection.images import open_images, prepare_images, write_images
 from transfer_study.selection.recommend import recommend
 from transfer_study.selection.recommendation import read_recommendation
 from transfer_study.selection.report import confusion_chart, confusions
+from transfer_study.training.run import best_training, read_training
 
 NAMES = ("mobilenet_v1", "resnet_10", "densenet")
 
@@ -86,8 +88,6 @@ def test_test_images_do_not_change_the_choice(photos, study, answer, tmp_path):
     "With other labels on the test images, everything but the test accuracy stays."
     from dataclasses import replace
 
-    from transfer_study.selection.images import open_images, prepare_images
-
     prepared = prepare_images(open_images(photos))
     images = prepared.dataset.images
     test = images["split"] == "test"
@@ -149,9 +149,19 @@ def test_networks_that_cannot_be_fetched_are_left_out_at_once(photos, study, tmp
 
 
 def test_fine_tuning_is_compared_on_held_out_training_images(photos, study, tmp_path):
-    answer = recommend(photos, str(study), budget="2s", finetune=1, out=tmp_path)
+    "The interval counts groups of images; the accuracy is that of the best training on these images, and says so."
+    names = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*.png"))]
+    fours = [f"{name.split('/')[0]} {int(name[-9:-4]) // 4}" for name in names]  # four images of a class are a group
+    pd.DataFrame({"image": names, "group": fours}).to_csv(groups := tmp_path / "groups.csv", index=False)
+    lines, options = [], {"groups": str(groups), "budget": "2s", "finetune": 1, "out": tmp_path}
+    answer = recommend(photos, str(study), tell=lines.append, **options)
     (row,) = answer.finetuned.to_dict("records")
-    assert row["steps"] >= 20 and 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 and row["n"] < 60
+    assert row["steps"] >= 20 and row["n"] < 60 and row["network"] == answer.table["network"].iloc[0]
+    best = best_training(read_training(path.parent) for path in answer.directory.rglob("finetune/*/*/result.json")).predictions
+    right, prepared = best["y_true"] == best["y_pred"], prepare_images(open_images(photos), str(groups))
+    group = pd.Series(prepared.groups, index=prepared.dataset.images["name"])[best["image"]].to_numpy()
+    assert (row["accuracy"], row["low"], row["high"]) == (right.mean(), *interval_of(right, group))
+    assert row["low"] < interval_of(right, np.arange(len(right)))[0] and any("chosen on these" in line for line in lines)
     assert "Fine-tuning" in (answer.directory / "report.html").read_text()
 
 

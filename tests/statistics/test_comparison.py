@@ -64,6 +64,7 @@ def test_corrections_against_statsmodels_over_all_pairs():
 
 
 def test_corrections_leave_out_what_was_not_tested():
+    assert corrected_p_values([np.nan, np.nan]).isna().all(axis=None) and corrected_p_values([]).empty
     table = corrected_p_values([0.01, np.nan, 0.02])
     np.testing.assert_allclose(table["p_holm"], [0.02, np.nan, 0.02])
 

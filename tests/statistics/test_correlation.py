@@ -17,13 +17,13 @@ from transfer_study.statistics.correlation import (
     format_r,
     kendall,
     least_squares_line,
-    leave_one_out,
     left_out_counts,
     line_table,
     midranks,
     pearson,
     percentile_interval,
     posterior_draws,
+    r_without_each,
     rank_interval,
     spearman,
 )
@@ -197,6 +197,16 @@ def test_posterior_is_the_exact_interval_of_r():
         assert np.mean(tail * found >= tail * r) == pytest.approx(0.025, abs=0.003)
 
 
+def test_the_seed_reaches_the_posterior_draws():
+    x, y = correlated(4, 0.3)
+    log_odds = LogOddsTable(pd.Series(x), pd.DataFrame({"only": y}))
+    counts = np.ones((4, 100))  # no draw is wider than the posterior
+    lows = [correlation_table(log_odds, counts, ("pearson",), seed=seed)["low"][0] for seed in (0, 0, 1)]
+    expected = [np.quantile(posterior_draws(np.corrcoef(x, y)[0, 1], 4, seed=seed), 0.025) for seed in (0, 0, 1)]
+    np.testing.assert_allclose(lows, expected)
+    assert lows[0] == lows[1] != lows[2] == pytest.approx(lows[0], abs=0.05)
+
+
 def test_a_perfect_line_has_no_doubt_and_three_networks_have_much():
     x = np.arange(6.0)
     low, high = correlation_interval(1.0, pearson(x, x, bootstrap_counts(6, 200)), 6)
@@ -234,8 +244,8 @@ def test_table_with_missing_cells_uses_what_exists():
     assert np.isnan(table.loc[("c", "pearson"), "estimate"])
 
 
-def test_leave_one_out(finetuned):
-    table = leave_one_out(finetuned).set_index("name")["r"]
+def test_r_without_each_network_and_dataset(finetuned):
+    table = r_without_each(finetuned).set_index("name")["r"]
     without = finetuned.logits.drop(index="mnasnet1_0")
     assert table["mnasnet1_0"] == pytest.approx(np.corrcoef(finetuned.source[without.index], without.mean(axis=1))[0, 1])
     fewer = finetuned.logits.drop(columns="cifar10").mean(axis=1)
@@ -247,7 +257,7 @@ def test_without_the_only_link_between_datasets_r_is_missing():
     logits = pd.DataFrame(generator.normal(size=(6, 3)), index=list("ABCDEF"), columns=["first", "link", "last"])
     logits.loc[["D", "E", "F"], "first"] = logits.loc[["A", "B", "C"], "last"] = np.nan
     source = pd.Series(generator.normal(size=6), index=logits.index)
-    table = leave_one_out(LogOddsTable(source, logits)).query("left_out == 'dataset'").set_index("name")["r"]
+    table = r_without_each(LogOddsTable(source, logits)).query("left_out == 'dataset'").set_index("name")["r"]
     assert np.isnan(table["link"])
     expected = adjusted_accuracies(logits[["link", "last"]]).mean(axis=1)
     assert table["first"] == pytest.approx(np.corrcoef(source, expected)[0, 1]) and np.isfinite(table["last"])

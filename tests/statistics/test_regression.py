@@ -140,8 +140,12 @@ def test_slopes_of_few_networks_cover():
 
 
 def test_large_grids_are_sampled_for_the_mixed_model():
-    _, note = fit_mixed(cells_of(simulated(130, 3)))
-    assert note.startswith("fitted to 100 of 130 networks")
+    log_odds = simulated(130, 3)
+    fitted = [fit_mixed(cells_of(log_odds), seed) for seed in (0, 1)]
+    assert all(note.startswith("fitted to 100 of 130 networks") for _, note in fitted)
+    table = regression_table(rows_of(log_odds, n_test=pd.NA), log_odds, seed=1).query("model == 'mixed'").set_index("term")
+    slopes = [result.fe_params["source_logit"] for result, _ in fitted]
+    assert table["estimate"]["source_logit"] == slopes[1] != slopes[0]
 
 
 def test_binomial_against_weighted_proportions_and_the_score_equations():

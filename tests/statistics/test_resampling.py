@@ -80,6 +80,12 @@ def test_datasets_whose_slopes_differ_widen_the_interval():
     assert widths[1] > 1.1 * widths[0]
 
 
+def test_the_seed_reaches_the_posterior_draws_of_other_datasets():
+    log_odds, counts = simulated(5, 4), np.ones((5, 100))  # no draw of networks is wider than the posterior
+    lows = [other_datasets_interval(log_odds, counts, (0.5, 0.5), seed)[0] for seed in (0, 1)]
+    assert lows == [np.quantile(strata_draws(log_odds, seed=seed), 0.025) for seed in (0, 1)] and lows[0] != lows[1]
+
+
 def test_one_dataset_says_nothing_about_others():
     log_odds = simulated(8, 1)
     assert np.isnan(other_datasets_interval(log_odds, bootstrap_counts(8, 100), (0.1, 0.9))).all()

@@ -1,8 +1,10 @@
 """Scores, scales, counts and missing cells; tables of source accuracies and of numbers of classes."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from transfer_study.classifiers.metrics import mean_average_precision
 from transfer_study.core import UserError
 from transfer_study.results import read_table
 from transfer_study.tables.metrics import chance_levels
@@ -138,6 +140,17 @@ def test_the_protocol_is_said_to_be_unstated():
         "looked up by name for 1 of 1 networks"
         in read_table(pd.DataFrame({"network": ["resnet50"], "pets": [0.9]})).attrs["reading"][0]
     )
+
+
+def test_the_chance_level_of_a_mean_average_precision_is_no_share_of_the_classes():
+    "Images that show 1.55 of 20 classes, as those of VOC 2007, and images that mostly show none of 14."
+    random = np.random.default_rng(0)
+    for n_classes, shown in ((20, 1.55), (14, 0.4)):
+        labels = (random.random((2000, n_classes)) < shown / n_classes).astype(int)
+        guessed = mean_average_precision(labels, random.random(labels.shape))
+        assert guessed == pytest.approx(labels.mean(), abs=0.012) and abs(guessed - 1 / n_classes) > 0.02
+    levels = chance_levels(pd.Series(["map", "mAP@50", "map_11_point", "top1"]), pd.Series([20] * 4))
+    assert np.isnan(levels[:2]).all() and levels[2:].tolist() == [0.05, 0.05]
 
 
 def test_metrics_and_numbers_of_classes(tmp_path):

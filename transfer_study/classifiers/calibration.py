@@ -71,4 +71,4 @@ def accuracy_interval(
     hit = np.asarray(y_pred) == y_true
     n_right, n = (int(hit.sum()), len(hit)) if metric == "top1" else _mean_per_class(hit, y_true)
     low, high = proportion_confint(n_right, n, method="wilson")
-    return float(low), float(high)
+    return (float(low) if n_right > 0 else 0.0), (float(high) if n_right < n else 1.0)  # free of rounding

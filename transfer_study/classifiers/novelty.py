@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .knn import nearest
+from .knn import nearest, unit_length
 from ..core import UserError
 
 # %% ../../nbs/api/classifiers/12_novelty.ipynb #063c1ace
@@ -23,8 +23,7 @@ def directions(
     X: np.ndarray,  # (n, n_features)
 ) -> np.ndarray:
     "The rows of X scaled to length 1, float16; a row of zeros stays zero."
-    X = np.asarray(X, dtype=np.float32)
-    return (X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), np.finfo(np.float32).tiny)).astype(np.float16)
+    return unit_length(X).astype(np.float16)
 
 # %% ../../nbs/api/classifiers/12_novelty.ipynb #3ca596e4
 @dataclass(frozen=True, eq=False)

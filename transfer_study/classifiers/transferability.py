@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['checked_features', 'principal_components', 'common_dimension', 'logme', 'h_score', 'h_score_shrunk', 'transrate',
-           'gbc', 'parc', 'leave_one_out_knn']
+           'gbc', 'parc', 'leave_one_out', 'leave_one_out_knn']
 
 # %% ../../nbs/api/classifiers/07_transferability.ipynb #077f5294
 from collections.abc import Sequence
 
 import numpy as np
 
-from .knn import knn_scores, nearest
 from ..core import UserError
 
 # %% ../../nbs/api/classifiers/07_transferability.ipynb #bd7aa68b
@@ -261,12 +260,32 @@ def parc(
     return float(share * ((n + 1) / 2 - ranks.mean()) / np.sqrt(variance * share * (1 - share)))
 
 # %% ../../nbs/api/classifiers/07_transferability.ipynb #489f9b9b
-def _others(X: np.ndarray, n_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
-    "Rows of the nearest other images (n_samples, n_neighbors) and their cosine similarities."
-    rows, similarity = nearest(X, X, n_neighbors + 1)
-    itself = rows == np.arange(len(X))[:, None]
-    itself[~itself.any(axis=1), -1] = True  # among many equal images, the image itself may not be in the list
-    return rows[~itself].reshape(len(X), -1), similarity[~itself].reshape(len(X), -1)
+def leave_one_out(
+    X: np.ndarray,  # (n_samples, n_features) of float32 or float64
+    y: np.ndarray,  # (n_samples,) labels
+    n_neighbors: int = 1,  # fewer if there are not so many other samples
+    groups: np.ndarray | None = None,  # (n_samples,) samples of the same group are no neighbours; None: only the sample itself is none
+) -> np.ndarray:
+    """Whether each sample gets its label from its nearest neighbours by cosine similarity, (n_samples,).
+
+    The class with most votes; a tie goes to the class that is nearer in sum. A row of zeros has similarity 0 to all. Memory in blocks.
+    """
+    from sklearn.preprocessing import normalize
+
+    F, groups = normalize(X), np.arange(len(X)) if groups is None else np.asarray(groups)
+    classes, label = np.unique(y, return_inverse=True)
+    k, right = min(n_neighbors, len(F) - 1), np.zeros(len(F), bool)
+    for start in range(0, len(F), 1024):
+        rows = np.arange(start, min(start + 1024, len(F)))
+        similarity = F[rows] @ F.T
+        similarity[groups[rows][:, None] == groups] = -np.inf
+        near = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+        nearness = np.take_along_axis(similarity, near, axis=1)
+        votes = np.where(np.isfinite(nearness), 1 + (1 + nearness) / (4 * k), 0)
+        score = np.zeros((len(rows), len(classes)))
+        np.add.at(score, (np.arange(len(rows))[:, None], label[near]), votes)
+        right[rows] = (score.max(axis=1) > 0) & (score.argmax(axis=1) == label[rows])
+    return right
 
 # %% ../../nbs/api/classifiers/07_transferability.ipynb #74004745
 def leave_one_out_knn(
@@ -283,11 +302,4 @@ def leave_one_out_knn(
     X, labels = checked_features(X, y, "nearest neighbours")
     if not 1 <= n_neighbors < len(X):
         raise UserError(f"n_neighbors: {n_neighbors} for {len(X)} images; expected 1 to {len(X) - 1}")
-    rows, similarity = _others(X, n_neighbors)
-    if n_neighbors == 1:
-        return float((labels[rows[:, 0]] == labels).mean())
-    votes, block, right = np.eye(labels.max() + 1, dtype=np.int8), max(1, 2**25 // (n_neighbors * (labels.max() + 1))), 0
-    for start in range(0, len(X), block):
-        part = slice(start, start + block)
-        right += int((knn_scores(votes[labels[rows[part]]], similarity[part]).argmax(axis=1) == labels[part]).sum())
-    return right / len(X)
+    return float(leave_one_out(X, labels, n_neighbors).mean())

@@ -6,7 +6,6 @@
 __all__ = ['datasets']
 
 # %% ../../nbs/api/cli/02_datasets.ipynb #0ae8489c
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Json, echo, interruptible, print_json, print_table
+from .console import DataRoot, Json, echo, interruptible, print_json, print_table, stderr_bars
 from ..core import UserError
 
 if TYPE_CHECKING:
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
 def _download_bars() -> Iterator["Progress"]:
     from rich import progress as rich
 
-    console = rich.Console(stderr=True)
     columns = rich.TextColumn("{task.description}"), rich.BarColumn(), rich.DownloadColumn(), rich.TransferSpeedColumn(), rich.TimeRemainingColumn()
-    with rich.Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
+    with stderr_bars(*columns) as bars:
         tasks: dict[str, Any] = {}
 
         def show(path: str, n_bytes: int, total: int) -> None:
@@ -138,7 +136,7 @@ def datasets(
     download: Annotated[str, typer.Option(help="Download this dataset to the data root; all: every one of the 12 that is not there; vtab1k: VTAB-1k's nineteen.", metavar="NAME")] = "",
     jobs: Annotated[int, typer.Option(min=1, max=100, help="Number of datasets that are downloaded at the same time.")] = 2,
     sources: Annotated[bool, typer.Option("--sources", help="List where each dataset can be downloaded.")] = False,
-    data_root: Annotated[Path | None, typer.Option(help="Directory of the official datasets.")] = None,
+    data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
     "List the paper's 12 datasets and whether they are on this machine, or download them; other benchmarks' names, and vtab1k, work too."

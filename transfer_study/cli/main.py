@@ -19,6 +19,8 @@ from typer.core import TyperGroup
 from . import classifier, datasets, selection, study
 from transfer_study.cli.console import (
     LARGEST_SEED,
+    DataRoot,
+    Device,
     Draws,
     Json,
     check_inputs_stay,
@@ -29,6 +31,7 @@ from transfer_study.cli.console import (
     print_json,
     print_table,
     say,
+    stderr_bars,
     working,
     write_analysis,
 )
@@ -105,7 +108,7 @@ def analyze(
     classes: Annotated[Path | None, typer.Option(help="Table with dataset and n_classes, for chance levels.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="List every score that was left out.")] = False,
     bootstrap: Draws = 10_000,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random draw.")] = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     "Analyse a table of transfer accuracies: r with its interval, excluded scores and figures."
@@ -140,7 +143,6 @@ for command in (
 def _measure(names: list[str], folder: Path, train: Path | None, device: str, precision: str, as_json: bool) -> None:
     "Measures the networks, and prints a table or JSON."
     import pandas as pd
-    from rich.progress import Console, Progress
 
     from transfer_study.networks.imagenet import imagenet_images
     from transfer_study.networks.table import imagenet_top1
@@ -153,7 +155,7 @@ def _measure(names: list[str], folder: Path, train: Path | None, device: str, pr
     echo(f"{len(images.images):,} images of {images.images['label'].nunique():,} classes; {len(networks)} networks")
     with (
         interruptible("what was counted is kept; the same command continues from there"),
-        Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars,
+        stderr_bars() as bars,
     ):
         task = bars.add_task("images", total=None)
         measured = measure_all(networks, images, training, device, precision, progress=lambda n: bars.update(task, advance=n))
@@ -175,7 +177,7 @@ def networks(
     limit: Annotated[int, typer.Option(min=1, max=10**6, help="Maximum number of rows.")] = 20,
     measure: Annotated[Path | None, typer.Option(help="Measure top-1 of each NAME on this folder of ImageNet validation images, and keep it.")] = None,
     train: Annotated[Path | None, typer.Option(help="With --measure: ImageNet training images, for networks without a classifier.")] = None,
-    device: study.Device = "auto",
+    device: Device = "auto",
     precision: Annotated[str, typer.Option(help="With --measure: float32, bfloat16, or auto: bfloat16 where it is faster.")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -218,20 +220,18 @@ def overlap(
     similarity: Annotated[float | None, typer.Option(min=0, max=1, callback=finite, help="Minimum correlation of near-duplicates.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write pairs.csv, not_compared.csv and pairs.html to this directory.")] = None,
     runs: Annotated[Path | None, typer.Option(help="Runs directory with finished runs on the target, for scores without near-duplicates.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Directory of the official datasets.")] = None,
+    data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
     "Find near-duplicates between two image sets, and compute scores without them."
-    from rich.progress import Console, Progress
-
     from transfer_study.duplicates import figures
     from transfer_study.duplicates import scores as overlap_scores
     from transfer_study.duplicates.search import SIMILARITY, find_overlap
     from transfer_study.images import catalog
 
     check_output(out)
-    sets, console = [catalog.open_dataset(name, root=data_root) for name in (source, target or source)], Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
+    sets = [catalog.open_dataset(name, root=data_root) for name in (source, target or source)]
+    with stderr_bars() as bars:
         tasks = {stage: bars.add_task(stage, total=None) for stage in ("images", "searches", "pairs")}
         result = find_overlap(
             sets[0], sets[1], source_split, target_split, similarity=SIMILARITY if similarity is None else similarity,

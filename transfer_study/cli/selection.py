@@ -7,7 +7,6 @@ __all__ = ['recommend']
 
 # %% ../../nbs/api/cli/04_selection.ipynb #52461789
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import LARGEST_SEED, Json, check_output, echo, interruptible, print_json, print_table, say
+from transfer_study.cli.console import (
+    LARGEST_SEED,
+    DataRoot,
+    Device,
+    Json,
+    check_output,
+    echo,
+    interruptible,
+    print_json,
+    print_table,
+    say,
+    stderr_bars,
+)
 
 if TYPE_CHECKING:
     from transfer_study.selection.recommendation import Recommendation
@@ -24,12 +35,11 @@ if TYPE_CHECKING:
 @contextmanager
 def _stage_bars(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
     "Yields a function for progress: bars with the time left on a terminal, a line of JSON at each tenth of a stage, or nothing."
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    console, tasks, done = Console(stderr=True), {}, {}
+    tasks, done = {}, {}
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=as_json or not sys.stderr.isatty()) as bars:
+    with stderr_bars(*columns, silent=as_json) as bars:
 
         def update(stage: str, n: int, total: int) -> None:
             before = done.get(stage, 0) % max(total, 1)
@@ -66,8 +76,8 @@ def recommend(
     bundle: Annotated[bool, typer.Option("--bundle", help="Copy the network's weights into the classifier.")] = False,
     out: Annotated[Path, typer.Option(help="Directory; a folder of the images' name is made there, and the same command goes on from it.")] = Path("runs/recommend"),
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    data_root: Annotated[Path | None, typer.Option(help="Directory of the official datasets.")] = None,
+    device: Device = "auto",
+    data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
     "Recommend a network for a set of images, and write a classifier and a report."

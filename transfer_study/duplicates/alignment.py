@@ -130,22 +130,25 @@ def _refine(P: np.ndarray, outer: np.ndarray, box: np.ndarray, steps: tuple[floa
     return correlation.max(axis=1), box
 
 # %% ../../nbs/api/duplicates/00_alignment.ipynb #74beb738
-def _starts(A: np.ndarray, B: np.ndarray, n_starts: int) -> tuple[np.ndarray, np.ndarray]:
-    "The most promising of 40 for each pair, (n, n_starts): case (0 A in B, 1 B in A, 2 and 3 with A mirrored) and view."
+_N_STARTS = 8  # of 40 boxes tried first, those that are moved
+
+
+def _starts(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The most promising of 40 for each pair, (n, 8): case (0 A in B, 1 B in A, 2 and 3 with A mirrored) and view."
     a, flipped, b = (pattern(images[:, None], VIEWS) for images in (A, A[:, :, ::-1], B))
     found = [np.einsum("nvp,np->nv", outer, whole[:, 0]) for whole, outer in ((a, b), (b, a), (flipped, b), (b, flipped))]
-    ranked = np.argsort(-np.concatenate(found, axis=1), axis=1, kind="stable")[:, :n_starts]
+    ranked = np.argsort(-np.concatenate(found, axis=1), axis=1, kind="stable")[:, :_N_STARTS]
     return np.divmod(ranked, len(VIEWS))
 
 # %% ../../nbs/api/duplicates/00_alignment.ipynb #47029c69
-def _align_block(A: np.ndarray, B: np.ndarray, n_starts: int) -> pd.DataFrame:
-    case, view = (found.ravel() for found in _starts(A, B, n_starts))
-    pair = np.repeat(np.arange(len(A)), n_starts)
+def _align_block(A: np.ndarray, B: np.ndarray) -> pd.DataFrame:
+    case, view = (found.ravel() for found in _starts(A, B))
+    pair = np.repeat(np.arange(len(A)), _N_STARTS)
     one = np.where((case >= 2)[:, None, None], A[pair, :, ::-1], A[pair])
     inner, outer = (np.where((case % 2 == k)[:, None, None], one, B[pair]) for k in (0, 1))
     P = pattern(inner)
     correlation, box = _refine(P, outer, VIEWS[view], (0.05,))
-    best = correlation.reshape(len(A), n_starts).argmax(axis=1) + np.arange(len(A)) * n_starts
+    best = correlation.reshape(len(A), _N_STARTS).argmax(axis=1) + np.arange(len(A)) * _N_STARTS
     correlation, box = _refine(P[best], outer[best], box[best], (0.025, 0.0125))
     shared = box[:, 2].astype(float) * box[:, 3]
     return pd.DataFrame({"similarity": correlation.astype(float), "mirrored": case[best] >= 2, "shared_area": shared})
@@ -154,7 +157,6 @@ def _align_block(A: np.ndarray, B: np.ndarray, n_starts: int) -> pd.DataFrame:
 def align(
     A: np.ndarray,  # (n, 32, 32) thumbnails
     B: np.ndarray,  # (n, 32, 32) thumbnails, the k-th to be compared with the k-th of A
-    n_starts: int = 8,  # of 40 boxes tried first, those that are moved
     progress: Callable[[int], None] = lambda n: None,  # called with the number of pairs done since the last call
 ) -> pd.DataFrame:
     """The best alignment of each pair, one row per pair: similarity, mirrored, shared_area.
@@ -165,6 +167,6 @@ def align(
     columns = {"similarity": float, "mirrored": bool, "shared_area": float}
     parts, block = [pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})], 64
     for start in range(0, len(A), block):
-        parts.append(_align_block(A[start : start + block], B[start : start + block], n_starts))
+        parts.append(_align_block(A[start : start + block], B[start : start + block]))
         progress(len(parts[-1]))
     return pd.concat(parts[1:] or parts, ignore_index=True)

@@ -6,31 +6,21 @@
 __all__ = ['spread_over_clusters', 'pair_figure', 'write_overlap']
 
 # %% ../../nbs/api/duplicates/04_figures.ipynb #2b3aacaf
-import base64
-import io
 from pathlib import Path
 
 import altair as alt
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from ..core import UserError
 from .search import Overlap
 from ..figures.theme import inline, require, save
 from ..images.datasets import ImageDataset
-from ..images.decoding import decode
+from ..images.decoding import decode, picture_address
 
 # %% ../../nbs/api/duplicates/04_figures.ipynb #c8cb60c7
 _SIDE, _GAP, _CAPTION = 88, 4, 34  # pixels
-
-
-def _picture(data: bytes, max_pixels: int) -> str:
-    "A small JPEG of an image as a data URL, with its aspect ratio."
-    image = decode(data, max_pixels)
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    image.save(buffer := io.BytesIO(), "jpeg", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+_COLUMNS = 3  # pairs in a row
 
 # %% ../../nbs/api/duplicates/04_figures.ipynb #17079736
 def spread_over_clusters(
@@ -48,7 +38,6 @@ def pair_figure(
     source: ImageDataset,
     target: ImageDataset | None = None,  # None for the source itself
     n_pairs: int = 12,  # at most 20: each image is part of the figure
-    columns: int = 3,  # pairs in a row
 ) -> alt.LayerChart:
     "Pairs side by side, source left; raises `UserError` if there is none, or if an image is not in its dataset."
     require(pairs, "source_image target_image similarity found_by cluster", "pair_figure", minimum=1)
@@ -58,15 +47,15 @@ def pair_figure(
         for k, name in enumerate(table[f"{side}_image"]):
             if name not in place:
                 raise UserError(f"pair_figure: {name} is not in dataset {dataset.name}; pass the datasets that were searched")
-            rows.append({"pair": k, "right": side == "target", "image": name, "url": _picture(dataset.read(place[name]), dataset.max_pixels)})
+            rows.append({"pair": k, "right": side == "target", "image": name, "url": picture_address(decode(dataset.read(place[name]), dataset.max_pixels), _SIDE)})
     pictures = pd.DataFrame(rows)
     width, height = 2 * _SIDE + 5 * _GAP, _SIDE + _CAPTION
-    pictures["x"] = pictures["pair"] % columns * width + pictures["right"] * (_SIDE + _GAP)
-    pictures["y"] = pictures["pair"] // columns * height
+    pictures["x"] = pictures["pair"] % _COLUMNS * width + pictures["right"] * (_SIDE + _GAP)
+    pictures["y"] = pictures["pair"] // _COLUMNS * height
     mirrored = np.where(table["mirrored"], ", mirrored", "")
     table["caption"] = table["similarity"].map("{:.3f}, ".format) + table["found_by"] + mirrored
-    captions = table.assign(x=table.index % columns * width, y=table.index // columns * height + _SIDE + 13)
-    size = (min(columns, len(table)) * width, (len(table) - 1) // columns * height + height)
+    captions = table.assign(x=table.index % _COLUMNS * width, y=table.index // _COLUMNS * height + _SIDE + 13)
+    size = (min(_COLUMNS, len(table)) * width, (len(table) - 1) // _COLUMNS * height + height)
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, size[0]], nice=False))
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[size[1], 0], nice=False))
     shown = alt.Chart(inline(pictures, "x y url image")).mark_image(width=_SIDE, height=_SIDE, align="left", baseline="top")

@@ -102,12 +102,12 @@ _FACTORS = [1, 10, 0.1, 100, 0.01, 1000, 0.001, 2, 0.5, 5, 0.2, 20, 0.05, 1.5, 0
 def odds_axis(
     values: pd.Series | np.ndarray,  # differences in log-odds that the axis must cover; 0 is always included
     pixels: int,  # length of the axis
-    per_tick: int = 55,  # pixels for one tick and its label
     **axis: object,  # further settings of `altair.Axis`
 ) -> dict:
     "Keywords `scale` and `axis` of an Altair encoding: differences in log-odds, with factors of the odds as labels."
     low, high = _domain(np.append(np.asarray(values, float), 0.0), 0.02)
-    ticks = [float(np.log(factor)) for factor in spaced_ticks(_FACTORS, np.log, low, high, max(2, pixels // per_tick))]
+    n_ticks = max(2, pixels // 55)  # 55 pixels for a tick and its label
+    ticks = [float(np.log(factor)) for factor in spaced_ticks(_FACTORS, np.log, low, high, n_ticks)]
     return {
         "scale": {"domain": [low, high], "nice": False, "zero": False},
         "axis": {"values": ticks, "labelExpr": FACTOR, **axis},

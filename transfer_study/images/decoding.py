@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'MAX_ASPECT_RATIO', 'SIGNATURE_LENGTH', 'DECODINGS', 'BadImage', 'image_format', 'image_size',
-           'reduced_scale', 'decode']
+           'picture_address', 'reduced_scale', 'decode']
 
 # %% ../../nbs/api/images/03_decoding.ipynb #09ca35f9
+import base64
 import io
 import re
 import struct
@@ -183,6 +184,17 @@ def image_size(
         return _opened(data).size
     except (OSError, ValueError) as error:
         raise BadImage(f"{type(error).__name__}: {error}") from error
+
+# %% ../../nbs/api/images/03_decoding.ipynb #57deb440
+def picture_address(
+    image: Image.Image,  # as from `decode`
+    side: int,  # largest width and height, in pixels
+) -> str:
+    "A copy of the image that is not larger than `side`, as a data address (JPEG, quality 80)."
+    copy = image.copy()
+    copy.thumbnail((side, side), Image.Resampling.LANCZOS)
+    copy.save(buffer := io.BytesIO(), "jpeg", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 # %% ../../nbs/api/images/03_decoding.ipynb #5c4d2cda
 DECODINGS = ("full", "fast")

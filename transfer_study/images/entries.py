@@ -7,29 +7,26 @@ __all__ = ['SOURCES', 'MetricName', 'DatasetEntry', 'csv_dataset', 'has_test_ima
            'dataset_entry', 'open_entry']
 
 # %% ../../nbs/api/images/11_entries.ipynb #72e9dcf3
-import hashlib
 import inspect
 import io
 import os
 import unicodedata
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ..core import UserError, digest, unknown_name_error
 from .archives import FileReader, list_files, readable_name
-from .datasets import ImageDataset, dataset_name, image_folder, listed_dataset
+from .datasets import ImageDataset, dataset_name, hashed_contents, image_folder, listed_dataset
 from .decoding import FORMATS
 from .hub import hub_dataset
 from .layout import SPLIT_NAMES, SPLITS, NoTestImages, case_words, image_files, nested_words
 from .splits import draw_test_images
-from ..options import explain_errors
+from ..options import Section, explain_errors
 from ..tables.files import decode, delimited_records
 
 # %% ../../nbs/api/images/11_entries.ipynb #f57ac800
@@ -45,10 +42,8 @@ _KEYS_OF = {  # of the keys that only some sources have
 MetricName = Literal["top1", "mean_per_class", "balanced", "f1", "map", "map_11_point", "roc_auc"]
 
 # %% ../../nbs/api/images/11_entries.ipynb #01de4e4a
-class DatasetEntry(BaseModel):
+class DatasetEntry(Section):
     "A dataset of a study file: a reference, or a table with exactly one of the keys hf, folder, tar, csv and torchvision."
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     reference: str = Field("", description="as in `open_dataset`; a dataset that is a text instead of a table is this key alone")
     name: str = Field("", description="name in results and figures; empty: the name of the folder, file or hub dataset")
@@ -282,24 +277,11 @@ def class_folders(
     table = table.assign(offset=[file.offset for file in files], size=[file.size for file in files])
     labels = {label: i for i, label in enumerate(sorted(table["class"].unique()))}
     table.insert(2, "label", table["class"].map(labels))
-    reader = FileReader(root, files)
+    reader, name = FileReader(root, files), name or dataset_name(root)
+    contents = hashed_contents(names, table, root, name, reader)  # where the images lie, and how they are split, does not matter
     words = nested_words("/".join(one[depth : depth + 2]) for one in parts if len(one) > depth + 2), case_words(labels)
     notes = (*((f"left out: {listed.left_out_words}",) if listed.left_out else ()), *filter(None, words))
-    return ImageDataset(name or dataset_name(root), root, table, _content_digest(names, reader, root), reader=reader, notes=notes)
-
-# %% ../../nbs/api/images/11_entries.ipynb #c278982a
-def _content_digest(names: list[str], read: Callable[[int], bytes], root: Path) -> str:
-    "Hash of names, sizes and contents; where the images lie, and how they are split, does not matter."
-
-    def content(i: int) -> list:
-        try:
-            data = read(i)
-        except OSError as error:
-            raise UserError(f"{root}: {names[i]} cannot be read ({error}); repair or remove it") from error
-        return [names[i], len(data), hashlib.sha256(data).hexdigest()]
-
-    with ThreadPoolExecutor() as pool:
-        return digest(["class_folders", *pool.map(content, range(len(names)))])
+    return ImageDataset(name, root, table, digest(["class_folders", *contents]) if contents else "", reader=reader, notes=notes)
 
 # %% ../../nbs/api/images/11_entries.ipynb #21370c39
 def _drawn_test_images(path: Path, entry: DatasetEntry) -> ImageDataset:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from scipy.special import softmax
 
 from ..classifiers.novelty import FeatureDistance, fit_feature_distance
@@ -29,7 +29,7 @@ from ..images.unlabelled import unlabelled_images
 from ..networks.architectures import split_architecture
 from ..networks.networks import Network, build_network, input_configuration
 from ..networks.portable import feature_weights, reference_features, weights_digest
-from ..options import explain_errors
+from ..options import Section, explain_errors
 from ..progress_bars import progress_bar
 
 if TYPE_CHECKING:
@@ -39,11 +39,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the folder; increased when its content changes its meaning
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class NetworkRecord(_Section):
+class NetworkRecord(Section):
     "The network of a classifier."
 
     name: str = Field(description="as in tables")
@@ -56,7 +52,7 @@ class NetworkRecord(_Section):
     pooling: Literal["default", "avg", "token", "token+avg"] = Field("default", description="of a transformer's tokens")
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #1f9f9efe
-class ClassifierRecord(_Section):
+class ClassifierRecord(Section):
     "What `classifier.json` holds."
 
     format: Literal[1] = Field(1, description="of the folder")
@@ -241,6 +237,7 @@ def save_classifier(
     licence: str | None = None,  # of the network's weights; None to state what timm states
     model: "torch.nn.Module | None" = None,  # the network as it computes features; None to build it from `network`
     overwrite: bool = False,  # replace a classifier that is there
+    seed: int = 0,  # of the training images that are kept for the flag, where there are more than `MOST_DIRECTIONS`
     **details: Any,  # further fields of `ClassifierRecord`: dataset, n_train, metric, precision, storage, decode
 ) -> Path:
     "Writes a classifier as a whole; returns its folder. Raises `UserError` if the parts do not fit, or if the folder exists."
@@ -252,7 +249,7 @@ def save_classifier(
     known = {"weight": weight, "bias": bias, "reference_features": reference_features(model)}
     if known["reference_features"].shape != weight.shape[1:]:
         raise UserError(f"head: {weight.shape[1]} features, but network {network.name!r} has {len(known['reference_features'])}")
-    distance = None if training_features is None else fit_feature_distance(training_features)
+    distance = None if training_features is None else fit_feature_distance(training_features, random_state=seed)
     record = {
         "network": _record_network(network, model, preprocessing, bundle, licence), "class_names": tuple(map(str, class_names)),
         "l2": getattr(head, "l2_", None) if lambda_ is None else float(lambda_), "temperature": float(temperature),

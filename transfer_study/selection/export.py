@@ -9,8 +9,7 @@ __all__ = ['safe_cell', 'safe_cells', 'write_predictions_csv', 'folder_labels', 
 import copy
 import csv
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from ..images.datasets import ImageDataset
 from ..images.unlabelled import unlabelled_images
 from ..networks.networks import classifier_names, penultimate_features
 from .classifier import Classifier
+from .images import dataset_rows
 
 if TYPE_CHECKING:
     import torch
@@ -78,20 +78,8 @@ def split_of(
     dataset: ImageDataset,
     split: str,  # "train", "val" or "test"
 ) -> ImageDataset:
-    "The images of one split, as a dataset."
-    rows = np.flatnonzero(dataset.images["split"] == split)
-    reader = None if dataset.reader is None else _Rows(dataset.reader, rows)
-    return replace(dataset, images=dataset.images.iloc[rows].reset_index(drop=True), label_matrix=None, reader=reader)
-
-
-class _Rows:
-    "Reads the image of a row among the chosen rows."
-
-    def __init__(self, reader: Callable[[int], bytes], rows: np.ndarray):
-        self.reader, self.rows = reader, rows
-
-    def __call__(self, i: int) -> bytes:
-        return self.reader(int(self.rows[i]))
+    "The images of one split, as a dataset under a fingerprint of its own."
+    return dataset_rows(dataset, np.flatnonzero(dataset.images["split"] == split))
 
 # %% ../../nbs/api/selection/06_export.ipynb #00901e29
 def _features_only(model: "torch.nn.Module") -> "torch.nn.Module":

@@ -17,15 +17,16 @@ import numpy as np
 import pandas as pd
 
 from ..classifiers.logistic import PAPER_L2
+from ..classifiers.transferability import leave_one_out
 from ..core import committed_directory, digest
 from .candidates import TransferPrior, transfer_prior
 from transfer_study.selection.evidence import (
+    N_NEIGHBORS,
     SIGNIFICANCE,
     CrossValidation,
     compare_with_best,
     cross_validated,
     interval_of,
-    leave_one_out,
     stratified_order,
     tie_set,
 )
@@ -180,15 +181,14 @@ class Comparison:
         return sorted(self.seconds_per_image, key=lambda name: -self.source_accuracy.get(name, -1))
 
 # %% ../../nbs/api/selection/04_halving.ipynb #66380969
-def _neighbours(c: Comparison, names: list[str], rows: np.ndarray) -> pd.DataFrame:
-    "Whether each network's nearest neighbours are right (n_rows, n_networks)."
-    X = c.features(names, rows)
+def _neighbours(c: Comparison, X: dict[str, np.ndarray], rows: np.ndarray) -> pd.DataFrame:
+    "Whether each network's nearest neighbours are right (n_rows, n_networks), from its features (n_rows, n_features)."
     right = {}
-    for name in names:
+    for name, features in X.items():
         key = (c.identity.get(name, name), digest(rows.tolist()))
 
-        def compute(X: np.ndarray = X[name]) -> dict[str, Any]:
-            return {"right": leave_one_out(X, c.y[rows], c.groups[rows])}
+        def compute(features: np.ndarray = features) -> dict[str, Any]:
+            return {"right": leave_one_out(np.asarray(features, np.float32), c.y[rows], N_NEIGHBORS, c.groups[rows])}
 
         right[name] = c.steps.result("neighbours", compute, *key)["right"]
     return pd.DataFrame(right)
@@ -215,7 +215,8 @@ def _rungs(c: Comparison, order: np.ndarray, fold: np.ndarray) -> tuple[list[str
     sizes = rung_sizes(len(c.y), len(np.unique(c.y)))
     for before, size in zip([0, *sizes], sizes[:-1], strict=False):
         rows = order[:size]
-        near, X = _neighbours(c, alive, rows), c.features(alive, rows)
+        X = c.features(alive, rows)
+        near = _neighbours(c, X, rows)
         linear = pd.DataFrame({name: _validated(c, name, X[name], rows, fold, RUNG_L2).y_pred == c.y[rows] for name in alive})
         right = (near.astype(float) + linear) / 2
         compared = compare_with_best(right, c.groups[rows], c.seed)
@@ -237,9 +238,9 @@ def choose(
     order, fold = stratified_order(c.y, c.seed), group_folds(c.y, c.groups, c.seed)
     alive, left = _rungs(c, order, fold)
     everything = np.arange(len(c.y))
-    right = _neighbours(c, alive, everything)
-    near, mean = right.mean(), posterior(right.astype(float), c.groups, c.source_accuracy, c.transfer)[0]
     X, validations = c.features(alive, everything), {}
+    right = _neighbours(c, X, everything)
+    near, mean = right.mean(), posterior(right.astype(float), c.groups, c.source_accuracy, c.transfer)[0]
     for name in pd.Series(mean, index=right.columns).sort_values(ascending=False, kind="stable").index:
         late = c.budget is not None and len(validations) >= 2 and c.elapsed() > c.budget
         row = c.steps.result("late", partial(dict, late=late), name, sorted(alive), c.budget)

@@ -183,7 +183,8 @@ def dataset_rows(
     rows = np.asarray(rows, dtype=int)
     images = dataset.images.iloc[rows].reset_index(drop=True)
     reader = _Rows(dataset.reader, rows) if dataset.reader else None
-    return replace(dataset, images=images, fingerprint=digest([dataset.fingerprint, rows.tolist()]), reader=reader)
+    several = None if dataset.label_matrix is None else dataset.label_matrix.iloc[rows].reset_index(drop=True)
+    return replace(dataset, images=images, fingerprint=digest([dataset.fingerprint, rows.tolist()]), label_matrix=several, reader=reader)
 
 # %% ../../nbs/api/selection/00_images.ipynb #c2f2ac75
 def _class_folders_without_test(reference: str) -> Path | None:

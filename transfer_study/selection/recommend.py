@@ -40,6 +40,8 @@ from .report import write_recommendation
 if TYPE_CHECKING:
     import torch
 
+    from transfer_study.training.run import TrainingResult
+
 # %% ../../nbs/api/selection/09_recommend.ipynb #239d027d
 _UNITS = {
     "": 1, "s": 1, "sec": 1, "second": 1, "seconds": 1, "m": 60, "min": 60, "minute": 60, "minutes": 60, "h": 3600, "hour": 3600, "hours": 3600,
@@ -255,7 +257,7 @@ def _tested(work: _Work, network: Network, choice: Choice, bundle: bool) -> tupl
     folder = save_classifier(
         work.directory / "classifier", network=network, head=(coef, intercept), class_names=prepared.dataset.classes, expected_accuracy=accuracy,
         interval=(low, high), n_test=len(y_test), temperature=fit_temperature(scored, work.y[validation.y_pred >= 0]), lambda_=validation.l2, bundle=bundle,
-        training_features=X, model=work.models[name], overwrite=True, dataset=prepared.dataset.name, n_train=len(X),
+        training_features=X, model=work.models[name], overwrite=True, seed=work.seed, dataset=prepared.dataset.name, n_train=len(X),
     )  # fmt: skip
     classes = np.array(prepared.dataset.classes, dtype=object)
     predictions = pd.DataFrame({"image": images["name"].to_numpy()[prepared.test], "label": classes[y_test], "predicted": classes[y_pred]})
@@ -309,13 +311,32 @@ def _finetuning_steps(work: _Work, n_networks: int, seconds_per_image: float, ba
     return int(np.clip(0.5 * budget / n_networks / 3 / (3 * batch_size * seconds_per_image), 20, 20_000))
 
 # %% ../../nbs/api/selection/09_recommend.ipynb #049ed664
+def _fine_tuned_accuracy(
+    work: _Work,
+    name: str,  # of the network
+    results: "list[TrainingResult]",  # one for each learning rate
+) -> dict[str, Any]:
+    "Accuracy on the held-out images of the training that is the best on them: accuracy, low, high, n; missing if none finished."
+    from transfer_study.training.run import best_training
+
+    try:
+        best = best_training(results).predictions
+    except UserError as error:
+        work.tell(f"{name}: not fine-tuned, {error}")
+        return {"accuracy": np.nan, "low": np.nan, "high": np.nan, "n": 0}
+    right = best["y_true"] == best["y_pred"]
+    group = pd.Series(work.prepared.groups, index=work.prepared.dataset.images["name"])
+    low, high = interval_of(right, group[best["image"]].to_numpy())
+    return {"accuracy": float(right.mean()), "low": low, "high": high, "n": len(right)}
+
+
 def _fine_tuned(
     work: _Work,
     choice: Choice,
     facts: pd.DataFrame,
     n_networks: int,
 ) -> pd.DataFrame:
-    "Fine-tuned and linear accuracy of the best networks on held-out training images: network, accuracy, low, high, linear, n, steps."
+    "Fine-tuned and linear accuracy of the best networks on held-out training images, on which both were chosen: network, accuracy, low, high, n, linear, steps."
     from transfer_study.training.finetune import train_point
     from transfer_study.training.protocol import hyperparameter_grid, training_protocol
 
@@ -325,7 +346,7 @@ def _fine_tuned(
     dataset = replace(work.prepared.dataset, images=images.assign(split=split), fingerprint=digest([work.prepared.dataset.fingerprint, split.tolist()]))
     held_out, rows = choice.fold == 0, []
     by_name = {candidate.name: candidate.network for candidate in work.candidates}
-    names = list(choice.validations)[:n_networks]
+    names = [name for name in choice.table["network"] if name in choice.validations][:n_networks]
     for name in names:
         seconds, batch_size = float(facts.set_index("network")["milliseconds"][name]) / 1000, int(min(32, (~held_out).sum()))
         kept = work.steps.result("steps", partial(dict, steps=_finetuning_steps(work, len(names), seconds, batch_size)), name, len(names))
@@ -337,12 +358,11 @@ def _fine_tuned(
             train_point(by_name[name], dataset, protocol, rate, decay, work.seed, directory=folder / f"{rate:.4g}", device=work.device, cache=work.directory / "images")
             for rate, decay in hyperparameter_grid(protocol).itertuples(index=False)
         ]
-        best = max((result for result in results if result.score is not None), key=lambda result: result.score or 0.0, default=None)
-        right = np.zeros(int(held_out.sum()), bool) if best is None else best.predictions["y_true"] == best.predictions["y_pred"]
-        low, high = interval_of(right, np.arange(len(right)))
+        row = _fine_tuned_accuracy(work, name, results)
         linear = float((choice.validations[name].y_pred == work.y)[held_out].mean())
-        rows.append({"network": name, "accuracy": float(right.mean()), "low": low, "high": high, "linear": linear, "n": len(right), "steps": protocol.steps})
-        work.tell(f"{name}, fine-tuned for {protocol.steps:,} steps: {right.mean():.3f} on {len(right)} held-out training images; linear: {linear:.3f}")
+        rows.append({"network": name} | row | {"linear": linear, "steps": protocol.steps})
+        if row["n"]:
+            work.tell(f"{name}, fine-tuned for {protocol.steps:,} steps: {row['accuracy']:.3f} on {row['n']} held-out training images, chosen on these; linear: {linear:.3f}")
     return pd.DataFrame(rows)
 
 # %% ../../nbs/api/selection/09_recommend.ipynb #bfc184cd

@@ -67,7 +67,7 @@ class Recommendation:
     notes: tuple[str, ...] = ()  # what was decided on the way, a line each
     options: dict[str, Any] = field(default_factory=dict)  # as they were asked for
     seconds: float = 0.0  # of computing, over all interruptions
-    finetuned: pd.DataFrame | None = None  # network, accuracy, low, high, linear, n, steps: fine-tuning beside the linear classifier, on validation images
+    finetuned: pd.DataFrame | None = None  # network, accuracy, low, high, n, linear, steps: fine-tuning beside the linear classifier, on held-out images on which both were chosen
     directory: Path | None = None  # with report.html, recommendation.json and classifier/
 
     @property

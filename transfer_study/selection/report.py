@@ -9,7 +9,6 @@ __all__ = ['THUMBNAIL', 'MOST_CLASSES', 'MOST_THUMBNAILS', 'thumbnail_address', 
 # %% ../../nbs/api/selection/08_report.ipynb #6d1d9141
 import base64
 import functools
-import io
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import transfer_study
 from ..figures.page import html_table
 from ..figures.theme import template_text, with_theme
 from ..images.datasets import ImageDataset
-from ..images.decoding import BadImage, decode
+from ..images.decoding import BadImage, decode, picture_address
 from .checks import finding_lines
 from .recommendation import Recommendation
 
@@ -37,12 +36,10 @@ def thumbnail_address(
 ) -> str:
     "The image, at most 112 pixels wide and high, as a data address (JPEG); an empty picture if it cannot be decoded."
     try:
-        image = decode(dataset.read(row))
+        image = decode(dataset.read(row), dataset.max_pixels)
     except BadImage:
         image = Image.new("RGB", (8, 8), "grey")
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    image.save(buffer := io.BytesIO(), "jpeg", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return picture_address(image, THUMBNAIL)
 
 
 def chart_addresses(
@@ -125,7 +122,7 @@ def write_recommendation(
         accuracy=chart_addresses(r.chart()), curve=chart_addresses(r.curve_chart()),
         matrix=chart_addresses(confusion_chart(r.predictions)) if few else None,
         table=html_table(r.shown_table(), "Best first; accuracies on the training images, milliseconds on this machine; transferability scores decide nothing"),
-        finetuned=html_table(r.finetuned, "Accuracy on held-out training images") if r.finetuned is not None else "",
+        finetuned=html_table(r.finetuned, "Accuracy on held-out training images; the learning rate and λ were chosen on the same images, so both accuracies are slightly too good") if r.finetuned is not None else "",
         n_right=f"{(r.predictions['label'] == r.predictions['predicted']).sum():,}",
         confused=html_table(table.drop(columns="first"), "Pairs of classes, the most frequent first") if len(table) else "",
         mistakes=_mistakes(r.predictions, dataset, rows), lines=finding_lines(r.findings), suspects=_suspects(r.findings, dataset, rows),

@@ -32,8 +32,8 @@ from transfer_study.statistics.correlation import (
     correlation_table,
     format_interval,
     format_r,
-    leave_one_out,
     line_table,
+    r_without_each,
 )  # fmt: skip
 from transfer_study.statistics.exclusions import (
     IMAGENET_CLASSES,
@@ -262,7 +262,7 @@ def protocol_data(
 def _correlations(rows: pd.DataFrame, log_odds: LogOddsTable, counts: np.ndarray, seed: int) -> pd.DataFrame:
     "`correlation_table` with repeated runs drawn where there are any, and the second interval of the headline r."
     runs = None if np.isnan(run_deviation(rows)) else RunDraws(rows, log_odds, counts.shape[1], seed)
-    table = correlation_table(log_odds, counts, drawn_values=runs)
+    table = correlation_table(log_odds, counts, drawn_values=runs, seed=seed)
     headline = (table["dataset"] == HEADLINE) & (table["method"] == "pearson")
     first = tuple(table.loc[headline, ["low", "high"]].to_numpy()[0])
     table.loc[headline, ["low_datasets", "high_datasets"]] = other_datasets_interval(log_odds, counts, first, seed)
@@ -286,8 +286,8 @@ def _protocol_tables(data: ProtocolData, n_bootstrap: int, seed: int) -> dict[st
     counts = bootstrap_counts(len(log_odds.logits), n_bootstrap, seed)
     tables = {
         "excluded": data.excluded, "networks": log_odds.network_effects, "correlations": _correlations(data.sound, log_odds, counts, seed),
-        "lines": line_table(log_odds, counts), "leave_one_out": leave_one_out(log_odds), "influence": influence_table(log_odds),
-        "coefficients": regression_table(data.sound, log_odds), "pairs": pair_table(log_odds),
+        "lines": line_table(log_odds, counts), "leave_one_out": r_without_each(log_odds), "influence": influence_table(log_odds),
+        "coefficients": regression_table(data.sound, log_odds, seed), "pairs": pair_table(log_odds),
         "prediction": predict_accuracy(log_odds, expit(np.linspace(log_odds.source.min(), log_odds.source.max(), 50))),
     }  # fmt: skip
     whole = to_log_odds_table(data.chosen) if len(data.excluded) else log_odds
@@ -407,8 +407,8 @@ def _protocols_data(rows: pd.DataFrame, **classes: Any) -> tuple[list[ProtocolDa
 # %% ../../nbs/api/statistics/06_analysis.ipynb #44069ccb
 def _results(table: pd.DataFrame | Path | str, **options: Any) -> pd.DataFrame:
     "The results table; a dataset that is called like the mean over datasets gets another name."
-    given = [name for name, value in options.items() if value not in (None, False)] if not isinstance(options["source_accuracy"], pd.Series) else ["x"]
-    if isinstance(table, pd.DataFrame) and set(COLUMNS) - {"n_classes"} <= set(table.columns) and given in ([], ["protocol"]):
+    given = {name for name, value in options.items() if isinstance(value, pd.Series) or value not in (None, False)}
+    if isinstance(table, pd.DataFrame) and set(COLUMNS) - {"n_classes"} <= set(table.columns) and given <= {"protocol"}:
         results = table
     else:
         results = read_table(table, **options)
@@ -444,7 +444,7 @@ def _metric_messages(rows: pd.DataFrame, correlations: pd.DataFrame) -> list[str
 def analyze(
     table: pd.DataFrame | Path | str,  # the tidy results table, or any table that `read_table` reads
     n_bootstrap: int = 10_000,  # bootstrap draws for each interval
-    seed: int = 0,  # of the bootstrap
+    seed: int = 0,  # of every random draw: the bootstrap, the posterior draws and, above 100 networks, the networks of the mixed model
     n_classes: dict[str, int] | Path | str | None = None,  # number of classes by dataset, or a file with dataset and n_classes
     n_source_classes: int = IMAGENET_CLASSES,  # number of classes of the source dataset
     protocol: str | None = None,  # of rows without a protocol; None: not stated, and analysed as `linear`

@@ -18,9 +18,8 @@ from .log_odds import LogOddsTable
 # %% ../../nbs/api/statistics/04_comparison.ipynb #26c50e73
 def t_intervals(
     differences: np.ndarray,  # (..., n) log-odds; NaN where a pair is missing
-    level: float = 0.95,  # coverage, in (0, 1)
 ) -> pd.DataFrame:
-    "Mean difference, its Student t interval, the two-sided p-value of a zero mean, and n, along the last axis; one row each."
+    "Mean difference, its 95 % Student t interval, the two-sided p-value of a zero mean, and n, along the last axis; one row each."
     differences = np.atleast_2d(differences)
     present = np.isfinite(differences)
     n = present.sum(axis=-1)
@@ -28,7 +27,7 @@ def t_intervals(
         mean = np.where(present, differences, 0).sum(axis=-1) / n
         squares = (np.where(present, differences - mean[..., None], 0) ** 2).sum(axis=-1)
         error = np.where(n > 1, np.sqrt(squares / (n - 1) / n), np.nan)
-        half = t_distribution.ppf((1 + level) / 2, n - 1) * error
+        half = t_distribution.ppf(0.975, n - 1) * error
         p_value = 2 * t_distribution.sf(np.abs(mean) / error, n - 1)
     return pd.DataFrame({"difference": mean, "low": mean - half, "high": mean + half, "p_value": p_value, "n": n})
 
@@ -36,24 +35,18 @@ def t_intervals(
 LARGEST_ALL_PAIRS, BEST_COMPARED = 60, 50  # number of networks up to which all pairs are compared; number of best networks compared otherwise
 
 # %% ../../nbs/api/statistics/04_comparison.ipynb #826daebc
-def _holm(p_value: np.ndarray) -> np.ndarray:
-    "Holm's step-down p-values: the smallest times n, the next times n − 1, …, made monotone and at most 1."
-    n, order = len(p_value), np.argsort(p_value)
-    corrected = np.empty(n)
-    corrected[order] = np.maximum.accumulate(np.minimum(p_value[order] * np.arange(n, 0, -1), 1))
-    return corrected
-
-# %% ../../nbs/api/statistics/04_comparison.ipynb #ecddb5f6
 def corrected_p_values(
     p_value: np.ndarray,  # (n_tests,) NaN for a missing test
 ) -> pd.DataFrame:
     "`p_holm` and `p_bh`: p-values corrected for multiple testing (Holm 1979; Benjamini and Hochberg 1995)."
+    from statsmodels.stats.multitest import multipletests
+
     p_value = np.asarray(p_value, float)
-    tested, corrected = np.isfinite(p_value), {}
-    for name, correct in {"p_holm": _holm, "p_bh": false_discovery_control}.items():
-        corrected[name] = np.full(len(p_value), np.nan)
-        corrected[name][tested] = correct(p_value[tested])
-    return pd.DataFrame(corrected)
+    tested, table = np.isfinite(p_value), pd.DataFrame(np.nan, index=range(len(p_value)), columns=["p_holm", "p_bh"])
+    if tested.any():
+        table.loc[tested, "p_holm"] = multipletests(p_value[tested], method="holm")[1]
+        table.loc[tested, "p_bh"] = false_discovery_control(p_value[tested])
+    return table
 
 # %% ../../nbs/api/statistics/04_comparison.ipynb #197d5b3e
 def pair_table(
@@ -97,13 +90,12 @@ def mean_differences(
 # %% ../../nbs/api/statistics/04_comparison.ipynb #726a2445
 def setting_table(
     rows: pd.DataFrame,  # valid rows with log-odds of one protocol and training-set size, in any settings
-    default: str = "default",  # the reference setting
 ) -> pd.DataFrame:
     "Effect of each setting relative to the default, in log-odds: setting, dataset (`mean` first), difference, low, high, over, n_pairs."
     cells = rows.groupby(["network", "dataset", "setting"], observed=True)["logit"].mean().unstack()
     columns, tables = ["setting", "dataset", "difference", "low", "high", "over", "n_pairs"], [pd.DataFrame()]
-    for setting in [name for name in cells if name != default and default in cells]:
-        differences = (cells[setting] - cells[default]).dropna().rename("difference").reset_index()
+    for setting in [name for name in cells if name != "default" and "default" in cells]:
+        differences = (cells[setting] - cells["default"]).dropna().rename("difference").reset_index()
         if len(differences):
             tables.append(mean_differences(differences).assign(setting=setting))
     return pd.concat(tables, ignore_index=True).reindex(columns=columns)

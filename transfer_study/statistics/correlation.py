@@ -7,7 +7,7 @@ __all__ = ['N_POSTERIOR', 'STRETCH', 'FEW_NETWORKS', 'LINEARISED_ABOVE', 'STATIS
            'DrawnValues', 'CORRELATION_COLUMNS', 'bootstrap_counts', 'left_out_counts', 'pearson', 'least_squares_line',
            'midranks', 'spearman', 'kendall', 'percentile_interval', 'bca_interval', 'posterior_draws',
            'correlation_interval', 'format_r', 'format_interval', 'rank_interval', 'left_out_values', 'bootstrap_draws',
-           'columns_of', 'correlation_table', 'line_table', 'without_each', 'leave_one_out']
+           'columns_of', 'correlation_table', 'line_table', 'without_each', 'r_without_each']
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #cb0f018d
 from collections.abc import Callable
@@ -127,29 +127,30 @@ def kendall(
     return _ratio(concordant_minus_discordant, untied, 1.0)
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #dc5ce57b
+_ENDS = (1 - 0.95) / 2, (1 + 0.95) / 2  # quantiles of all intervals here; `STRETCH` holds for 95 % only
+
+
 def percentile_interval(
     draws: np.ndarray,  # (n_bootstrap,) NaN for a draw without a value
-    level: float = 0.95,  # coverage, in (0, 1)
 ) -> tuple[float, float]:
-    "The interval that contains the middle `level` of the draws; NaN if no draw has a value."
+    "The interval that contains the middle 95 % of the draws; NaN if no draw has a value."
     draws = draws[np.isfinite(draws)]
-    return tuple(np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])) if len(draws) else (np.nan, np.nan)
+    return tuple(np.quantile(draws, _ENDS)) if len(draws) else (np.nan, np.nan)
 
 
 def bca_interval(
     estimate: float,  # on the whole sample
     draws: np.ndarray,  # (n_bootstrap,) NaN for a draw without a value
     left_out: np.ndarray,  # (n,) the statistic without each item
-    level: float = 0.95,  # coverage, in (0, 1)
 ) -> tuple[float, float]:
-    "Bias-corrected and accelerated interval (Efron 1987); NaN if all draws lie on one side of the estimate."
+    "95 % bias-corrected and accelerated interval (Efron 1987); NaN if all draws lie on one side of the estimate."
     draws = draws[np.isfinite(draws)]
     share_below = ((draws < estimate).mean() + (draws <= estimate).mean()) / 2 if len(draws) else 0.0
     if not 0 < share_below < 1 or not np.ptp(left_out) > 0:
         return np.nan, np.nan
     bias, deviation = norm.ppf(share_below), left_out.mean() - left_out
     acceleration = (deviation**3).sum() / (6 * (deviation**2).sum() ** 1.5)
-    ends = bias + norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    ends = bias + norm.ppf(_ENDS)
     return tuple(np.quantile(draws, norm.cdf(bias + ends / (1 - acceleration * ends))))
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #8bc5b016
@@ -181,12 +182,11 @@ def correlation_interval(
     r: np.ndarray | float,  # estimates, (...)
     draws: np.ndarray,  # their bootstrap draws, (..., n_bootstrap); NaN for a draw without a value
     n: int,  # number of networks, at least 3
-    level: float = 0.95,  # coverage, in (0, 1)
+    seed: int = 0,  # of `posterior_draws`
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Ends (...) of the interval of r for other networks: it contains the stretched percentile interval and that of `posterior_draws`."
-    ends, z = [(1 - level) / 2, (1 + level) / 2], _fisher_z(r)
-    posterior = np.quantile(posterior_draws(r, n), ends, axis=-1)
-    low, high = np.tanh(z + STRETCH * (_fisher_z(np.nanquantile(draws, ends, axis=-1)) - z))
+    "Ends (...) of the 95 % interval of r for other networks: it contains the stretched percentile interval and that of `posterior_draws`."
+    z, posterior = _fisher_z(r), np.quantile(posterior_draws(r, n, seed=seed), _ENDS, axis=-1)
+    low, high = np.tanh(z + STRETCH * (_fisher_z(np.nanquantile(draws, _ENDS, axis=-1)) - z))
     return np.fmin(low, posterior[0]), np.fmax(high, posterior[1])
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #d7eb2f27
@@ -217,14 +217,13 @@ def rank_interval(
     method: str,  # spearman or kendall
     estimate: float,  # in [−1, 1]
     n: int,  # number of networks
-    level: float = 0.95,  # coverage, in (0, 1)
 ) -> tuple[float, float]:
-    "Fisher z interval of a rank correlation; (−1, 1) if there are too few networks for a variance."
+    "95 % Fisher z interval of a rank correlation; (−1, 1) if there are too few networks for a variance."
     freedom, step = {"spearman": (n - 3, 6 / (n**3 - n)), "kendall": (n - 4, 2 / (n**2 - n))}[method]
     if freedom <= 0:
         return -1.0, 1.0
     variance = {"spearman": 1 + estimate**2 / 2, "kendall": 0.437}[method] / freedom
-    z, half = np.arctanh(np.clip(estimate, step - 1, 1 - step)), norm.ppf((1 + level) / 2) * np.sqrt(variance)
+    z, half = np.arctanh(np.clip(estimate, step - 1, 1 - step)), norm.ppf(_ENDS[1]) * np.sqrt(variance)
     return (-1.0 if estimate < step - 1 else float(np.tanh(z - half))), (1.0 if estimate > 1 - step else float(np.tanh(z + half)))
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #95e31c3a
@@ -303,7 +302,7 @@ FEWEST_NETWORKS = 3  # two points always lie on a line
 
 
 def _correlation_row(
-    dataset: str, method: str, x: np.ndarray, y: np.ndarray, counts: np.ndarray, drawn: tuple[np.ndarray, np.ndarray] | None
+    dataset: str, method: str, x: np.ndarray, y: np.ndarray, counts: np.ndarray, drawn: tuple[np.ndarray, np.ndarray] | None, seed: int
 ) -> dict:
     present = np.isfinite(y)
     row = {"dataset": dataset, "method": method, "n_networks": int(present.sum())}
@@ -314,7 +313,7 @@ def _correlation_row(
     low_bca, high_bca = bca_interval(estimate, draws, left_out)
     if method == "pearson":
         draws = draws if drawn is None else pearson(drawn[0][present], drawn[1][present], counts)
-        low, high = map(float, correlation_interval(estimate, draws, len(left_out)))
+        low, high = map(float, correlation_interval(estimate, draws, len(left_out), seed))
     else:
         ends = np.array([percentile_interval(draws), rank_interval(method, estimate, len(left_out))])
         low, high = np.nanmin(ends[:, 0]), np.nanmax(ends[:, 1])
@@ -330,6 +329,7 @@ def correlation_table(
     counts: np.ndarray,  # (n_networks, n_bootstrap) of `bootstrap_counts`
     methods: tuple[str, ...] = ("pearson", "spearman", "kendall"),  # which coefficients
     drawn_values: DrawnValues | None = None,  # where the logits differ from draw to draw
+    seed: int = 0,  # of `posterior_draws`
 ) -> pd.DataFrame:
     """One row per dataset (`mean` first) and method: estimate, low and high (95 % for other networks), BCa interval, n_networks.
 
@@ -339,7 +339,7 @@ def correlation_table(
     rows = []
     for name, y in columns_of(log_odds).items():
         x, drawn = log_odds.source_on(name), drawn_values(name) if drawn_values else None
-        rows += [_correlation_row(name, method, x, y, counts, drawn) for method in methods]
+        rows += [_correlation_row(name, method, x, y, counts, drawn, seed) for method in methods]
     return pd.DataFrame(rows, columns=CORRELATION_COLUMNS)
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #e2116560
@@ -386,7 +386,7 @@ def _without_dataset(log_odds: LogOddsTable, name: str) -> float:
         return float(np.corrcoef(log_odds.source.loc[part.index], mean)[0, 1])
 
 
-def leave_one_out(
+def r_without_each(
     log_odds: LogOddsTable,  # one protocol's log-odds
 ) -> pd.DataFrame:
     """Pearson's r of the headline without each network and without each dataset: left_out, name, r.

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['IMAGENET_CLASSES', 'CHANCE_FACTOR', 'CHANCE_SHARE', 'GROSS_DEVIATIONS', 'GROSS_LOG_ODDS', 'FEWEST_FOR_OUTLIERS',
            'FEWEST_FOR_SOURCE_AT_CHANCE', 'EXCLUDED_COLUMNS', 'AT_CHANCE', 'SOURCE_AT_CHANCE', 'SOURCE_OUTLIER',
-           'LARGEST_THEIL_SEN', 'known_n_classes', 'chance_classes', 'at_chance', 'expected_logits', 'gross_limit',
-           'cells_at_chance', 'source_residuals', 'gross_outliers', 'sources_at_chance', 'failed_scores',
+           'MOST_ROUNDS', 'LARGEST_THEIL_SEN', 'known_n_classes', 'chance_classes', 'at_chance', 'expected_logits',
+           'gross_limit', 'cells_at_chance', 'source_residuals', 'gross_outliers', 'sources_at_chance', 'failed_scores',
            'exclusions_in_words', 'mark_excluded', 'exclusion_effect']
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #52267355
@@ -61,16 +61,18 @@ def at_chance(
     return (np.asarray(score) <= CHANCE_FACTOR * chance) & (above_chance <= CHANCE_SHARE)
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #ab442afd
+MOST_ROUNDS = 20  # of median polish, which usually stops earlier
+
+
 def expected_logits(
     logits: pd.DataFrame,  # log-odds, (n_networks, n_datasets), NaN for a missing cell
-    n_rounds: int = 20,  # at most
 ) -> tuple[pd.DataFrame, float]:
     "Log-odds that the robust additive fit expects in every cell, NaN where a network or dataset has no score; and the robust standard deviation."
     residuals = logits.to_numpy(float).copy()
     effects = [np.zeros(n) for n in residuals.shape]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a row or column without any score has no median
-        for _ in range(n_rounds):
+        for _ in range(MOST_ROUNDS):
             before = residuals.copy()
             for axis in (0, 1):
                 medians = np.nanmedian(residuals, axis=1 - axis)

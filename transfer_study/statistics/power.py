@@ -92,7 +92,7 @@ def power_table(
             source, transfer = simulate_studies(model, networks, datasets, n_studies, seed)
             draws = np.array([pearson(x, y, counts) for x, y in zip(source, transfer, strict=True)])
             r = np.array([pearson(x, y, np.ones(networks)) for x, y in zip(source, transfer, strict=True)])
-            low, high = correlation_interval(r, draws, networks)
+            low, high = correlation_interval(r, draws, networks, seed)
             rows.append({"n_networks": networks, "n_datasets": datasets, "r": np.median(r), "width": np.median(high - low),
                          "power": (low > 0).mean()})  # fmt: skip
     return pd.DataFrame(rows)

@@ -85,10 +85,9 @@ def fit_means(
 # %% ../../nbs/api/statistics/03_regression.ipynb #1c20af3e
 def fit_ols(
     cells: pd.DataFrame,  # network, dataset, logit, source_logit
-    formula: str = "logit ~ source_logit + C(dataset)",
 ) -> object:
     "statsmodels OLS with standard errors clustered by network and t-intervals."
-    formula = formula if cells["dataset"].nunique() > 1 else formula.replace(" + C(dataset)", "")
+    formula = "logit ~ source_logit" + (" + C(dataset)" if cells["dataset"].nunique() > 1 else "")
     groups = pd.factorize(cells["network"])[0]
     return OLS.from_formula(formula, cells).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
 
@@ -205,6 +204,7 @@ FEW_CLUSTERS = 40  # networks; with fewer, standard errors clustered by network 
 def regression_table(
     rows: pd.DataFrame,  # valid rows with log-odds of one protocol, setting and training-set size
     log_odds: LogOddsTable,  # of the same rows
+    seed: int = 0,  # of `fit_mixed`
 ) -> pd.DataFrame:
     """Coefficients of `means`, `mixed`, `ols`, `binomial` and `robust`.
 
@@ -215,7 +215,7 @@ def regression_table(
     few = [f"clustered over {n} networks: the interval is too narrow, see the model means"] if n < FEW_CLUSTERS else []
     fits = {
         "means": lambda: (fit_means(log_odds), "", None),
-        "mixed": lambda: (*(fitted := fit_mixed(cells)), satterthwaite(fitted[0])),
+        "mixed": lambda: (*(fitted := fit_mixed(cells, seed)), satterthwaite(fitted[0])),
         "ols": lambda: (fit_ols(cells), "; ".join(few), None),
         "binomial": lambda: ((fitted := fit_binomial(counted))[0], "; ".join([fitted[1], *few]), None),
         "robust": lambda: (fit_robust(log_odds), "", n - 2),

@@ -101,10 +101,10 @@ def other_datasets_interval(
     log_odds: LogOddsTable,  # one protocol's log-odds
     counts: np.ndarray,  # (n_networks, n_bootstrap) of `bootstrap_counts`
     first: tuple[float, float],  # the interval for other networks on the same datasets
-    seed: int = 0,  # of the draws of datasets
+    seed: int = 0,  # of the draws of datasets and of `strata_draws`
 ) -> tuple[float, float]:
     "The 95 % interval of the headline r for other networks and other datasets; it contains the first one. NaN for a single dataset."
-    posterior = strata_draws(log_odds)
+    posterior = strata_draws(log_odds, seed=seed)
     if not np.isfinite(posterior).all():
         return np.nan, np.nan
     ends = [np.nanquantile(draws, [0.025, 0.975]) for draws in (posterior, dataset_draws(log_odds, counts, seed))]

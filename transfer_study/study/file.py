@@ -18,23 +18,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from ..core import UserError, data_path, unknown_name_error
 from ..images.decoding import MAX_PIXELS
 from ..images.entries import DatasetEntry
 from ..networks.openvino import openvino_conflicts
-from ..options import explain_errors
+from ..options import Section, explain_errors
 from ..tables.columns import COLUMNS
 from ..training.pretrain import SETTINGS, PretrainingProtocol
 from ..training.protocol import FineTuneProtocol, ScratchProtocol
 
-# %% ../../nbs/api/study/00_file.ipynb #dc481d3d
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
 # %% ../../nbs/api/study/00_file.ipynb #3a186a13
-class FeatureOptions(_Section):
+class FeatureOptions(Section):
     "`[features]`: how features are computed and stored."
 
     backend: Literal["torch", "openvino", "auto"] = Field(
@@ -57,7 +53,7 @@ def _check_sizes(sizes: tuple) -> tuple:
     return sizes
 
 # %% ../../nbs/api/study/00_file.ipynb #ba710639
-class _Sizes(_Section):
+class _Sizes(Section):
     n_train_per_class: Annotated[tuple[Any, ...], AfterValidator(_check_sizes)] = Field(
         ("all",), description='training images per class: numbers or "all"; one run for each'
     )
@@ -166,7 +162,7 @@ def check_table_name(
     return name
 
 # %% ../../nbs/api/study/00_file.ipynb #46dd53a2
-class NetworkEntry(_Section):
+class NetworkEntry(Section):
     "One `[[networks]]` entry of a study file."
 
     name: Annotated[str, AfterValidator(check_table_name)] = Field(min_length=1, description="name in results and figures")
@@ -221,7 +217,7 @@ def _source_problems(entry: NetworkEntry, where: str, source: SourceOptions | No
 LoggerName = Literal["csv", "tensorboard", "wandb", "mlflow"]
 
 
-class LoggingOptions(_Section):
+class LoggingOptions(Section):
     "`[logging]`: which loggers record the trainings of a study while they run."
 
     loggers: tuple[LoggerName, ...] = Field(
@@ -229,7 +225,7 @@ class LoggingOptions(_Section):
     )
 
 # %% ../../nbs/api/study/00_file.ipynb #6c54f029
-class Protocols(_Section):
+class Protocols(Section):
     "The `[protocols.*]` of a study file."
 
     linear: LinearProtocol | None = None
@@ -250,7 +246,7 @@ def _check_file_name(name: str) -> str:
     return name
 
 # %% ../../nbs/api/study/00_file.ipynb #8af95fcf
-class StudyFile(_Section):
+class StudyFile(Section):
     "A study file."
 
     name: Annotated[str, AfterValidator(_check_file_name)] = Field(description="name of the study and of its runs directory")

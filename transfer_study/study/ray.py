@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..core import UserError
-from .executors import Event, RunTask, conclude
+from .executors import PAUSE, Event, RunTask, conclude
 from .locks import Outcome
 from .tasks import Schedule, Task
 
@@ -33,9 +33,6 @@ def _import_ray() -> Any:
     return ray
 
 # %% ../../nbs/api/study/08_ray.ipynb #f83accd5
-_PAUSE = 0.25  # seconds between two checks of a task that another process is computing
-
-
 class _StartedTasks:
     "A Ray actor that collects the ids of tasks that have started since the last call of `take`."
 
@@ -78,7 +75,7 @@ def _run_on_node(shared: "list[ObjectRef]", task: Task, directory: str, started_
     device = "cuda" if ray.get_gpu_ids() else "cpu"
     outcome = run_task(task, device)
     while outcome.status == "locked":
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)
         outcome = run_task(task, device)
     return outcome
 

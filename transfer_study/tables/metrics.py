@@ -40,10 +40,14 @@ def chance_levels(
     metric: pd.Series,  # names of metrics, NA for accuracies
     n_classes: pd.Series,  # numbers of classes, NaN where unknown
 ) -> np.ndarray:
-    "The score that guessing gives, NaN where it is unknown: 1/C for accuracies and mean average precision, 5/C for top-5, 0.5 for AUC."
-    by_name = {name: metric_kind(name) for name in metric.dropna().unique()}
+    """The score that guessing gives, NaN where it is unknown: 1/C for accuracies, 5/C for top-5, 0.5 for AUC.
+
+    For `map_11_point` 1/C is a lower bound, because every image of VOC 2007 shows at least one class. For any other mean average
+    precision the level is the classes' mean prevalence, which is unknown.
+    """
+    by_name = {name: "accuracy" if name == AS_IN_THE_PAPER else metric_kind(name) for name in metric.dropna().unique()}
     kinds = np.array([by_name.get(name, "accuracy") for name in metric], dtype=object)
-    guesses = np.array([{"accuracy": 1, "map": 1, "top5": 5}.get(kind, np.nan) for kind in kinds], float)
+    guesses = np.array([{"accuracy": 1, "top5": 5}.get(kind, np.nan) for kind in kinds], float)
     return np.where(kinds == "auc", 0.5, guesses / n_classes.astype(float).to_numpy())
 
 

@@ -21,21 +21,22 @@ if TYPE_CHECKING:
     import torch
 
 # %% ../../nbs/api/training/02_batches.ipynb #51b50ebd
+_RATIOS, _N_TRIES = (3 / 4, 4 / 3), 10  # smallest and largest width divided by height; boxes tried for each image
+
+
 def random_crops(
     sizes: np.ndarray,  # (n, 2) original width and height of each image in pixels
     generator: np.random.Generator,
     area_min: float = 0.08,  # smallest area of a crop, as a fraction of the image's
-    ratios: tuple[float, float] = (3 / 4, 4 / 3),  # smallest and largest width divided by height
-    n_tries: int = 10,
 ) -> np.ndarray:
     "Boxes (n, 4): left, top, width and height as fractions of the image's width and height (Szegedy et al. 2015)."
     n, aspect = len(sizes), sizes[:, 0] / sizes[:, 1]
-    area, position = generator.uniform(area_min, 1, (n_tries, n)), generator.random((2, n))
-    ratio = np.exp(generator.uniform(np.log(ratios[0]), np.log(ratios[1]), (n_tries, n)))
+    area, position = generator.uniform(area_min, 1, (_N_TRIES, n)), generator.random((2, n))
+    ratio = np.exp(generator.uniform(np.log(_RATIOS[0]), np.log(_RATIOS[1]), (_N_TRIES, n)))
     width, height = np.sqrt(area * ratio / aspect), np.sqrt(area / ratio * aspect)
     fits = (width <= 1) & (height <= 1)
     tried, image = fits.argmax(0), np.arange(n)
-    nearest = np.clip(aspect, *ratios)  # the largest box of an allowed ratio
+    nearest = np.clip(aspect, *_RATIOS)  # the largest box of an allowed ratio
     width = np.where(fits.any(0), width[tried, image], np.minimum(1, nearest / aspect))
     height = np.where(fits.any(0), height[tried, image], np.minimum(1, aspect / nearest))
     position = np.where(fits.any(0), position, 0.5)
@@ -86,15 +87,14 @@ def batch_indices(
 def prefetch(
     make: Callable[[Any], Any],
     items: Iterable,  # arguments of `make`, in order
-    n_ahead: int = 2,  # number of results made in advance
 ) -> Iterator:
-    "Yields `make(item)` for all items in order, computed by a thread in advance."
+    "Yields `make(item)` for all items in order; a thread computes two in advance."
     with ThreadPoolExecutor(1) as thread:
         futures = []
         try:
             for item in items:
                 futures.append(thread.submit(make, item))
-                if len(futures) > n_ahead:
+                if len(futures) > 2:
                     yield futures.pop(0).result()
             while futures:
                 yield futures.pop(0).result()

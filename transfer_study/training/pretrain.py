@@ -69,18 +69,17 @@ class PretrainingProtocol(TrainingProtocol):
 # %% ../../nbs/api/training/12_pretrain.ipynb #223ee99d
 def source_folder(
     path: Path | str,  # contains train/<class>/, and test/<class>/ or val/<class>/
-    name: str = "",  # default: the folder's name
 ) -> ImageDataset:
     "A source dataset in class folders; without test/, val/ is the test split, as for ImageNet."
     root = Path(path)
     if not (root / "val").is_dir() or (root / "test").is_dir():
-        return image_folder(root, name)
+        return image_folder(root)
     files = [(split, file) for split in ("train", "val") for file in sorted((root / split).glob("*/*"))]
     rows = [
         {"split": "test" if split == "val" else split, "file": file.relative_to(root).as_posix(), "class": file.parent.name}
         for split, file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file.name) and not is_hidden(file.parent.name)
     ]  # fmt: skip
-    return listed_dataset(name or root.name, root, pd.DataFrame(rows, columns=["split", "file", "class"]))
+    return listed_dataset(root.name, root, pd.DataFrame(rows, columns=["split", "file", "class"]))
 
 # %% ../../nbs/api/training/12_pretrain.ipynb #0d407ec1
 @dataclass(frozen=True, eq=False)

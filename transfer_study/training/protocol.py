@@ -13,16 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ..core import UserError
-from ..options import explain_errors
+from ..options import Section, explain_errors
 
 # %% ../../nbs/api/training/00_protocol.ipynb #884874cc
-class TrainingProtocol(BaseModel):
+class TrainingProtocol(Section):
     "Keys that all trainings have in common."
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: int = Field(20_000, ge=1, le=10**8, description="steps of the optimiser")
     batch_size: int = Field(256, ge=1, le=10**6, description="images in a step")

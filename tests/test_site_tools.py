@@ -53,6 +53,7 @@ def test_long_code_for_a_figure_and_lists_of_imports_are_folded():
     long = "a = 1\nb = 2\nc = 3\nchart(a, b, c)"
     assert shown(code(long, figure))[0].startswith("#| code-fold: true\n") and shown(code(long)) == [long]
     assert shown(code("chart(a)", figure)) == ["chart(a)"]
+    assert shown(code("import a\n\nchart(a)", figure))[0].startswith("#| code-fold: true\n")
     assert 'code-summary: "How this is computed"' in shown(code("Markdown(f'{a}')"))[0]
     imports = "import a\nimport b\nimport c\nfrom d import e"
     assert 'code-summary: "Imports"' in shown(code(imports))[0]

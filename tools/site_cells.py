@@ -91,10 +91,11 @@ def writes_words(source: str) -> bool:
 
 
 def folded(source: str, has_figure: bool) -> str:
-    "The source, folded where it composes a text, or where it is long and draws a figure or only imports."
+    "The source, folded where it composes a text, or where it is long, or imports something, and draws a figure or only imports."
     code = [line for line in source.splitlines() if line.strip() and not line.startswith("#|")]
     summary = FOLDED if has_figure else FINDING if writes_words(source) else prelude(source)
-    if (len(code) < LONG and summary != FINDING) or "#| code-fold" in source or not summary:
+    is_long = len(code) >= LONG or (has_figure and any(line.startswith(("import ", "from ")) for line in code))
+    if not (is_long or summary == FINDING) or "#| code-fold" in source or not summary:
         return source
     return f'#| code-fold: true\n#| code-summary: "{summary}"\n{source}'
 

@@ -34,6 +34,7 @@ from pathlib import Path
 import pandas as pd
 import timm
 import torch
+from timm.layers import ClassifierHead
 from torch.nn.functional import cross_entropy
 
 from transfer_study.core import UserError, data_path
@@ -125,9 +126,10 @@ def calibrate(model: torch.nn.Module, images: torch.Tensor) -> None:
 
 
 def heads(model: torch.nn.Module) -> list[torch.nn.Module]:
-    "The network's classifiers; one that is a list of them, as in CrossViT, counts as its members."
+    "The classifiers; a list of them, as in CrossViT, counts as its members, and one that pools as what it does afterwards."
     modules = [model.get_submodule(name) for name in classifier_names(model)]
-    return [head for module in modules for head in (module if isinstance(module, torch.nn.ModuleList) else [module])]
+    members = [head for module in modules for head in (module if isinstance(module, torch.nn.ModuleList) else [module])]
+    return [head.fc if isinstance(head, ClassifierHead) else head for head in members]
 
 
 def scores(model: torch.nn.Module, features: torch.Tensor) -> torch.Tensor:

@@ -297,7 +297,8 @@ def main() -> None:
         gc.collect()
         print(*(f"{key} {rows[module].get(key)}" for key in ("module", "network", *CHECKS, "note")), sep="; ", flush=True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame([rows[key] for key in sorted(rows)], columns=COLUMNS).to_csv(options.out, index=False)
+        table = pd.DataFrame([rows[key] for key in sorted(rows)], columns=COLUMNS)
+        table.astype(dict.fromkeys(["input_size", "n_features"], "Int64")).to_csv(options.out, index=False)  # empty where not run
     lost = lost_checks(pd.DataFrame(ran, columns=COLUMNS), committed)
     print(f"{len(ran)} networks checked; {len(lost)} checks fail that held before", *lost, sep="\n")
     sys.exit(bool(lost))

@@ -192,7 +192,9 @@ _SHORT_OF_MEMORY = re.compile(
 def is_memory_short(error: BaseException | None) -> bool:
     "Whether `error`, or an error that caused it, says that the memory of the machine or of its device is used up."
     while error is not None:
-        if isinstance(error, MemoryError) or (not isinstance(error, UserError) and _SHORT_OF_MEMORY.search(str(error))):
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which is not imported for this
+            return True
+        if not isinstance(error, UserError) and _SHORT_OF_MEMORY.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -167,7 +167,7 @@ class PreparedNetwork:
     def __call__(self, images: "torch.Tensor") -> "torch.Tensor":
         """Features (n, n_features), float32, of images (n, height, width, 3), uint8, on the device.
 
-        A batch that does not fit into the GPU's memory is halved. Raises `UserError` if a single image does not fit.
+        A batch that does not fit into memory is halved. Raises `UserError` if a single image does not fit into a GPU's.
         """
         import torch
 
@@ -175,7 +175,7 @@ class PreparedNetwork:
             with _numerics(self.device, self.precision):
                 return self.compute(self._normalised(images)).float()
         except RuntimeError as error:
-            if self.device == "cpu" or not is_memory_short(error):
+            if not is_memory_short(error) or (len(images) == 1 and self.device == "cpu"):
                 raise
             if len(images) == 1:
                 raise UserError(f"device {self.device}: not enough memory for one image; try --device cpu") from error

@@ -18,10 +18,6 @@ REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
 NETWORKS = {"test_resnet": 0.5, "test_efficientnet": 0.6, "test_mambaout": 0.7}  # the smallest that timm has
 
 
-PROCESS_DIED = 10  # exit code of a run in which a process of tests died, so that some tests did not run
-DIED = pytest.StashKey[bool]()
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
     "Says how a process of tests has ended that should not have: by which signal, or with which exit code."
@@ -30,12 +26,6 @@ def pytest_testnodedown(node, error):
         with suppress(subprocess.TimeoutExpired):
             process.wait(10)
         print(f"\n{node.gateway.id} has ended with {process.returncode} (negative: a signal; None: it still runs)", flush=True)
-        node.config.stash[DIED] = True
-
-
-def pytest_sessionfinish(session):
-    if session.config.stash.get(DIED, False):
-        session.exitstatus = PROCESS_DIED
 
 
 @pytest.fixture

@@ -20,24 +20,15 @@ CHECKS = {
     "wheel": ["make", "--no-print-directory", "build/.wheel-checked"],
     "pages": [sys.executable, "-W", "ignore", "tools/check_pages.py"],
 }
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",  # two processes work side by side, each on its own core
-    # pyarrow does not allocate by jemalloc, but starts a thread of it. This blocks all signals: if it dies, nothing says where.
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-}
-PROCESS_DIED = 10  # tests/conftest.py: a process of tests died
+# Two processes work side by side, each on its own core.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 
 
 def run(name: str) -> bool:
     "True where the check passes; its output goes to the terminal."
     started = time.monotonic()
     print(f"\n== {name}", flush=True)
-    command = [str(part) for part in CHECKS[name]]
-    code = subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT).returncode
-    if code == PROCESS_DIED:
-        print(f"\n== {name}: a process died, and its tests did not run (see above); once more from the beginning", flush=True)
-        code = subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT).returncode
-    passed = code == 0
+    passed = subprocess.run([str(part) for part in CHECKS[name]], cwd=ROOT, env=os.environ | ENVIRONMENT).returncode == 0
     print(f"== {name}: {'passed' if passed else 'FAILED'} in {time.monotonic() - started:.0f} s", flush=True)
     return passed
 

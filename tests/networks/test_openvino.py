@@ -1,5 +1,8 @@
 """The back end of a study's features: what may choose OpenVINO, and that its features are PyTorch's."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import timm
@@ -118,3 +121,24 @@ def test_what_openvino_does_not_know_is_one_line():
 def test_preparation_refuses_what_openvino_cannot_do(limit):
     with pytest.raises(UserError, match=f'backend "openvino": {next(iter(limit))} is'):
         prepare_network(build("test_resnet"), backend="openvino", **limit)
+
+
+SIGNALLED = """
+import gc, signal
+import timm, torch
+from transfer_study.networks.openvino import openvino_features
+model = timm.create_model("test_resnet").eval()
+features = openvino_features(model)
+features = openvino_features(model)  # the second is there before the first is gone
+del features
+gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+@needs_openvino
+def test_a_signal_is_handled_after_the_last_network_is_gone():
+    "Each load of OpenVINO replaces the stack for signals; of two at once, a freed one stays in use, and Ctrl-C crashes."
+    run = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "handled\n"), run.stderr

@@ -10,6 +10,7 @@ __all__ = ['BACKENDS', 'AGREEMENT', 'PIECE', 'is_installed', 'openvino_features'
 import math
 import warnings
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
@@ -60,6 +61,14 @@ def _from_pixels(converted: "openvino.Model", mean: "torch.Tensor", std: "torch.
     steps.input().preprocess().convert_element_type(Type.f32).mean([255 * value for value in mean.tolist()]).scale(scale)
     return steps.build()
 
+# %% ../../nbs/api/networks/14_openvino.ipynb #fd5478e5
+@cache
+def _core() -> "openvino.Core":
+    "One for the process, which stays: with each, OpenVINO replaces the stack for signal handlers, and of two at once a freed one stays in use."
+    import openvino
+
+    return openvino.Core()
+
 # %% ../../nbs/api/networks/14_openvino.ipynb #dd34a9f4
 def openvino_features(
     model: "torch.nn.Module",  # in evaluation mode, on the CPU; not changed
@@ -73,7 +82,6 @@ def openvino_features(
 
     if not is_installed():
         raise UserError('backend "openvino": OpenVINO is not installed; pip install "transfer_study[openvino]", or set backend = "torch"')
-    import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -86,7 +94,7 @@ def openvino_features(
         converted = frontend.convert(frontend.load(decoder))
         converted.reshape([-1, *sample.shape[1:]])
         converted = converted if normalisation is None else _from_pixels(converted, *normalisation)
-        request = openvino.Core().compile_model(converted, "CPU", options).create_infer_request()
+        request = _core().compile_model(converted, "CPU", options).create_infer_request()
     except Exception as error:  # of many kinds, from the tracing, the conversion and the compilation
         lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Check ")]
         reason = (lines or [type(error).__name__])[0]

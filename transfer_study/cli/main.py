@@ -46,7 +46,7 @@ def _check_filled(option: Any, values: Any) -> None:
         what = option.opts[0] if option.param_type_name == "option" else (option.metavar or option.name).strip("[].").upper()
         raise UserError(f"{what} is empty; give a value{', or leave the option out' if option.param_type_name == 'option' else ''}")
 
-
+# %% ../../nbs/api/cli/09_main.ipynb #dcfc708f
 class _Commands(TyperGroup):
     "The commands; none takes an option twice that has one value, or an empty value."
 
@@ -93,7 +93,7 @@ OnlyDatasets = Annotated[str | None, typer.Option(help="Only these columns or da
 Scale = Annotated[list[str] | None, typer.Option(help="percent, fraction, or NAME=percent for one column or dataset; may be repeated.")]
 Metric = Annotated[list[str] | None, typer.Option(help="Metric of the scores, such as auc, or DATASET=auc; may be repeated.")]
 
-
+# %% ../../nbs/api/cli/09_main.ipynb #a031fc3c
 @app.command()
 def analyze(
     table: Annotated[str, typer.Argument(help="CSV, Markdown, HTML, Excel or Parquet file, or the name of a shipped table.")],

@@ -326,7 +326,7 @@ def _second_archive(stream: BinaryIO) -> int | None:
             return None
     return None
 
-
+# %% ../../nbs/api/images/00_archives.ipynb #02205d90
 def _list_tar(archive: Path) -> FileList:
     "The files of an uncompressed tar."
     tree, n_bytes = _Tree(FileList()), archive.stat().st_size

@@ -100,7 +100,7 @@ def only_structure() -> Iterator[None]:
     finally:
         _ONLY_STRUCTURE.reset(token)
 
-
+# %% ../../nbs/api/images/05_datasets.ipynb #2ee68f44
 def hashed_contents(
     keys: list,  # what identifies each image besides its contents
     table: pd.DataFrame,  # of the images: file, offset, size

@@ -136,7 +136,7 @@ def _opened(data: bytes) -> Image.Image:
             continue
     raise BadImage(_why_unknown(data))
 
-
+# %% ../../nbs/api/images/03_decoding.ipynb #8c41dfe6
 _RAW = "a raw file of a camera, no image; save it as JPEG"
 
 

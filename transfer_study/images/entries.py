@@ -256,7 +256,7 @@ def _check_folders(root: Path, parts: list[list[str]], folders: list[str], depth
         problem = f"folder {empty[0]!r} contains no image; add images or remove it" if empty else f"one class only, {min(classes)!r}"
         raise UserError(f"{root}: {problem}; expected two or more class folders with images")
 
-
+# %% ../../nbs/api/images/11_entries.ipynb #306a3213
 def class_folders(
     path: Path | str,  # a folder, or a tar or zip of one, with <class>/<image>, or train/<class>/<image> and val/<class>/<image>
     name: str = "",  # of the dataset; empty for the name of the folder or archive

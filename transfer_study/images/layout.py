@@ -114,7 +114,7 @@ def _check_one_dataset(tops: set[tuple[str, ...]], root: Path) -> None:
         first, second = (readable_name("/".join(top)) or "." for top in sorted(tops)[:2])
         raise UserError(f"dataset {root}: contains {len(tops)} datasets, {first} and {second}{' …' * (len(tops) > 2)}; give one of them")
 
-
+# %% ../../nbs/api/images/04_layout.ipynb #7bb6c792
 def _advice(names: list[str]) -> str:
     "What to do with a folder that holds these files instead of folders of splits or classes; empty if that is not known."
     endings, last = {Path(name.lower()).suffix for name in names}, {Path(name.lower()).name for name in names}

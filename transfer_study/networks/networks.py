@@ -113,7 +113,7 @@ def _prefix_note(prefix: str, given: dict[str, Any]) -> str:
     unused = f"; {len(others)} other tensors are not used, first: {others[0]}" if others else ""
     return f"the prefix {prefix!r} of the tensors' names was removed{unused}"
 
-
+# %% ../../nbs/api/networks/04_networks.ipynb #32b1305e
 def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path: Path) -> None:
     "Raises `UserError` for weights that are not numbers, and for trained ones (parameters) that are infinite or whole numbers."
     import torch
@@ -336,7 +336,7 @@ def random_network(
 # %% ../../nbs/api/networks/04_networks.ipynb #e9c2b7e5
 MAX_SIDE = 4096  # pixels of a network's input; a larger one, usually a mistake, would fill the memory
 
-
+# %% ../../nbs/api/networks/04_networks.ipynb #2f90e99e
 def check_network(
     model: "torch.nn.Module",  # in evaluation mode
     name: str,  # for the message

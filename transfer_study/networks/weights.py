@@ -97,7 +97,7 @@ def _chosen(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
     (name,) = sets
     return content[name], f"its weights under {name!r} are used"
 
-
+# %% ../../nbs/api/networks/03_weights.ipynb #0161b64a
 def _harmless() -> list[Any]:
     "What checkpoints hold beside tensors and does nothing when it is read: timm's options, and NumPy's numbers, such as an accuracy."
     import numpy as np

@@ -113,7 +113,7 @@ def _drawn_sums(differences: np.ndarray, seed: int) -> np.ndarray:
     signs = (random.integers(0, 2, (500, len(values)), dtype=np.int8) * np.float32(2) - 1 for _ in range(N_SIGNS // 500))
     return np.concatenate([some @ values for some in signs])
 
-
+# %% ../../nbs/api/selection/03_evidence.ipynb #ad6886ca
 def _set_p_values(
     differences: np.ndarray,  # (n_groups, n_networks) sums of each group, to any one network
     seed: int,

@@ -77,7 +77,7 @@ def read_groups(
     found.attrs["notes"] += [f"groups {groups}: {len(unknown):,} of its images are not among the images (first: {unknown[0]})"] if unknown else []
     return found
 
-
+# %% ../../nbs/api/selection/00_images.ipynb #4eac0ddd
 def _groups_by_pattern(pattern: str, names: pd.Series) -> pd.Series:
     try:
         compiled = re.compile(pattern)

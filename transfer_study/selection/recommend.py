@@ -329,7 +329,7 @@ def _fine_tuned_accuracy(
     low, high = interval_of(right, group[best["image"]].to_numpy())
     return {"accuracy": float(right.mean()), "low": low, "high": high, "n": len(right)}
 
-
+# %% ../../nbs/api/selection/09_recommend.ipynb #7d20200c
 def _fine_tuned(
     work: _Work,
     choice: Choice,

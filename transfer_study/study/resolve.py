@@ -164,7 +164,7 @@ def stated_accuracy(
         whose = "unknown" if value is None else f"published by {imagenet_top1_source(network.architecture)}"
     return replace(resolved, source_accuracy=value, source_accuracy_from=whose)
 
-
+# %% ../../nbs/api/study/02_resolve.ipynb #9db554e6
 def noted_copies(
     networks: list[ResolvedNetwork],
 ) -> list[ResolvedNetwork]:

@@ -213,7 +213,7 @@ def _check_workbook(data: bytes, path: Path | str) -> None:
     if "[Content_Types].xml" not in names:
         raise UserError(f"{path}: a zip, no table; unpack it, and give the table inside{f', {names[0]}' if len(names) == 1 else ''}")
 
-
+# %% ../../nbs/api/tables/01_files.ipynb #bb7de0af
 def _excel_records(
     data: bytes,
     path: Path | str,  # for messages

@@ -122,7 +122,7 @@ def scales_in(
         by_name[name] = word == "percent"
     return by_name.pop("", percent), by_name
 
-
+# %% ../../nbs/api/tables/03_rows.ipynb #ce6f91e8
 def _scaled(
     rows: pd.DataFrame, column: str, percent: bool, by_name: dict[str, bool], grid: Grid, path: object
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:

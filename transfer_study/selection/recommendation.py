@@ -76,11 +76,21 @@ class Recommendation:
         return self.table.loc[self.table["tie"].astype(bool), "network"].tolist()
 
     @property
+    def _preferred(self) -> str:
+        "In what the recommended network is the first of the tie."
+        if self.prefer != "speed":
+            return "the smallest" if self.prefer == "size" else "the most accurate by validation and ImageNet top-1 together"
+        milliseconds = self.table.set_index("network")["milliseconds"]
+        if milliseconds[self.recommended] > milliseconds[self.tie].min():
+            return "the most accurate of those that take at most ten per cent longer than the fastest here"
+        return "the fastest here"
+
+    @property
     def sentence(self) -> str:
         "The answer in one sentence."
         t, tie = self.test, self.tie
         among = "it is the only one that the images do not show to be worse than the best" if len(tie) == 1 else (
-            f"the images cannot tell {_names(tie)} apart, and of these it is {'the fastest here' if self.prefer == 'speed' else 'the most accurate by validation and ImageNet top-1 together' if self.prefer == 'accuracy' else 'the smallest'}"
+            f"the images cannot tell {_names(tie)} apart, and of these it is {self._preferred}"
         )
         return (
             f"{self.dataset}: take {self.recommended}; expect {100 * t['accuracy']:.1f} % of new images to be classified correctly "

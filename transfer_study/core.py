@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHECKSUMS', 'PlainError', 'UserError', 'unknown_name_error', 'data_path', 'digest', 'committed_directory',
-           'replaced_file', 'user_cache', 'write_checksums', 'damaged_file', 'whole_directory', 'printable',
+           'replaced_file', 'user_cache', 'write_checksums', 'damaged_file', 'whole_directory', 'stand_in', 'printable',
            'is_memory_short', 'one_thread', 'copy_memory_limit', 'versions', 'git_revision', 'provenance']
 
 # %% ../nbs/api/00_core.ipynb #db8fdf73
@@ -165,6 +165,19 @@ def whole_directory(
     if directory.is_dir() and damaged_file(directory) is not None:
         shutil.rmtree(directory, ignore_errors=True)
     return directory.is_dir()
+
+# %% ../nbs/api/00_core.ipynb #0765b390
+def stand_in(
+    start: bytes,  # the first bytes of a file, at least 30
+    what: str = "file",  # that is expected, for the message
+) -> str:
+    "What lies in the place of the file, and what to do: a web page, or a pointer of Git LFS; empty for anything else."
+    start = start.lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return f"a pointer of Git LFS, not the {what} itself; git lfs pull downloads it"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return f"a web page, not the {what} itself; download it again"
+    return ""
 
 # %% ../nbs/api/00_core.ipynb #e9d45310
 def printable(

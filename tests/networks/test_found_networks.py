@@ -8,31 +8,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.networks.sources import SMALL
 from transfer_study.core import UserError
 from transfer_study.networks.architectures import build_architecture
 from transfer_study.networks.networks import Network, build_network, load_weights
-
-NETWORK = """
-from torch import nn
-
-
-class Tiny(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Linear(4, 10)
-        self.pretrained_cfg = {"input_size": (3, 16, 16)}
-
-    def forward(self, x):
-        return self.head(self.body(x))
-"""
 
 
 @pytest.fixture
 def tiny(tmp_path):
     "A folder with a network, and the network."
-    (tmp_path / "nets.py").write_text(NETWORK)
-    return tmp_path, build_architecture("nets:Tiny", tmp_path).eval()
+    (tmp_path / "nets.py").write_text(f"from torch import nn\n\n{SMALL}")
+    return tmp_path, build_architecture("nets:Small", tmp_path).eval()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +40,7 @@ def test_a_package_that_fails_is_one_line(tmp_path, text, message):
 
 def test_names_of_other_programs_say_how_to_write_them(tiny):
     for name, message in {
-        "nets.py:Tiny": "expected the name of a module, such as nets for the file nets.py",
+        "nets.py:Small": "expected the name of a module, such as nets for the file nets.py",
         "hf-hub:timm/resnet50.a1_in1k": "for timm's networks on the hub, timm:NAME", "keras:resnet": "'keras': not found",
         "facebook/dinov2-base": "write transformers:facebook/dinov2-base",
     }.items():  # fmt: skip
@@ -67,7 +53,7 @@ def test_any_prefix_of_all_names_is_removed_and_two_networks_are_refused(tiny):
     weights = model.state_dict()
     zeros = {name: 0 * tensor for name, tensor in weights.items()}
     torch.save({f"net.{name}": tensor for name, tensor in weights.items()} | {"loss.weight": torch.zeros(2)}, folder / "w.pth")
-    note = load_weights(other := build_architecture("nets:Tiny", folder), folder / "w.pth")
+    note = load_weights(other := build_architecture("nets:Small", folder), folder / "w.pth")
     assert torch.equal(other.body[0].weight, model.body[0].weight) and torch.equal(other.head.weight, model.head.weight)
     assert "the prefix 'net.' of the tensors' names was removed; 1 other tensors are not used, first: loss.weight" in note
     pair = {f"q.{name}": tensor for name, tensor in weights.items()} | {f"k.{name}": tensor for name, tensor in zeros.items()}
@@ -82,7 +68,7 @@ def test_any_prefix_of_all_names_is_removed_and_two_networks_are_refused(tiny):
 def test_numbers_of_numpy_beside_the_weights_are_read(tiny):
     folder, model = tiny
     torch.save({"state_dict": model.state_dict(), "best": np.float64(0.7), "epoch": np.int64(3)}, folder / "w.pth")
-    load_weights(other := build_architecture("nets:Tiny", folder), folder / "w.pth")
+    load_weights(other := build_architecture("nets:Small", folder), folder / "w.pth")
     assert torch.equal(other.head.weight, model.head.weight)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.networks.sources import SMALL
 from transfer_study.core import UserError
 from transfer_study.networks.architectures import build_architecture
 from transfer_study.networks.networks import (
@@ -255,7 +256,7 @@ def test_files_that_are_not_weights_say_what_they_are(nets, model):
         assert "\n" not in str(failure.value)
 
 
-SMALL = """
+NETWORKS = f"""
 import os
 
 import torch
@@ -265,17 +266,7 @@ print("built")
 torch.set_default_dtype(torch.float64)
 os.chdir("/")
 
-
-class Small(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Linear(4, 10)
-        self.pretrained_cfg = {"input_size": (3, 16, 16)}
-
-    def forward(self, x):
-        return self.head(self.body(x))
-
+{SMALL}
 
 class Batch(Small):
     def forward(self, x):
@@ -301,7 +292,7 @@ def meta():
 
 @pytest.fixture
 def small(tmp_path):
-    (tmp_path / "nets.py").write_text(SMALL)
+    (tmp_path / "nets.py").write_text(NETWORKS)
     return tmp_path
 
 
@@ -309,7 +300,7 @@ def test_a_change_of_a_single_file_is_another_network(small):
     before = digest_of(small, "Small")
     (small / "nets.py").write_text(SMALL.replace("self.head(self.body(x))", "self.head(2 * self.body(x))"))
     assert digest_of(small, "Small") != before
-    (small / "nets.py").write_text(SMALL)
+    (small / "nets.py").write_text(NETWORKS)
     assert digest_of(small, "Small") == before
     assert not hasattr(build_architecture("transfer_study.small_networks:inception", small), "source_digest")
 

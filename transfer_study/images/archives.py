@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from ..core import UserError, printable
+from ..core import UserError, printable, stand_in
 
 # %% ../../nbs/api/images/00_archives.ipynb #f46a945e
 MAX_FILES = 2_000_000
@@ -311,9 +311,7 @@ def _text_kind(start: bytes) -> str:
     "What a text file is, and what to do, by its first bytes; empty for any other file."
     if not start.strip() or any(byte < 32 and byte not in b"\t\n\r" for byte in start):
         return ""
-    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page; download it again"
-    return "a text file; if it lists images and labels, give it as csv:PATH"
+    return stand_in(start, "archive") or "a text file; if it lists images and labels, give it as csv:PATH"
 
 
 def _second_archive(stream: BinaryIO) -> int | None:

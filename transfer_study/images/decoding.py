@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core import stand_in
+
 # %% ../../nbs/api/images/03_decoding.ipynb #94740392
 # Formats of photographs; Pillow's other readers, some of which start programs, are never used.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF", "JPEG2000", "AVIF", "HEIF")
@@ -149,13 +151,10 @@ def _is_raw(image: Any) -> bool:
 
 def _why_unknown(data: bytes) -> str:
     "Why no reader takes a file."
-    start = data[:200].lstrip().lower()
     if image_format(data) == "HEIF":
         return "HEIC, which Pillow does not read; pip install pillow-heif, or save it as JPEG"
-    if start.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS, not the image itself; git lfs pull downloads it"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "a web page, not an image; download it again"
+    if other := stand_in(data[:200], "image"):
+        return other
     if data[:4] == b"II*\0" and data[8:10] == b"CR":
         return _RAW
     return f"a damaged {image_format(data)} file" if image_format(data) else "not an image, or of an unknown format"

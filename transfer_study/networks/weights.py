@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..core import UserError, is_memory_short
+from ..core import UserError, is_memory_short, stand_in
 
 # %% ../../nbs/api/networks/03_weights.ipynb #ceb53416
 _OTHER_FORMATS = {b"\x89HDF": "Keras or HDF5", b"\x93NUMPY": "NumPy", b"GGUF": "GGUF"}  # by the first bytes
@@ -31,10 +31,8 @@ def _what_it_is(path: Path) -> str:
         return "a file of torch.save; give it a name that ends in .pth"
     if start.startswith(_PACKED):
         return "a packed file; unpack it, and give the file of weights inside"
-    if start.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS, not the file itself; git lfs pull downloads it"
-    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page, not a weights file; download it again"
+    if other := stand_in(start):
+        return other
     if start.lstrip().startswith(b"{"):
         return "JSON, such as the index of weights in several files; expected one file of tensors"
     if kind := next((name for sign, name in _OTHER_FORMATS.items() if start.startswith(sign)), ""):

@@ -298,7 +298,7 @@ def small(tmp_path):
 
 def test_a_change_of_a_single_file_is_another_network(small):
     before = digest_of(small, "Small")
-    (small / "nets.py").write_text(SMALL.replace("self.head(self.body(x))", "self.head(2 * self.body(x))"))
+    (small / "nets.py").write_text(NETWORKS.replace("self.head(self.body(x))", "self.head(2 * self.body(x))"))
     assert digest_of(small, "Small") != before
     (small / "nets.py").write_text(NETWORKS)
     assert digest_of(small, "Small") == before

@@ -2,6 +2,7 @@
 
 import gc
 import io
+import multiprocessing
 import os
 import shutil
 import signal
@@ -34,6 +35,10 @@ def fast_collections():
     "Collections of garbage, as after each training, no longer visit the objects of imported libraries: 750,000 take 0.4 s."
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()  # else libraries take what they find at the end for a leak
 
 
 @pytest.fixture
@@ -140,6 +145,47 @@ def interrupt_at_work(arguments: list, reached: Path):
     assert reached.exists(), process.communicate()[1]
     os.killpg(process.pid, signal.SIGINT)
     return process, process.communicate(timeout=600)[1]
+
+
+LIBRARIES = ["transfer_study.cli.main", "transfer_study.training.callbacks", "pytest", "timm", "vl_convert"]
+LIBRARIES += ["transfer_study.study.study", "transfer_study.selection.recommend"]
+
+
+def run_in_process(function, out: Path, err: Path) -> None:
+    "Runs a function in a session of its own, with files for what it prints and what it says."
+    os.setsid()
+    for stream, path in ((sys.stdout, out), (sys.stderr, err)):
+        with path.open("w") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    function()
+
+
+@pytest.fixture
+def start_process(tmp_path):
+    "Runs a function, which must be picklable, in a process that has imported everything: (process, its output, its messages)."
+    context, started = multiprocessing.get_context("forkserver"), []
+    context.set_forkserver_preload(LIBRARIES)  # by a server that forks the processes of all tests
+
+    def start(function):
+        out, err = (tmp_path / f"process{len(started)}.{suffix}" for suffix in ("out", "err"))
+        process = context.Process(target=run_in_process, args=(function, out, err))
+        process.start()
+        started.append(process)
+        while process.is_alive() and not err.exists():  # it is about to call the function
+            process.join(0.005)
+        return process, out, err
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def command_line(*arguments) -> None:
+    "The command line, for `start_process`."
+    from transfer_study.cli.main import main
+
+    sys.argv = ["transfer-study", *map(str, arguments)]
+    main()
 
 
 @pytest.fixture

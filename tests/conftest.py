@@ -20,6 +20,20 @@ REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
 NETWORKS = {"test_resnet": 0.5, "test_efficientnet": 0.6, "test_mambaout": 0.7}  # the smallest that timm has
 
 
+# The files that take longest, longest first: so two processes that share the files end at about the same time.
+LONGEST = (
+    "test_quickstart.py", "study/test_execute.py", "test_real.py", "features/test_extraction.py", "study/test_study.py",
+    "selection/test_recommend.py", "test_site_pages.py", "training/test_pretrain.py", "study/test_study_source.py",
+    "study/test_study_training.py", "study/test_report.py", "study/test_ray.py", "study/test_shards.py",
+    "selection/test_images.py", "training/test_finetune.py", "cli/test_main.py", "test_lab.py", "test_check_gpu.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    rank = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
     "Says how a process of tests has ended that should not have: by which signal, or with which exit code."

@@ -184,9 +184,11 @@ def coefficient_forest(
     table = require(coefficients, "protocol model term estimate low high p_value note", "coefficient_forest", minimum=1)
     nuisance = table["term"].str.match(r"Intercept|C\(") | ~np.isfinite(table[["estimate", "low", "high"]].astype(float)).all(axis=1)
     table = require(table[~nuisance], "model", "coefficient_forest (fitted terms)", minimum=1)
+    with np.errstate(over="ignore"):  # the interval of a model that hardly fits may end at infinity
+        factors = np.exp(table[["estimate", "low", "high"]].to_numpy(float))
     table = table.assign(
         warned=table["note"].fillna("").str.contains(WARNING), label=table["model"].replace(MODEL_NAMES).str.slice(0, 40),
-        factor=[f"×{np.exp(e):.2f} [{np.exp(a):.2f}, {np.exp(b):.2f}]" for e, a, b in table[["estimate", "low", "high"]].to_numpy()],
+        factor=[f"×{e:.2f} [{a:.2f}, {b:.2f}]" for e, a, b in factors],
     )  # fmt: skip
     size = width - min(260, width // 2)
     x_settings = odds_axis(table[["estimate", "low", "high"]].to_numpy().ravel(), size)

@@ -82,7 +82,7 @@ def test_the_name_of_an_index_stands_in_the_header_and_backticks_mark_code():
 
 def test_cells_with_many_words_have_a_mark_with_their_length():
     table = '<table class="dataframe"><thead><tr><th>a title of many words</th></tr></thead>'
-    table += "<tr><th>an index of words</th><td>17 words and more</td><td>a_name_without_an_end</td><td>few words</td></tr></table>"
+    table += "<tr><th>an index of words</th><td>17 words and more</td><td>a_name_without_an_end</td><td>few words</td></tr>"
     marked = re.findall(r'<(t[hd]) class="(?:words )?long" style="--letters: (\d+)">', site_cells.with_long_cells(table))
     assert marked == [("th", "17"), ("td", "17")]
 

@@ -220,8 +220,13 @@ def with_long_cells(table: str) -> str:
     return head + end + re.sub(r'<(t[dh])( class="words")?>([^<]*)</\1>', marked, body)
 
 
+def with_whole_intervals(table: str) -> str:
+    "A table in which an interval such as `0.8 to 0.9` stays on one line."
+    return re.sub(r"(?<=>)([-−]?[\d.]+) to ([-−]?[\d.]+)(?=<)", r"\1&nbsp;to&nbsp;\2", table)
+
+
 def shown_table(match: re.Match) -> str:
-    return with_code(with_long_cells(with_one_header(with_words_at_left(match.group(0)))))
+    return with_code(with_whole_intervals(with_long_cells(with_one_header(with_words_at_left(match.group(0))))))
 
 
 def html_as_markdown(data: dict) -> dict:

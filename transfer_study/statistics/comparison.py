@@ -39,15 +39,13 @@ def corrected_p_values(
     p_value: np.ndarray,  # (n_tests,) NaN for a missing test
 ) -> pd.DataFrame:
     "`p_holm` and `p_bh`: p-values corrected for multiple testing (Holm 1979; Benjamini and Hochberg 1995)."
+    from statsmodels.stats.multitest import multipletests
+
     p_value = np.asarray(p_value, float)
     tested, table = np.isfinite(p_value), pd.DataFrame(np.nan, index=range(len(p_value)), columns=["p_holm", "p_bh"])
     if tested.any():
-        p = p_value[tested]
-        order = np.argsort(p)
-        # As `multipletests` of statsmodels, which collects the garbage of the whole process at each call.
-        stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
-        table.loc[tested, "p_holm"] = stepped[np.argsort(order)]
-        table.loc[tested, "p_bh"] = false_discovery_control(p)
+        table.loc[tested, "p_holm"] = multipletests(p_value[tested], method="holm")[1]
+        table.loc[tested, "p_bh"] = false_discovery_control(p_value[tested])
     return table
 
 # %% ../../nbs/api/statistics/04_comparison.ipynb #197d5b3e

@@ -256,7 +256,7 @@ def _tested(work: _Work, network: Network, choice: Choice, bundle: bool) -> tupl
     folder = save_classifier(
         work.directory / "classifier", network=network, head=(coef, intercept), class_names=prepared.dataset.classes, expected_accuracy=accuracy,
         interval=(low, high), n_test=len(y_test), temperature=fit_temperature(validation.scores, work.y), lambda_=validation.l2, bundle=bundle,
-        training_features=X, model=work.models[name], overwrite=True, seed=work.seed, dataset=prepared.dataset.name, n_train=len(X),
+        training_features=X, training_groups=work.groups, model=work.models[name], overwrite=True, seed=work.seed, dataset=prepared.dataset.name, n_train=len(X), interval_covers="test and training images",
     )  # fmt: skip
     classes = np.array(prepared.dataset.classes, dtype=object)
     predictions = pd.DataFrame({"image": images["name"].to_numpy()[prepared.test], "label": classes[y_test], "predicted": classes[y_pred]})
@@ -273,7 +273,7 @@ def _curve(work: _Work, name: str, choice: Choice, identity: str) -> pd.DataFram
     def compute() -> dict[str, Any]:
         return {"curve": learning_curve(choice.features[name], work.y, choice.fold, work.groups, choice.order, l2, work.seed)[columns].to_numpy(float)}
 
-    kept = work.steps.result("learning_curve", compute, identity, digest(choice.fold.tolist()), l2.tolist())
+    kept = work.steps.result("learning_curve", compute, identity, digest(choice.fold.tolist()), l2.tolist(), "numbers fitted")
     return pd.DataFrame(kept["curve"], columns=columns).astype({"n_train": int, "extrapolated": bool})
 
 # %% ../../nbs/api/selection/09_recommend.ipynb #52feccbd

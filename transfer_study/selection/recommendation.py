@@ -100,6 +100,8 @@ class Recommendation:
     @property
     def more_images(self) -> str:
         "Whether more images would help, in one sentence."
+        if not self.curve["extrapolated"].any():
+            return "Twice as many images: not known; there are fewer than four training images for each class, too few to compare with half of them."
         now, twice = self.curve.iloc[-2], self.curve.iloc[-1]
         return (
             f"Twice as many images: {100 * twice['accuracy']:.1f} % expected (interval {100 * twice['low']:.1f} to {100 * twice['high']:.1f} %), "

@@ -166,6 +166,12 @@ def test_a_table_of_groups_is_checked(tmp_path):
         ("name,who\nx,y\n", "expected image and group"),
         ("image,group\nz.jpg,q\n", "not among the images"),
         ("image,group\na/1.jpg,q\na/1.jpg,r\n", "listed twice"),
+        ("image,group\n", "lists no image"),
+        ("image,group\na/1.jpg,q\n,r\n", "no image in line 3"),
+        ("image,group,group\na/1.jpg,q,r\n", "image and group, each once"),
+        ("image,group\na/1.jpg,q\na/2.jpg\n", "line 3 has 1 cells, the header has 2"),
+        ("image,group\na/1.jpg,q\na/2.jpg,q,left\n", r"line 3 has 3 cells, the header has 2; .* needs quotes"),
+        ("image,group\na/1.jpg,q,left\na/2.jpg,r,left\n", "line 2 has 3 cells, the header has 2; name every column"),
     ):
         table.write_text(text)
         with pytest.raises(UserError, match=message):

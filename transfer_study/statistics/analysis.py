@@ -7,6 +7,7 @@ __all__ = ['CORRELATIONS', 'TABLES', 'PAPER_CORRELATIONS', 'LARGEST_DRAWS', 'hea
            'protocol_data', 'draws_for', 'analyze']
 
 # %% ../../nbs/api/statistics/06_analysis.ipynb #a665c732
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ from transfer_study.statistics.exclusions import (
 from .log_odds import LogOddsTable, to_log_odds_table, with_log_odds
 from .regression import influence_table, predict_accuracy, regression_table
 from .resampling import RunDraws, other_datasets_interval, run_deviation
-from ..tables.metrics import odd_metrics
+from ..tables.cells import name_key
+from ..tables.metrics import odd_metrics, with_n_classes
 from ..tables.rows import class_counts
 
 # %% ../../nbs/api/statistics/06_analysis.ipynb #b626fe01
@@ -405,9 +407,16 @@ def _protocols_data(rows: pd.DataFrame, **classes: Any) -> tuple[list[ProtocolDa
     return protocols, [f"not analysed: {error}" for error in errors]
 
 # %% ../../nbs/api/statistics/06_analysis.ipynb #44069ccb
+def _check_numbers(n_bootstrap: int, seed: int) -> None:
+    "Raises `UserError` unless there are at least 100 draws, and a seed that numpy takes."
+    for name, value, least in (("n_bootstrap", n_bootstrap, 100), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise UserError(f"{name} = {value!r}: expected a whole number of at least {least}")
+
+
 def _results(table: pd.DataFrame | Path | str, **options: Any) -> pd.DataFrame:
     "The results table; a dataset that is called like the mean over datasets gets another name."
-    given = {name for name, value in options.items() if isinstance(value, pd.Series) or value not in (None, False)}
+    given = {name for name, value in options.items() if value is not None and value is not False}
     if isinstance(table, pd.DataFrame) and set(COLUMNS) - {"n_classes"} <= set(table.columns) and given <= {"protocol"}:
         results = table
     else:
@@ -418,6 +427,14 @@ def _results(table: pd.DataFrame | Path | str, **options: Any) -> pd.DataFrame:
     renamed.attrs = dict(results.attrs)
     renamed.attrs["reading"] = (*results.attrs.get("reading", ()), f"the dataset {HEADLINE!r} is called '{HEADLINE} (dataset)', to tell it from the mean over datasets")
     return renamed
+
+
+def _classes_not_used(results: pd.DataFrame, classes: dict[str, int]) -> list[str]:
+    "A line on numbers of classes that are those of no dataset; raises `UserError` if none is that of a dataset."
+    with_n_classes(results, classes)
+    keys = set(map(name_key, results["dataset"].unique()))
+    others = [name for name in classes if name_key(name) not in keys]
+    return [f"numbers of classes without such a dataset: {_listed(others)}"] if others else []
 
 
 def _odd_datasets(rows: pd.DataFrame) -> dict[str, str]:
@@ -449,7 +466,7 @@ def analyze(
     n_source_classes: int = IMAGENET_CLASSES,  # number of classes of the source dataset
     protocol: str | None = None,  # of rows without a protocol; None: not stated, and analysed as `linear`
     percent: bool = False,  # whether scores and source accuracies are in [0, 100]
-    source_accuracy: pd.Series | Path | str | None = None,  # for networks without one: in [0, 1] by network, or a file
+    source_accuracy: pd.Series | Mapping[str, float] | pd.DataFrame | Path | str | None = None,  # for networks without one: in [0, 1] by network, or a file
     **reading: Any,  # further options of `read_table`: network, source, datasets, leave_out, score, scale, metric, source_per_dataset
 ) -> Analysis:
     """The analysis of a results table by protocol; a protocol that cannot be analysed gives a message.
@@ -459,6 +476,7 @@ def analyze(
     unless an option says otherwise. Raises `UserError` if the table cannot be read, if no protocol has at least three networks of
     different source accuracy, or if a score has no log-odds.
     """
+    _check_numbers(n_bootstrap, seed)
     results, classes = _results(table, protocol=protocol, percent=percent, source_accuracy=source_accuracy, **reading), class_counts(n_classes)
     stated, source = results.attrs.get("protocol_stated", True), "ImageNet" if n_source_classes == IMAGENET_CLASSES else "source"
     rows = with_log_odds(results)
@@ -476,5 +494,6 @@ def analyze(
     tables = {name: _gather(parts, name) for name in TABLES}
     messages = _metric_messages(rows, tables["correlations"]) + messages
     return Analysis(
-        rows=rows, **tables, messages=(*messages, *_gain_messages(tables["gains"]), *not_analysed), reading=results.attrs.get("reading", ()), protocol_stated=stated
+        rows=rows, **tables, messages=(*messages, *_gain_messages(tables["gains"]), *not_analysed), reading=(*results.attrs.get("reading", ()), *_classes_not_used(results, classes)),
+        protocol_stated=stated,
     )  # fmt: skip

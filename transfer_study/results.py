@@ -23,6 +23,7 @@ from .tables.columns import COLUMNS, is_source
 from .tables.files import table_path
 from .tables.metrics import undeclared_metrics, with_metrics, with_n_classes
 from .tables.rows import PROTOCOLS, TableRows, class_counts, source_accuracies, table_rows
+from .tables.sources import MATCHED, matched_columns, matched_source
 
 # %% ../nbs/api/03_results.ipynb #a8223193
 def known_source_accuracies() -> pd.Series:
@@ -38,16 +39,16 @@ def with_source_accuracy(
 ) -> pd.DataFrame:
     """`rows` with a complete column `source_accuracy` in [0, 1]. Rows of the source dataset move into that column.
 
-    The source dataset is marked by a column `in_source` or, without one, is any that `is_source` knows. Raises `UserError` that names
-    the networks without a source accuracy.
+    The source dataset is marked by a column `in_source` or, without one, is any that `is_source` knows; `matched_source` finds the row
+    that belongs to a score. Raises `UserError` that names the networks without a source accuracy.
     """
     rows = rows.assign(source_accuracy=rows.get("source_accuracy", np.nan))
     names = {name: is_source(name) for name in rows["dataset"].unique()}
     in_source = (rows["in_source"] if "in_source" in rows else rows["dataset"].map(names)).astype(bool)
-    listed = rows[in_source].dropna(subset="score").drop_duplicates("network").set_index("network")["score"]
-    rows = rows[~in_source]
-    for accuracies in (listed, known_source_accuracies() if known is None else known):
-        rows = rows.assign(source_accuracy=rows["source_accuracy"].fillna(rows["network"].map(accuracies)))
+    listed, rows = rows[in_source].dropna(subset="score"), rows[~in_source]
+    rows = rows.assign(source_accuracy=rows["source_accuracy"].fillna(matched_source(listed, rows[rows["source_accuracy"].isna()])))
+    accuracies = known_source_accuracies() if known is None else known
+    rows = rows.assign(source_accuracy=rows["source_accuracy"].fillna(rows["network"].map(accuracies)))
     missing = sorted(rows.loc[rows["source_accuracy"].isna(), "network"].unique())
     if missing:
         is_turned = any(map(is_source, missing)) or rows["dataset"].isin(known_source_accuracies().index).any()
@@ -88,10 +89,14 @@ def _stated_protocol(table: Path | str | pd.DataFrame, protocol: str | None) -> 
     return stated if stated and path.read_bytes() == data_path(f"published/{path.stem}.csv").read_bytes() else None
 
 # %% ../nbs/api/03_results.ipynb #68f1a9bf
-def _one_source_each(rows: pd.DataFrame, read: TableRows) -> None:
+def _source_accuracies(rows: pd.DataFrame, matched: list[str]) -> pd.DataFrame:
+    "Number, minimum and maximum of the source accuracies of each network in each setting, and of what its rows of the source are `matched` by."
+    return rows.groupby(list(dict.fromkeys(["network", "setting", *matched])), dropna=False)["source_accuracy"].agg(["nunique", "min", "max"])
+
+
+def _one_source_each(rows: pd.DataFrame, read: TableRows, matched: list[str]) -> None:
     "Raises `UserError` for a network with several source accuracies."
-    accuracies = rows.groupby(["network", "setting"])["source_accuracy"].agg(["nunique", "min", "max"]).query("nunique > 1")
-    for (network, _), row in accuracies.head(1).iterrows():
+    for (network, *_), row in _source_accuracies(rows, matched).query("nunique > 1").head(1).iterrows():
         raise UserError(
             f"{read.path}: network {network!r} has source accuracies from {row['min']:g} to {row['max']:g}; expected one, "
             "or give --source-per-dataset (source_per_dataset=True) if each dataset has its own"
@@ -116,6 +121,15 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
     )
 
 
+def _refuse_repeated(scores: pd.DataFrame, metric: Any, protocol: str, read: TableRows) -> None:
+    "Raises `UserError` for two scores on a dataset, or two different ones on the source dataset, that no column tells apart."
+    in_source = scores["in_source"].astype(bool)
+    targets, source = with_metrics(scores[~in_source], metric), scores[in_source]
+    same = source.columns.intersection(["network", "dataset", "score", "metric", *MATCHED])
+    for part in (targets, source.drop_duplicates(list(same))):
+        _one_score_each(tidy(part, protocol).assign(line=part["line"].to_numpy()), read)
+
+
 def _certain_sources(rows: pd.DataFrame, read: TableRows) -> None:
     "Raises `UserError` for a source accuracy of 0 or 1."
     certain = rows[rows["source_accuracy"].isin([0.0, 1.0])]
@@ -132,16 +146,14 @@ def _listed(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _differ(rows: pd.DataFrame) -> bool:
-    "Whether a network has several source accuracies."
-    return bool((rows.groupby(["network", "setting"])["source_accuracy"].nunique() > 1).any())
-
-
 def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, given: pd.Series | None, stated: str | None) -> tuple[str, ...]:
     "What was read as what, in three lines, and what else there is to say."
     n, datasets, scores = rows["network"].nunique(), list(rows["dataset"].unique()), read.rows
     listed = scores.loc[scores["in_source"], "dataset"].unique() if "in_source" in scores else []
     origin = [f"column {read.source!r}"] if read.source else [f"dataset {listed[0]!r}"] if len(listed) else []
+    matched = matched_columns(scores[scores["in_source"]])
+    if matched and origin:
+        origin[0] += f" (matched by {', '.join(matched)}" + ", or the mean log-odds over seeds" * ("seed" in matched) + ")"
     if looked_up and given is not None:
         origin.append(f"given for {rows.loc[rows['network'].isin(given.index), 'network'].nunique()} of {n} networks")
     origin += [f"looked up by name for {looked_up} of {n} networks (published accuracies of the usual weights)"] if looked_up else []
@@ -150,7 +162,7 @@ def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, given: pd.Seri
         f"network: {read.network} ({n:,} networks); source accuracy: {' and '.join(origin) or 'given'}; protocol: {protocol}",
         f"datasets: {len(datasets)}: {_listed(datasets)}",
         f"left out: {_listed(read.left_out) or 'nothing'}",
-        *(["source accuracies differ between datasets: r of a dataset uses its own, all else each network's mean, in log-odds"] if _differ(rows) else []),
+        *(["source accuracies differ between datasets: r of a dataset uses its own, all else each network's mean, in log-odds"] if (_source_accuracies(rows, matched)["nunique"] > 1).any() else []),
         *read.remarks,
         *undeclared_metrics(rows),
     )
@@ -201,14 +213,14 @@ def read_table(
     stated, scores = _stated_protocol(table, protocol), read.rows.dropna(subset="score")
     if scores.empty or scores["in_source"].all():
         raise UserError(f"{read.path}: no scores on a target dataset")
+    _refuse_repeated(scores, metric, stated or "linear", read)
     given = None if source_accuracy is None else _given_accuracies(source_accuracy, percent, scale, network)
     rows = with_metrics(with_source_accuracy(scores, given if given is None else given.combine_first(known_source_accuracies())), metric)
     rows = rows if n_classes is None else with_n_classes(rows, class_counts(n_classes))
     checked = tidy(rows, stated or "linear").assign(line=rows["line"].to_numpy())
-    _one_score_each(checked, read)
     _certain_sources(checked, read)
     if not source_per_dataset:
-        _one_source_each(checked, read)
+        _one_source_each(checked, read, matched_columns(scores[scores["in_source"]]))
     result = checked[list(COLUMNS)]
     result.attrs["reading"] = (*_reading(read, result, _looked_up(scores, rows, given), given, stated), *(() if given is None else given.attrs.get("remarks", ())))
     result.attrs["protocol_stated"] = stated is not None or ("protocol" in scores and bool(scores["protocol"].notna().all()))

@@ -203,6 +203,9 @@ def test_corrected_scores_are_flagged_and_said():
     assert analysis.rows["corrected"].to_numpy().nonzero()[0].tolist() == [5]
     assert any(text.endswith("moved by half an image: net0001 on data1") for text in analysis.messages)
     assert "binomial" in set(analysis.coefficients.dropna(subset="estimate")["model"])
+    areas = quick(rows.assign(metric="roc_auc"))
+    assert any(text.endswith("half way to the dataset's next score: net0001 on data1") for text in areas.messages)
+    assert areas.rows.loc[5, "logit"] < analysis.rows.loc[5, "logit"]
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,18 @@ def test_binomial_against_weighted_proportions_and_the_score_equations():
     assert f"overdispersion {dispersion:.1f}:" in note and dispersion > 5
 
 
+def test_only_counts_of_correct_answers_enter_the_binomial_model():
+    log_odds = simulated(8, 3)
+    rows = rows_of(log_odds, n_test=500)
+    areas = rows["dataset"] == rows["dataset"].iloc[0]
+    mixed, own = rows.assign(metric=np.where(areas, "roc_auc", "top1")), fit_binomial(rows[~areas])[0].params["source_logit"]
+    table = regression_table(mixed, log_odds).query("model == 'binomial'").set_index("term")
+    assert table.loc["source_logit", "estimate"] == own
+    assert "without 8 of 24 scores, which are no counts of correct answers" in table.loc["source_logit", "note"]
+    none = regression_table(rows.assign(metric="roc_auc"), log_odds).set_index("model")["note"]
+    assert none["binomial"] == "not fitted: needs counts of correct answers"
+
+
 def test_pure_binomial_counts_are_not_overdispersed():
     rows, found = rows_of(simulated(network=0.0, dataset_slope=0.0, residual=0.0), n_test=500), []
     for seed in range(1, 7):

@@ -43,7 +43,7 @@ from transfer_study.statistics.exclusions import (
     failed_scores,
     mark_excluded,
 )  # fmt: skip
-from .log_odds import LogOddsTable, to_log_odds_table, with_log_odds
+from .log_odds import LogOddsTable, is_share_of_images, to_log_odds_table, with_log_odds
 from .regression import influence_table, predict_accuracy, regression_table
 from .resampling import RunDraws, other_datasets_interval, run_deviation
 from ..tables.cells import name_key
@@ -334,6 +334,16 @@ def _runs_message(sound: pd.DataFrame) -> str:
     return f"standard deviation from run to run {deviation:.2f} log-odds; the intervals of r include it"
 
 # %% ../../nbs/api/statistics/06_analysis.ipynb #7115aea2
+def _moved_messages(moved: pd.DataFrame) -> list[str]:
+    "Which scores of 0 or 1 were moved, and how."
+    messages, is_share = [], is_share_of_images(moved)
+    for rows, by in ((moved[is_share], "by half an image"), (moved[~is_share], "by half a step, or half way to the dataset's next score")):
+        names = sorted(set(rows["network"] + " on " + rows["dataset"]))
+        how = "" if rows["n_test"].notna().all() or by != "by half an image" else "; without n_test, one image is the smallest step between the dataset's scores"
+        messages += [f"{len(names)} score(s) of 0 or 1 moved {by}: {_listed(names)}{how}"] * bool(names)
+    return messages
+
+# %% ../../nbs/api/statistics/06_analysis.ipynb #7fc8caa8
 def _doubt_messages(data: ProtocolData, tables: dict[str, pd.DataFrame]) -> list[str]:
     "Noise from run to run, missing and corrected cells, models that were not fitted or did not converge, and pairs not compared."
     messages, chosen = [_runs_message(data.sound)], data.chosen
@@ -348,14 +358,10 @@ def _doubt_messages(data: ProtocolData, tables: dict[str, pd.DataFrame]) -> list
     lost = sorted(set(chosen["network"]) - set(data.log_odds.logits.index) - set(data.excluded["network"]))
     if lost:
         messages.append(f"no sound score is left of {_listed(lost)}")
-    moved = chosen[chosen["corrected"]]
-    corrected = sorted(set(moved["network"] + " on " + moved["dataset"]))
-    if corrected:
-        how = "" if moved["n_test"].notna().all() else "; without n_test, one image is the smallest step between the dataset's scores"
-        messages.append(f"{len(corrected)} score(s) of 0 or 1 moved by half an image: {_listed(corrected)}{how}")
+    messages += _moved_messages(chosen[chosen["corrected"]])
     models = tables["coefficients"].drop_duplicates("model")
     troubled = models[models["note"].str.contains("not fitted|not converge|not positive|drawn at random")]
-    messages += [f"model {row.model}: {row.note}" for row in troubled.itertuples() if row.note != "not fitted: needs n_test"]
+    messages += [f"model {row.model}: {row.note}" for row in troubled.itertuples() if row.note not in ("not fitted: needs n_test", "not fitted: needs counts of correct answers")]
     if len(data.log_odds.logits) > LARGEST_ALL_PAIRS:
         messages.append(f"of {len(data.log_odds.logits):,} networks the best {BEST_COMPARED} are compared in pairs")
     return messages
@@ -413,12 +419,25 @@ def _check_numbers(n_bootstrap: int, seed: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise UserError(f"{name} = {value!r}: expected a whole number of at least {least}")
 
+# %% ../../nbs/api/statistics/06_analysis.ipynb #b951ab8b
+def _one_score_each(rows: pd.DataFrame) -> None:
+    "Raises `UserError` for two scores that no column tells apart, such as those of two studies; `read_table` does it for tables of others."
+    key = ["network", "dataset", "protocol", "setting", "seed", "n_train_per_class"]
+    repeated = rows[rows.duplicated(key, keep=False)]
+    for _, both in repeated.groupby(key, dropna=False, observed=True):
+        first, ids = both.iloc[0], " and ".join(map(str, both["run_id"].head(2)))
+        raise UserError(
+            f"network {first['network']!r} has two scores on dataset {first['dataset']!r} ({first['protocol']}, setting {first['setting']}): "
+            f"runs {ids}; keep one, or tell repeats apart by the column seed and other runs by their names or the column setting"
+        )
 
+# %% ../../nbs/api/statistics/06_analysis.ipynb #d688f69d
 def _results(table: pd.DataFrame | Path | str, **options: Any) -> pd.DataFrame:
     "The results table; a dataset that is called like the mean over datasets gets another name."
     given = {name for name, value in options.items() if value is not None and value is not False}
     if isinstance(table, pd.DataFrame) and set(COLUMNS) - {"n_classes"} <= set(table.columns) and given <= {"protocol"}:
         results = table
+        _one_score_each(results)
     else:
         results = read_table(table, **options)
     if not (results["dataset"] == HEADLINE).any():

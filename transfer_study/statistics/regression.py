@@ -27,7 +27,7 @@ from statsmodels.robust.robust_linear_model import RLM
 from statsmodels.tools.tools import add_constant
 
 from .correlation import FEWEST_NETWORKS, columns_of, format_r, pearson, without_each
-from .log_odds import LogOddsTable
+from .log_odds import LogOddsTable, is_share_of_images
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #2b938880
 COEFFICIENT_COLUMNS = [
@@ -194,7 +194,7 @@ def satterthwaite(
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #2e62dee2
 def fit_binomial(
-    rows: pd.DataFrame,  # network, dataset, score, n_test (known) and source_logit
+    rows: pd.DataFrame,  # network, dataset, score (a share of right answers), n_test (known) and source_logit
 ) -> tuple[Any, str]:
     "statsmodels binomial GLM of counts on source logit and dataset, clustered by network; and a note with the overdispersion."
     right = np.round(rows["score"] * rows["n_test"].astype(float))
@@ -229,17 +229,20 @@ def regression_table(
 
     A model that cannot be fitted has one row with the reason in `note`.
     """
-    cells, counted, n = cells_of(log_odds), rows[rows["n_test"].notna() & rows["score"].notna()], len(log_odds.logits)
-    single = cells["dataset"].nunique() < 2
+    scored = rows[rows["score"].notna()]
+    cells, counted, n = cells_of(log_odds), scored[scored["n_test"].notna() & is_share_of_images(scored)], len(log_odds.logits)
+    single, n_others = cells["dataset"].nunique() < 2, len(scored) - len(counted)
+    no_counts = "needs counts of correct answers" if scored["n_test"].notna().any() else "needs n_test"
+    others = [f"without {n_others} of {len(scored)} scores, which are no counts of correct answers"] if n_others else []
     few = [f"clustered over {n} networks: the interval is too narrow, see the model means"] if n < FEW_CLUSTERS else []
     fits = {
         "means": lambda: (fit_means(log_odds), "", None),
         "mixed": lambda: (*(fitted := fit_mixed(cells, seed)), satterthwaite(fitted[0])),
         "ols": lambda: (fit_ols(cells), "; ".join(few), None),
-        "binomial": lambda: ((fitted := fit_binomial(counted))[0], "; ".join([fitted[1], *few]), None),
+        "binomial": lambda: ((fitted := fit_binomial(counted))[0], "; ".join([fitted[1], *others, *few]), None),
         "robust": lambda: (fit_robust(log_odds), "", n - 2),
     }
-    reasons = {"mixed": "needs at least two datasets" if single else "", "binomial": "" if len(counted) else "needs n_test"}
+    reasons = {"mixed": "needs at least two datasets" if single else "", "binomial": "" if len(counted) else no_counts}
     tables = [
         _not_fitted(name, f"not fitted: {reasons[name]}") if reasons.get(name) else _fitted(name, fit)
         for name, fit in fits.items()

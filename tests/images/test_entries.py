@@ -170,6 +170,7 @@ def test_lists_as_other_programs_write_them(plants):
         "semicolon": text.replace(",", ";").replace("\n", "\r\n").encode("utf-8-sig"),
         "utf16": text.replace(",", "\t").encode("utf-16"), "trailing": text.replace("\n", ",\n").encode(),
         "windows": text.replace("pictures/", "pictures\\").encode(), "cr": text.replace("\n", "\r").encode(),
+        "line": text.replace("moss", '"moss\n"').encode(),
     }.items():  # fmt: skip
         (plants / f"{name}.csv").write_bytes(data)
         assert open_dataset({"csv": f"{name}.csv", "test_share": 0.2}, plants).fingerprint == listed.fingerprint, name

@@ -364,7 +364,10 @@ def test_whole_numbers_infinities_and_formats_of_others_are_no_weights(small):
         (torch.save if name.endswith(".pth") else save_file)(tensors, small / name)
         with pytest.raises(UserError, match=reason):
             build_network(Network("n", "nets:Small", small / name, 0.5, directory=small))
-    for name, start, reason in (("w.h5", b"\x89HDF\r\n", "HDF5"), ("w.onnx", b"\x08\x07", "onnx"), ("index.json", b"{}", "JSON")):
+    for name, start, reason in (
+        ("w.h5", b"\x89HDF\r\n", "HDF5"), ("w.onnx", b"\x08\x07", "onnx"), ("index.json", b"{}", "JSON"),
+        ("w.msgpack", b"\x81", "Flax"),
+    ):  # fmt: skip
         (small / name).write_bytes(start + bytes(200))
         with pytest.raises(UserError, match=reason):
             build_network(Network("n", "nets:Small", small / name, 0.5, directory=small))

@@ -346,6 +346,23 @@ def _second_archive(stream: BinaryIO) -> int | None:
     return None
 
 # %% ../../nbs/api/images/00_archives.ipynb #02205d90
+def _no_tar(archive: Path, error: Exception) -> UserError:
+    "What a file that cannot be read as a tar is, and what to do."
+    with open(archive, "rb") as stream:
+        start = stream.read(512)
+    if part := _part_words(archive):
+        return UserError(f"dataset {archive}: {part}")
+    if start.startswith(COMPRESSED):
+        return UserError(f"dataset {archive}: compressed tars are not supported; decompress it first (gunzip, unxz, unzstd)")
+    if kind := next((kind for sign, kind in _OTHERS.items() if start.startswith(sign)), ""):
+        return UserError(f"dataset {archive}: a {kind} archive, which is not supported; unpack it and give the folder")
+    if text := _text_kind(start):
+        return UserError(f"dataset {archive}: not a readable tar or zip but {text}")
+    return UserError(
+        f"dataset {archive}: not a readable tar or zip ({error}); expected a folder, an uncompressed tar or a zip, or a whole copy of it"
+    )
+
+
 def _list_tar(archive: Path) -> FileList:
     "The files of an uncompressed tar."
     tree, n_bytes = _Tree(FileList()), archive.stat().st_size
@@ -353,19 +370,7 @@ def _list_tar(archive: Path) -> FileList:
         with tarfile.open(archive, "r:") as tar:
             members, end = tar.getmembers(), tar.offset
     except Exception as error:  # damaged headers raise many kinds of exceptions
-        with open(archive, "rb") as stream:
-            start = stream.read(512)
-        if part := _part_words(archive):
-            raise UserError(f"dataset {archive}: {part}") from error
-        if start.startswith(COMPRESSED):
-            raise UserError(f"dataset {archive}: compressed tars are not supported; decompress it first (gunzip, unxz, unzstd)") from error
-        if kind := next((kind for sign, kind in _OTHERS.items() if start.startswith(sign)), ""):
-            raise UserError(f"dataset {archive}: a {kind} archive, which is not supported; unpack it and give the folder") from error
-        if text := _text_kind(start):
-            raise UserError(f"dataset {archive}: not a readable tar or zip but {text}") from error
-        raise UserError(
-            f"dataset {archive}: not a readable tar or zip ({error}); expected a folder, an uncompressed tar or a zip, or a whole copy of it"
-        ) from error
+        raise _no_tar(archive, error) from error
     with open(archive, "rb") as stream:
         stream.seek(end)
         block = stream.read(512)

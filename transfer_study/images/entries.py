@@ -128,7 +128,7 @@ def _listed_cells(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     records, _ = delimited_records(text)
     if not records:
         raise UserError(f"dataset {path}: the file is empty; expected the columns image, label and split")
-    (_, names), *rows = [(line, [cell.strip() for cell in cells]) for line, cells in records]
+    (_, names), *rows = [(line, [" ".join(cell.splitlines()).strip() for cell in cells]) for line, cells in records]
     n = max((i + 1 for i, name in enumerate(names) if name), default=0)
     if repeated := [name for name in names[:n] if names.count(name) > 1]:
         raise UserError(f"dataset {path}: two columns are called {repeated[0]!r}; rename or remove one")

@@ -340,9 +340,11 @@ def random_network(
 MAX_SIDE = 4096  # pixels of a network's input; a larger one, usually a mistake, would fill the memory
 
 # %% ../../nbs/api/networks/04_networks.ipynb #2f90e99e
-def _own_configuration(model: "torch.nn.Module") -> Any:
-    "What a network itself says of its input; empty if it says nothing."
-    return getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
+def _size_words(model: "torch.nn.Module") -> str:
+    "What to do if an input size was assumed; empty for a network that states its own."
+    if "input_size" in (getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}):
+        return ""
+    return '; this size is assumed: if the network takes another one, set its pretrained_cfg = {"input_size": (3, height, width)} where it is built'
 
 
 def check_network(
@@ -373,9 +375,7 @@ def check_network(
         raise UserError(f"network {name!r}: {error}") from error
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "")
-        hint = f"; {wrong}" if "channel" in reason else "" if "input_size" in _own_configuration(model) else (
-            '; this size is assumed: if the network takes another one, set its pretrained_cfg = {"input_size": (3, height, width)} where it is built'
-        )  # fmt: skip
+        hint = f"; {wrong}" if "channel" in reason else _size_words(model)
         raise UserError(f"network {name!r}: fails for an image of {' × '.join(map(str, size))}: {type(error).__name__}: {reason}{hint}") from error
     if first.ndim != 2 or not first.shape[1]:
         raise UserError(f"network {name!r}: its features have the shape {tuple(first.shape)}, expected (images, features)")

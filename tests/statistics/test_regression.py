@@ -269,5 +269,5 @@ def test_warnings_of_statsmodels_are_said_in_words():
         .set_index("model")["note"]["mixed"]
         .iloc[0]
     )
-    assert "standard deviations: " in note and not [word for word in ("Hessian", "MLE", "mle_retvals", "|grad|") if word in note]
+    assert "standard deviations: " in note and not [word for word in ("Hessian matrix", "MLE", "mle_retvals", "|grad|") if word in note]
     assert "at the boundary, where a variance is 0" in note

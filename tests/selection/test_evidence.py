@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from transfer_study.classifiers.calibration import fit_temperature
 from transfer_study.classifiers.transferability import leave_one_out
 from transfer_study.selection.candidates import TransferPrior
 from transfer_study.selection.checks import label_errors
@@ -143,6 +144,22 @@ def test_planted_label_errors_are_found(digits):
     errors = label_errors(cross_validated(X, wrong, fold, l2=[10.0]).probabilities, wrong)
     assert len(set(planted) & set(errors["row"])) >= 13 and len(errors) <= 25
     assert set(errors["row"].head(8)) <= set(planted)
+
+
+def test_a_class_in_one_fold_spoils_neither_probabilities_nor_label_findings():
+    "Its images are predicted by a classifier that does not know it; the others get the temperature and the findings that they have without it."
+    random = np.random.default_rng(0)
+    y = np.r_[np.repeat(np.arange(3), 30), np.full(6, 3)]
+    X = random.normal(size=(4, 8))[y] + random.normal(size=(96, 8))
+    fold = np.r_[np.arange(90) % 5, np.zeros(6, int)]
+    one, without = cross_validated(X, y, fold, l2=[1.0]), cross_validated(X[:90], y[:90], fold[:90], l2=[1.0])
+    known = one.knows_class(y)
+    assert known.tolist() == [True] * 90 + [False] * 6 and (one.y_pred[90:] != 3).all() and (one.probabilities[90:, 3] == 0).all()
+    assert fit_temperature(one.scores, y) == pytest.approx(fit_temperature(without.scores, y[:90]), rel=0.15)
+    errors = label_errors(one.probabilities, y, known)
+    assert errors["row"].max() < 90 and (errors["suggested"] < 3).all()
+    assert abs(len(errors) - len(label_errors(without.probabilities, y[:90]))) <= 2
+    assert np.isnan(cross_validated(X, y, np.r_[-1, fold[1:]], l2=[1.0]).probabilities[0]).all()
 
 
 def test_rungs_and_survivors():

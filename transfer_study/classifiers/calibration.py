@@ -30,8 +30,12 @@ def fit_temperature(
 ) -> float:
     """The temperature with the smallest negative log-likelihood (Guo et al. 2017, section 4.2), from 0.01 to 100.
 
-    1 if every image is classified correctly, because the likelihood then has no maximum: it rises until all probabilities are 0 or 1.
+    Images with the score −inf in their own class, which the classifier was not fitted to, are left out: no temperature makes them likely. 1 if every
+    image is classified correctly, because the likelihood then has no maximum: it rises until all probabilities are 0 or 1.
     """
+    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    known = ~np.isneginf(scores[np.arange(len(scores)), labels])
+    scores, labels = scores[known], labels[known]
     if not len(scores) or (np.argmax(scores, axis=1) == labels).all():
         return 1.0
     solved = minimize_scalar(

@@ -313,9 +313,10 @@ def _selection_panel(
     title: alt.Title,
     size: tuple[int, int],
     panel: int,  # its number
+    y_title: str | None,  # None where a neighbour has it
 ) -> alt.LayerChart:
     columns, hover = "network source_accuracy log_l2 l2 logit validation_score chosen", hover_selection()
-    y = alt.Y("logit:Q", title=None, **logit_axis(part["logit"], size[1], 24, minExtent=34))
+    y = alt.Y("logit:Q", title=y_title, **logit_axis(part["logit"], size[1], 24, minExtent=34))
     tooltip = ["network:N", alt.Tooltip("l2:Q", title="λ", format=".3g"), alt.Tooltip("validation_score:Q", title="validation", format=".1%")]
     base = alt.Chart(inline(part, columns)).encode(x=x, y=y, color=colour, tooltip=tooltip)
     lines = base.mark_line(interpolate="linear").encode(
@@ -340,9 +341,9 @@ def selection_curves(
     size = (width // per_row - 56, int(0.62 * (width // per_row)))
     x = alt.X("log_l2:Q", title="log₁₀ λ", **linear_axis(curves["log_l2"], size[0]))
     legend = alt.Legend(title="ImageNet top-1", format=".0%", orient="top")
-    colour = alt.Color("source_accuracy:Q", scale=alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.85, 0])), legend=legend)
+    colour = alt.Color("source_accuracy:Q", scale=alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.75, 0.3])), legend=legend)
     panels = [
-        _selection_panel(part, x, colour, alt.Title(display_name(name), fontSize=12), size, i)
+        _selection_panel(part, x, colour, alt.Title(display_name(name), fontSize=12), size, i, "validation accuracy" if i % per_row == 0 else None)
         for i, (name, part) in enumerate(curves.groupby("dataset", sort=False))
     ]
     networks = curves["network"].nunique()

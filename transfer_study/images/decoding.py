@@ -12,6 +12,7 @@ import io
 import re
 import struct
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -125,6 +126,7 @@ def _openers() -> list[tuple[Callable[..., Any], Callable[[bytes], Any] | None]]
 
         register_heif_opener()
     Image.init()
+    warnings.filterwarnings("ignore", module=r"PIL\.", append=True)  # on odd metadata; what is damaged raises an error
     return [Image.OPEN[name] for name in FORMATS if name in Image.OPEN]
 
 

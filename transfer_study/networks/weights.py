@@ -9,6 +9,7 @@ __all__ = ['read_weights']
 import argparse
 import pickle
 import re
+import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -113,7 +114,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
 
     if path.suffix == ".safetensors":
         return clean_state_dict(load_file(path)), ""
-    with torch.serialization.safe_globals(_harmless()):
+    with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings(action="ignore"):  # on pickles of others, and quantised tensors
         content = torch.load(path, map_location="cpu", weights_only=True)
     tensors, note = _chosen(content, path)
     return clean_state_dict(tensors), note

@@ -27,15 +27,20 @@ class CrossValidation:
     l2: float  # the λ chosen
     accuracy: float  # of the out-of-fold predictions, in [0, 1]
     y_pred: np.ndarray  # (n_samples,) labels
-    scores: np.ndarray  # (n_samples, n_classes) before the softmax, at the chosen λ; −1e3 for a class that a fold did not have
+    scores: np.ndarray  # (n_samples, n_classes) before the softmax, at the chosen λ; −inf for a class that was not among the fitted samples
     curve: pd.DataFrame  # one row per λ: l2, accuracy
 
     @property
     def probabilities(self) -> np.ndarray:
-        "Out-of-fold probabilities (n_samples, n_classes), not calibrated."
+        "Out-of-fold probabilities (n_samples, n_classes), not calibrated; NaN for a sample that was never held out."
         from scipy.special import softmax
 
-        return softmax(self.scores, axis=1)
+        held_out = np.isfinite(self.scores).any(axis=1, keepdims=True)
+        return softmax(np.where(held_out, self.scores, np.nan), axis=1)
+
+    def knows_class(self, y: np.ndarray) -> np.ndarray:
+        "Whether the classifier that predicted a sample was fitted to samples of its class y (n_samples,), (n_samples,) bool."
+        return np.isfinite(self.scores[np.arange(len(y)), y])
 
 # %% ../../nbs/api/selection/03_evidence.ipynb #9577de0d
 def cross_validated(
@@ -62,7 +67,7 @@ def cross_validated(
     scored = fold >= 0
     accuracy = (labels[:, scored] == y[scored]).mean(axis=1)
     best = middle_of_best(accuracy, l2)
-    scores = np.full((len(y), n_classes), -1e3)
+    scores = np.full((len(y), n_classes), -np.inf)
     for held_out, path in paths:
         if not isinstance(path, LogisticPath):
             scores[held_out, path] = 0.0

@@ -125,7 +125,7 @@ def group_folds(
 
     most = int(pd.Series(groups).groupby(y).nunique().max())
     if most < 2:
-        raise UserError("every class consists of a single group of images that belong together; nothing can be held out")
+        raise UserError("every class has one image only, or only images that belong together (near-duplicates, or one group), so none can be held out; add other images")
     fold = np.zeros(len(y), int)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer images than folds is missing in some of them

@@ -136,9 +136,13 @@ class LogOddsTable:
 def to_log_odds_table(
     rows: pd.DataFrame,  # network, dataset, logit and source_logit of one protocol, setting and training-set size
 ) -> LogOddsTable:
-    "The log-odds of `rows`, averaged over seeds, with networks and datasets in alphabetical order."
+    """The log-odds of `rows`, averaged over seeds, with networks and datasets in alphabetical order.
+
+    The log-odds of the source accuracies are averaged in the same way: over the seeds of each dataset, then over datasets.
+    """
     logits = rows.pivot_table(index="network", columns="dataset", values="logit", aggfunc="mean", observed=True)
-    source = rows.groupby("network")["source_logit"].mean().loc[logits.index]
+    by_cell = rows.groupby(["network", "dataset"], observed=True)["source_logit"].mean()
+    source = by_cell.groupby("network").mean().loc[logits.index]
     by_run = [name for name in ("network", "seed") if name in rows]
     if (rows.groupby(by_run, dropna=False, observed=True)["source_logit"].nunique() <= 1).all():
         return LogOddsTable(source, logits)

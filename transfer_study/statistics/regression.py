@@ -120,8 +120,9 @@ def _variance_start(cells: pd.DataFrame) -> MixedLMParams:
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #d234519f
 _STATSMODELS = {  # what its warnings say, in the words of this package
-    r"Hessian|boundary": "the estimate may be at the boundary, where a variance is 0",
-    r"Gradient optimization failed": "may not have converged: the likelihood still rises at the estimate",
+    r"Hessian": "the Hessian is not positive definite, as where a variance is 0",
+    r"boundary": "the estimate may be at the boundary, where a variance is 0",
+    r"Gradient optimization failed": "the optimizer failed to reach a flat point of the likelihood",
     r"converge|optimization failed": "did not converge",
 }
 

@@ -251,14 +251,16 @@ def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
     return remarks
 
 
-def _look_alikes(names: Iterable[str], kind: str) -> list[str]:
+def _look_alikes(rows: pd.DataFrame) -> list[str]:
     "On names that differ in case, spaces or the kind of a dash only, which may be one network or dataset."
-    names = list(dict.fromkeys(names))
-    keys = pd.Series([re.sub(r"[\s_\-‐-―−]+", "-", unicodedata.normalize("NFKC", name).casefold()) for name in names], dtype=object)
-    for _, alike in keys[keys.duplicated(keep=False)].groupby(keys, sort=False):
-        listed = " and ".join(repr(names[i]) for i in alike.index[:3])
-        return [f"{listed} are read as different {kind}s, though their names differ in case, spaces or dashes only"]
-    return []
+    remarks = []
+    for kind in ("network", "dataset"):
+        names = list(rows[kind].unique())
+        keys = pd.Series([re.sub(r"[\s_\-‐-―−]+", "-", unicodedata.normalize("NFKC", name).casefold()) for name in names], dtype=object)
+        for _, alike in keys[keys.duplicated(keep=False)].groupby(keys, sort=False):
+            listed = " and ".join(repr(names[i]) for i in alike.index[:3])
+            remarks.append(f"{listed} are read as different {kind}s, though their names differ in case, spaces or dashes only")
+    return remarks[:5]
 
 
 def _path_shown(table: Path | str | pd.DataFrame, grid: Grid) -> str:
@@ -286,11 +288,10 @@ def table_rows(
     roles = long_roles(grid, path, network, score)
     if roles is None:
         roles = wide_roles(grid, path, network, source, datasets, leave_out)
-        rows, left = _melted(grid, roles), roles.left_out
+        rows, left = _melted(grid, roles), {}
     else:
         rows, left = _chosen_rows(_long(grid, roles, source, path), grid, datasets, leave_out)
-        left = left | roles.left_out
-    rows, left = _without_summaries(rows, gone | left)
+    rows, left = _without_summaries(rows, gone | left | roles.left_out)
     names = sorted({*rows["dataset"], *grid.columns, "score", "source_accuracy"}) if len(rows) else []
     by_name = {name: word for pattern, word in by_name.items() for name in matching([pattern], names, "scale")}
     if (rows["network"] == "").any():
@@ -307,8 +308,7 @@ def table_rows(
     source_column = grid.columns[roles.standard["source_accuracy"]] if "source_accuracy" in roles.standard else source_column
     return TableRows(
         rows, path, grid.place, " ".join(grid.columns[i] or "the row names" for i in roles.network), source_column,
-        tuple(f"{name} ({reason})" for name, reason in left.items()),
-        (*remarks, *_missing_remarks(rows, grid.place), *_look_alikes(rows["network"], "network"), *_look_alikes(rows["dataset"], "dataset")),
+        tuple(f"{name} ({reason})" for name, reason in left.items()), (*remarks, *_missing_remarks(rows, grid.place), *_look_alikes(rows)),
     )  # fmt: skip
 
 # %% ../../nbs/api/tables/03_rows.ipynb #00819736

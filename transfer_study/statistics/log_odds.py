@@ -174,8 +174,8 @@ def to_log_odds_table(
     The log-odds of the source accuracies are averaged in the same way: over the seeds of each dataset, then over datasets.
     """
     logits = rows.pivot_table(index="network", columns="dataset", values="logit", aggfunc="mean", observed=True)
-    by_cell = rows.groupby(["network", "dataset"], observed=True)["source_logit"].mean()
-    source = by_cell.groupby("network").mean().loc[logits.index]
+    cells = rows.groupby(["network", "dataset"], observed=True, as_index=False)["source_logit"].mean()
+    source = (cells if len(cells) < len(rows) else rows).groupby("network")["source_logit"].mean().loc[logits.index]
     by_run = [name for name in ("network", "seed") if name in rows]
     if (rows.groupby(by_run, dropna=False, observed=True)["source_logit"].nunique() <= 1).all():
         return LogOddsTable(source, logits)

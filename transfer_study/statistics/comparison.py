@@ -14,7 +14,7 @@ from scipy.stats import t as t_distribution
 
 from ..core import UserError
 from .correlation import HEADLINE
-from .log_odds import LogOddsTable, dataset_effects
+from .log_odds import LogOddsTable, dataset_effects, means_over_datasets
 
 # %% ../../nbs/api/statistics/04_comparison.ipynb #26c50e73
 def t_intervals(
@@ -83,10 +83,9 @@ def _overall(
     if table.notna().all(axis=None):
         return cells.groupby(unit)["difference"].mean()
     try:
-        datasets = dataset_effects(table)
+        return dataset_effects(table) if unit == "dataset" else means_over_datasets(table)
     except UserError:
         return table.mean()
-    return datasets if unit == "dataset" else (table - datasets).mean(axis=1) + datasets.mean()
 
 
 def mean_differences(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['half_count', 'seen_resolution', 'is_share_of_images', 'with_log_odds', 'LogOddsTable', 'to_log_odds_table',
-           'dataset_effects', 'adjusted_accuracies', 'morey_standard_errors']
+           'dataset_effects', 'means_over_datasets', 'adjusted_accuracies', 'morey_standard_errors']
 
 # %% ../../nbs/api/statistics/00_log_odds.ipynb #6fe82ab0
 from collections.abc import Iterable
@@ -116,7 +116,7 @@ def with_log_odds(
     certain = rows["score"].isin([0.0, 1.0])
     n_images = _n_images(rows, certain)
     by_step = certain & n_images.isna() & ~is_share_of_images(rows)
-    moved = half_count(rows["score"], n_images).where(~by_step, _half_way(rows, by_step))
+    moved = _half_way(rows, by_step).where(by_step, half_count(rows["score"], n_images))
     _refuse_certainty(rows[by_step & moved.isna()], "score", "the dataset has no other score from which to tell how near it comes; leave it out")
     _refuse_certainty(rows[certain & moved.isna()], "score", "the number of test images is not known: give n_test")
     _refuse_certainty(rows, "source_accuracy", "correct it")
@@ -199,6 +199,19 @@ def dataset_effects(
     effects = np.linalg.lstsq(system, deviation.sum(axis=0), rcond=None)[0]
     networks = np.nanmean(np.where(present > 0, values - effects, np.nan), axis=1)
     return pd.Series(effects + networks.mean(), index=logits.columns, name="effect")
+
+# %% ../../nbs/api/statistics/00_log_odds.ipynb #22cc5e9a
+def means_over_datasets(
+    logits: pd.DataFrame,  # log-odds or differences of these, (n_networks, n_datasets); NaN for a missing cell
+) -> pd.Series:
+    """The mean of each row, all datasets weighted equally; with missing cells, the row's effect plus the mean over datasets.
+
+    Raises `UserError` if missing cells divide the table into groups of datasets without a common network.
+    """
+    if logits.notna().all(axis=None):
+        return logits.mean(axis=1)
+    datasets = dataset_effects(logits)
+    return (logits - datasets).mean(axis=1) + datasets.mean()
 
 # %% ../../nbs/api/statistics/00_log_odds.ipynb #0171916c
 def adjusted_accuracies(

@@ -9,7 +9,7 @@ __all__ = ['SHIPPED_PROTOCOLS', 'RUNS_FORMAT', 'CHOICES', 'known_source_accuraci
 
 # %% ../nbs/api/03_results.ipynb #69ca4068
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
     first = repeated.iloc[0]
     both = repeated[(repeated["network"] == first["network"]) & (repeated["dataset"] == first["dataset"])]
     metrics = both["metric"].dropna().unique()
-    advice = "keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting, or by --network with further columns"
+    advice = "keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting, by --network with further columns, or leave rows out with --leave-out COLUMN=VALUE"
     if len(metrics) > 1:
         advice = f"they are {' and '.join(metrics)}: leave one out with --leave-out metric={metrics[-1]}"
     raise UserError(
@@ -168,7 +168,9 @@ def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, given: pd.Seri
     )
 
 # %% ../nbs/api/03_results.ipynb #ce5549ba
-def _given_accuracies(given: pd.Series | Path | str, percent: bool, scale: Any, network: Any) -> pd.Series:
+def _given_accuracies(given: pd.Series | Mapping[str, float] | pd.DataFrame | Path | str, percent: bool, scale: Any, network: Any) -> pd.Series:
+    if isinstance(given, Mapping):
+        given = pd.Series(given, dtype=object)
     if isinstance(given, pd.Series):
         return source_accuracies(given.rename("source_accuracy").rename_axis("network").reset_index())
     return source_accuracies(given, percent, scale, network)
@@ -186,7 +188,7 @@ def read_table(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
     protocol: str | None = None,  # of rows without a protocol; None: not stated, and analysed as `linear`
     percent: bool = False,  # whether scores and source accuracies are in [0, 100]
-    source_accuracy: pd.Series | Path | str | None = None,  # for networks without one: in [0, 1] by network, or a file
+    source_accuracy: pd.Series | Mapping[str, float] | pd.DataFrame | Path | str | None = None,  # for networks without one: in [0, 1] by network, or a file
     *,
     network: str | Iterable[str] | None = None,  # the column, or columns, that name the network
     source: str | None = None,  # the column or dataset of source accuracies
@@ -205,6 +207,8 @@ def read_table(
     `attrs["reading"]` of the result has a tuple of lines: what was read as what and left out. Raises `UserError`, with the line, for a
     table that cannot be read without guessing.
     """
+    if not isinstance(protocol, str | None):
+        raise UserError(f"protocol = {protocol!r}: expected a text, such as linear")
     read = table_rows(table, network=network, source=source, datasets=datasets, leave_out=leave_out, score=score, percent=percent, scale=scale)
     stated, scores = _stated_protocol(table, protocol), read.rows.dropna(subset="score")
     if scores.empty or scores["in_source"].all():
@@ -218,7 +222,7 @@ def read_table(
     if not source_per_dataset:
         _one_source_each(checked, read, matched_columns(scores[scores["in_source"]]))
     result = checked[list(COLUMNS)]
-    result.attrs["reading"] = _reading(read, result, _looked_up(scores, rows, given), given, stated)
+    result.attrs["reading"] = (*_reading(read, result, _looked_up(scores, rows, given), given, stated), *(() if given is None else given.attrs.get("remarks", ())))
     result.attrs["protocol_stated"] = stated is not None or ("protocol" in scores and bool(scores["protocol"].notna().all()))
     return result
 
@@ -350,13 +354,26 @@ def complete_runs(
 ) -> Iterator[tuple[Path, dict]]:
     """Directory and `result.json` of every complete run below `runs`, sorted by path; raises `UserError` if `runs` does not exist.
 
+    A copy of a run in another folder counts once; raises `UserError` if the two have different scores.
+
     The source accuracy is that of the plan, which takes measured values first, and `source_accuracy_from` says whose it is.
     """
+    first: dict[str, tuple[Path, dict]] = {}
     for study in _studies(runs):
         stated = _stated_accuracies(study)
         for directory in _current_runs(study):
             result = _read_result(directory / "result.json")
+            original, earlier = first.setdefault(result.get("run_id") or str(directory), (directory, result))
+            if original != directory:
+                _check_copy(directory, result, original, earlier)
+                continue
             yield directory, result | stated.get((result["network"], result.get("setting", "default")), {})
+
+
+def _check_copy(directory: Path, result: dict, original: Path, earlier: dict) -> None:
+    if result.get("score") != earlier.get("score") and not pd.isna([result.get("score"), earlier.get("score")]).all():
+        what = f"run {result['run_id']} ({result['network']} on {result['dataset']}, {result.get('protocol')})"
+        raise UserError(f"{what} has score {earlier.get('score')!r} in {original} and {result.get('score')!r} in {directory}; remove one of them")
 
 
 def _read_result(path: Path) -> dict:
@@ -367,6 +384,10 @@ def _read_result(path: Path) -> dict:
         raise UserError(f"{path}: damaged ({error}); delete the folder {path.parent.name} and run the study again") from error
     if missing := [name for name in ("network", "dataset") if not isinstance(result, dict) or name not in result]:
         raise UserError(f"{path}: has no {missing[0]!r}, so it is not the result of a run of transfer_study; expected a directory of runs")
+    for name in ("score", "source_accuracy"):
+        value = result.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value > 1):
+            raise UserError(f"{path}: {name} is {value!r}, expected a number from 0 to 1; delete the folder {path.parent.name} and run the study again")
     return result
 
 # %% ../nbs/api/03_results.ipynb #31811283

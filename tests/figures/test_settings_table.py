@@ -19,7 +19,7 @@ def test_every_dataset_counts_once_under_each_setting():
                         score = expit(base + gain + 0.3 * i)
                         rows.append((f"n{i}", 0.6 + 0.05 * i, setting, dataset, seed, score))
     table = pd.DataFrame(rows, columns=["network", "source_accuracy", "setting", "dataset", "seed", "score"])
-    shown = settings_table(analyze(table, n_bootstrap=50)).set_index(["network", "setting"])["Fixed features %"]
+    shown = settings_table(analyze(table, n_bootstrap=100)).set_index(["network", "setting"])["Fixed features %"]
     for i in range(4):
         assert shown[f"n{i}", "default"] == pytest.approx(100 * expit(1 + 0.3 * i))
         assert shown[f"n{i}", "label_smoothing"] == pytest.approx(100 * expit(1.5 + 0.3 * i))

@@ -372,7 +372,8 @@ def _guess(candidates: Sequence[Candidate], tell: Callable[[str], None]) -> pd.S
     if guess["expected"].notna().any():
         best = guess["expected"].idxmax()
         row = guess.loc[best]
-        tell(f"among these {len(candidates)} networks, expect {row['expected']:.2f} (95 % interval {row['low']:.2f} to {row['high']:.2f}) from ImageNet accuracy alone, with {best}")
+        among = f"among these {len(candidates)} networks, " * (len(candidates) > 1)
+        tell(f"{among}expect {row['expected']:.2f} (95 % interval {row['low']:.2f} to {row['high']:.2f}) from ImageNet accuracy alone, with {best}")
     return guess["expected"]
 
 

@@ -78,7 +78,9 @@ SHIPPED_PROTOCOLS = {"embeddings_benchmark_16shot": "linear", "sfda_finetune_sup
 
 
 def _stated_protocol(table: Path | str | pd.DataFrame, protocol: str | None) -> str | None:
-    "The protocol that was given, or that of a shipped table; None if neither states it."
+    "The protocol that was given, or that of a shipped table; None if neither states it. Raises `UserError` for what is no text."
+    if not isinstance(protocol, str | None):
+        raise UserError(f"protocol = {protocol!r}: expected a text, such as linear")
     if protocol is not None and protocol.strip():
         known = {name.casefold(): name for name in PROTOCOLS}
         return known.get(protocol.strip().casefold(), protocol.strip())
@@ -207,8 +209,6 @@ def read_table(
     `attrs["reading"]` of the result has a tuple of lines: what was read as what and left out. Raises `UserError`, with the line, for a
     table that cannot be read without guessing.
     """
-    if not isinstance(protocol, str | None):
-        raise UserError(f"protocol = {protocol!r}: expected a text, such as linear")
     read = table_rows(table, network=network, source=source, datasets=datasets, leave_out=leave_out, score=score, percent=percent, scale=scale)
     stated, scores = _stated_protocol(table, protocol), read.rows.dropna(subset="score")
     if scores.empty or scores["in_source"].all():

@@ -116,7 +116,7 @@ def with_log_odds(
     certain = rows["score"].isin([0.0, 1.0])
     n_images = _n_images(rows, certain)
     by_step = certain & n_images.isna() & ~is_share_of_images(rows)
-    moved = half_count(rows["score"], n_images).where(~by_step, _half_way(rows, by_step))
+    moved = _half_way(rows, by_step).where(by_step, half_count(rows["score"], n_images))
     _refuse_certainty(rows[by_step & moved.isna()], "score", "the dataset has no other score from which to tell how near it comes; leave it out")
     _refuse_certainty(rows[certain & moved.isna()], "score", "the number of test images is not known: give n_test")
     _refuse_certainty(rows, "source_accuracy", "correct it")

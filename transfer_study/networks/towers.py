@@ -139,9 +139,9 @@ def open_clip_tower(
     }  # fmt: skip
     n_features = tower.output_dim if after else tower.proj.shape[0]
     if after:
-        return as_network(tower, lambda tower, images: tower(images), n_features, configuration)
+        return as_network(tower, lambda tower, images: tower(images), n_features, configuration, description=f"{model_name}@projection")
     plain = getattr(tower, "pool_type", "") == "tok" and tower.attn_pool is None and not tower.final_ln_after_pool
-    return as_network(tower, _pooled, n_features, configuration, _clip_tokens if plain else None, 1, True)
+    return as_network(tower, _pooled, n_features, configuration, _clip_tokens if plain else None, 1, True, model_name)
 
 # %% ../../nbs/api/networks/01_towers.ipynb #5340b891
 def _pooled_or_token(tower: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":

@@ -1,6 +1,8 @@
 """Small real inputs: images that differ, networks that run, a study that goes from one end to the other."""
 
+import gc
 import io
+import multiprocessing
 import os
 import shutil
 import signal
@@ -18,6 +20,20 @@ REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
 NETWORKS = {"test_resnet": 0.5, "test_efficientnet": 0.6, "test_mambaout": 0.7}  # the smallest that timm has
 
 
+# The files that take longest, longest first: so two processes that share the files end at about the same time.
+LONGEST = (
+    "test_quickstart.py", "study/test_execute.py", "test_real.py", "features/test_extraction.py", "study/test_study.py",
+    "selection/test_recommend.py", "test_site_pages.py", "training/test_pretrain.py", "study/test_study_source.py",
+    "study/test_study_training.py", "study/test_report.py", "study/test_ray.py", "study/test_shards.py",
+    "selection/test_images.py", "training/test_finetune.py", "cli/test_main.py", "test_lab.py", "test_check_gpu.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    rank = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
     "Says how a process of tests has ended that should not have: by which signal, or with which exit code."
@@ -26,6 +42,17 @@ def pytest_testnodedown(node, error):
         with suppress(subprocess.TimeoutExpired):
             process.wait(10)
         print(f"\n{node.gateway.id} has ended with {process.returncode} (negative: a signal; None: it still runs)", flush=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fast_collections():
+    "Collections of garbage, as after each training, no longer visit the objects of imported libraries: 750,000 take 0.4 s."
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()  # else libraries take what they find at the end for a leak
 
 
 @pytest.fixture
@@ -132,6 +159,47 @@ def interrupt_at_work(arguments: list, reached: Path):
     assert reached.exists(), process.communicate()[1]
     os.killpg(process.pid, signal.SIGINT)
     return process, process.communicate(timeout=600)[1]
+
+
+LIBRARIES = ["transfer_study.cli.main", "transfer_study.training.callbacks", "pytest", "timm", "vl_convert"]
+LIBRARIES += ["transfer_study.study.study", "transfer_study.selection.recommend"]
+
+
+def run_in_process(function, out: Path, err: Path) -> None:
+    "Runs a function in a session of its own, with files for what it prints and what it says."
+    os.setsid()
+    for stream, path in ((sys.stdout, out), (sys.stderr, err)):
+        with path.open("w") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    function()
+
+
+@pytest.fixture
+def start_process(tmp_path):
+    "Runs a function, which must be picklable, in a process that has imported everything: (process, its output, its messages)."
+    context, started = multiprocessing.get_context("forkserver"), []
+    context.set_forkserver_preload(LIBRARIES)  # by a server that forks the processes of all tests
+
+    def start(function):
+        out, err = (tmp_path / f"process{len(started)}.{suffix}" for suffix in ("out", "err"))
+        process = context.Process(target=run_in_process, args=(function, out, err))
+        process.start()
+        started.append(process)
+        while process.is_alive() and not err.exists():  # it is about to call the function
+            process.join(0.005)
+        return process, out, err
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def command_line(*arguments) -> None:
+    "The command line, for `start_process`."
+    from transfer_study.cli.main import main
+
+    sys.argv = ["transfer-study", *map(str, arguments)]
+    main()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The check of the built site finds what is planted in a small one made by hand."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -129,3 +130,10 @@ def test_the_bar_marks_the_section_of_the_page():
     deeper = finish_search.with_own_section(bar("tutorials/a", "page", "../../"), "api/study/d.html")
     assert deeper == bar("api/index", "true", "../../")
     assert finish_search.with_own_section(bar("tutorials/a", "page", ""), "index.html") == bar("", "", "")
+
+
+def test_options_and_names_with_hyphens_stay_whole_in_a_text():
+    html = "<p>a-b <code>transfer-study run a/b-c --out x --seed=1</code> <code>y</code></p><pre><code>--out</code></pre>"
+    marked = finish_search.with_whole_names(html)
+    assert re.findall(r'<span class="whole">(.*?)</span>', marked) == ["transfer-study", "--out", "--seed"]
+    assert re.sub(r"</?span[^>]*>", "", marked) == html

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.conftest import NETWORKS
+from tests.conftest import NETWORKS, write_images
 
 ROOT = Path(__file__).resolve().parent.parent
 CELLS = {
@@ -47,7 +47,8 @@ display(chart, chart)""",
 def outputs(tmp_path_factory, weights):
     "What each cell shows, in a kernel such as `make lab` starts."
     folder = tmp_path_factory.mktemp("lab")
-    lines = ['name = "lab"', 'datasets = ["drawn:digits"]', "[protocols.knn]"]
+    write_images(folder / "squares")
+    lines = ['name = "lab"', 'datasets = ["squares"]', "[protocols.knn]"]
     for name in NETWORKS:
         lines += ["[[networks]]", f'name = "{name}"', f'weights = "{weights / name}.safetensors"']
     (folder / "study.toml").write_text("\n".join(lines))
@@ -83,7 +84,7 @@ def test_a_bar_is_shown_and_goes(outputs):
 
 def test_objects_say_what_matters(outputs):
     (study,), (plan,) = shown(outputs["study"], "text/html"), shown(outputs["plan"], "text/html")
-    assert "lab" in study and "test_resnet, test_efficientnet, test_mambaout" in study and "drawn:digits" in study
+    assert "lab" in study and "test_resnet, test_efficientnet, test_mambaout" in study and "squares" in study
     assert "3 runs" in plan and re.findall(r"<td>(\w+)</td>", plan)[-4:] == ["fit", "knn", "3", "3"]
     (words,) = shown(outputs["plan"], "text/plain")
     assert words == "Plan(3 runs; 0 of 4 tasks left)"

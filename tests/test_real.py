@@ -46,6 +46,6 @@ def test_a_pretrained_network_beats_random_weights_within_few_steps(real, comman
         [protocols.finetune]\n{protocol}\nn_weight_decays = 0
         [protocols.scratch]\n{protocol}\nn_weight_decays = 1
     """)
-    code, out, _ = command("run", tmp_path / "study.toml", "--out", tmp_path / "runs", "--json")
+    code, out, _ = command("run", tmp_path / "study.toml", "--out", tmp_path / "runs", "--processes", 1, "--json")
     scores = {row["protocol"]: row["score"] for row in json.loads(out)["results"]}
     assert code == 0 and scores["finetune"] > 0.7 and 0.15 < scores["scratch"] < scores["finetune"] - 0.2

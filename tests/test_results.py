@@ -154,3 +154,42 @@ def test_a_result_without_a_score_is_not_a_row(tmp_path):
     write_run(tmp_path / "study" / "run", {}, {"network": "a", "dataset": "pets"}, {}, pd.DataFrame())
     with pytest.raises(UserError, match=r"run/result\.json: has no 'score'"):
         read_runs(tmp_path)
+
+
+def copies(folder, **scores):
+    "The same run, in one folder each."
+    for study, score in scores.items():
+        result = {
+            "network": "a",
+            "dataset": "pets",
+            "protocol": "knn",
+            "source_accuracy": 0.7,
+            "score": score,
+            "seed": 0,
+            "run_id": "r1",
+        }
+        write_run(folder / study / "r1", {}, result, {"y_true": np.arange(3)}, pd.DataFrame())
+    return folder
+
+
+def test_a_copy_of_a_run_counts_once_and_two_scores_are_refused(tmp_path):
+    assert len(read_runs(copies(tmp_path / "same", first=0.5, second=0.5))) == 1
+    with pytest.raises(
+        UserError, match=r"run r1 \(a on pets, knn\) has score 0.5 in .*first/r1 and 0.6 in .*second/r1; remove one"
+    ):
+        read_runs(copies(tmp_path / "different", first=0.5, second=0.6))
+
+
+@pytest.mark.parametrize("score", [2.0, -0.1, "0.5", True, [0.5]])
+def test_an_edited_score_is_refused(tmp_path, score):
+    with pytest.raises(UserError, match=r"r1/result\.json: score is .*, expected a number from 0 to 1; delete the folder r1"):
+        read_runs(copies(tmp_path, study=score))
+
+
+def test_source_accuracies_in_any_container():
+    table, accuracies = pd.DataFrame({"network": ["m1", "m2"], "pets": [0.8, 0.9]}), pd.Series({"m1": 0.6, "m2": 0.7})
+    frame = accuracies.rename("source_accuracy").rename_axis("network").to_frame()
+    for given in (accuracies, accuracies.to_dict(), frame, frame.reset_index()):
+        assert read_table(table, source_accuracy=given)["source_accuracy"].tolist() == [0.6, 0.7]
+    with pytest.raises(UserError, match="table: a list; expected a file"):
+        read_table(table, source_accuracy=[0.6, 0.7])

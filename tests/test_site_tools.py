@@ -80,6 +80,15 @@ def test_the_name_of_an_index_stands_in_the_header_and_backticks_mark_code():
     assert re.findall(r"<th[^>]*>(.*?)</th>", html)[:2] == ["key", "n"] and html.count("<tr") == 2 and "as <code>b</code>" in html
 
 
+def test_cells_with_many_words_have_a_mark_with_their_length():
+    table = '<table class="dataframe"><thead><tr><th>a title of many words</th></tr></thead>'
+    table += "<tr><th>an index of words</th><td>17 words and more</td><td>a_name_without_an_end</td><td>few words</td></tr>"
+    marked = re.findall(r'<(t[hd]) class="(?:words )?long" style="--letters: (\d+)">', site_cells.with_long_cells(table))
+    assert marked == [("th", "17"), ("td", "17")]
+    cells = "<td>-0.8 to 0.9</td><td>1 to n</td>"
+    assert site_cells.with_whole_intervals(cells) == cells.replace("-0.8 to 0.9", "-0.8&nbsp;to&nbsp;0.9")
+
+
 def test_negative_numbers_in_composed_texts_have_minus_signs():
     text = "from -0.3 to x-1 (-2), [a](b-2.html), `-1`\n| -1 |"
     assert site_cells.with_minus_signs(text) == "from −0.3 to x-1 (−2), [a](b-2.html), `-1`\n| -1 |"

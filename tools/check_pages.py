@@ -9,6 +9,7 @@ digests, and the shapes and coordinates of its charts. Its words are. A cell tha
 are run but not compared: they show a reader's own machine.
 """
 
+import gc
 import os
 import re
 import sys
@@ -110,6 +111,7 @@ def skipped(cell) -> bool:
 def check(path: Path) -> list[str]:
     "Runs a notebook; what is wrong with it, a line each."
     os.environ |= {"IN_TEST": "1", "COLUMNS": "120"}
+    gc.freeze()  # what is imported already needs no visit by each collection of garbage
     set_start_method(None, force=True)  # a page that starts processes does it the platform's own way, not as this one was started
     sys.path.insert(0, str(ROOT))
     notebook, stored = NBProcessor(path, procs=FrontmatterProc, process=True).nb, read_nb(path)

@@ -59,7 +59,7 @@ def check(wheel: Path, interpreter: str) -> None:
         folder = Path(name)
         run(interpreter, "-m", "venv", folder / "venv")
         python, command = folder / "venv/bin/python", folder / "venv/bin/transfer-study"
-        run(python, "-m", "pip", "install", "--quiet", "--no-compile", wheel, "pytest")
+        run(python, "-m", "pip", "install", "--quiet", "--no-compile", wheel, "pytest", "pytest-xdist")
         outside = {"cwd": folder, "env": {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}}
         version = run(python, "-c", "import sys; print(*sys.version_info[:3], sep='.')").strip()
         analysis = json.loads(run(command, "analyze", "embeddings_benchmark_16shot", "--json", **outside))
@@ -69,7 +69,8 @@ def check(wheel: Path, interpreter: str) -> None:
         for test in TESTS:
             (folder / "tests" / test).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "tests" / test, folder / "tests" / test)
-        subprocess.run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"], check=True, **outside)
+        options = ["-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider"]
+        subprocess.run([python, "-m", "pytest", *options, "tests"], check=True, **outside)
         print(f"{wheel.name}: installs and runs outside the checkout on Python {version}", flush=True)
 
 

@@ -4,6 +4,7 @@
 - Each definition of the reference and each term of the glossary becomes an entry of its own, which its name finds first. Quarto
   has one for each section of the second level only.
 - The bar at the top marks the section of the page. Where all sections share a sidebar, Quarto marks the first one on each page.
+- Names with hyphens and options within a text, such as `--out`, are marked, so that they stay whole at the end of a line.
 """
 
 import json
@@ -46,11 +47,23 @@ def with_own_section(html: str, page: str) -> str:
     return re.sub(r'<a class="nav-link(?: active)?" href="([^"#:]+)"(?: aria-current="[^"]*")?>', link, html)
 
 
-def mark_sections(site: Path) -> None:
+def with_whole_names(html: str) -> str:
+    "A page whose short names with hyphens, in code within a text, have the class `whole`."
+    hyphened = re.compile(r"(?<![\w/.-])(?=[\w-]{3,20}(?![\w/.-]))-{0,2}\w+(?:-\w+)*")
+
+    def marked(name: re.Match) -> str:
+        return f'<span class="whole">{name.group()}</span>' if "-" in name.group() else name.group()
+
+    parts = re.split(r"(<pre\b.*?</pre>)", html, flags=re.S)
+    parts[::2] = [re.sub(r"(?<=<code>)[^<]+(?=</code>)", lambda m: hyphened.sub(marked, m.group()), part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def finish_pages(site: Path) -> None:
     "Rewrites the pages of a rendered site."
     for path in site.rglob("*.html"):
         html = path.read_text(encoding="utf-8")
-        path.write_text(with_own_section(html, path.relative_to(site).as_posix()), encoding="utf-8")
+        path.write_text(with_whole_names(with_own_section(html, path.relative_to(site).as_posix())), encoding="utf-8")
 
 
 def own_entries(html: str, entry: dict) -> list[dict]:
@@ -85,4 +98,4 @@ if __name__ == "__main__":
     site = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", "."))
     if (site / "search.json").is_file():
         print(f"figures are out of the search: {finish(site)} entries")
-        mark_sections(site)
+        finish_pages(site)

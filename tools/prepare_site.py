@@ -76,7 +76,7 @@ def style() -> str:
     "The site's style: on a dark page each colour of the light theme becomes that of the dark one."
     light, dark = (theme(dark) for dark in (False, True))
     pairs = {light["text"]["fill"]: dark["text"]["fill"], light["axis"]["labelColor"]: dark["axis"]["labelColor"],
-             light["axis"]["gridColor"]: dark["axis"]["gridColor"]}  # fmt: skip
+             light["axis"]["gridColor"]: dark["axis"]["gridColor"], "black": dark["axis"]["labelColor"]}  # fmt: skip
     rule = '.quarto-dark .figure-svg svg [{kind}="{light}"] {{ {kind}: {dark} }}'
     rules = [rule.format(kind=kind, light=a, dark=b) for a, b in pairs.items() for kind in ("fill", "stroke")]
     return _STYLE + "\n".join(rules) + "\n"

@@ -16,10 +16,13 @@ CHECKS = {
     "lint": [BIN / "ruff", "check", "."],
     "types": [BIN / "mypy"],
     "export": [sys.executable, "tools/check_notebooks.py"],
-    "tests": [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--max-worker-restart", "0", "--durations", "20"],
+    "tests": [
+        sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder",  # as tests/conftest.py has it
+        "--max-worker-restart", "0", "--durations", "20",
+    ],
     "wheel": ["make", "--no-print-directory", "build/.wheel-checked"],
     "pages": [sys.executable, "-W", "ignore", "tools/check_pages.py"],
-}
+}  # fmt: skip
 # Two processes work side by side, each on its own core.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 

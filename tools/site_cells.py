@@ -207,8 +207,26 @@ def with_code(table: str) -> str:
     return re.sub(r"<td[^>]*>[^<]*</td>", lambda cell: re.sub(r"`([^`]+)`", r"<code>\1</code>", cell.group(0)), table)
 
 
+def with_long_cells(table: str) -> str:
+    "A table whose cells with many words are marked as `long`, with their number of letters, so that they can be given room."
+
+    def marked(cell: re.Match) -> str:
+        kind, words, text = cell.groups()
+        if len(text) <= 16 or " " not in text.strip():
+            return cell.group(0)
+        return f'<{kind} class="{"words " if words else ""}long" style="--letters: {len(text)}">{text}</{kind}>'
+
+    head, end, body = table.partition("</thead>")
+    return head + end + re.sub(r'<(t[dh])( class="words")?>([^<]*)</\1>', marked, body)
+
+
+def with_whole_intervals(table: str) -> str:
+    "A table in which an interval such as `0.8 to 0.9` stays on one line."
+    return re.sub(r"(?<=>)([-−]?[\d.]+) to ([-−]?[\d.]+)(?=<)", r"\1&nbsp;to&nbsp;\2", table)
+
+
 def shown_table(match: re.Match) -> str:
-    return with_code(with_one_header(with_words_at_left(match.group(0))))
+    return with_code(with_whole_intervals(with_long_cells(with_one_header(with_words_at_left(match.group(0))))))
 
 
 def html_as_markdown(data: dict) -> dict:

@@ -9,7 +9,7 @@ __all__ = ['SHIPPED_PROTOCOLS', 'RUNS_FORMAT', 'CHOICES', 'known_source_accuraci
 
 # %% ../nbs/api/03_results.ipynb #69ca4068
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .tables.columns import COLUMNS, is_source
 from .tables.files import table_path
 from .tables.metrics import undeclared_metrics, with_metrics, with_n_classes
 from .tables.rows import PROTOCOLS, TableRows, class_counts, source_accuracies, table_rows
+from .tables.sources import MATCHED, matched_columns, matched_source
 
 # %% ../nbs/api/03_results.ipynb #a8223193
 def known_source_accuracies() -> pd.Series:
@@ -38,16 +39,16 @@ def with_source_accuracy(
 ) -> pd.DataFrame:
     """`rows` with a complete column `source_accuracy` in [0, 1]. Rows of the source dataset move into that column.
 
-    The source dataset is marked by a column `in_source` or, without one, is any that `is_source` knows. Raises `UserError` that names
-    the networks without a source accuracy.
+    The source dataset is marked by a column `in_source` or, without one, is any that `is_source` knows; `matched_source` finds the row
+    that belongs to a score. Raises `UserError` that names the networks without a source accuracy.
     """
     rows = rows.assign(source_accuracy=rows.get("source_accuracy", np.nan))
     names = {name: is_source(name) for name in rows["dataset"].unique()}
     in_source = (rows["in_source"] if "in_source" in rows else rows["dataset"].map(names)).astype(bool)
-    listed = rows[in_source].dropna(subset="score").drop_duplicates("network").set_index("network")["score"]
-    rows = rows[~in_source]
-    for accuracies in (listed, known_source_accuracies() if known is None else known):
-        rows = rows.assign(source_accuracy=rows["source_accuracy"].fillna(rows["network"].map(accuracies)))
+    listed, rows = rows[in_source].dropna(subset="score"), rows[~in_source]
+    rows = rows.assign(source_accuracy=rows["source_accuracy"].fillna(matched_source(listed, rows[rows["source_accuracy"].isna()])))
+    accuracies = known_source_accuracies() if known is None else known
+    rows = rows.assign(source_accuracy=rows["source_accuracy"].fillna(rows["network"].map(accuracies)))
     missing = sorted(rows.loc[rows["source_accuracy"].isna(), "network"].unique())
     if missing:
         is_turned = any(map(is_source, missing)) or rows["dataset"].isin(known_source_accuracies().index).any()
@@ -77,7 +78,9 @@ SHIPPED_PROTOCOLS = {"embeddings_benchmark_16shot": "linear", "sfda_finetune_sup
 
 
 def _stated_protocol(table: Path | str | pd.DataFrame, protocol: str | None) -> str | None:
-    "The protocol that was given, or that of a shipped table; None if neither states it."
+    "The protocol that was given, or that of a shipped table; None if neither states it. Raises `UserError` for what is no text."
+    if not isinstance(protocol, str | None):
+        raise UserError(f"protocol = {protocol!r}: expected a text, such as linear")
     if protocol is not None and protocol.strip():
         known = {name.casefold(): name for name in PROTOCOLS}
         return known.get(protocol.strip().casefold(), protocol.strip())
@@ -88,10 +91,14 @@ def _stated_protocol(table: Path | str | pd.DataFrame, protocol: str | None) -> 
     return stated if stated and path.read_bytes() == data_path(f"published/{path.stem}.csv").read_bytes() else None
 
 # %% ../nbs/api/03_results.ipynb #68f1a9bf
-def _one_source_each(rows: pd.DataFrame, read: TableRows) -> None:
+def _source_accuracies(rows: pd.DataFrame, matched: list[str]) -> pd.DataFrame:
+    "Number, minimum and maximum of the source accuracies of each network in each setting, and of what its rows of the source are `matched` by."
+    return rows.groupby(list(dict.fromkeys(["network", "setting", *matched])), dropna=False)["source_accuracy"].agg(["nunique", "min", "max"])
+
+
+def _one_source_each(rows: pd.DataFrame, read: TableRows, matched: list[str]) -> None:
     "Raises `UserError` for a network with several source accuracies."
-    accuracies = rows.groupby(["network", "setting"])["source_accuracy"].agg(["nunique", "min", "max"]).query("nunique > 1")
-    for (network, _), row in accuracies.head(1).iterrows():
+    for (network, *_), row in _source_accuracies(rows, matched).query("nunique > 1").head(1).iterrows():
         raise UserError(
             f"{read.path}: network {network!r} has source accuracies from {row['min']:g} to {row['max']:g}; expected one, "
             "or give --source-per-dataset (source_per_dataset=True) if each dataset has its own"
@@ -107,13 +114,22 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
     first = repeated.iloc[0]
     both = repeated[(repeated["network"] == first["network"]) & (repeated["dataset"] == first["dataset"])]
     metrics = both["metric"].dropna().unique()
-    advice = "keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting, or by --network with further columns"
+    advice = "keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting, by --network with further columns, or leave rows out with --leave-out COLUMN=VALUE"
     if len(metrics) > 1:
         advice = f"they are {' and '.join(metrics)}: leave one out with --leave-out metric={metrics[-1]}"
     raise UserError(
         f"{read.path}: network {first['network']!r} has more than one score on dataset {first['dataset']!r} "
         f"({read.place}s {', '.join(map(str, both['line'].head(3)))}); {advice}"
     )
+
+
+def _refuse_repeated(scores: pd.DataFrame, metric: Any, protocol: str, read: TableRows) -> None:
+    "Raises `UserError` for two scores on a dataset, or two different ones on the source dataset, that no column tells apart."
+    in_source = scores["in_source"].astype(bool)
+    targets, source = with_metrics(scores[~in_source], metric), scores[in_source]
+    same = source.columns.intersection(["network", "dataset", "score", "metric", *MATCHED])
+    for part in (targets, source.drop_duplicates(list(same))):
+        _one_score_each(tidy(part, protocol).assign(line=part["line"].to_numpy()), read)
 
 
 def _certain_sources(rows: pd.DataFrame, read: TableRows) -> None:
@@ -132,16 +148,14 @@ def _listed(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _differ(rows: pd.DataFrame) -> bool:
-    "Whether a network has several source accuracies."
-    return bool((rows.groupby(["network", "setting"])["source_accuracy"].nunique() > 1).any())
-
-
 def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, given: pd.Series | None, stated: str | None) -> tuple[str, ...]:
     "What was read as what, in three lines, and what else there is to say."
     n, datasets, scores = rows["network"].nunique(), list(rows["dataset"].unique()), read.rows
     listed = scores.loc[scores["in_source"], "dataset"].unique() if "in_source" in scores else []
     origin = [f"column {read.source!r}"] if read.source else [f"dataset {listed[0]!r}"] if len(listed) else []
+    matched = matched_columns(scores[scores["in_source"]])
+    if matched and origin:
+        origin[0] += f" (matched by {', '.join(matched)}" + ", or the mean log-odds over seeds" * ("seed" in matched) + ")"
     if looked_up and given is not None:
         origin.append(f"given for {rows.loc[rows['network'].isin(given.index), 'network'].nunique()} of {n} networks")
     origin += [f"looked up by name for {looked_up} of {n} networks (published accuracies of the usual weights)"] if looked_up else []
@@ -150,13 +164,15 @@ def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, given: pd.Seri
         f"network: {read.network} ({n:,} networks); source accuracy: {' and '.join(origin) or 'given'}; protocol: {protocol}",
         f"datasets: {len(datasets)}: {_listed(datasets)}",
         f"left out: {_listed(read.left_out) or 'nothing'}",
-        *(["source accuracies differ between datasets: r of a dataset uses its own, all else each network's mean, in log-odds"] if _differ(rows) else []),
+        *(["source accuracies differ between datasets: r of a dataset uses its own, all else each network's mean, in log-odds"] if (_source_accuracies(rows, matched)["nunique"] > 1).any() else []),
         *read.remarks,
         *undeclared_metrics(rows),
     )
 
 # %% ../nbs/api/03_results.ipynb #ce5549ba
-def _given_accuracies(given: pd.Series | Path | str, percent: bool, scale: Any, network: Any) -> pd.Series:
+def _given_accuracies(given: pd.Series | Mapping[str, float] | pd.DataFrame | Path | str, percent: bool, scale: Any, network: Any) -> pd.Series:
+    if isinstance(given, Mapping):
+        given = pd.Series(given, dtype=object)
     if isinstance(given, pd.Series):
         return source_accuracies(given.rename("source_accuracy").rename_axis("network").reset_index())
     return source_accuracies(given, percent, scale, network)
@@ -174,7 +190,7 @@ def read_table(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
     protocol: str | None = None,  # of rows without a protocol; None: not stated, and analysed as `linear`
     percent: bool = False,  # whether scores and source accuracies are in [0, 100]
-    source_accuracy: pd.Series | Path | str | None = None,  # for networks without one: in [0, 1] by network, or a file
+    source_accuracy: pd.Series | Mapping[str, float] | pd.DataFrame | Path | str | None = None,  # for networks without one: in [0, 1] by network, or a file
     *,
     network: str | Iterable[str] | None = None,  # the column, or columns, that name the network
     source: str | None = None,  # the column or dataset of source accuracies
@@ -197,16 +213,16 @@ def read_table(
     stated, scores = _stated_protocol(table, protocol), read.rows.dropna(subset="score")
     if scores.empty or scores["in_source"].all():
         raise UserError(f"{read.path}: no scores on a target dataset")
+    _refuse_repeated(scores, metric, stated or "linear", read)
     given = None if source_accuracy is None else _given_accuracies(source_accuracy, percent, scale, network)
     rows = with_metrics(with_source_accuracy(scores, given if given is None else given.combine_first(known_source_accuracies())), metric)
     rows = rows if n_classes is None else with_n_classes(rows, class_counts(n_classes))
     checked = tidy(rows, stated or "linear").assign(line=rows["line"].to_numpy())
-    _one_score_each(checked, read)
     _certain_sources(checked, read)
     if not source_per_dataset:
-        _one_source_each(checked, read)
+        _one_source_each(checked, read, matched_columns(scores[scores["in_source"]]))
     result = checked[list(COLUMNS)]
-    result.attrs["reading"] = _reading(read, result, _looked_up(scores, rows, given), given, stated)
+    result.attrs["reading"] = (*_reading(read, result, _looked_up(scores, rows, given), given, stated), *(() if given is None else given.attrs.get("remarks", ())))
     result.attrs["protocol_stated"] = stated is not None or ("protocol" in scores and bool(scores["protocol"].notna().all()))
     return result
 
@@ -338,13 +354,26 @@ def complete_runs(
 ) -> Iterator[tuple[Path, dict]]:
     """Directory and `result.json` of every complete run below `runs`, sorted by path; raises `UserError` if `runs` does not exist.
 
+    A copy of a run in another folder counts once; raises `UserError` if the two have different scores.
+
     The source accuracy is that of the plan, which takes measured values first, and `source_accuracy_from` says whose it is.
     """
+    first: dict[str, tuple[Path, dict]] = {}
     for study in _studies(runs):
         stated = _stated_accuracies(study)
         for directory in _current_runs(study):
             result = _read_result(directory / "result.json")
+            original, earlier = first.setdefault(result.get("run_id") or str(directory), (directory, result))
+            if original != directory:
+                _check_copy(directory, result, original, earlier)
+                continue
             yield directory, result | stated.get((result["network"], result.get("setting", "default")), {})
+
+
+def _check_copy(directory: Path, result: dict, original: Path, earlier: dict) -> None:
+    if result.get("score") != earlier.get("score") and not pd.isna([result.get("score"), earlier.get("score")]).all():
+        what = f"run {result['run_id']} ({result['network']} on {result['dataset']}, {result.get('protocol')})"
+        raise UserError(f"{what} has score {earlier.get('score')!r} in {original} and {result.get('score')!r} in {directory}; remove one of them")
 
 
 def _read_result(path: Path) -> dict:
@@ -355,6 +384,10 @@ def _read_result(path: Path) -> dict:
         raise UserError(f"{path}: damaged ({error}); delete the folder {path.parent.name} and run the study again") from error
     if missing := [name for name in ("network", "dataset") if not isinstance(result, dict) or name not in result]:
         raise UserError(f"{path}: has no {missing[0]!r}, so it is not the result of a run of transfer_study; expected a directory of runs")
+    for name in ("score", "source_accuracy"):
+        value = result.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value > 1):
+            raise UserError(f"{path}: {name} is {value!r}, expected a number from 0 to 1; delete the folder {path.parent.name} and run the study again")
     return result
 
 # %% ../nbs/api/03_results.ipynb #31811283

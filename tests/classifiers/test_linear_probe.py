@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -115,6 +116,21 @@ def test_neighbours_with_several_labels_leave_difficult_ones_out():
     labels = np.array([[1, -1], [-1, 0], [0, 1], [1, 0], [0, 1]])
     probe = knn_probe(X, labels, np.array(["train"] * 3 + ["test"] * 2), "map_11_point", n_neighbors=(2,))
     assert probe.y_pred.round()[0].tolist() == [1, 0] and probe.score == 1
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_class_without_training_images_moves_no_scores_to_other_classes(missing):
+    "The classes that were fitted are told apart as without the third class, whose area is that of chance."
+    split = np.where(np.isin(Y, missing) & ~TEST, "unused", SPLIT)
+    others = [k for k in range(3) if k != missing]
+    for probe, one in ((linear_probe, {"l2": np.array([1.0])}), (knn_probe, {"n_neighbors": (9,)})):
+        result = probe(X, Y, split, "roc_auc", **one)
+        alone = probe(X, np.searchsorted(others, Y), split, "top1", **one)
+        assert result.y_pred.shape == (TEST.sum(), 3) and len(np.unique(result.y_pred[:, missing])) == 1
+        assert np.array_equal(result.y_pred[:, others].argmax(axis=1), alone.y_pred)
+        areas = [roc_auc_score(Y[TEST] == k, result.y_pred[:, k]) for k in range(3)]
+        assert areas[missing] == 0.5 and result.score == pytest.approx(np.mean(areas)) and min(areas[k] for k in others) > 0.6
+        assert np.array_equal(probe(X, Y, split, "top1", **one).y_pred, np.take(others, alone.y_pred))
 
 
 class TestSubset:

@@ -6,10 +6,13 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, precision_r
 
 from transfer_study.classifiers.metrics import (
     average_precision_11_point,
+    mean_average_precision,
     mean_average_precision_11_point,
     mean_per_class_accuracy,
+    mean_roc_auc,
     top1_accuracy,
 )
+from transfer_study.core import UserError
 
 
 @pytest.fixture
@@ -71,6 +74,21 @@ def test_average_precision_is_scikit_learns_curve_at_11_recalls(n_relevant):
     for _ in range(20):
         relevant, score = random.permutation(np.arange(60) < n_relevant), random.normal(size=60)
         assert average_precision_11_point(relevant, score) == pytest.approx(scikit_learns_11_points(relevant, score), abs=1e-12)
+
+
+def test_the_order_of_images_with_the_same_score_does_not_count():
+    relevant = np.arange(100) < 10
+    assert average_precision_11_point(relevant, np.zeros(100)) == average_precision_11_point(relevant[::-1], np.zeros(100)) == 0.1
+    random = np.random.default_rng(7)
+    for _ in range(20):
+        relevant, score = random.permutation(np.arange(60) < 13), random.integers(0, 6, 60)
+        assert average_precision_11_point(relevant, score) == pytest.approx(scikit_learns_11_points(relevant, score), abs=1e-12)
+
+
+def test_a_label_without_a_column_of_scores_is_refused():
+    for metric in (mean_roc_auc, mean_average_precision):
+        with pytest.raises(UserError, match="labels from 0 to 2: expected 0 to 1"):
+            metric(np.array([0, 1, 2]), np.zeros((3, 2)))
 
 
 def test_difficult_images_are_as_if_they_were_not_there():

@@ -32,6 +32,27 @@ def test_new_images_of_the_same_source_are_flagged_about_as_often_as_stated():
     assert np.mean(flagged) == pytest.approx(0.05, abs=0.012)
 
 
+def test_images_of_new_groups_are_flagged_about_as_often_as_stated():
+    random = np.random.default_rng(4)
+
+    def scenes():
+        return (random.normal(size=(60, 1, 64)) + 0.3 * random.normal(size=(60, 8, 64))).reshape(-1, 64)
+
+    known, new, groups = scenes(), scenes(), np.repeat(np.arange(60), 8)
+    fitted = fit_feature_distance(known, groups=groups)
+    assert fitted.is_unlike(new).mean() < 0.06 and fit_feature_distance(known).is_unlike(new).mean() > 0.9
+    others = np.where(groups[:, None] == groups, 9, cosine_distances(known, known))
+    assert fitted.threshold == pytest.approx(np.quantile(np.sort(others, axis=1)[:, 4], 0.99), abs=2e-4)
+
+
+def test_groups_of_single_images_change_nothing_and_a_single_group_is_refused():
+    X = np.random.default_rng(5).normal(size=(30, 6))
+    assert fit_feature_distance(X, groups=np.arange(30) + 7).threshold == fit_feature_distance(X).threshold
+    assert fit_feature_distance(X, groups=np.r_[np.zeros(28), 1, 2]).n_neighbors == 2
+    with pytest.raises(UserError, match="single group"):
+        fit_feature_distance(X, groups=np.zeros(30))
+
+
 def test_many_training_images_are_sampled_and_few_are_enough():
     X = np.random.default_rng(3).normal(size=(50, 6))
     assert fit_feature_distance(X, most=20).directions.shape == (20, 6)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -32,3 +33,20 @@ def test_curves_pass_through_the_networks_with_their_cooks_distance(fine_tuned):
     tables = [json.loads(rows) for rows in diagnostics.influence_map(fine_tuned).to_dict()["datasets"].values()]
     (curves,) = (pd.DataFrame(rows) for rows in tables if "level" in rows[0])
     assert set(curves["level"]) == {0.5, 1.0} and np.allclose(distance(curves), curves["level"], rtol=0.02)
+
+
+def test_an_interval_that_ends_at_infinity_is_drawn_without_a_warning():
+    row = {
+        "protocol": "linear",
+        "model": "ols",
+        "term": "source_logit",
+        "estimate": 1.0,
+        "low": -900.0,
+        "high": 900.0,
+        "p_value": 1.0,
+        "note": "",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chart = diagnostics.coefficient_forest(coefficients=pd.DataFrame([row])).to_dict()
+    assert "×2.72 [0.00, inf]" in json.dumps(chart, ensure_ascii=False).replace('\\"', '"')

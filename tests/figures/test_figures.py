@@ -114,7 +114,7 @@ EXPECTED = {  # marks of the named kind, and a text that must stand in the pictu
     "protocol_gains": ("point", 2, "Fine-tuned over fixed features"),
     "gain_trend": ("point", 3, "Fine-tuned over fixed features"),
     "convergence": ("point", 1, "training steps"),
-    "size_curves": ("point", 3, "training images a class"),
+    "size_curves": ("point", 3, "training images per class"),
     "residuals": ("point", 11, "mnasnet1_0"),
     "influence_map": ("point", 11, "mnasnet1_0"),
     "left_out": ("point", 22, "Without one network"),

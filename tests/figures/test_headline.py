@@ -33,6 +33,8 @@ def test_small_multiples_share_what_is_pointed_at(foundation):
     picture = svg(chart)
     assert len(chart.concat) == 12 and marks(picture, "point") == 12 * 41
     assert any(text.startswith("r = 0.6") for text in texts(picture))
+    # Three rows of four panels: a title beside each row and below each column says what every axis shows.
+    assert (texts(picture).count("transfer accuracy"), texts(picture).count("ImageNet accuracy")) == (3, 4)
     hover = [param for param in specification["params"] if param["name"] == "hover"]
     assert len(hover) == 1 and sorted(hover[0]["views"]) == sorted(f"panel_{i}" for i in range(12))
 

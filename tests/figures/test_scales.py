@@ -44,3 +44,9 @@ def test_a_factor_stands_at_its_logarithm():
     assert {"×1", "×0.5", "×2"} <= {label for _, label in found}
     for place, label in found:
         assert abs(place - 500 * (np.log(float(label[1:])) - start) / (end - start)) < 0.52
+
+
+def test_a_logarithmic_axis_labels_preferred_numbers_first():
+    assert scales.log_axis([5, 15], 400)["axis"]["values"] == [5, 10]
+    assert scales.log_axis([5, 15], 400, preferred=[5, 15])["axis"]["values"] == [5, 10, 15]
+    assert scales.log_axis([5, 15], 60, preferred=[5, 6, 15])["axis"]["values"] == [5, 15]  # no room for 6

@@ -3,6 +3,7 @@
 import hashlib
 import tarfile
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -121,6 +122,15 @@ def test_a_study_takes_them_and_plans_without_those_that_are_not_there(tmp_path)
     run = Run(Network("any", "any:any"), resolved.datasets[1], "linear", parameters, 0, "0" * 16)
     y, split = used_images(run, np.arange(len(run.dataset.images)))
     assert sorted(y[split == "train"]) == [0, 0, 1, 3] and sorted(y[split == "test"]) == [0, 1, 2, 2, 3, 4]
+    shown = np.eye(len(run.dataset.classes))[run.dataset.images["label"]]
+    several = {"metric": "map_11_point", "label_matrix": pd.DataFrame(shown)}
+
+    def version(protocol, **changes):
+        return replace(run, protocol=protocol, dataset=replace(run.dataset, **changes)).specification["numerics_version"]
+
+    now = version("linear")  # one more for those runs alone whose numbers were wrong in earlier versions
+    assert version("knn") == version("linear", **several) == now
+    assert version("linear", metric="roc_auc") == version("knn", metric="roc_auc") == version("knn", **several) == now + 1
     with pytest.raises(UserError, match="dataset 'gtsrb': not found"):
         resolve_datasets(file, tmp_path, tmp_path)
 

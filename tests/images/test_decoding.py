@@ -53,6 +53,15 @@ def test_every_orientation_comes_out_upright(turn, kind):
     assert decode(data).size == ((48, 32) if turn < 5 else (32, 48))
 
 
+def test_a_tiff_of_five_bands_is_not_said_to_be_damaged(recwarn):
+    numbers = {256: 4, 257: 4, 258: 146, 259: 1, 262: 1, 273: 156, 277: 5, 278: 4, 279: 80}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 5 if tag == 258 else 1, n) for tag, n in numbers.items())
+    data = (b"II*\0\x08\0\0\0\x09\0" + entries).ljust(146, b"\0") + struct.pack("<5H", *[8] * 5) + bytes(80)
+    with pytest.raises(BadImage, match="a TIFF file that is damaged, or of a kind that Pillow does not read; save it in"):
+        decode(data)
+    assert not recwarn.list
+
+
 def test_damaged_exif_loses_no_image():
     exif = Image.Exif()
     exif[274] = 6

@@ -170,6 +170,7 @@ def test_lists_as_other_programs_write_them(plants):
         "semicolon": text.replace(",", ";").replace("\n", "\r\n").encode("utf-8-sig"),
         "utf16": text.replace(",", "\t").encode("utf-16"), "trailing": text.replace("\n", ",\n").encode(),
         "windows": text.replace("pictures/", "pictures\\").encode(), "cr": text.replace("\n", "\r").encode(),
+        "line": text.replace("moss", '"moss\n"').encode(),
     }.items():  # fmt: skip
         (plants / f"{name}.csv").write_bytes(data)
         assert open_dataset({"csv": f"{name}.csv", "test_share": 0.2}, plants).fingerprint == listed.fingerprint, name
@@ -183,13 +184,49 @@ def test_lists_as_other_programs_write_them(plants):
     with pytest.raises(UserError, match="not a readable tar or zip but a text file; .* give it as csv:PATH"):
         open_dataset("plants.txt", plants)
     for wrong, message in {
-        text.replace(".png", ""): r"0\.png is there, so the names lack the suffix",
+        text.replace("pictures/5.png,moss", "https://example.com/5.png,moss"): "5.png' is an address, not a file; download",
+        text.replace("5.png,moss", "5.png,\"['moss', 'wet']\""): r"line 7: the label .*'wet'\].* is a list; .* separated by \|",
+        text.replace("label", "breed"): "no column 'label'; found: image, breed; rename the column, or in a study file",
         text.replace("label", "image"): "two columns are called 'image'",
         text.replace("5.png,moss", "5.png,moss,x"): "line 7 has 3 cells, the header has 2", "": "the file is empty",
     }.items():  # fmt: skip
         (plants / "wrong.csv").write_text(wrong)
         with pytest.raises(UserError, match=message):
             open_dataset({"csv": "wrong.csv", "test_share": 0.2}, plants)
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (lambda text: text.replace(".png", "").replace("pictures/", ""), "those of the same names are used, such as pictures/"),
+        (lambda text: text.replace("pictures/", "/home/me/"), "those of the same names are used, such as pictures/"),
+        (lambda text: text.replace("pictures/", "C:\\me\\pictures\\"), "those at the ends of the paths are used, such as pict"),
+        (
+            lambda text: text.replace("label", "moss,fern").replace("g,moss", "g,1,0").replace("g,fern", "g,0.0,1.0"),
+            "the labels are the columns moss, fern, of 0 and 1",
+        ),
+    ],
+    ids=["no suffix", "another machine", "Windows", "indicators"],
+)  # fmt: skip
+def test_lists_of_other_machines_and_columns_of_indicators_are_the_same_images(plants, change, note):
+    listed = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    (plants / "other.csv").write_text(change((plants / "plants.csv").read_text()))
+    other = open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
+    assert other.fingerprint == listed.fingerprint and [note in line for line in other.notes] == [True]
+
+
+def test_names_that_several_images_have_are_not_guessed(plants):
+    (plants / "more").mkdir()
+    for i in range(20):
+        (plants / f"more/{i}.png").write_bytes((plants / f"pictures/{i}.png").read_bytes())
+    text = (plants / "plants.csv").read_text().replace("pictures/", "elsewhere/")
+    (plants / "other.csv").write_text(text)
+    with pytest.raises(UserError, match="none of its 16 train images exists; the first is expected at .*elsewhere"):
+        open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
+    (plants / "more/0.png").rename(plants / "more/several.png")
+    (plants / "wide.csv").write_text("image,moss,fern\n" + "\n".join(f"pictures/{i}.png,{int(i < 10)},0" for i in range(20)))
+    with pytest.raises(UserError, match=r"line 12: no image or no label; complete or remove the line \(10 such lines\)"):
+        open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
 
 
 def test_images_and_labels_of_a_list_are_the_same_however_they_are_spelled(plants):

@@ -57,7 +57,8 @@ def test_hidden_files_and_those_of_operating_systems_are_left_out_alike(tmp_path
     hidden = [
         "train/.ipynb_checkpoints/0-checkpoint.png", "train/dim/._0.png", "train/dim/Thumbs.db",
         "__MACOSX/train/dim/._0.png", ".git/train/x.png",
-        "test/dim/@eaDir/0.png",
+        "test/dim/@eaDir/0.png", "train/#recycle/0.png", "$RECYCLE.BIN/0.png", "train/System Volume Information/0.png",
+        "lost+found/0.png", "test/THUMBS.DB", "Previews.lrdata/0.png",
     ]  # fmt: skip
     for name in hidden:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,24 @@ def test_hidden_files_and_those_of_operating_systems_are_left_out_alike(tmp_path
     check_same(datasets | {"before": before})
     for name, dataset in datasets.items():
         (line,) = dataset.notes
-        assert "left out: hidden or of the operating system: 6 (" in line and "1 note" in repr(dataset), (name, line)
+        assert "left out: hidden or of the operating system: 12 (" in line and "1 note" in repr(dataset), (name, line)
+
+
+def test_placeholders_of_a_cloud_have_a_count_of_their_own(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    (folder / "train/dim/.9.png.icloud").write_bytes(b"bplist00")
+    for dataset in all_ways(folder).values():
+        assert "left out: placeholders of iCloud, whose files are not on this disk: 1 (" in dataset.notes[0]
+
+
+def test_a_part_of_an_archive_says_that_it_is_one(tmp_path):
+    whole = pack(write_images(tmp_path / "squares", train=3, test=2), tmp_path / "squares.tar").read_bytes()
+    for name in ("pets.zip.001", "pets.z01", "pets.tar.aa", "pets.tar.gz.aa", "pets.tar.gz.partaa", "pets.part2.rar"):
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(UserError, match="one of several parts of an archive"):
+            image_folder(tmp_path / name)
+    (tmp_path / "pets.001").write_bytes(whole)
+    assert image_folder(tmp_path / "pets.001").counts["train"] == 6
 
 
 def test_links_inside_are_followed_in_archives_too(tmp_path):

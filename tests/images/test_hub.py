@@ -57,6 +57,9 @@ def test_parquet_images_and_labels_are_what_was_stored(tmp_path, hf):
     assert dataset.targets.tolist() == LABELS["train"] + LABELS["validation"] + LABELS["test"]
     assert [dataset.read(i) for i in range(13)] == [png(i)["bytes"] for n in (6, 3, 4) for i in range(n)]
     assert (split_images(dataset) == dataset.images["split"]).all()
+    (tmp_path / "shapes/train-00000-of-00001.parquet").rename(tmp_path / "shapes/train-00000-of-00003.parquet")
+    with pytest.raises(UserError, match=r"file 00001-of-00003 of train is missing \(2 of 3 such files\)"):
+        open_dataset("hf:shapes", tmp_path)
 
 
 def test_it_travels_to_another_process_and_has_a_stable_fingerprint(tmp_path, hf):

@@ -10,8 +10,10 @@ from PIL import Image, features
 from tests.conftest import pack, png_bytes, write_images
 from transfer_study.core import UserError
 from transfer_study.images.catalog import data_root, open_dataset
-from transfer_study.images.datasets import MAX_PIXELS, dataset_name, image_folder, limit_pixels
+from transfer_study.images.datasets import MAX_PIXELS, dataset_name, image_folder, limit_pixels, only_structure
 from transfer_study.images.decoding import BadImage, decode
+from transfer_study.images.entries import class_folders
+from transfer_study.images.unlabelled import unlabelled_images
 
 
 @pytest.mark.parametrize(
@@ -184,14 +186,46 @@ def test_layouts_of_other_tasks_and_archives_of_others_say_what_to_do(tmp_path):
     (tmp_path / "packed/train.zip").write_bytes(b"")
     (tmp_path / "list").mkdir()
     (tmp_path / "list/labels.csv").write_text("")
+    for name in ("parquet/data/train-00000-of-00001.parquet", "shards/000.cls", "shards/000.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
     (tmp_path / "set.7z").write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(600))
     (tmp_path / "set.rar").write_bytes(b"Rar!" + bytes(600))
     for name, message in {
         "yolo": "the layout of object detection", "packed": "unpack the archives inside it", "list": "with csv = ",
+        "parquet": "give the folder as hf:PATH", "shards": "a shard of WebDataset",
         "set.7z": "a 7z archive, which", "set.rar": "a rar archive, which",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             image_folder(tmp_path / name)
+
+
+def test_raw_files_and_thumbnails_of_cameras_are_counted_and_no_images(tmp_path):
+    folder = write_images(tmp_path / "pets", train=2, test=1)
+    (folder / "train/dim/0.CR2").write_bytes(b"II*\0\x10\0\0\0CR")
+    (folder / "train/dim/film.THM").write_bytes(png_bytes())
+    for dataset in (image_folder(folder), class_folders(folder / "train")):
+        (note,) = dataset.notes
+        assert "thumbnails of cameras, which have to be saved as JPEG first: 2 (" in note and dataset.counts["train"] == 4
+
+
+def test_that_only_the_first_page_or_frame_is_used_is_said(tmp_path):
+    folder = write_images(tmp_path / "pets", train=2, test=1)
+    pages = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for name in ("scan.tif", "animation.gif"):
+        pages[0].save(folder / "train/dim" / name, save_all=True, append_images=pages[1:])
+    pages[0].save(folder / "train/dim/one.tif")
+    (folder / "train/dim/damaged.gif").write_bytes(b"GIF89a")
+    line = "2 of 4 GIF, TIFF, WebP and AVIF images hold several pages or frames, of which only the first is used (first: "
+    rows = [f"pets/{'/'.join(path.parts[-3:])},{path.parts[-2]},{path.parts[-3]}" for path in sorted(folder.rglob("*.*"))]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label,split", *rows]))
+    for dataset in (
+        image_folder(folder), image_folder(pack(folder, tmp_path / "a.tar")), class_folders(folder / "train"),
+        unlabelled_images(folder), open_dataset("list.csv", tmp_path),
+    ):  # fmt: skip
+        assert any(line in note for note in dataset.notes), dataset.name
+    with only_structure():
+        assert image_folder(folder).notes == ()
 
 
 def test_test_images_that_are_training_images_are_counted(tmp_path):

@@ -198,7 +198,7 @@ def test_a_module_that_ends_the_program_is_one_line(nets):
 
 
 def test_a_function_that_fails_is_one_line(nets):
-    with pytest.raises(UserError, match="nets:needs_argument: TypeError: .*expected a function without arguments"):
+    with pytest.raises(UserError, match="nets:needs_argument: TypeError: .*without arguments that builds the network on the CPU"):
         build_architecture("nets:needs_argument", nets)
 
 
@@ -230,6 +230,17 @@ def test_a_prefix_does_not_hide_what_is_wrong(nets, model):
     torch.save(weights, nets / "w.pth")
     with pytest.raises(UserError, match=r"not of this architecture: body\.0\.bias is missing$"):
         load_weights(model, nets / "w.pth")
+
+
+def test_quantised_networks_and_another_input_size_are_said(nets, model, recwarn):
+    torch.save(model.state_dict() | {"head._packed_params.dtype": torch.qint8, "head._packed_params": None}, nets / "w.pth")
+    with pytest.raises(UserError, match="head._packed_params.* of the file is quantised; expected a network of floating"):
+        load_weights(model, nets / "w.pth")
+    del model.pretrained_cfg
+    model.body = torch.nn.Flatten()
+    with pytest.raises(UserError, match=r"this size is assumed: .* pretrained_cfg = \{\"input_size\": \(3, height, width\)\}"):
+        check_network(model, "x")
+    assert not recwarn.list
 
 
 def test_plain_weights_need_no_note(nets, model):
@@ -353,7 +364,10 @@ def test_whole_numbers_infinities_and_formats_of_others_are_no_weights(small):
         (torch.save if name.endswith(".pth") else save_file)(tensors, small / name)
         with pytest.raises(UserError, match=reason):
             build_network(Network("n", "nets:Small", small / name, 0.5, directory=small))
-    for name, start, reason in (("w.h5", b"\x89HDF\r\n", "HDF5"), ("w.onnx", b"\x08\x07", "onnx"), ("index.json", b"{}", "JSON")):
+    for name, start, reason in (
+        ("w.h5", b"\x89HDF\r\n", "HDF5"), ("w.onnx", b"\x08\x07", "onnx"), ("index.json", b"{}", "JSON"),
+        ("w.msgpack", b"\x81", "Flax"),
+    ):  # fmt: skip
         (small / name).write_bytes(start + bytes(200))
         with pytest.raises(UserError, match=reason):
             build_network(Network("n", "nets:Small", small / name, 0.5, directory=small))

@@ -17,7 +17,7 @@ from transfer_study.classifiers.linear_probe import LogisticPathClassifier
 from transfer_study.classifiers.novelty import MOST_DIRECTIONS, directions
 from transfer_study.core import UserError
 from transfer_study.networks.networks import Network, build_network
-from transfer_study.selection.classifier import save_classifier
+from transfer_study.selection.classifier import model_card, save_classifier
 
 
 def test_the_test_images_get_the_accuracy_that_was_written(fitted, saved):
@@ -258,6 +258,13 @@ def test_the_model_card_states_what_a_user_asks(saved, fitted):
     ):
         assert text in card
     assert card.startswith("---\nlicense: ") and values["network"]["licence"] == "not stated"
+    assert "does not cover the draw of the training images" in card
+    assert not {"interval_covers", "held_out"} & set(values)
+    record = load_classifier(saved).record
+    grouped = {"interval_covers": "test and training images", "held_out": "groups", "threshold": 0.5, "n_neighbors": 5}
+    card = model_card(record.model_copy(update=grouped))
+    assert "covers the draw of the test images and of the training images" in card and "held out alone" not in card
+    assert "held out alone" in model_card(record.model_copy(update=grouped | {"held_out": "images"}))
 
 
 def test_the_fitted_head_is_not_changed_by_the_network_s_own_classifier(fitted, tmp_path):

@@ -5,10 +5,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from transfer_study.classifiers.calibration import fit_temperature
 from transfer_study.classifiers.transferability import leave_one_out
 from transfer_study.selection.candidates import TransferPrior
 from transfer_study.selection.checks import label_errors
@@ -74,6 +75,24 @@ def test_the_interval_covers_what_it_says():
     assert interval_of(np.arange(100) < 80, np.arange(100), 0.01)[0] < interval_of(np.arange(100) < 80, np.arange(100))[0]
 
 
+def test_the_interval_of_few_groups_covers_what_it_says():
+    "Images of a group are alike (intraclass correlation 1/9), mean 0.85; by hand for three groups."
+    random = np.random.default_rng(1)
+    for n_groups, size in ((4, 50), (6, 50)):
+        group, ends = np.repeat(np.arange(n_groups), size), []
+        for _ in range(300):
+            p = random.beta(6.8, 1.2, n_groups)
+            ends.append(interval_of(random.random(len(group)) < p[group], group))
+        low, high = np.transpose(ends)
+        assert 0.92 <= ((low <= 0.85) & (high >= 0.85)).mean() <= 0.985
+    right, group = np.repeat([1.0, 0, 1, 0, 1, 0], [9, 1, 8, 2, 4, 6]), np.repeat(np.arange(3), 10)  # 0.9, 0.8 and 0.4; mean 0.7
+    variance = np.var([0.9, 0.8, 0.4], ddof=1) / 3
+    root, half = np.array([interval_of(right, group)]).T, t.ppf(0.975, 2) * np.sqrt(variance)
+    scale = half**2 / 0.21  # an end x of Wilson's interval solves (0.7 − x)² = half² x (1 − x) / (0.7 · 0.3)
+    assert np.allclose((0.7 - root) ** 2, scale * root * (1 - root), atol=1e-12)
+    assert interval_of(np.ones(50), np.zeros(50)) == (0.0, 1.0)  # one group says nothing
+
+
 @pytest.mark.parametrize("share", [1, 0.5])
 def test_two_networks_are_compared_by_the_exact_binomial_test(share):
     "Signs at random count what the binomial distribution counts, also for answers that count one half."
@@ -134,6 +153,26 @@ def test_the_curve_ends_at_the_cross_validated_accuracy_and_never_falls_beyond(d
     )
 
 
+def test_the_sizes_of_the_curve_are_those_that_were_fitted():
+    "Two images of each class at least: 20 classes of 6 have 40, 60 and 120, 20 of 3 only 60; 5 folds leave four fifths."
+    random = np.random.default_rng(0)
+    for size, n_train in ((6, [32, 48, 96, 192]), (3, [48])):
+        y = np.repeat(np.arange(20), size)
+        X = random.normal(size=(20, 32))[y] + random.normal(size=(len(y), 32))
+        curve = learning_curve(X, y, np.arange(len(y)) % 5, np.arange(len(y)), stratified_order(y), [1.0])
+        assert curve["n_train"].tolist() == n_train and curve["extrapolated"].sum() == (size == 6)
+        assert curve["n_train"].is_unique
+
+
+def test_the_extrapolation_of_few_groups_is_wider():
+    "Of two groups by a factor of √2 · 12.7 / 1.96 about the accuracy; one group says nothing."
+    random, y = np.random.default_rng(0), np.arange(80) % 2
+    X, fold, order = random.normal(size=(80, 4)) + y[:, None], np.arange(80) // 2 % 5, np.arange(80)
+    alone, two, one = (learning_curve(X, y, fold, np.arange(80) // size, order, [1.0]) for size in (1, 40, 80))
+    assert alone["accuracy"].equals(two["accuracy"]) and (two["high"] - two["low"] > 3 * (alone["high"] - alone["low"])).iloc[-1]
+    assert one[["low", "high"]].to_numpy().tolist() == [[0.0, 1.0]] * 4
+
+
 def test_planted_label_errors_are_found(digits):
     X, y, fold = digits
     random = np.random.default_rng(0)
@@ -143,6 +182,22 @@ def test_planted_label_errors_are_found(digits):
     errors = label_errors(cross_validated(X, wrong, fold, l2=[10.0]).probabilities, wrong)
     assert len(set(planted) & set(errors["row"])) >= 13 and len(errors) <= 25
     assert set(errors["row"].head(8)) <= set(planted)
+
+
+def test_a_class_in_one_fold_spoils_neither_probabilities_nor_label_findings():
+    "Its images are predicted by a classifier that does not know it; the others get what they get without it."
+    random = np.random.default_rng(0)
+    y = np.r_[np.repeat(np.arange(3), 30), np.full(6, 3)]
+    X = random.normal(size=(4, 8))[y] + random.normal(size=(96, 8))
+    fold = np.r_[np.arange(90) % 5, np.zeros(6, int)]
+    one, without = cross_validated(X, y, fold, l2=[1.0]), cross_validated(X[:90], y[:90], fold[:90], l2=[1.0])
+    known = one.knows_class(y)
+    assert known.tolist() == [True] * 90 + [False] * 6 and (one.y_pred[90:] != 3).all() and (one.probabilities[90:, 3] == 0).all()
+    assert fit_temperature(one.scores, y) == pytest.approx(fit_temperature(without.scores, y[:90]), rel=0.15)
+    errors = label_errors(one.probabilities, y, known)
+    assert errors["row"].max() < 90 and (errors["suggested"] < 3).all()
+    assert abs(len(errors) - len(label_errors(without.probabilities, y[:90]))) <= 2
+    assert np.isnan(cross_validated(X, y, np.r_[-1, fold[1:]], l2=[1.0]).probabilities[0]).all()
 
 
 def test_rungs_and_survivors():

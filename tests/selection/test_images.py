@@ -166,6 +166,12 @@ def test_a_table_of_groups_is_checked(tmp_path):
         ("name,who\nx,y\n", "expected image and group"),
         ("image,group\nz.jpg,q\n", "not among the images"),
         ("image,group\na/1.jpg,q\na/1.jpg,r\n", "listed twice"),
+        ("image,group\n", "lists no image"),
+        ("image,group\na/1.jpg,q\n,r\n", "no image in line 3"),
+        ("image,group,group\na/1.jpg,q,r\n", "image and group, each once"),
+        ("image,group\na/1.jpg,q\na/2.jpg\n", "line 3 has 1 cells, the header has 2"),
+        ("image,group\na/1.jpg,q\na/2.jpg,q,left\n", r"line 3 has 3 cells, the header has 2; .* needs quotes"),
+        ("image,group\na/1.jpg,q,left\na/2.jpg,r,left\n", "line 2 has 3 cells, the header has 2; name every column"),
     ):
         table.write_text(text)
         with pytest.raises(UserError, match=message):
@@ -183,7 +189,7 @@ def test_folds_hold_whole_groups_and_every_class_is_trained_on():
         assert all(len(set(divided[groups == group])) == 1 for group in np.unique(groups))
     lone = np.where(np.arange(200) < 3, 4, y)  # a class of one group
     assert set(lone[draw_split(lone, np.where(lone == 4, 99, groups)) == "train"]) == {0, 1, 2, 3, 4}
-    with pytest.raises(UserError, match="nothing can be held out"):
+    with pytest.raises(UserError, match="one image only, or only images that belong together .*none can be held out"):
         group_folds(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
 
 

@@ -1,8 +1,7 @@
 """The recommendation from end to end: the same after any number of kills, honest about the test images, clear about mistakes."""
 
-import multiprocessing
 import shutil
-import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -55,22 +54,19 @@ def answer(photos, study, tmp_path_factory):
     return recommend(photos, str(study), prefer="accuracy", out=tmp_path_factory.mktemp("runs"))
 
 
-def test_killed_ten_times_the_same_call_ends_in_the_same_recommendation(photos, study, answer, tmp_path):
-    "Each process is killed after two more finished steps; their server has imported the package once and forks them."
-    context, kills = multiprocessing.get_context("forkserver"), 0
-    context.set_forkserver_preload(["transfer_study.selection.recommend", "timm", "vl_convert"])
-    call = {"args": (photos, str(study)), "kwargs": {"prefer": "accuracy", "out": tmp_path / "runs", "device": "cpu"}}
+def test_killed_ten_times_the_same_call_ends_in_the_same_recommendation(photos, study, answer, start_process, tmp_path):
+    "Each process is killed after two more finished steps."
+    call, kills = partial(recommend, photos, str(study), prefer="accuracy", out=tmp_path / "runs", device="cpu"), 0
     kept = tmp_path / "runs" / "digits"
     for n_steps in range(1, 21, 2):
-        process = context.Process(target=recommend, **call)
-        process.start()
+        process, *_ = start_process(call)
         while process.is_alive() and len([*kept.glob("steps/*"), *kept.glob("features/*")]) < n_steps:
-            time.sleep(0.01)
+            process.join(0.01)
         kills += process.is_alive()
         process.kill()
         process.join()
     assert kills >= 8
-    again = recommend(*call["args"], **call["kwargs"])
+    again = call()
     assert again.recommended == answer.recommended and again.test == answer.test and again.tie == answer.tie
     assert again.table["accuracy"].tolist() == answer.table["accuracy"].tolist()
     assert read_recommendation(kept).sentence == answer.sentence and not list(kept.rglob("*.tmp"))

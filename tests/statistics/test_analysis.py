@@ -203,6 +203,9 @@ def test_corrected_scores_are_flagged_and_said():
     assert analysis.rows["corrected"].to_numpy().nonzero()[0].tolist() == [5]
     assert any(text.endswith("moved by half an image: net0001 on data1") for text in analysis.messages)
     assert "binomial" in set(analysis.coefficients.dropna(subset="estimate")["model"])
+    areas = quick(rows.assign(metric="roc_auc"))
+    assert any(text.endswith("half way to the dataset's next score: net0001 on data1") for text in areas.messages)
+    assert areas.rows.loc[5, "logit"] < analysis.rows.loc[5, "logit"]
 
 
 @pytest.mark.parametrize(
@@ -350,3 +353,23 @@ def test_numbers_of_classes_travel_with_the_table(tmp_path):
 def test_thousands_of_networks_take_fewer_draws_and_say_so():
     analysis = analyze(study(2100, 1), n_bootstrap=10_000)
     assert "linear: 9,523 instead of 10,000 bootstrap draws, because of 2,100 networks" in analysis.messages
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_bootstrap": "100"}, "n_bootstrap = '100': expected a whole number of at least 100"),
+        ({"n_bootstrap": 0}, "n_bootstrap = 0: expected"), ({"n_bootstrap": 1e3}, "n_bootstrap = 1000.0: expected"),
+        ({"seed": -1}, "seed = -1: expected a whole number of at least 0"), ({"seed": None}, "seed = None: expected"),
+        ({"percent": "yes"}, "percent = 'yes': expected True or False"),
+        ({"n_classes": {"data9": 10}}, "numbers of classes are given for data9, but the table has the datasets data0, data1"),
+    ],
+)  # fmt: skip
+def test_an_option_of_the_wrong_kind_is_one_line(options, message):
+    with pytest.raises(UserError, match=message):
+        analyze(study(), **({"n_bootstrap": 100} | options))
+
+
+def test_numbers_of_classes_without_a_dataset_are_said():
+    reading = analyze(study(n_networks=4), n_bootstrap=100, n_classes={"Data 0": 10, "data9": 10}).reading
+    assert reading == ("numbers of classes without such a dataset: data9",)

@@ -153,3 +153,18 @@ def test_own_source_accuracies_are_used_on_their_dataset():
         assert log_odds.source_on(dataset) == pytest.approx(own["source_logit"].to_numpy())
     assert log_odds.source_on("mean") == pytest.approx(rows.groupby("network")["source_logit"].mean().to_numpy())
     assert to_log_odds_table(rows.assign(source_logit=1.0)).own_source is None
+
+
+def test_an_area_under_the_curve_is_no_share_of_images():
+    "A score of 1 moves half way to the dataset's next score, whatever n_test; with two digits, half a step of these."
+
+    def odds(*score):
+        rows = with_log_odds(results(network=list("abc"), n_test=2000, metric="roc_auc", score=score))
+        assert rows["corrected"].to_list() == [False, True, False]
+        return np.exp(rows.loc[1, "logit"])
+
+    assert odds(0.98327, 1.0, 0.98412) == pytest.approx(0.99206 / 0.00794)
+    assert odds(0.98, 1.0, 0.97) == pytest.approx(201)  # (100 + 1/2) / (1/2)
+    assert odds(0.12345, 0.0, 0.98412) == pytest.approx(0.061725 / 0.938275)
+    with pytest.raises(UserError, match=r"network 'a'.*the dataset has no other score"):
+        with_log_odds(results(network=["a"], score=[1.0], n_test=100, metric="mAP"))

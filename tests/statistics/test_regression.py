@@ -163,6 +163,18 @@ def test_binomial_against_weighted_proportions_and_the_score_equations():
     assert f"overdispersion {dispersion:.1f}:" in note and dispersion > 5
 
 
+def test_only_counts_of_correct_answers_enter_the_binomial_model():
+    log_odds = simulated(8, 3)
+    rows = rows_of(log_odds, n_test=500)
+    areas = rows["dataset"] == rows["dataset"].iloc[0]
+    mixed, own = rows.assign(metric=np.where(areas, "roc_auc", "top1")), fit_binomial(rows[~areas])[0].params["source_logit"]
+    table = regression_table(mixed, log_odds).query("model == 'binomial'").set_index("term")
+    assert table.loc["source_logit", "estimate"] == own
+    assert "without 8 of 24 scores, which are no counts of correct answers" in table.loc["source_logit", "note"]
+    none = regression_table(rows.assign(metric="roc_auc"), log_odds).set_index("model")["note"]
+    assert none["binomial"] == "not fitted: needs counts of correct answers"
+
+
 def test_pure_binomial_counts_are_not_overdispersed():
     rows, found = rows_of(simulated(network=0.0, dataset_slope=0.0, residual=0.0), n_test=500), []
     for seed in range(1, 7):
@@ -240,3 +252,33 @@ def test_prediction_interval_covers_a_new_network():
         row = predict_accuracy(old, [expit(log_odds.source.iloc[-1])]).set_index("dataset").loc["data0"]
         inside.append(row["low"] < expit(log_odds.logits.iloc[-1]["data0"]) < row["high"])
     assert 0.90 < np.mean(inside) < 0.99
+
+
+def test_a_name_that_reads_as_missing_is_a_name():
+    plain = simulated(n_networks=8, n_datasets=3)
+    rename = {"net07": "NaN", "data2": "nan"}  # which sort behind data0 and data1, and before net00
+    named = LogOddsTable(plain.source.rename(rename), plain.logits.rename(index=rename, columns=rename))
+    rows = rows_of(plain, n_test=500)
+    expected = regression_table(rows, plain)
+    table = regression_table(rows.replace({"network": rename, "dataset": rename}), named)
+    columns = ["estimate", "low", "high", "p_value"]
+    assert table["term"].str.contains("nan_").sum() == expected["term"].str.contains("data2").sum() > 0
+    np.testing.assert_allclose(table[columns].to_numpy(float), expected[columns].to_numpy(float), rtol=1e-4)
+
+
+def test_binomial_without_the_scores_that_are_missing():
+    log_odds = simulated(n_networks=8, n_datasets=3)
+    rows = rows_of(log_odds, n_test=500)
+    missing = pd.concat([rows, rows.head(1).assign(dataset="data2", network="net03", score=np.nan)])
+    expected, table = regression_table(rows, log_odds), regression_table(missing, log_odds)
+    assert not table["note"].str.contains("not fitted").any()
+    pd.testing.assert_frame_equal(table, expected)
+
+
+def test_warnings_of_statsmodels_are_said_in_words():
+    log_odds = simulated(n_networks=6, network=0, residual=0.01, seed=3)
+    table = regression_table(rows_of(log_odds, pd.NA), log_odds)
+    note = table.loc[table["model"] == "mixed", "note"].iloc[0]
+    assert "standard deviations: " in note
+    assert not [word for word in ("Hessian matrix", "MLE", "mle_retvals", "|grad|") if word in note]
+    assert "at the boundary, where a variance is 0" in note

@@ -123,6 +123,27 @@ def test_drawn_runs_have_the_mean_and_the_variance_of_the_runs():
     assert draws("mean")[1].shape == (10, 4_000)
 
 
+def test_draws_are_centred_where_datasets_have_different_numbers_of_runs():
+    "The slope is -1.5 on a dataset with five runs, and 3 on two datasets with one: each dataset counts once."
+    generator = np.random.default_rng(1)
+    x, names = np.linspace(-1, 1, 16), [f"n{i:02}" for i in range(16)]
+    parts = [
+        pd.DataFrame({"network": names, "dataset": dataset, "seed": seed, "source_logit": x + 0.1 * seed,
+                      "logit": slope * x + 0.2 * generator.normal(size=16)})
+        for dataset, slope, n_runs in (("a", -1.5, 5), ("b", 3, 1), ("c", 3, 1)) for seed in range(n_runs)
+    ]  # fmt: skip
+    rows = pd.concat(parts, ignore_index=True).drop(index=80)  # and n00 has no score on b
+    table = to_log_odds_table(rows)
+    draws = RunDraws(rows, table, 400)
+    source, logits = draws("mean")
+    middle = np.median(pearson(source, logits, np.ones(logits.shape)))
+    expected = pearson(table.source.to_numpy(), table.network_effects["effect"].to_numpy(), np.ones(16))
+    assert middle == pytest.approx(expected, abs=0.02) and middle > 0.9
+    draws.weights = np.ones_like(draws.weights)
+    np.testing.assert_allclose(draws("mean")[1], np.tile(table.network_effects["effect"], (400, 1)).T, atol=1e-12)
+    assert table.source["n01"] == pytest.approx(x[1] + 0.2 / 3)  # the mean over datasets, too: 0.2, 0 and 0
+
+
 def test_repeated_runs_widen_the_interval_and_the_analysis_says_so():
     rows = runs(2, noise=0.8).rename(columns={"logit": "value"})
     score = 1 / (1 + np.exp(-rows["value"]))

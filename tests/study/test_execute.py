@@ -5,8 +5,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -15,99 +13,52 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import interrupt_at_work
+from tests.conftest import command_line, interrupt_at_work
 from tests.study.conftest import HERE, N_TASKS, RUN
+from tests.study.record import record
 from transfer_study.core import UserError, committed_directory
 from transfer_study.results import read_runs
-from transfer_study.study.execute import FailedRuns, RunContext, compute
+from transfer_study.study.execute import FailedRuns, RunContext, compute, local_executor
 from transfer_study.study.executors import DiskFull, LocalExecutor
-from transfer_study.study.locks import Outcome, attempt, read_failures, try_lock
+from transfer_study.study.locks import read_failures, try_lock
 from transfer_study.study.study import Study, clean
 from transfer_study.study.tasks import Schedule, Task, pending
 
-# A process that has imported everything, and forks one that computes the study as often as it is told to.
-ZYGOTE = """
-import os, signal, sys, time
-import numpy as np
-import torch, timm, fastai.vision.all
-from transfer_study.study import study
-from transfer_study.training import callbacks, finetune
-torch.set_num_threads(1)
-file, folder, kills, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-random, round_, killed = np.random.default_rng(seed), 0, 0
 
-def compute(out):
-    child = os.fork()
-    if child == 0:
-        try:
-            study.Study.from_file(file).run(out, device="cpu", processes=1, n_workers=0, progress=False)
-            os._exit(0)
-        except BaseException as error:
-            print(f"{type(error).__name__}: {error}", flush=True)
-            os._exit(1)
-    return child
-
-while killed < kills:
-    child = compute(f"{folder}/round{round_}")
-    time.sleep(random.exponential(0.4))  # the moment of the kill, wherever the study is then
-    os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    if os.WIFSIGNALED(status):
-        killed += 1
-    elif os.WEXITSTATUS(status):
-        sys.exit(f"failed in round {round_} after {killed} kills")
-    else:
-        round_ += 1
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(compute(f"{folder}/round{round_}"), 0)[1]))
-"""
+def run_study(file: Path, out: Path) -> None:
+    Study.from_file(file).run(out, **HERE)
 
 
-def test_fifty_kills_at_random_moments_end_in_the_same_table(training_study, finished, tmp_path):
-    arguments = [sys.executable, "-c", ZYGOTE, str(training_study), str(tmp_path), "50", "0"]
-    done = subprocess.run(arguments, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    rounds = sorted(tmp_path.glob("round*"))
-    for out in rounds:
+def test_fifty_kills_at_random_moments_end_in_the_same_table(training_study, finished, start_process, tmp_path):
+    random, out, killed = np.random.default_rng(0), tmp_path / "round0", 0
+    while killed < 50:
+        process, _, err = start_process(partial(run_study, training_study, out))
+        process.join(random.exponential(0.4))  # the moment of the kill, wherever the study is then
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        if process.exitcode == 0:
+            out = out.with_name(f"{out.name}+")
+        assert process.exitcode in (0, -signal.SIGKILL), err.read_text()
+    run_study(training_study, out)
+    for out in tmp_path.glob("round*"):
         table = Study.from_file(training_study).results(out)
         assert table.to_csv(index=False) == read_runs(finished.runs).to_csv(index=False)
         for run_id in table["run_id"]:
             first, second = (np.load(place / "tiny" / run_id / "predictions.npz") for place in (finished.runs, out))
             assert all(np.array_equal(first[name], second[name]) for name in first.files)
-    assert rounds
 
 
-def events_of(process: subprocess.Popen) -> list[dict]:
-    _, err = process.communicate(timeout=900)
-    assert process.returncode == 0, err
-    return [json.loads(line) for line in err.splitlines() if line.startswith("{")]
-
-
-def test_two_at_once_compute_each_task_once(training_study, tmp_path):
-    options = ["--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1", "--json"]
-    arguments = [*RUN, "run", str(training_study), *options]
-    both = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    events = pd.DataFrame([event for process in both for event in events_of(process)])
-    performed = events[events["event"] == "finished"]["task"].value_counts()
+def test_two_at_once_compute_each_task_once(training_study, start_process, tmp_path):
+    options = ["--out", tmp_path / "runs", "--device", "cpu", "--processes", "1", "--json"]
+    both, events = [start_process(partial(command_line, "run", training_study, *options)) for _ in range(2)], []
+    for process, _, err in both:
+        process.join()
+        assert process.exitcode == 0, err.read_text()
+        events += [json.loads(line) for line in err.read_text().splitlines() if line.startswith("{")]
+    performed = pd.DataFrame(events).query("event == 'finished'")["task"].value_counts()
     assert len(performed) == sum(N_TASKS.values()) and set(performed) == {1}
     assert len(Study.from_file(training_study).results(tmp_path / "runs")) == 6
-
-
-def record(folder: Path, log: Path, task: Task, device: str) -> Outcome:
-    "Writes down that it is performed; kills its process where the task says so, once or always."
-    def compute() -> str:
-        with log.open("a") as stream:
-            stream.write(f"{task.id}\n")
-        tries = log.read_text().split().count(task.id)
-        if task.label == "always killed" or (task.label == "killed once" and tries == 1):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if task.label == "fails":
-            raise UserError("it cannot be")
-        if task.label == "full":
-            raise OSError(28, "No space left on device")
-        with committed_directory(task.output):
-            return "done"
-
-    return attempt(task, compute, folder / "locks", folder / "failed")
 
 
 def tasks_of(folder: Path, **labels: str) -> list[Task]:
@@ -196,17 +147,19 @@ def test_a_failed_run_is_exit_code_1_and_a_list(command, training_study, tmp_pat
     assert failure.kind == "extract" and failure.machine and failure.when
 
 
-def limited(n_bytes: int) -> None:
-    "No file of this process may grow beyond that, which the system reports like a full disk."
+def limited(n_bytes: int, *arguments) -> None:
+    "The command line; no file of its process may grow beyond that, which the system reports like a full disk."
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+    command_line(*arguments)
 
 
 @pytest.mark.parametrize("n_bytes", [4_000, 40_000])
-def test_a_full_disk_is_one_line_and_tears_nothing(training_study, finished, tmp_path, n_bytes):
-    arguments = [*RUN, "run", str(training_study), "--out", str(tmp_path / "runs"), "--device", "cpu", "--processes", "1"]
-    done = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=partial(limited, n_bytes))
-    errors = [line for line in done.stderr.splitlines() if not line.startswith("[")]
-    assert done.returncode == 2 and len(errors) == 1 and "disk full" in errors[0], done.stderr
+def test_a_full_disk_is_one_line_and_tears_nothing(training_study, finished, start_process, tmp_path, n_bytes):
+    options = "--out", tmp_path / "runs", "--device", "cpu", "--processes", 1
+    process, _, err = start_process(partial(limited, n_bytes, "run", training_study, *options))
+    process.join()
+    errors = [line for line in err.read_text().splitlines() if not line.startswith("[")]
+    assert process.exitcode == 2 and len(errors) == 1 and "disk full" in errors[0], err.read_text()
     complete = Study.from_file(training_study).run(tmp_path / "runs", **HERE)
     assert complete.to_csv() == read_runs(finished.runs).to_csv()
 
@@ -264,24 +217,16 @@ def test_runs_of_another_version_are_not_misread(training_study, finished, tmp_p
         study.results(tmp_path / "runs")
 
 
-SHARDS = """
-import sys
-from pathlib import Path
-from transfer_study.study.execute import compute, local_executor
-from transfer_study.study.study import Study
-from transfer_study.study.execute import RunContext
-
-if __name__ == "__main__":
-    plan = Study.from_file(sys.argv[1]).tasks(sys.argv[2], "cpu", shard_size=4, n_together=2)
-    compute(plan, RunContext(Path(sys.argv[2]), "tiny", 0), local_executor("cpu", 2), progress="json")
-"""
+def compute_shards(file: Path, out: Path) -> None:
+    plan = Study.from_file(file).tasks(out, "cpu", shard_size=4, n_together=2)
+    compute(plan, RunContext(out, "tiny", 0), local_executor("cpu", 2), progress="json")
 
 
 def features_of(out: Path) -> list[np.ndarray]:
     return [np.load(path) for path in sorted(out.glob(".features/*/features/features.npy"))]
 
 
-def test_shards_of_a_large_dataset_are_tasks_of_their_own(study_file, tmp_path):
+def test_shards_of_a_large_dataset_are_tasks_of_their_own(study_file, start_process, tmp_path):
     "Two processes are killed in the middle, one goes on, and the features are those that a single task computes."
     text = study_file.read_text().replace('"squares", "packed.tar"', '"squares"').rsplit("[[networks]]", 1)[0]
     study_file.write_text(text)
@@ -289,13 +234,12 @@ def test_shards_of_a_large_dataset_are_tasks_of_their_own(study_file, tmp_path):
     plan = study.tasks(out, "cpu", shard_size=4, n_together=2)
     shards = [task for task in plan.tasks if task.kind == "extract" and not task.needs]
     assert len(shards) == 7 and len(plan.tasks) == 7 + 1 + 2
-    arguments = [sys.executable, "-c", SHARDS, str(study_file), str(out)]
-    process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    while sum(task.done for task in shards) < 2 and process.stderr.readline():  # a line an event
-        pass
+    process, *_ = start_process(partial(compute_shards, study_file, out))
+    while sum(task.done for task in shards) < 2 and process.is_alive():
+        time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL and sum(task.done for task in shards) >= 2
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and sum(task.done for task in shards) >= 2
     compute(plan, RunContext(out, "tiny", 0), LocalExecutor(), progress="none")
     assert pending(plan.tasks) == [] and plan.table()["done"].all()
     together = study.tasks(whole, "cpu", shard_size=4, n_together=7)

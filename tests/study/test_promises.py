@@ -218,7 +218,7 @@ def test_a_result_that_is_damaged_or_of_another_program_is_named(tmp_path, comma
     ("old", "new", "expected"),
     [
         ("n_l2 = 3", "n_l2 = 1000000000", "n_l2 = 1000000000: expected"),
-        ('name = "s"', f'name = "{"s" * 300}"', "at most 100 letters"),
+        ('name = "s"', f'name = "{"s" * 300}"', "at most 100 of the letters"),
         ('name = "n"', 'name = "  "', "characters that can be seen"),
         ('name = "s"', f"x = {'[' * 5000}{']' * 5000}", "hundreds deep"),
         (

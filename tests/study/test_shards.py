@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import write_images
+from tests.conftest import write_images, write_study
 from tests.study.conftest import HERE
 from transfer_study.features.extraction import (
     CPU_BATCH,
@@ -23,9 +23,10 @@ from transfer_study.study.plan import Shard, network_groups
 from transfer_study.study.study import Study
 
 
-@pytest.fixture
-def one_set(study_file):
+@pytest.fixture(scope="module")
+def one_set(tmp_path_factory, weights):
     "A study of three networks on one set of 100 images."
+    study_file = write_study(tmp_path_factory.mktemp("one_set"), weights)
     write_images(study_file.parent / "squares", train=40, test=10)
     study_file.write_text(study_file.read_text().replace('"squares", "packed.tar"', '"squares"'))
     return Study.from_file(study_file)
@@ -40,8 +41,13 @@ def computed(study: Study, out: Path, processes: int, **options) -> tuple[str, l
     return study.results(out).to_csv(), features, sum(isinstance(payload, Shard) for payload in plan.payloads.values())
 
 
-def test_the_split_and_the_number_of_processes_change_no_bit(one_set, tmp_path):
-    whole = computed(one_set, tmp_path / "whole", 1, shard_size=LARGEST_SHARD, n_together=8)  # a single task, as it was once
+@pytest.fixture(scope="module")
+def whole(one_set, tmp_path_factory):
+    "What a single task computes."
+    return computed(one_set, tmp_path_factory.mktemp("whole"), 1, shard_size=LARGEST_SHARD, n_together=8)
+
+
+def test_the_split_and_the_number_of_processes_change_no_bit(one_set, whole, tmp_path):
     split = [computed(one_set, tmp_path / str(n), n, shard_size=CPU_BATCH) for n in (1, 2)]
     assert [shards for *_, shards in (whole, *split)] == [0, 4, 4] and len(whole[1]) == 3
     for table, features, _ in split:
@@ -49,14 +55,13 @@ def test_the_split_and_the_number_of_processes_change_no_bit(one_set, tmp_path):
         assert all(np.array_equal(X, expected) for X, expected in zip(features, whole[1], strict=True))
 
 
-def test_networks_are_distributed_where_there_are_few_images(one_set, tmp_path, monkeypatch):
-    whole = computed(one_set, tmp_path / "whole", 1, shard_size=LARGEST_SHARD, n_together=8)
+def test_networks_are_distributed_where_there_are_few_images(one_set, whole, tmp_path, monkeypatch):
     monkeypatch.setattr("transfer_study.study.plan.estimated_seconds", lambda n_parameters, side: 1.0)  # as slow networks
     plan = one_set.tasks(tmp_path / "runs", "cpu", shard_size=CPU_BATCH)
     parts = [payload for payload in plan.payloads.values() if isinstance(payload, Shard)]
     assert sorted({part.networks for part in parts}) == [(0,), (1,), (2,)] and len(parts) == 3 * 4
     assert len({task.id for task in plan.tasks}) == len(plan.tasks) == 12 + 1 + 3
-    table, features, _ = computed(one_set, tmp_path / "runs", 2, shard_size=CPU_BATCH)
+    table, features, _ = computed(one_set, tmp_path / "runs", 1, shard_size=CPU_BATCH)
     assert table == whole[0] and all(np.array_equal(X, expected) for X, expected in zip(features, whole[1], strict=True))
 
 

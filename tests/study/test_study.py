@@ -2,11 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
-import time
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import pytest
 
 import transfer_study.features.loading
 import transfer_study.study.execute
-from tests.conftest import png_bytes
+from tests.conftest import png_bytes, write_study
 from transfer_study.classifiers.metrics import top1_accuracy
 from transfer_study.core import UserError
 from transfer_study.results import read_results
@@ -29,8 +29,23 @@ def runs_of(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (out / "tiny").iterdir() if path.is_dir()}
 
 
-def test_a_study_from_file_to_table(study_file, tmp_path):
-    results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+class Undisturbed(NamedTuple):
+    "The study after a run without any trouble; tests that change its runs copy them."
+
+    study: Study
+    results: pd.DataFrame
+    runs: Path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, weights):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    study = Study.from_file(write_study(folder, weights))
+    return Undisturbed(study, study.run(folder / "runs", **OPTIONS), folder / "runs")
+
+
+def test_a_study_from_file_to_table(undisturbed):
+    results = undisturbed.results
     assert len(results) == 6 and results["score"].between(0, 1).all()
     assert set(results["n_test"]) == {8, 12} and set(results["metric"]) == {"top1"}
     assert results.groupby("network")["source_accuracy"].first().to_dict() == pytest.approx(
@@ -38,10 +53,9 @@ def test_a_study_from_file_to_table(study_file, tmp_path):
     )
 
 
-def test_a_run_keeps_what_its_score_was_made_from(study_file, tmp_path):
-    results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
-    for row in results.itertuples():
-        directory = tmp_path / "runs" / "tiny" / row.run_id
+def test_a_run_keeps_what_its_score_was_made_from(undisturbed):
+    for row in undisturbed.results.itertuples():
+        directory = undisturbed.runs / "tiny" / row.run_id
         predictions, curve = np.load(directory / "predictions.npz"), pd.read_csv(directory / "curve.csv")
         assert top1_accuracy(predictions["y_true"], predictions["y_pred"]) == row.score
         assert len(predictions["image"]) == row.n_test and all(name.startswith("test/") for name in predictions["image"])
@@ -50,13 +64,11 @@ def test_a_run_keeps_what_its_score_was_made_from(study_file, tmp_path):
         assert len(curve) == 45 and result["l2"] == tied[(len(tied) - 1) // 2]
 
 
-def test_a_second_run_repeats_nothing_and_two_computations_agree(study_file, tmp_path):
-    study = Study.from_file(study_file)
-    first = study.run(tmp_path / "runs", **OPTIONS)
-    made = runs_of(tmp_path / "runs")
-    pd.testing.assert_frame_equal(first, Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS))
-    assert runs_of(tmp_path / "runs") == made
-    pd.testing.assert_frame_equal(first, Study.from_file(study_file).run(tmp_path / "again", **OPTIONS))
+def test_a_second_run_repeats_nothing_and_two_computations_agree(undisturbed, study_file, tmp_path):
+    made = runs_of(undisturbed.runs)
+    pd.testing.assert_frame_equal(undisturbed.results, undisturbed.study.run(undisturbed.runs, **OPTIONS))
+    assert runs_of(undisturbed.runs) == made
+    pd.testing.assert_frame_equal(undisturbed.results, Study.from_file(study_file).run(tmp_path / "again", **OPTIONS))
 
 
 def test_a_changed_protocol_or_image_is_another_run(study_file, tmp_path):
@@ -102,20 +114,19 @@ def test_more_images_per_class_than_there_are(study_file, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_augmented_copies_make_another_run(study_file, tmp_path):
-    plain = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+def test_augmented_copies_make_another_run(undisturbed, study_file, tmp_path):
     study_file.write_text(study_file.read_text() + "\n[protocols.linear]\nn_augmentations = 2\n")
-    augmented = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    study = Study.from_file(study_file).part(datasets=["squares"])
+    augmented = study.run(tmp_path / "runs", **OPTIONS)
+    plain = undisturbed.results.query("dataset == 'squares'")
     assert not set(plain["run_id"]) & set(augmented["run_id"])
-    assert plain["n_test"].equals(augmented["n_test"])
-    numbers = [{r["run_id"]: (r["n_train"], r["n_val"]) for r in read_results(tmp_path / "runs")}]
-    assert set(numbers[0].values()) == {(16, 4)}
-    again = Study.from_file(study_file).run(tmp_path / "again", **OPTIONS)
-    pd.testing.assert_frame_equal(augmented, again)
+    assert plain["n_test"].tolist() == augmented["n_test"].tolist()
+    assert {(result["n_train"], result["n_val"]) for result in read_results(tmp_path / "runs")} == {(16, 4)}
+    pd.testing.assert_frame_equal(augmented, study.run(tmp_path / "again", **OPTIONS))
 
 
-def test_an_edited_study_reports_its_own_runs_only(study_file, tmp_path):
-    Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+def test_an_edited_study_reports_its_own_runs_only(undisturbed, study_file, tmp_path):
+    shutil.copytree(undisturbed.runs, tmp_path / "runs")
     study_file.write_text(study_file.read_text().replace("source_accuracy = 0.5", "source_accuracy = 0.55"))
     results = Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
     assert len(results) == 6 and 0.5 not in set(results["source_accuracy"])
@@ -145,23 +156,24 @@ def test_interrupted_between_and_within_runs(study_file, tmp_path, monkeypatch, 
     assert finished.items() <= runs_of(tmp_path / "runs").items()
 
 
-def test_killed_and_started_again(study_file, tmp_path):
+def run_in_two_processes(file: Path, out: Path) -> None:
+    Study.from_file(file).run(out, **OPTIONS | {"processes": 2, "n_workers": 1})
+
+
+def test_killed_and_started_again(study_file, undisturbed, start_process, tmp_path):
     "A real kill -9 while the study runs; what was finished stays, what was half-written does not count."
     out = tmp_path / "runs"
-    run = f"Study.from_file({str(study_file)!r}).run({str(out)!r}, device='cpu', processes=2, n_workers=1)"
-    code = f"from transfer_study.study.study import Study; {run}"
-    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 900
-    while process.poll() is None and not list(out.glob("tiny/[!.]*/result.json")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert process.poll() is None, "the study was over before it could be killed"
+    process, *_ = start_process(partial(run_in_two_processes, study_file, out))
+    while process.is_alive() and not list(out.glob("tiny/[!.]*/result.json")):
+        process.join(0.01)
+    assert process.is_alive(), "the study was over before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
     finished = {name: made for name, made in runs_of(out).items() if not name.startswith(".")}
     assert 1 <= len(finished) < 6
     results = Study.from_file(study_file).run(out, **OPTIONS)
     assert len(results) == 6 and finished.items() <= runs_of(out).items()
-    pd.testing.assert_frame_equal(results, Study.from_file(study_file).run(tmp_path / "whole", **OPTIONS))
+    pd.testing.assert_frame_equal(results, undisturbed.results)
 
 
 def test_skipped_images_are_counted_and_listed(study_file, tmp_path):
@@ -227,9 +239,10 @@ def test_mistakes_in_datasets_and_in_networks_are_said_together(study_file, tmp_
     assert len(lines) == 3 and ["datasets[1]" in lines[0], "datasets[2]" in lines[1], "networks[1]" in lines[2]] == [True] * 3
 
 
-def test_parts_of_a_study_add_up_to_it(study_file, tmp_path):
-    study, options = Study.from_file(study_file), {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
-    first = study.part(datasets=["squares"]).run(tmp_path / "parts", **options)
-    both = study.part(datasets=["packed.tar"]).run(tmp_path / "parts", **options)
+def test_parts_of_a_study_add_up_to_it(undisturbed, study_file, tmp_path):
+    study = Study.from_file(study_file)
+    first = study.part(datasets=["squares"]).run(tmp_path / "parts", **OPTIONS)
+    both = study.part(datasets=["packed.tar"]).run(tmp_path / "parts", **OPTIONS)
     assert len(first) == 3 and len(both) == 6
-    pd.testing.assert_frame_equal(both, study.run(tmp_path / "parts", **options))
+    pd.testing.assert_frame_equal(both, undisturbed.results)
+    pd.testing.assert_frame_equal(both, study.run(tmp_path / "parts", **OPTIONS))

@@ -5,6 +5,7 @@ import pytest
 
 from transfer_study.core import UserError
 from transfer_study.results import read_table
+from transfer_study.tables.columns import reason_no_dataset
 
 LEADERBOARD = """network,flowers,birds,Average,Params (M),Rank
 resnet34,92.0,60.5,76.3,22.5,2
@@ -106,3 +107,37 @@ def test_any_name_is_a_dataset_in_a_long_table():
     names = ["network", "dataset", "score", "logit", "source_accuracy", "line", "in_source", "index"]
     rows = read_table(pd.DataFrame({"network": "a", "source_accuracy": 0.7, "dataset": names, "score": 0.5}))
     assert set(rows["dataset"]) == set(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "left_out", "values"),
+    [
+        ("network,dataset,score\na,pets,86\na,cars,70\nb,pets,88\n", {"network": "b"}, {"pets": [0.86], "cars": [0.70]}),
+        (
+            "network,family,pets,cars\na,cnn,86,70\nb,vit,88,72\nc,cnn,90,74\n",
+            {"family": "CNN"},
+            {"pets": [0.88], "cars": [0.72]},
+        ),
+    ],
+)
+def test_rows_of_long_and_wide_tables_can_be_left_out(table, text, left_out, values):
+    (column, value), known = *left_out.items(), pd.Series(0.7, ["a", "b", "c"])
+    rows = read_table(table(text), percent=True, leave_out=f"{column}={value}", source_accuracy=known)
+    assert rows.groupby("dataset")["score"].agg(list).to_dict() == values
+    assert f"{column}={value} (" in rows.attrs["reading"][2] and "rows on request" in rows.attrs["reading"][2]
+    with pytest.raises(UserError, match=f"--leave-out {column}=zzz: no row has this value in the column '{column}'; values: "):
+        read_table(table(text), percent=True, leave_out=f"{column}=zzz", source_accuracy=known)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("± pets", "a spread"), ("pets ±", "a spread"), ("+/- pets", "a spread"), ("std pets", "a spread"),
+        ("pets_std", "a spread"),
+        ("pets 95% CI low", "a spread"), ("pets CI upper", "a spread"), ("pets_lower", "a spread"),
+        ("pets upper bound", "a spread"),
+        ("pets (mean ± std)", ""), ("SD-198", ""), ("lower back", ""), ("standard cars", ""), ("Mean ± std", "an average"),
+    ],
+)  # fmt: skip
+def test_a_spread_is_no_dataset(name, reason):
+    assert reason_no_dataset(name) == reason

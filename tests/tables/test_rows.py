@@ -199,3 +199,60 @@ def test_a_table_of_networks_as_columns_says_so(tmp_path):
 
 def test_an_empty_protocol_is_none_stated():
     assert not read_table(FRACTIONS.assign(source_accuracy=0.7), protocol=" ").attrs["protocol_stated"]
+
+
+@pytest.mark.parametrize("name", ["Best", "Worst", "Δ", "Delta", "Mean", "Std", "Range", "Max. gain", "Improvement"])
+def test_a_line_of_extremes_or_differences_is_no_network(name):
+    last = pd.DataFrame({"network": [name], "pets": [0.9], "birds": [0.7]})
+    rows = read_table(pd.concat([FRACTIONS, last]).assign(source_accuracy=0.7))
+    assert set(rows["network"]) == ({*NETWORKS, name} if name == "Max. gain" else set(NETWORKS))
+
+
+def test_fractions_in_a_column_of_per_cent_are_said(tmp_path):
+    mixed = PERCENT.assign(birds=[0.605, 66.3, 68.2], source_accuracy=70)
+    said = "score 0.605 of 'n1' on 'birds' {}, the largest is 68.2: bring the column to one scale if that is a fraction"
+    rows = read_table(mixed, percent=True)
+    assert rows["score"].tolist()[3:] == pytest.approx([0.00605, 0.663, 0.682])
+    assert said.format("is read as per cent") in rows.attrs["reading"]
+    with pytest.raises(UserError, match=f"give --percent .*; {said.format('stands among them')}"):
+        read_table(mixed)
+    assert not [
+        line for line in read_table(PERCENT.assign(source_accuracy=70), percent=True).attrs["reading"] if "one scale" in line
+    ]
+    path = accuracies(tmp_path, "73.3", "0.761", "77.4")
+    reading = read_table(FRACTIONS, source_accuracy=path, scale="source_accuracy=percent").attrs["reading"]
+    assert f"source accuracies of {path}: source_accuracy 0.761 of 'n2' is read as per cent, the largest is 77.4" in reading[-1]
+
+
+@pytest.mark.parametrize(("first", "second"), [("ResNet-50", "ResNet\u201150"), ("resnet 50", "ResNet_50"), ("vit", "ViT")])
+def test_names_that_look_alike_are_said(first, second):
+    rows = read_table(FRACTIONS.assign(source_accuracy=0.7, network=[first, second, "\u202en\u200b3"]))
+    said = f"{first!r} and {second!r} are read as different networks, though their names differ in case, spaces or dashes only"
+    assert rows["network"].unique().tolist() == [first, second, "n3"] and said in rows.attrs["reading"]
+    assert "alike" not in " ".join(read_table(FRACTIONS.assign(source_accuracy=0.7)).attrs["reading"])
+
+
+def test_a_row_of_units_a_device_and_a_wrong_number_of_classes(tmp_path):
+    (tmp_path / "table.csv").write_text("network,pets\n,%\na,86\n")
+    with pytest.raises(
+        UserError, match=r"score '%' of a row without network.*\(line 2\); correct the cell, delete the row if it holds units"
+    ):
+        read_table(tmp_path / "table.csv", percent=True)
+    with pytest.raises(UserError, match="/dev/null: a device or pipe, not a table"):
+        read_table("/dev/null")
+    (tmp_path / "classes.csv").write_text("dataset,n_classes\npets,2.5\n")
+    with pytest.raises(UserError, match=r"n_classes 2.5 on dataset 'pets' \(line 2\): expected a whole number"):
+        class_counts(tmp_path / "classes.csv")
+    with pytest.raises(UserError, match="score 'inf' of network 'n1' on dataset 'pets'"):
+        read_table(FRACTIONS.assign(pets=[np.inf, 0.5, 0.6]))
+    with pytest.raises(UserError, match="protocol = 3: expected a text"):
+        read_table(FRACTIONS, protocol=3)
+
+
+@pytest.mark.parametrize("digits", ["０１２３４５６７８９．", "٠١٢٣٤٥٦٧٨٩٫"])
+def test_digits_of_other_scripts_are_digits_and_superscripts_are_none(digits):
+    written = [str(value).translate(str.maketrans("0123456789.", digits)) for value in PERCENT["pets"].round(1)]
+    rows = read_table(FRACTIONS.assign(source_accuracy=0.7, pets=[f"{text} %" for text in written]))
+    assert rows["score"].tolist()[:3] == pytest.approx([0.881, 0.904, 0.915])
+    with pytest.raises(UserError, match="score '88.1²' of network 'n1'"):
+        read_table(PERCENT.assign(pets=["88.1²", "90.4", "91.5"]), percent=True)

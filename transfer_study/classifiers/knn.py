@@ -98,10 +98,10 @@ def knn_probe(
     curve = pd.DataFrame({"n_neighbors": numbers})
     if validation.any():
         scores = _scores(select_rows(X, train), Y[train], select_rows(X, validation), numbers)
-        predictions = [to_predictions(of_number, classes, metric) for of_number in scores]
+        predictions = [to_predictions(of_number, classes, metric, y) for of_number in scores]
         curve["validation_score"] = [float(METRICS[metric](y[validation], y_pred)) for y_pred in predictions]
     chosen = numbers[middle_of_best(curve["validation_score"].to_numpy(), np.array(numbers))] if len(numbers) > 1 else numbers[0]
     fitted = train | validation
     (final,) = _scores(select_rows(X, fitted), Y[fitted], select_rows(X, test), [chosen])
-    y_pred = to_predictions(final, classes, metric)
+    y_pred = to_predictions(final, classes, metric, y)
     return NeighbourProbe(chosen, float(METRICS[metric](y[test], y_pred)), y_pred, curve)

@@ -116,12 +116,23 @@ class LogisticPathClassifier(ClassifierMixin, BaseEstimator):
 
 # %% ../../nbs/api/classifiers/04_linear_probe.ipynb #c0701f2a
 def to_predictions(
-    scores: np.ndarray,  # (n_samples, n_classes), larger for a more likely class
-    classes: np.ndarray,  # (n_classes,) their labels
+    scores: np.ndarray,  # (n_samples, n_fitted), larger for a more likely class
+    classes: np.ndarray,  # (n_fitted,) their labels
     metric: str,  # a key of METRICS
+    y: np.ndarray | None = None,  # (n,) labels of all images, also of classes that were not fitted; None or a matrix: `classes` are all
 ) -> np.ndarray:
-    "Predictions for the metric: labels (n_samples,), or the scores (n_samples, n_classes) themselves if it needs confidences."
-    return scores if metric in SCORE_METRICS else classes[scores.argmax(axis=1)]
+    """Predictions for the metric: labels (n_samples,), or scores (n_samples, n_classes) if it needs confidences.
+
+    Column k has the scores of label k; a class that was not fitted has the lowest score of all in every image.
+    """
+    if metric not in SCORE_METRICS:
+        return classes[scores.argmax(axis=1)]
+    n_classes = scores.shape[1] if y is None or y.ndim == 2 else int(y.max()) + 1
+    if scores.shape[1] == n_classes:
+        return scores
+    of_all = np.full((len(scores), n_classes), scores.min(initial=np.inf), scores.dtype)
+    of_all[:, classes] = scores
+    return of_all
 
 # %% ../../nbs/api/classifiers/04_linear_probe.ipynb #46502ece
 def select_rows(
@@ -157,7 +168,7 @@ def _path_curve(X, y, train, validation, metric: str, l2: np.ndarray, weight: np
     "The path fitted on `train` and scored on `validation`, one row per λ."
     path = LogisticPath(l2).fit(select_rows(X, train), y[train], None if weight is None else weight[train])
     held_out = select_rows(X, validation)
-    scored = [METRICS[metric](y[validation], to_predictions(scores, path.classes_, metric)) for scores in path.scores(held_out)]
+    scored = [METRICS[metric](y[validation], to_predictions(scores, path.classes_, metric, y)) for scores in path.scores(held_out)]
     return pd.DataFrame({
         "l2": l2, "validation_score": np.array(scored, dtype=float), "objective": path.objective_,
         "gradient_norm": path.gradient_norm_, "n_iter": path.n_iter_, "converged": path.converged_,
@@ -186,5 +197,5 @@ def linear_probe(
     curve = _path_curve(X, y, train, validation, metric, l2, weight) if validation.any() else pd.DataFrame({"l2": l2})
     chosen = float(l2[middle_of_best(curve["validation_score"].to_numpy(), l2)]) if len(l2) > 1 else float(l2[0])
     refit = LogisticPath(np.array([chosen])).fit(select_rows(X, fitted), y[fitted], None if weight is None else weight[fitted])
-    y_pred = to_predictions(next(iter(refit.scores(select_rows(X, test)))), refit.classes_, metric)
+    y_pred = to_predictions(next(iter(refit.scores(select_rows(X, test)))), refit.classes_, metric, y)
     return LinearProbe(chosen, float(METRICS[metric](y[test], y_pred)), y_pred, curve, bool(refit.converged_.all()))

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from ..core import UserError
+
 # %% ../../nbs/api/classifiers/00_metrics.ipynb #09101e1b
 def top1_accuracy(
     y_true: np.ndarray,  # (n_samples,) class labels
@@ -36,12 +38,17 @@ def average_precision_11_point(
     relevant: np.ndarray,  # (n_samples,) 1 if the image shows the class, 0 if not
     score: np.ndarray,  # (n_samples,) confidence in the class, on any scale
 ) -> float:
-    "Interpolated precision averaged over the recalls 0, 0.1, …, 1, in [0, 1]; NaN if no image shows the class."
+    """Interpolated precision averaged over the recalls 0, 0.1, …, 1, in [0, 1]; NaN if no image shows the class.
+
+    Images with the same score are retrieved together, as in scikit-learn's `precision_recall_curve`, so their order does not count.
+    """
     if not np.any(relevant):
         return float("nan")
-    ranked = np.asarray(relevant, bool)[np.argsort(-np.asarray(score), kind="stable")]
-    n_retrieved = np.cumsum(ranked)
-    precision, recall = n_retrieved / np.arange(1, len(ranked) + 1), n_retrieved / n_retrieved[-1]
+    order = np.argsort(-np.asarray(score), kind="stable")
+    ranked, descending = np.asarray(relevant, bool)[order], np.asarray(score)[order]
+    last = np.append(descending[1:] != descending[:-1], True)  # of the images with the same score
+    n_retrieved = np.cumsum(ranked)[last]
+    precision, recall = n_retrieved / (np.flatnonzero(last) + 1), n_retrieved / n_retrieved[-1]
     # 1e-9, because a recall of 3/10 computed as 0.30000000000000004 must still count as reached
     return float(np.mean([precision[recall >= point - 1e-9].max() for point in np.linspace(0, 1, 11)]))
 
@@ -74,7 +81,11 @@ def macro_f1(
 def _one_column_per_class(y_true: np.ndarray, score: np.ndarray) -> np.ndarray:
     "(n_samples, n_classes) 1 shown, 0 not shown, -1 ignored, from labels 0 … or from a matrix that has this form already."
     y_true = np.asarray(y_true)
-    return y_true if y_true.ndim == 2 else (y_true[:, None] == np.arange(score.shape[1])).astype(np.int8)
+    if y_true.ndim == 2:
+        return y_true
+    if len(y_true) and not 0 <= y_true.min() <= y_true.max() < score.shape[1]:
+        raise UserError(f"labels from {y_true.min()} to {y_true.max()}: expected 0 to {score.shape[1] - 1}, because there are {score.shape[1]} columns of scores")
+    return (y_true[:, None] == np.arange(score.shape[1])).astype(np.int8)
 
 
 def mean_average_precision(

@@ -44,18 +44,36 @@ class FeatureDistance:
         return self.distances(X) > self.threshold
 
 # %% ../../nbs/api/classifiers/12_novelty.ipynb #8f74989f
+def _to_other_groups(X: np.ndarray, group: np.ndarray, k: int) -> np.ndarray:
+    "Cosine distance (n,) of each direction X (n, n_features) to the k-th nearest one of another group, in blocks of bounded size."
+    X, distance = unit_length(X), np.empty(len(X))
+    for start in range(0, len(X), 1024):
+        rows = slice(start, start + 1024)
+        similarity = X[rows] @ X.T
+        similarity[group[rows, None] == group] = -np.inf
+        distance[rows] = 1 - np.partition(similarity, -k, axis=1)[:, -k]
+    return distance
+
+# %% ../../nbs/api/classifiers/12_novelty.ipynb #a0915c3f
 def fit_feature_distance(
     X: np.ndarray,  # (n_train, n_features) features of the training images
     n_neighbors: int = N_NEIGHBORS,  # reduced where there are fewer training images
     quantile: float = QUANTILE,  # in (0, 1)
     most: int = MOST_DIRECTIONS,  # keep at most so many training images, chosen at random
     random_state: int = 0,
+    groups: np.ndarray | None = None,  # (n_train,) images of the same group are held out together; None: every image alone
 ) -> FeatureDistance:
-    "The distance with a threshold from held-out training images; raises `UserError` for fewer than two."
+    "The distance with a threshold from held-out training images; raises `UserError` for fewer than two, and for a single group."
     if len(X) < 2:
         raise UserError(f"features: {len(X)} training images; expected at least two to measure a distance between them")
     chosen = np.sort(np.random.default_rng(random_state).permutation(len(X))[:most]) if len(X) > most else np.arange(len(X))
     kept = directions(np.asarray(X)[chosen])
-    k = min(n_neighbors, len(kept) - 1)
-    _, similarity = nearest(kept, kept, k + 1)  # every image is its own nearest neighbour
-    return FeatureDistance(kept, k, float(np.quantile(1 - similarity[:, -1], quantile)))
+    _, group, size = np.unique(np.arange(len(kept)) if groups is None else np.asarray(groups)[chosen], return_inverse=True, return_counts=True)
+    k = min(n_neighbors, len(kept) - int(size.max()))
+    if k < 1:
+        raise UserError("features: the training images are a single group; expected at least two groups to measure a distance between them")
+    alone = len(size) == len(kept)
+    held_out = 1 - nearest(kept, kept, k + 1)[1][:, -1] if alone else _to_other_groups(kept, group, k)  # every image is its own nearest neighbour
+    return FeatureDistance(kept, k, float(np.quantile(held_out, quantile)))
+
+

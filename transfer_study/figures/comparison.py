@@ -193,7 +193,7 @@ def gain_trend(
     size = (width // per_row - 60, int(0.6 * (width // per_row)))
     by_source = against == "source_accuracy"
     table = table.assign(x=logit(table[against]) if by_source else table[against].astype(float))
-    x = alt.X("x:Q", title=f"{source} top-1 accuracy" if by_source else "training images a class",
+    x = alt.X("x:Q", title=f"{source} top-1 accuracy" if by_source else "training images per class",
               **(logit_axis if by_source else log_axis)(table["x"], size[0]))  # fmt: skip
     y = alt.Y("gain:Q", title="odds of a correct answer", **odds_axis(table["gain"], size[1]))
     zero = alt.Chart(inline(pd.DataFrame({"gain": [0.0]}), "gain")).mark_rule(color=GREY, strokeDash=[4, 3]).encode(y=y)
@@ -216,10 +216,11 @@ def _curve_panel(
     size: tuple[int, int],
     encodings: dict,
     panel: int,  # its number
+    y_title: str | None,  # None where a neighbour has it
 ) -> alt.LayerChart:
     several = marked.dropna(subset=["low"]) if "low" in marked else marked.iloc[:0].assign(low=[], high=[])
     shown_values = pd.concat([lines["logit"], several["low"], several["high"]])
-    y = alt.Y("logit:Q", title=None, **logit_axis(shown_values, size[1], 24, minExtent=34))
+    y = alt.Y("logit:Q", title=y_title, **logit_axis(shown_values, size[1], 24, minExtent=34))
     hover = hover_selection()
     base = alt.Chart(inline(lines, "network protocol x logit score")).encode(x=x, y=y, color=encodings["color"])
     thin = base.mark_line(interpolate="linear").encode(
@@ -232,7 +233,7 @@ def _curve_panel(
                  alt.Tooltip("score:Q", title="accuracy", format=".1%")],
     ).properties(name=f"panel_{panel}").add_params(hover)  # fmt: skip
     bars = alt.Chart(inline(several, "network protocol x low high")).mark_rule(opacity=0.5).encode(
-        x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=encodings["color"],
+        x=x, y=alt.Y("low:Q", title=y_title), y2="high:Q", color=encodings["color"],
     )  # fmt: skip
     return alt.layer(thin, *([bars] if len(several) else []), points).properties(width=size[0], height=size[1], title=title)
 
@@ -243,18 +244,22 @@ def _curve_figure(
     x_title: str,
     description: str,
     width: int,
+    ticks: list[float],  # numbers to label on the x axis wherever there is room
 ) -> alt.TopLevelMixin:
     "Curves of all networks, a panel for each dataset, protocols by colour."
     lines, marked = (t.assign(logit=logit(t["score"].clip(1e-3, 1 - 1e-3))) for t in (lines, marked))
     datasets = list(lines["dataset"].unique())
     per_row = min(len(datasets), max(1, width // 220))
     size = (width // per_row - 56, int(0.62 * (width // per_row)))
-    x = alt.X("x:Q", title=x_title, **log_axis(lines["x"], size[0]))
+    x = alt.X("x:Q", title=x_title, **log_axis(lines["x"], size[0], preferred=ticks))
     encodings = protocol_encodings(lines["protocol"])
     panels = [
-        _curve_panel(part, marked[marked["dataset"] == name], x, alt.Title(display_name(name), fontSize=12), size, encodings, i)
+        _curve_panel(
+            part, marked[marked["dataset"] == name], x, alt.Title(display_name(name), fontSize=12), size, encodings, i,
+            "accuracy" if i % per_row == 0 else None,
+        )
         for i, (name, part) in enumerate(lines.groupby("dataset", sort=False))
-    ]
+    ]  # fmt: skip
     return side_by_side(panels, per_row, description, spacing=(78, 50))
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #81b3db88
@@ -270,7 +275,7 @@ def convergence(
     marked = near.merge(history, on=["network", "dataset", "protocol", "x"]).drop_duplicates(["network", "dataset", "protocol"])
     median = "; ".join(f"{display_name(name)} {steps:,.0f}" for name, steps in near.groupby("protocol", sort=False)["x"].median().items())
     description = f"Accuracy against training steps. Median steps to 90 % of the largest odds: {median}."
-    return _curve_figure(history, marked, "training steps", description, width)
+    return _curve_figure(history, marked, "training steps", description, width, [])
 
 # %% ../../nbs/api/figures/03_comparison.ipynb #2da1a1b0
 def _over_seeds(
@@ -302,4 +307,5 @@ def size_curves(
     several = means.groupby(["network", "dataset", "protocol"])["x"].transform("nunique") > 1
     means = require(means[several], "x", "size_curves (two or more sizes)")
     n = means["network"].nunique()
-    return _curve_figure(means, means, "training images a class", f"Accuracy of {n} networks against training images a class.", width)
+    description = f"Accuracy of {n} networks against training images per class."
+    return _curve_figure(means, means, "training images per class", description, width, sorted(means["x"].unique()))

@@ -184,9 +184,11 @@ def coefficient_forest(
     table = require(coefficients, "protocol model term estimate low high p_value note", "coefficient_forest", minimum=1)
     nuisance = table["term"].str.match(r"Intercept|C\(") | ~np.isfinite(table[["estimate", "low", "high"]].astype(float)).all(axis=1)
     table = require(table[~nuisance], "model", "coefficient_forest (fitted terms)", minimum=1)
+    with np.errstate(over="ignore"):  # the interval of a model that hardly fits may end at infinity
+        factors = np.exp(table[["estimate", "low", "high"]].to_numpy(float))
     table = table.assign(
         warned=table["note"].fillna("").str.contains(WARNING), label=table["model"].replace(MODEL_NAMES).str.slice(0, 40),
-        factor=[f"×{np.exp(e):.2f} [{np.exp(a):.2f}, {np.exp(b):.2f}]" for e, a, b in table[["estimate", "low", "high"]].to_numpy()],
+        factor=[f"×{e:.2f} [{a:.2f}, {b:.2f}]" for e, a, b in factors],
     )  # fmt: skip
     size = width - min(260, width // 2)
     x_settings = odds_axis(table[["estimate", "low", "high"]].to_numpy().ravel(), size)
@@ -311,9 +313,10 @@ def _selection_panel(
     title: alt.Title,
     size: tuple[int, int],
     panel: int,  # its number
+    y_title: str | None,  # None where a neighbour has it
 ) -> alt.LayerChart:
     columns, hover = "network source_accuracy log_l2 l2 logit validation_score chosen", hover_selection()
-    y = alt.Y("logit:Q", title=None, **logit_axis(part["logit"], size[1], 24, minExtent=34))
+    y = alt.Y("logit:Q", title=y_title, **logit_axis(part["logit"], size[1], 24, minExtent=34))
     tooltip = ["network:N", alt.Tooltip("l2:Q", title="λ", format=".3g"), alt.Tooltip("validation_score:Q", title="validation", format=".1%")]
     base = alt.Chart(inline(part, columns)).encode(x=x, y=y, color=colour, tooltip=tooltip)
     lines = base.mark_line(interpolate="linear").encode(
@@ -338,9 +341,9 @@ def selection_curves(
     size = (width // per_row - 56, int(0.62 * (width // per_row)))
     x = alt.X("log_l2:Q", title="log₁₀ λ", **linear_axis(curves["log_l2"], size[0]))
     legend = alt.Legend(title="ImageNet top-1", format=".0%", orient="top")
-    colour = alt.Color("source_accuracy:Q", scale=alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.85, 0])), legend=legend)
+    colour = alt.Color("source_accuracy:Q", scale=alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.75, 0.3])), legend=legend)
     panels = [
-        _selection_panel(part, x, colour, alt.Title(display_name(name), fontSize=12), size, i)
+        _selection_panel(part, x, colour, alt.Title(display_name(name), fontSize=12), size, i, "validation accuracy" if i % per_row == 0 else None)
         for i, (name, part) in enumerate(curves.groupby("dataset", sort=False))
     ]
     networks = curves["network"].nunique()

@@ -160,7 +160,7 @@ def drawn_rows(
     protocol: str | None,  # required if `rows` holds several
     figure: str,  # the figure's name, for the message
 ) -> pd.DataFrame:
-    "One row a network and dataset, as the headline has it: default setting, all training images, the mean of the seeds."
+    "One row per network and dataset, as the headline has it: default setting, all training images, the mean of the seeds."
     rows = choose_protocol(rows[~rows["excluded"].astype(bool)], protocol, figure)
     rows = headline_rows(require(rows, "network dataset logit source_logit", figure))[0]
     means = rows.groupby(["protocol", "network", "dataset"], sort=False)[["source_logit", "logit"]].mean().reset_index()
@@ -176,9 +176,10 @@ def _dataset_panel(
     encodings: dict,
     panel: int,  # its number
     source: str,
+    titles: tuple[str | None, str | None],  # of both axes; None where a neighbour has it
 ) -> alt.LayerChart:
     y_settings = logit_axis(np.concatenate([points["logit"], lines["fit"]]), size[1], 24, minExtent=34)
-    x, y = alt.X("source_logit:Q", title=None, **x_settings), alt.Y("logit:Q", title=None, **y_settings)
+    x, y = alt.X("source_logit:Q", title=titles[0], **x_settings), alt.Y("logit:Q", title=titles[1], **y_settings)
     data = inline(points, "network family source_accuracy source_logit score logit", 4 if len(points) <= 500 else 3)
     base = alt.Chart(data).encode(x=x, y=y, **encodings)
     tooltip = [
@@ -216,11 +217,14 @@ def per_dataset(
     x_settings = logit_axis(points["source_logit"], size[0], 36)
     encodings = family_encodings(points["network"], width)
     panels = []
-    for dataset in datasets:
+    for number, dataset in enumerate(datasets):
+        # As few titles as tell a reader what every axis shows: below the last panel of each column, beside the first of each row.
+        is_lowest, is_first = number + per_row >= len(datasets), number % per_row == 0
+        titles = f"{source} accuracy" if is_lowest else None, "transfer accuracy" if is_first else None
         title = alt.Title(display_name(dataset), subtitle=correlation_text(correlations, protocol, dataset), fontSize=12, offset=4)
         line = lines.query("protocol == @protocol and dataset == @dataset")
-        panel = _dataset_panel(points[points["dataset"] == dataset], line, title, size, x_settings, encodings, len(panels), source)
-        panels.append(panel)
+        part = points[points["dataset"] == dataset]
+        panels.append(_dataset_panel(part, line, title, size, x_settings, encodings, number, source, titles))
     strongest = "; ".join(f"{panel.title.text} {panel.title.subtitle}" for panel in panels)
     description = f"{display_name(protocol)}: transfer accuracy against {source} accuracy on {len(datasets)} datasets. {strongest}."
     return side_by_side(panels, per_row, description)

@@ -317,13 +317,18 @@ def theme(
     }  # fmt: skip
 
 # %% ../../nbs/api/figures/01_theme.ipynb #3f9ce335
+@functools.cache  # Altair takes longer for it than for most charts
+def _configuration(dark: bool) -> alt.Config:
+    return alt.Config.from_dict(theme(dark), validate=False)
+
+
 def with_theme(
     chart: alt.TopLevelMixin,  # any chart
     dark: bool = False,  # for a dark page
 ) -> alt.TopLevelMixin:
     "A copy of `chart` with `theme(dark)` as its configuration."
     copy = chart.copy(deep=False)
-    copy.config = alt.Config.from_dict(theme(dark), validate=False)
+    copy.config = _configuration(dark).copy(deep=False)
     return copy
 
 # %% ../../nbs/api/figures/01_theme.ipynb #663161e0

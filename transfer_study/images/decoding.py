@@ -12,6 +12,7 @@ import io
 import re
 import struct
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -125,6 +126,7 @@ def _openers() -> list[tuple[Callable[..., Any], Callable[[bytes], Any] | None]]
 
         register_heif_opener()
     Image.init()
+    warnings.filterwarnings("ignore", module=r"PIL\.", append=True)  # on odd metadata; what is damaged raises an error
     return [Image.OPEN[name] for name in FORMATS if name in Image.OPEN]
 
 
@@ -157,7 +159,9 @@ def _why_unknown(data: bytes) -> str:
         return other
     if data[:4] == b"II*\0" and data[8:10] == b"CR":
         return _RAW
-    return f"a damaged {image_format(data)} file" if image_format(data) else "not an image, or of an unknown format"
+    if kind := image_format(data):
+        return f"a {kind} file that is damaged, or of a kind that Pillow does not read; save it in 8-bit RGB"
+    return "not an image, or of an unknown format"
 
 # %% ../../nbs/api/images/03_decoding.ipynb #6be7978e
 def _check_size(width: int, height: int, max_pixels: int) -> None:

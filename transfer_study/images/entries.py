@@ -11,6 +11,7 @@ import inspect
 import io
 import os
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -21,10 +22,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from ..core import UserError, digest, unknown_name_error
 from .archives import FileReader, list_files, readable_name
-from .datasets import ImageDataset, dataset_name, hashed_contents, image_folder, listed_dataset
+from .datasets import ImageDataset, dataset_name, frame_words, hashed_contents, image_folder, listed_dataset
 from .decoding import FORMATS
 from .hub import hub_dataset
-from .layout import SPLIT_NAMES, SPLITS, NoTestImages, case_words, image_files, nested_words
+from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, case_words, image_files, nested_words
 from .splits import draw_test_images
 from ..options import Section, explain_errors
 from ..tables.files import decode, delimited_records
@@ -127,7 +128,7 @@ def _listed_cells(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     records, _ = delimited_records(text)
     if not records:
         raise UserError(f"dataset {path}: the file is empty; expected the columns image, label and split")
-    (_, names), *rows = [(line, [cell.strip() for cell in cells]) for line, cells in records]
+    (_, names), *rows = [(line, [" ".join(cell.splitlines()).strip() for cell in cells]) for line, cells in records]
     n = max((i + 1 for i, name in enumerate(names) if name), default=0)
     if repeated := [name for name in names[:n] if names.count(name) > 1]:
         raise UserError(f"dataset {path}: two columns are called {repeated[0]!r}; rename or remove one")
@@ -183,6 +184,53 @@ def _check_one_label(files: pd.Series, labels: pd.Series, path: Path) -> None:
                 "keep one, or, for images with several labels, write them in one line, separated by |"
             )
 
+# %% ../../nbs/api/images/11_entries.ipynb #e0b301f4
+def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple[pd.Series, pd.Series, str]:
+    "The columns of images and labels, and a line if the labels are columns of 0 and 1; raises `UserError` for missing columns and lists."
+    image, label = entry.image or "image", entry.label or "label"
+    if image in table and label not in table and not entry.label:
+        ones = table.drop(columns=[image, "split"], errors="ignore").replace({"0.0": "0", "1.0": "1"})
+        if ones.shape[1] > 1 and ones.isin(["0", "1"]).all(axis=None):
+            names = f"{', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}"
+            return table[image], (ones == "1").apply(lambda row: "|".join(row.index[row]), axis=1), f"the labels are the columns {names}, of 0 and 1"
+    if missing := [column for column in (image, label) if column not in table]:
+        advice = 'rename the column, or in a study file name it with image = "…" or label = "…"'
+        raise UserError(f"dataset {path}: no column {missing[0]!r}; found: {', '.join(table)}; {advice}")
+    if (lists := table[label].str.fullmatch(r"\[\s*['\"\d].*\]")).any():
+        line, text = next(table.loc[lists, label].items())
+        raise UserError(f"dataset {path}: line {line}: the label {text!r} is a list; expected one label, or several separated by |")
+    return table[image], table[label], ""
+
+
+def _by_name(root: Path) -> dict[str, list[str]]:
+    "The images below a folder by their names, with and without the suffix; none in a folder of a system."
+    places: dict[str, list[str]] = {}
+    with suppress(UserError):
+        for file in list_files(root).files:
+            name = PurePosixPath(file.path)
+            for key in {name.name, name.stem} if name.suffix.lower() in IMAGE_SUFFIXES else ():
+                places.setdefault(key, []).append(file.path)
+    return places
+
+
+def _located(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
+    "The files of a list, and a line if they are elsewhere below its folder: at the ends of the listed paths, or anywhere under their names."
+    root, parts = path.parent, files.str.replace("\\", "/").str.split("/")
+    if (addresses := files.str.match(r"(https?|ftp|s3|gs)://")).any():
+        raise UserError(f"dataset {path}: {files[addresses].iloc[0]!r} is an address, not a file; download the images and list their paths")
+    if not len(files) or any((root / file).is_file() for file in files):
+        return files, ""
+    for k in range(1, len(parts.iloc[0])):
+        if root.joinpath(*parts.iloc[0][k:]).is_file():
+            ends = parts.str[k:].str.join("/")
+            return ends, f"no image is where the list says; those at the ends of the paths are used, such as {ends.iloc[0]}"
+    places = _by_name(root)
+    candidates = parts.str[-1].map(lambda name: places.get(name, []))
+    chosen = candidates.str[0].fillna(files)
+    if candidates.str.len().max() != 1 or chosen[~files.duplicated()].duplicated().any():
+        return files, ""
+    return chosen, f"no image is where the list says; those of the same names are used, such as {chosen[candidates.str.len() > 0].iloc[0]}"
+
 # %% ../../nbs/api/images/11_entries.ipynb #a4fd8f93
 def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     "The dataset of a CSV file that lists images, labels and splits; raises `UserError` if a column, a label or a split is missing."
@@ -190,10 +238,9 @@ def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     if not path.is_file():
         raise UserError(f"dataset {path}: no such file; expected a CSV file with the columns image, label and split")
     table, remarks = _listed_cells(path)
-    image, label = entry.image or "image", entry.label or "label"
-    if missing := [column for column in (image, label) if column not in table]:
-        raise UserError(f"dataset {path}: no column {missing[0]!r}; found: {', '.join(table)}; name it with image = \"…\" or label = \"…\"")
-    labels, files = _one_spelling(table[label]), _stored_paths(_slashes(table[image], path.parent), path.parent)
+    given, labels, words = _image_and_label(table, entry, path)
+    labels, (files, elsewhere) = _one_spelling(labels), _located(_stored_paths(_slashes(given, path.parent), path.parent), path)
+    remarks = (*remarks, *filter(None, [words, elsewhere]))
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
         raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line ({len(empty)} such lines)")
     _check_one_label(files, labels, path)
@@ -279,7 +326,7 @@ def class_folders(
     table.insert(2, "label", table["class"].map(labels))
     reader, name = FileReader(root, files), name or dataset_name(root)
     contents = hashed_contents(names, table, root, name, reader)  # where the images lie, and how they are split, does not matter
-    words = nested_words("/".join(one[depth : depth + 2]) for one in parts if len(one) > depth + 2), case_words(labels)
+    words = nested_words("/".join(one[depth : depth + 2]) for one in parts if len(one) > depth + 2), case_words(labels), frame_words(table, root, reader)
     notes = (*((f"left out: {listed.left_out_words}",) if listed.left_out else ()), *filter(None, words))
     return ImageDataset(name, root, table, digest(["class_folders", *contents]) if contents else "", reader=reader, notes=notes)
 

@@ -7,6 +7,7 @@ __all__ = ['hub_dataset']
 
 # %% ../../nbs/api/images/09_hub.ipynb #81d7e8a9
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -59,6 +60,19 @@ def _ask_hub(name: str, revision: str | None) -> str:
     return ""
 
 # %% ../../nbs/api/images/09_hub.ipynb #fb20bb4c
+def _check_shards(folder: Path) -> None:
+    "Raises `UserError` for a folder in which one of several files of a table is missing, whose images the library leaves out in silence."
+    shards: dict[tuple[str, int], set[int]] = {}
+    for file in folder.rglob("*-of-*.*") if folder.is_dir() else ():
+        if match := re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})(?:-\w+)?\.(parquet|arrow)", file.relative_to(folder).as_posix()):
+            shards.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
+    for (name, n), present in sorted(shards.items()):
+        if absent := sorted(set(range(n)) - present):
+            raise UserError(
+                f"dataset hf:{folder}: file {absent[0]:05d}-of-{n:05d} of {name} is missing ({len(absent)} of {n} such files); download it"
+            )
+
+# %% ../../nbs/api/images/09_hub.ipynb #1f91c4b2
 def _load(
     name: str,  # name on the hub, or a path
     configuration: str | None,
@@ -71,6 +85,7 @@ def _load(
     except ImportError as error:
         raise UserError(f'dataset hf:{name} needs the Hugging Face library: pip install "transfer_study[hf]"') from error
     disable_progress_bar()
+    _check_shards(Path(name))
     unreached = "" if Path(name).exists() else _ask_hub(name, revision)
     try:
         with _without_network() if unreached else nullcontext():

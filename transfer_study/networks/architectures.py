@@ -285,7 +285,7 @@ def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
         except (Exception, SystemExit) as error:
             if is_memory_short(error):
                 raise
-            raise UserError(f"architecture {architecture}: {type(error).__name__}: {error}; expected a function without arguments") from error
+            raise UserError(f"architecture {architecture}: {type(error).__name__}: {error}; expected a function without arguments that builds the network on the CPU") from error
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"architecture {architecture}: returned {type(model).__name__}, expected a torch.nn.Module")
     if lazy := [name for name, value in model.named_parameters() if isinstance(value, torch.nn.parameter.UninitializedParameter)]:

@@ -155,6 +155,9 @@ def load_weights(
     import torch
 
     (given, note), expected = read_weights(path), model.state_dict()
+    if packed := [name for name, value in (given | expected).items() if "_packed_params" in name or getattr(value, "is_quantized", False)]:
+        whose = "the architecture" if packed[0] in expected else "the file"
+        raise UserError(f"weights {path}: {packed[0]} of {whose} is quantised; expected a network of floating point, as before its quantisation")
     notes = [note] * bool(note)
     optional = tuple(f"{name}." for name in classifier_names(model))
     required = {name for name in expected if not name.endswith("num_batches_tracked") and not (optional and name.startswith(optional))}
@@ -337,6 +340,13 @@ def random_network(
 MAX_SIDE = 4096  # pixels of a network's input; a larger one, usually a mistake, would fill the memory
 
 # %% ../../nbs/api/networks/04_networks.ipynb #2f90e99e
+def _size_words(model: "torch.nn.Module") -> str:
+    "What to do if an input size was assumed; empty for a network that states its own."
+    if "input_size" in (getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}):
+        return ""
+    return '; this size is assumed: if the network takes another one, set its pretrained_cfg = {"input_size": (3, height, width)} where it is built'
+
+
 def check_network(
     model: "torch.nn.Module",  # in evaluation mode
     name: str,  # for the message
@@ -365,7 +375,7 @@ def check_network(
         raise UserError(f"network {name!r}: {error}") from error
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "")
-        hint = f"; {wrong}" if "channel" in reason else ""
+        hint = f"; {wrong}" if "channel" in reason else _size_words(model)
         raise UserError(f"network {name!r}: fails for an image of {' × '.join(map(str, size))}: {type(error).__name__}: {reason}{hint}") from error
     if first.ndim != 2 or not first.shape[1]:
         raise UserError(f"network {name!r}: its features have the shape {tuple(first.shape)}, expected (images, features)")

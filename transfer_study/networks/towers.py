@@ -124,7 +124,7 @@ def _sample() -> Image.Image:
     "Noise in blocks of several sizes, 640 × 400 pixels: no square, not smooth, not grey, so that another size, place or channel shows."
     random = np.random.default_rng(0)
     blocks = [np.kron(random.integers(0, 80, (400 // n, 640 // n, 3)), np.ones((n, n, 1), int)) for n in (2, 8, 40)]
-    return Image.fromarray((sum(blocks) * (1.0, 0.7, 0.4)).astype(np.uint8))
+    return Image.fromarray((np.sum(blocks, axis=0) * (1.0, 0.7, 0.4)).astype(np.uint8))
 
 
 def _check_pixels(configuration: dict[str, Any], own: "Callable[[Image.Image], torch.Tensor]", reference: str) -> None:

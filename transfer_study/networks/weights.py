@@ -9,6 +9,7 @@ __all__ = ['read_weights']
 import argparse
 import pickle
 import re
+import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -18,8 +19,10 @@ from ..core import UserError, is_memory_short, stand_in
 
 # %% ../../nbs/api/networks/03_weights.ipynb #ceb53416
 _OTHER_FORMATS = {b"\x89HDF": "Keras or HDF5", b"\x93NUMPY": "NumPy", b"GGUF": "GGUF"}  # by the first bytes
-
-
+_OTHER_SUFFIXES = {
+    ".msgpack": "Flax", ".pdparams": "PaddlePaddle", ".params": "MXNet", ".caffemodel": "Caffe", ".index": "TensorFlow", ".data-00000-of-00001": "TensorFlow",
+    ".keras": "Keras",
+}  # fmt: skip
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")  # first bytes of gzip, bzip2, xz, zstd, 7z and rar
 
 
@@ -35,7 +38,7 @@ def _what_it_is(path: Path) -> str:
         return other
     if start.lstrip().startswith(b"{"):
         return "JSON, such as the index of weights in several files; expected one file of tensors"
-    if kind := next((name for sign, name in _OTHER_FORMATS.items() if start.startswith(sign)), ""):
+    if kind := next((name for sign, name in _OTHER_FORMATS.items() if start.startswith(sign)), _OTHER_SUFFIXES.get(path.suffix.lower(), "")):
         return f"a file of {kind}, not of PyTorch; save model.state_dict() with torch.save or safetensors"
     if start[8:10] == b'{"' and path.suffix != ".safetensors":
         return "a safetensors file; give it a name that ends in .safetensors"
@@ -113,7 +116,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
 
     if path.suffix == ".safetensors":
         return clean_state_dict(load_file(path)), ""
-    with torch.serialization.safe_globals(_harmless()):
+    with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings(action="ignore"):  # on pickles of others, and quantised tensors
         content = torch.load(path, map_location="cpu", weights_only=True)
     tensors, note = _chosen(content, path)
     return clean_state_dict(tensors), note

@@ -16,13 +16,17 @@ FEW_IMAGES = 20  # per class, below which both the choice of λ and the accuracy
 IMBALANCE = 10  # largest class divided by smallest, from which top-1 accuracy says little about the small classes
 
 
-def _class_findings(y: np.ndarray, classes: list[str]) -> list[tuple]:
+def _class_findings(y: np.ndarray, groups: np.ndarray, classes: list[str]) -> list[tuple]:
     counts = np.bincount(y, minlength=len(classes))
     few = [(classes[k], int(counts[k])) for k in np.argsort(counts, kind="stable") if counts[k] < FEW_IMAGES]
     rows = [("few images", label, "", f"{n} training images; {FEW_IMAGES} or more are advisable") for label, n in few]
     if counts.max() >= IMBALANCE * max(counts.min(), 1):
         small, large = classes[int(counts.argmin())], classes[int(counts.argmax())]
         rows.append(("imbalance", small, large, f"{counts.min()} training images of {small}, {counts.max():,} of {large}: small classes count little"))
+    for k in np.flatnonzero(counts):
+        if len(np.unique(groups[y == k])) == 1:
+            what = "its only training image" if counts[k] == 1 else f"its {counts[k]:,} training images, which are one group,"
+            rows.append(("class in one group", classes[k], "", f"{what} cannot be cross-validated: counted as wrong, and not checked for label errors"))
     return rows
 
 # %% ../../nbs/api/selection/01_checks.ipynb #03c7e13f
@@ -61,30 +65,32 @@ def check_images(
 ) -> pd.DataFrame:
     """Findings about classes, files and copies, one row each: check, image (or class), other (the second image or class), detail.
 
-    The checks are "few images", "imbalance", "undecodable", "copies with different labels", "copy in training and test",
+    The checks are "few images", "imbalance", "class in one group", "undecodable", "copies with different labels", "copy in training and test",
     "group in training and test".
     """
     y = prepared.dataset.images["label"].to_numpy()[prepared.train]
     broken = [("undecodable", name, "", reason) for name, reason in prepared.undecodable[["name", "reason"]].itertuples(index=False)]
-    rows = [*_class_findings(y, prepared.dataset.classes), *broken, *_pair_findings(prepared), *_group_findings(prepared)]
+    rows = [*_class_findings(y, prepared.groups[prepared.train], prepared.dataset.classes), *broken, *_pair_findings(prepared), *_group_findings(prepared)]
     return pd.DataFrame(rows, columns=CHECK_COLUMNS)
 
 # %% ../../nbs/api/selection/01_checks.ipynb #76fc7b86
 def label_errors(
     probabilities: np.ndarray,  # (n_samples, n_classes) out of fold
     y: np.ndarray,  # (n_samples,) labels 0 … n_classes − 1
+    known: np.ndarray | None = None,  # (n_samples,) bool, whether the class of a sample was among the fitted ones; None: of every sample
 ) -> pd.DataFrame:
     """Rows of samples whose label is probably wrong, most suspicious first: row, label, suggested, probability (of the suggested class).
 
-    Confident learning (Northcutt et al. 2021, section 3.1), off-diagonal entries of the confident joint.
+    Confident learning (Northcutt et al. 2021, section 3.1), off-diagonal entries of the confident joint. Samples that are not `known` are not judged.
     """
     probabilities, y = np.asarray(probabilities, float), np.asarray(y)
+    known = np.ones(len(y), bool) if known is None else np.asarray(known)
     n_classes = probabilities.shape[1]
     own = probabilities[np.arange(len(y)), y]
-    thresholds = np.array([own[y == k].mean() if (y == k).any() else np.inf for k in range(n_classes)])
+    thresholds = np.array([own[known & (y == k)].mean() if (known & (y == k)).any() else np.inf for k in range(n_classes)])
     confident = np.where(probabilities >= thresholds, probabilities, -np.inf)
     suggested = confident.argmax(axis=1)
-    wrong = np.flatnonzero(np.isfinite(confident.max(axis=1)) & (suggested != y))
+    wrong = np.flatnonzero(known & np.isfinite(confident.max(axis=1)) & (suggested != y))
     margin = own[wrong] - probabilities[wrong, suggested[wrong]]
     order = wrong[np.argsort(margin, kind="stable")]
     return pd.DataFrame({

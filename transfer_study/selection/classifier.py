@@ -66,20 +66,25 @@ class ClassifierRecord(Section):
     metric: Literal["top1", "mean_per_class"] = Field("top1", description="of the expected accuracy")
     expected_accuracy: float = Field(ge=0, le=1, description="on the test images")
     interval: tuple[float, float] = Field(description="95 % interval of the expected accuracy")
+    interval_covers: Literal["test images", "test and training images"] = Field("test images", description="whose draw the interval covers")
     n_test: int = Field(ge=1, description="number of test images")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's computation")
     storage: Literal["float32", "float16"] = Field("float32", description="number format of the features")
     decode: Literal["full", "fast"] = Field("full", description="of the images; fast: large JPEGs at a reduced scale")
     n_neighbors: int | None = Field(None, ge=1, description="which nearest training feature counts for the distance")
     threshold: float | None = Field(None, ge=0, description="distance beyond which an image is unlike the training images")
+    held_out: Literal["images", "groups"] = Field("images", description="what was held out together to find the threshold")
     versions: dict[str, str] = Field(description="of Python and the packages that made it")
     files: dict[str, str] = Field(description="SHA-256 of the other files")
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #f7480923
 def _write_record(record: ClassifierRecord, folder: Path) -> None:
     values = record.model_dump(mode="json")
-    if record.network.pooling == "default":  # earlier versions of the package do not know the key
+    if record.network.pooling == "default":  # earlier versions of the package do not know these keys
         del values["network"]["pooling"]
+    for name in ("interval_covers", "held_out"):
+        if values[name] == ClassifierRecord.model_fields[name].default:
+            del values[name]
     (folder / "classifier.json").write_text(json.dumps(values | {"digest": digest(values, 64)}, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
@@ -119,7 +124,7 @@ pipeline_tag: image-classification
 {n_classes} classes, by a linear head on the frozen features of `{name}`.
 
 **Expected {metric}: {accuracy:.3f}** (95 % interval {low:.3f} to {high:.3f}; {n_test:,} test images).
-It holds for images that come from the same source as the test images. The interval covers the draw of the test images.
+It holds for images that come from the same source as the test images. {interval_covers}
 
 ## Use
 
@@ -158,12 +163,20 @@ allow conclusions about these images; treat that file as you treat the images.
 """
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #194f9f3f
+_COVERS = {
+    "test images": "The interval covers the draw of the test images, each taken alone; it does not cover the draw of the training images.",
+    "test and training images": "The interval covers the draw of the test images and of the training images, in groups where they are known to belong together.",
+}  # fmt: skip
+
+
 def _novelty(record: ClassifierRecord) -> str:
     if record.threshold is None:
         return "No image is flagged as unlike the training images: their features were not kept."
+    alone = "; more, if training images belong together (copies, frames of a film, one object), because each was held out alone"
     return (
         f"Images farther from the training images than {record.threshold:.3f} (cosine distance to the {record.n_neighbors}-th nearest training "
-        "feature) are flagged as unlike them. About 1 % of images like them are flagged, too. An image without a flag may be unlike them."
+        f"feature) are flagged as unlike them. About 1 % of images like them are flagged, too{alone if record.held_out == 'images' else ''}. "
+        "An image without a flag may be unlike them."
     )
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #1d4aca77
@@ -177,7 +190,7 @@ def model_card(
         dataset=record.dataset or "images", n_classes=len(record.class_names), name=network.name, accuracy=record.expected_accuracy,
         classes=", ".join(f"`{name}`" for name in record.class_names), architecture=network.architecture,
         where="in network.safetensors" if network.bundled else "not included", digest=network.weights_digest, licence=network.licence,
-        fitted=f" fitted to {record.n_train:,} images" if record.n_train else "", novelty=_novelty(record),
+        fitted=f" fitted to {record.n_train:,} images" if record.n_train else "", novelty=_novelty(record), interval_covers=_COVERS[record.interval_covers],
         l2="not stated" if record.l2 is None else f"{record.l2:g}", temperature=f"{record.temperature:.4g}{', fitted on validation images' if record.temperature != 1 else ''}",
         preprocessing="\n".join(f"| {name} | {value} |" for name, value in network.preprocessing.items()),
         versions=", ".join(f"{name} {number}" for name, number in record.versions.items()),
@@ -234,11 +247,12 @@ def save_classifier(
     lambda_: float | None = None,  # λ of the head; None for that of the fitted head
     bundle: bool = False,  # copy the network's weights
     training_features: np.ndarray | None = None,  # (n, n_features) for the flag; None for no flag
+    training_groups: np.ndarray | None = None,  # (n,) of these images, which of them belong together; None where that is not known
     licence: str | None = None,  # of the network's weights; None to state what its library states
     model: "torch.nn.Module | None" = None,  # the network as it computes features; None to build it from `network`
     overwrite: bool = False,  # replace a classifier that is there
     seed: int = 0,  # of the training images that are kept for the flag, where there are more than `MOST_DIRECTIONS`
-    **details: Any,  # further fields of `ClassifierRecord`: dataset, n_train, metric, precision, storage, decode
+    **details: Any,  # further fields of `ClassifierRecord`: dataset, n_train, metric, interval_covers, precision, storage, decode
 ) -> Path:
     "Writes a classifier as a whole; returns its folder. Raises `UserError` if the parts do not fit, or if the folder exists."
     folder = Path(folder)
@@ -249,12 +263,13 @@ def save_classifier(
     known = {"weight": weight, "bias": bias, "reference_features": reference_features(model)}
     if known["reference_features"].shape != weight.shape[1:]:
         raise UserError(f"head: {weight.shape[1]} features, but network {network.name!r} has {len(known['reference_features'])}")
-    distance = None if training_features is None else fit_feature_distance(training_features, random_state=seed)
+    distance = None if training_features is None else fit_feature_distance(training_features, random_state=seed, groups=training_groups)
     record = {
         "network": _record_network(network, model, preprocessing, bundle, licence), "class_names": tuple(map(str, class_names)),
         "l2": getattr(head, "l2_", None) if lambda_ is None else float(lambda_), "temperature": float(temperature),
         "expected_accuracy": float(expected_accuracy), "interval": (float(interval[0]), float(interval[1])), "n_test": int(n_test),
-        "n_neighbors": distance and distance.n_neighbors, "threshold": distance and distance.threshold, "versions": versions(), **details,
+        "n_neighbors": distance and distance.n_neighbors, "threshold": distance and distance.threshold,
+        "held_out": "images" if training_groups is None else "groups", "versions": versions(), **details,
     }  # fmt: skip
     return _write(folder, record, known, distance, feature_weights(model) if bundle else {}, overwrite)
 

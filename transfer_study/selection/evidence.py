@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..classifiers.calibration import wilson
 from ..classifiers.linear_probe import middle_of_best
 from ..classifiers.logistic import PAPER_L2, LogisticPath
 
@@ -27,15 +28,20 @@ class CrossValidation:
     l2: float  # the λ chosen
     accuracy: float  # of the out-of-fold predictions, in [0, 1]
     y_pred: np.ndarray  # (n_samples,) labels
-    scores: np.ndarray  # (n_samples, n_classes) before the softmax, at the chosen λ; −1e3 for a class that a fold did not have
+    scores: np.ndarray  # (n_samples, n_classes) before the softmax, at the chosen λ; −inf for a class that was not among the fitted samples
     curve: pd.DataFrame  # one row per λ: l2, accuracy
 
     @property
     def probabilities(self) -> np.ndarray:
-        "Out-of-fold probabilities (n_samples, n_classes), not calibrated."
+        "Out-of-fold probabilities (n_samples, n_classes), not calibrated; NaN for a sample that was never held out."
         from scipy.special import softmax
 
-        return softmax(self.scores, axis=1)
+        held_out = np.isfinite(self.scores).any(axis=1, keepdims=True)
+        return softmax(np.where(held_out, self.scores, np.nan), axis=1)
+
+    def knows_class(self, y: np.ndarray) -> np.ndarray:
+        "Whether the classifier that predicted a sample was fitted to samples of its class y (n_samples,), (n_samples,) bool."
+        return np.isfinite(self.scores[np.arange(len(y)), y])
 
 # %% ../../nbs/api/selection/03_evidence.ipynb #9577de0d
 def cross_validated(
@@ -62,7 +68,7 @@ def cross_validated(
     scored = fold >= 0
     accuracy = (labels[:, scored] == y[scored]).mean(axis=1)
     best = middle_of_best(accuracy, l2)
-    scores = np.full((len(y), n_classes), -1e3)
+    scores = np.full((len(y), n_classes), -np.inf)
     for held_out, path in paths:
         if not isinstance(path, LogisticPath):
             scores[held_out, path] = 0.0
@@ -73,25 +79,25 @@ def cross_validated(
     return CrossValidation(float(l2[best]), float(accuracy[best]), labels[best], scores, curve)
 
 # %% ../../nbs/api/selection/03_evidence.ipynb #b1bf72db
+def _freedom(groups: np.ndarray) -> float:
+    "Degrees of freedom of a variance between groups; infinite where each group is one image."
+    n_groups = len(np.unique(groups))
+    return np.inf if n_groups == len(groups) else n_groups - 1
+
+# %% ../../nbs/api/selection/03_evidence.ipynb #17af203c
 def interval_of(
     right: np.ndarray,  # (n_samples,) whether each prediction is right
     groups: np.ndarray,  # (n_samples,)
     variance: float = 0.0,  # of the accuracy from other sources, such as the draw of the training images
-    level: float = 0.95,  # coverage
 ) -> tuple[float, float]:
-    "Lower and upper end of the interval of an accuracy, in [0, 1]: Wilson (1927), with the effective number of images."
-    from scipy.stats import norm
-
-    n, p = len(right), float(np.mean(right))
+    "Lower and upper end of the 95 % interval of an accuracy, in [0, 1]: `wilson` with the effective number of images; 0 and 1 for a single group of images."
+    n, p, freedom = len(right), float(np.mean(right)), _freedom(groups)
+    if freedom == 0:
+        return 0.0, 1.0
     binomial = max(p * (1 - p), 0.25 / n) / n  # of certainty, a quarter of an image
     residual = pd.Series(np.asarray(right, float) - p).groupby(np.asarray(groups)).sum()
-    clustered = float((residual**2).sum()) / n**2
-    n_effective = n * binomial / (max(clustered, binomial) + variance)
-    z = norm.ppf((1 + level) / 2)
-    middle, scale = p + z**2 / (2 * n_effective), 1 + z**2 / n_effective
-    half = z * np.sqrt(p * (1 - p) / n_effective + z**2 / (4 * n_effective**2))
-    low, high = float((middle - half) / scale), float((middle + half) / scale)
-    return (low if p > 0 else 0.0), (high if p < 1 else 1.0)  # free of rounding
+    clustered = float((residual**2).sum()) / n**2 * (1 if np.isinf(freedom) else (freedom + 1) / freedom)
+    return wilson(p, n * binomial / (max(clustered, binomial) + variance), freedom)
 
 # %% ../../nbs/api/selection/03_evidence.ipynb #d8dac33b
 N_SIGNS = 10_000  # draws of random signs
@@ -179,22 +185,29 @@ def learning_curve(
     l2: Sequence[float] | np.ndarray,  # values of λ to choose from, at each size
     seed: int = 0,  # of the interval of the extrapolation
 ) -> pd.DataFrame:
-    "One row per size: n_train, accuracy, low, high, extrapolated; the last row is an extrapolation to twice as many images."
-    right, rows, n_folds = [], [], len(np.unique(fold))
+    """One row per size: n_train (fitted, in the mean over folds), accuracy, low, high, extrapolated.
+
+    A size has at least two images of each class in the mean. The last row is an extrapolation to twice as many images; with fewer than four images of each
+    class in the mean there is a single size, and no extrapolation.
+    """
+    right, rows, fewest = [], [], 2 * (int(y.max()) + 1) / len(y)
     place = np.empty(len(y), int)
     place[order] = np.arange(len(y))
-    for share in SHARES:
-        one = cross_validated(X, y, fold, np.asarray(l2), place < max(2 * (int(y.max()) + 1), round(share * len(y))))
+    for share in sorted({max(share, fewest) for share in SHARES}) if fewest <= 0.5 else [1.0]:
+        fitted = place < round(share * len(y))
+        one = cross_validated(X, y, fold, np.asarray(l2), fitted)
         right.append(one.y_pred == y)
         low, high = interval_of(right[-1], groups)
-        rows.append((round(share * len(y) * (1 - 1 / n_folds)), one.accuracy, low, high, False))
-    accuracy, low, high = _doubled(np.array(right, float), groups, seed)
-    rows.append((2 * rows[-1][0], accuracy, low, high, True))
+        rows.append((round(np.mean([(fitted & (fold != k)).sum() for k in np.unique(fold)])), one.accuracy, low, high, False))
+    if len(right) > 1:
+        rows.append((2 * rows[-1][0], *_doubled(np.array(right, float), groups, seed), True))
     return pd.DataFrame(rows, columns=["n_train", "accuracy", "low", "high", "extrapolated"])
 
 
 def _doubled(right: np.ndarray, groups: np.ndarray, seed: int, n_draws: int = 1000) -> tuple[float, float, float]:
     "Accuracy with twice the images, and its 95 % interval, from right answers (n_sizes, n_samples) at doubling sizes."
+    from scipy.stats import norm, t
+
     _, group = np.unique(groups, return_inverse=True)
     size, sums = np.bincount(group), np.stack([np.bincount(group, one) for one in right[-2:]])
     drawn = np.random.default_rng(seed).integers(0, len(size), (n_draws, len(size)))
@@ -204,8 +217,12 @@ def _doubled(right: np.ndarray, groups: np.ndarray, seed: int, n_draws: int = 10
         return 1 - error * np.minimum(error / np.maximum(1 - before, 1e-9), 1)
 
     means = sums[:, drawn].sum(axis=2) / size[drawn].sum(axis=1)
-    low, high = np.quantile(doubled(*means), [0.025, 0.975])
-    return float(doubled(*right[-2:].mean(axis=1)[:, None])[0]), float(low), float(high)
+    ends, expected, freedom = np.quantile(doubled(*means), [0.025, 0.975]), float(doubled(*right[-2:].mean(axis=1)[:, None])[0]), _freedom(groups)
+    if freedom == 0:
+        return expected, 0.0, 1.0
+    wider = 1 if np.isinf(freedom) else np.sqrt((freedom + 1) / freedom) * t.ppf(0.975, freedom) / norm.ppf(0.975)
+    low, high = ends if wider == 1 else np.clip(expected + wider * (ends - expected), 0, 1)
+    return expected, float(low), float(high)
 
 # %% ../../nbs/api/selection/03_evidence.ipynb #ce8e2e86
 def stratified_order(

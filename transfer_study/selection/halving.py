@@ -201,7 +201,7 @@ def _validated(c: Comparison, name: str, X: np.ndarray, rows: np.ndarray, fold: 
         one = cross_validated(X, c.y[rows], fold[rows], l2)
         return {"l2": one.l2, "accuracy": one.accuracy, "y_pred": one.y_pred, "scores": one.scores, "curve": one.curve.to_numpy()}
 
-    kept = c.steps.result("validation", compute, c.identity.get(name, name), digest([rows.tolist(), fold[rows].tolist(), l2.tolist()]))
+    kept = c.steps.result("validation", compute, c.identity.get(name, name), digest([rows.tolist(), fold[rows].tolist(), l2.tolist(), "-inf"]))
     curve = pd.DataFrame(kept["curve"], columns=["l2", "accuracy"])
     return CrossValidation(float(kept["l2"]), float(kept["accuracy"]), kept["y_pred"], kept["scores"], curve)
 

@@ -60,9 +60,13 @@ def read_groups(
         raise UserError(f"groups {groups}: no such file; expected a CSV file with the columns image and group, or a regular expression")
     grid = read_grid(groups)
     columns = [column.casefold() for column in grid.columns]
-    if not {"image", "group"} <= set(columns):
-        raise UserError(f"groups {groups}: columns {', '.join(grid.columns)}; expected image and group")
+    if columns.count("image") != 1 or columns.count("group") != 1:
+        raise UserError(f"groups {groups}: columns {', '.join(grid.columns)}; expected image and group, each once")
     image, group = (grid.cells[columns.index(name)].map(lambda cell: str(cell).strip()) for name in ("image", "group"))
+    if image.empty or (image == "").any():
+        raise UserError(f"groups {groups}: no image in line {grid.lines[(image == '').argmax()]}" if len(image) else f"groups {groups}: lists no image")
+    if "" in columns and grid.cells[columns.index("")].astype(str).isin([*names, *names.str.split("/").str[-1]]).any():  # taken for row names
+        raise UserError(f"groups {groups}: line {grid.lines[0]} has {len(columns)} cells, the header has {len(columns) - 1}; name every column in the header")
     if len(repeated := image[image.duplicated()]):
         raise UserError(f"groups {groups}: image {repeated.iloc[0]!r} is listed twice; expected each image once")
     by_name, last = group.replace("", None).set_axis(image), names.str.split("/").str[-1]
@@ -121,7 +125,7 @@ def group_folds(
 
     most = int(pd.Series(groups).groupby(y).nunique().max())
     if most < 2:
-        raise UserError("every class consists of a single group of images that belong together; nothing can be held out")
+        raise UserError("every class has one image only, or only images that belong together (near-duplicates, or one group), so none can be held out; add other images")
     fold = np.zeros(len(y), int)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer images than folds is missing in some of them

@@ -253,11 +253,10 @@ def _tested(work: _Work, network: Network, choice: Choice, bundle: bool) -> tupl
     kept = work.steps.result("training_variance", lambda: {"variance": training_variance(X, work.y, work.groups, X_test, y_test, validation.l2, work.seed)}, *key)
     low, high = interval_of(y_pred == y_test, prepared.groups[prepared.test], float(kept["variance"]))
     accuracy = float((y_pred == y_test).mean())
-    scored = validation.scores[validation.y_pred >= 0]
     folder = save_classifier(
         work.directory / "classifier", network=network, head=(coef, intercept), class_names=prepared.dataset.classes, expected_accuracy=accuracy,
-        interval=(low, high), n_test=len(y_test), temperature=fit_temperature(scored, work.y[validation.y_pred >= 0]), lambda_=validation.l2, bundle=bundle,
-        training_features=X, model=work.models[name], overwrite=True, seed=work.seed, dataset=prepared.dataset.name, n_train=len(X),
+        interval=(low, high), n_test=len(y_test), temperature=fit_temperature(validation.scores, work.y), lambda_=validation.l2, bundle=bundle,
+        training_features=X, training_groups=work.groups, model=work.models[name], overwrite=True, seed=work.seed, dataset=prepared.dataset.name, n_train=len(X), interval_covers="test and training images",
     )  # fmt: skip
     classes = np.array(prepared.dataset.classes, dtype=object)
     predictions = pd.DataFrame({"image": images["name"].to_numpy()[prepared.test], "label": classes[y_test], "predicted": classes[y_pred]})
@@ -274,7 +273,7 @@ def _curve(work: _Work, name: str, choice: Choice, identity: str) -> pd.DataFram
     def compute() -> dict[str, Any]:
         return {"curve": learning_curve(choice.features[name], work.y, choice.fold, work.groups, choice.order, l2, work.seed)[columns].to_numpy(float)}
 
-    kept = work.steps.result("learning_curve", compute, identity, digest(choice.fold.tolist()), l2.tolist())
+    kept = work.steps.result("learning_curve", compute, identity, digest(choice.fold.tolist()), l2.tolist(), "numbers fitted")
     return pd.DataFrame(kept["curve"], columns=columns).astype({"n_train": int, "extrapolated": bool})
 
 # %% ../../nbs/api/selection/09_recommend.ipynb #52feccbd
@@ -373,7 +372,8 @@ def _guess(candidates: Sequence[Candidate], tell: Callable[[str], None]) -> pd.S
     if guess["expected"].notna().any():
         best = guess["expected"].idxmax()
         row = guess.loc[best]
-        tell(f"among these {len(candidates)} networks, expect {row['expected']:.2f} (95 % interval {row['low']:.2f} to {row['high']:.2f}) from ImageNet accuracy alone, with {best}")
+        among = f"among these {len(candidates)} networks, " * (len(candidates) > 1)
+        tell(f"{among}expect {row['expected']:.2f} (95 % interval {row['low']:.2f} to {row['high']:.2f}) from ImageNet accuracy alone, with {best}")
     return guess["expected"]
 
 
@@ -416,7 +416,8 @@ def _recommendation(work: _Work, guess: pd.Series, max_latency: float | None, pr
     finetuned = _fine_tuned(work, choice, facts, finetune) if finetune else None
     test, predictions, _ = _tested(work, network, choice, bundle)
     curve = _curve(work, name, choice, identities[name])
-    errors = label_errors(choice.validations[name].probabilities, work.y)
+    validation = choice.validations[name]
+    errors = label_errors(validation.probabilities, work.y, validation.knows_class(work.y))
     findings = pd.concat([check_images(work.prepared), label_findings(errors, work.prepared)], ignore_index=True)
     return Recommendation(
         work.prepared.dataset.name, name, prefer, table, test, curve, findings, predictions, work.prepared.notes, finetuned=finetuned, directory=work.directory,

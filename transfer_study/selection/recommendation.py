@@ -100,6 +100,8 @@ class Recommendation:
     @property
     def more_images(self) -> str:
         "Whether more images would help, in one sentence."
+        if not self.curve["extrapolated"].any():
+            return "Twice as many images: not known; there are fewer than four training images for each class, too few to compare with half of them."
         now, twice = self.curve.iloc[-2], self.curve.iloc[-1]
         return (
             f"Twice as many images: {100 * twice['accuracy']:.1f} % expected (interval {100 * twice['low']:.1f} to {100 * twice['high']:.1f} %), "
@@ -126,7 +128,10 @@ class Recommendation:
         return f"Recommendation({self.sentence})"
 
     def _repr_html_(self) -> str:
-        table = self.shown_table().to_html(index=False, max_rows=40)
+        t = self.shown_table()
+        t = t.assign(**{"95 % interval": t["from"].where(t["from"] == "", t["from"] + " to " + t["to"])})
+        columns = ["network", "accuracy, %", "95 % interval", "tied with the best", "ms per image", "million parameters", "ImageNet top-1, %", "licence"]
+        table = t[[*columns, *(["note"] if t["note"].any() else [])]].to_html(index=False, max_rows=40)
         return f"<p>{escape(self.sentence)}</p><p>{escape(self.more_images)}</p>{table}"
 
     def chart(self, width: int = 620) -> alt.TopLevelMixin:
@@ -194,7 +199,7 @@ def accuracy_chart(
     front = known[known["network"].isin(pareto_front(known))]
     columns = ["network", "accuracy", "low", "high", "milliseconds", "parameters", "set", "side"]
     base = alt.Chart(known[columns]).encode(x=alt.X("milliseconds:Q", title="milliseconds per image, on this machine", scale=alt.Scale(type="log", nice=False, padding=60)))
-    colors = alt.Color("set:N", title=None, scale=alt.Scale(domain=["recommended", "tied with the best", "worse"], range=["#D55E00", "#0072B2", "#808080"]), legend=alt.Legend(orient="top"))
+    colors = alt.Color("set:N", title=None, scale=alt.Scale(domain=["recommended", "tied with the best", "worse"], range=["#D55E00", "#0072B2", "#808080"]), legend=alt.Legend(orient="top", symbolOpacity=1))
     y = alt.Y("accuracy:Q", title="accuracy on the training images, cross-validated", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False))
     line = alt.Chart(front[columns]).mark_line(strokeDash=[4, 3], color="#808080").encode(x="milliseconds:Q", y=y, order="milliseconds:Q")
     bars = base.mark_rule(opacity=0.5).encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q", color=colors)

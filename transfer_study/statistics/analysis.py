@@ -7,6 +7,7 @@ __all__ = ['CORRELATIONS', 'TABLES', 'PAPER_CORRELATIONS', 'LARGEST_DRAWS', 'hea
            'protocol_data', 'draws_for', 'analyze']
 
 # %% ../../nbs/api/statistics/06_analysis.ipynb #a665c732
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,11 @@ from transfer_study.statistics.exclusions import (
     failed_scores,
     mark_excluded,
 )  # fmt: skip
-from .log_odds import LogOddsTable, to_log_odds_table, with_log_odds
+from .log_odds import LogOddsTable, is_share_of_images, to_log_odds_table, with_log_odds
 from .regression import influence_table, predict_accuracy, regression_table
 from .resampling import RunDraws, other_datasets_interval, run_deviation
-from ..tables.metrics import odd_metrics
+from ..tables.cells import name_key
+from ..tables.metrics import odd_metrics, with_n_classes
 from ..tables.rows import class_counts
 
 # %% ../../nbs/api/statistics/06_analysis.ipynb #b626fe01
@@ -332,6 +334,16 @@ def _runs_message(sound: pd.DataFrame) -> str:
     return f"standard deviation from run to run {deviation:.2f} log-odds; the intervals of r include it"
 
 # %% ../../nbs/api/statistics/06_analysis.ipynb #7115aea2
+def _moved_messages(moved: pd.DataFrame) -> list[str]:
+    "Which scores of 0 or 1 were moved, and how."
+    messages, is_share = [], is_share_of_images(moved)
+    for rows, by in ((moved[is_share], "by half an image"), (moved[~is_share], "by half a step, or half way to the dataset's next score")):
+        names = sorted(set(rows["network"] + " on " + rows["dataset"]))
+        how = "" if rows["n_test"].notna().all() or by != "by half an image" else "; without n_test, one image is the smallest step between the dataset's scores"
+        messages += [f"{len(names)} score(s) of 0 or 1 moved {by}: {_listed(names)}{how}"] * bool(names)
+    return messages
+
+# %% ../../nbs/api/statistics/06_analysis.ipynb #7fc8caa8
 def _doubt_messages(data: ProtocolData, tables: dict[str, pd.DataFrame]) -> list[str]:
     "Noise from run to run, missing and corrected cells, models that were not fitted or did not converge, and pairs not compared."
     messages, chosen = [_runs_message(data.sound)], data.chosen
@@ -346,14 +358,10 @@ def _doubt_messages(data: ProtocolData, tables: dict[str, pd.DataFrame]) -> list
     lost = sorted(set(chosen["network"]) - set(data.log_odds.logits.index) - set(data.excluded["network"]))
     if lost:
         messages.append(f"no sound score is left of {_listed(lost)}")
-    moved = chosen[chosen["corrected"]]
-    corrected = sorted(set(moved["network"] + " on " + moved["dataset"]))
-    if corrected:
-        how = "" if moved["n_test"].notna().all() else "; without n_test, one image is the smallest step between the dataset's scores"
-        messages.append(f"{len(corrected)} score(s) of 0 or 1 moved by half an image: {_listed(corrected)}{how}")
+    messages += _moved_messages(chosen[chosen["corrected"]])
     models = tables["coefficients"].drop_duplicates("model")
     troubled = models[models["note"].str.contains("not fitted|not converge|not positive|drawn at random")]
-    messages += [f"model {row.model}: {row.note}" for row in troubled.itertuples() if row.note != "not fitted: needs n_test"]
+    messages += [f"model {row.model}: {row.note}" for row in troubled.itertuples() if row.note not in ("not fitted: needs n_test", "not fitted: needs counts of correct answers")]
     if len(data.log_odds.logits) > LARGEST_ALL_PAIRS:
         messages.append(f"of {len(data.log_odds.logits):,} networks the best {BEST_COMPARED} are compared in pairs")
     return messages
@@ -405,11 +413,31 @@ def _protocols_data(rows: pd.DataFrame, **classes: Any) -> tuple[list[ProtocolDa
     return protocols, [f"not analysed: {error}" for error in errors]
 
 # %% ../../nbs/api/statistics/06_analysis.ipynb #44069ccb
+def _check_numbers(n_bootstrap: int, seed: int) -> None:
+    "Raises `UserError` unless there are at least 100 draws, and a seed that numpy takes."
+    for name, value, least in (("n_bootstrap", n_bootstrap, 100), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise UserError(f"{name} = {value!r}: expected a whole number of at least {least}")
+
+# %% ../../nbs/api/statistics/06_analysis.ipynb #b951ab8b
+def _one_score_each(rows: pd.DataFrame) -> None:
+    "Raises `UserError` for two scores that no column tells apart, such as those of two studies; `read_table` does it for tables of others."
+    key = ["network", "dataset", "protocol", "setting", "seed", "n_train_per_class"]
+    repeated = rows[rows.duplicated(key, keep=False)]
+    for _, both in repeated.groupby(key, dropna=False, observed=True):
+        first, ids = both.iloc[0], " and ".join(map(str, both["run_id"].head(2)))
+        raise UserError(
+            f"network {first['network']!r} has two scores on dataset {first['dataset']!r} ({first['protocol']}, setting {first['setting']}): "
+            f"runs {ids}; keep one, or tell repeats apart by the column seed and other runs by their names or the column setting"
+        )
+
+# %% ../../nbs/api/statistics/06_analysis.ipynb #d688f69d
 def _results(table: pd.DataFrame | Path | str, **options: Any) -> pd.DataFrame:
     "The results table; a dataset that is called like the mean over datasets gets another name."
-    given = {name for name, value in options.items() if isinstance(value, pd.Series) or value not in (None, False)}
+    given = {name for name, value in options.items() if value is not None and value is not False}
     if isinstance(table, pd.DataFrame) and set(COLUMNS) - {"n_classes"} <= set(table.columns) and given <= {"protocol"}:
         results = table
+        _one_score_each(results)
     else:
         results = read_table(table, **options)
     if not (results["dataset"] == HEADLINE).any():
@@ -418,6 +446,14 @@ def _results(table: pd.DataFrame | Path | str, **options: Any) -> pd.DataFrame:
     renamed.attrs = dict(results.attrs)
     renamed.attrs["reading"] = (*results.attrs.get("reading", ()), f"the dataset {HEADLINE!r} is called '{HEADLINE} (dataset)', to tell it from the mean over datasets")
     return renamed
+
+
+def _classes_not_used(results: pd.DataFrame, classes: dict[str, int]) -> list[str]:
+    "A line on numbers of classes that are those of no dataset; raises `UserError` if none is that of a dataset."
+    with_n_classes(results, classes)
+    keys = set(map(name_key, results["dataset"].unique()))
+    others = [name for name in classes if name_key(name) not in keys]
+    return [f"numbers of classes without such a dataset: {_listed(others)}"] if others else []
 
 
 def _odd_datasets(rows: pd.DataFrame) -> dict[str, str]:
@@ -449,7 +485,7 @@ def analyze(
     n_source_classes: int = IMAGENET_CLASSES,  # number of classes of the source dataset
     protocol: str | None = None,  # of rows without a protocol; None: not stated, and analysed as `linear`
     percent: bool = False,  # whether scores and source accuracies are in [0, 100]
-    source_accuracy: pd.Series | Path | str | None = None,  # for networks without one: in [0, 1] by network, or a file
+    source_accuracy: pd.Series | Mapping[str, float] | pd.DataFrame | Path | str | None = None,  # for networks without one: in [0, 1] by network, or a file
     **reading: Any,  # further options of `read_table`: network, source, datasets, leave_out, score, scale, metric, source_per_dataset
 ) -> Analysis:
     """The analysis of a results table by protocol; a protocol that cannot be analysed gives a message.
@@ -459,6 +495,7 @@ def analyze(
     unless an option says otherwise. Raises `UserError` if the table cannot be read, if no protocol has at least three networks of
     different source accuracy, or if a score has no log-odds.
     """
+    _check_numbers(n_bootstrap, seed)
     results, classes = _results(table, protocol=protocol, percent=percent, source_accuracy=source_accuracy, **reading), class_counts(n_classes)
     stated, source = results.attrs.get("protocol_stated", True), "ImageNet" if n_source_classes == IMAGENET_CLASSES else "source"
     rows = with_log_odds(results)
@@ -476,5 +513,6 @@ def analyze(
     tables = {name: _gather(parts, name) for name in TABLES}
     messages = _metric_messages(rows, tables["correlations"]) + messages
     return Analysis(
-        rows=rows, **tables, messages=(*messages, *_gain_messages(tables["gains"]), *not_analysed), reading=results.attrs.get("reading", ()), protocol_stated=stated
+        rows=rows, **tables, messages=(*messages, *_gain_messages(tables["gains"]), *not_analysed), reading=(*results.attrs.get("reading", ()), *_classes_not_used(results, classes)),
+        protocol_stated=stated,
     )  # fmt: skip

@@ -8,8 +8,9 @@ __all__ = ['COEFFICIENT_COLUMNS', 'LARGEST_MIXED', 'VARIANCE_COMPONENTS', 'FEW_C
            'fit_binomial', 'fit_robust', 'regression_table', 'influence_table', 'predict_accuracy']
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #712e8af7
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from statsmodels.robust.robust_linear_model import RLM
 from statsmodels.tools.tools import add_constant
 
 from .correlation import FEWEST_NETWORKS, columns_of, format_r, pearson, without_each
-from .log_odds import LogOddsTable
+from .log_odds import LogOddsTable, is_share_of_images
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #2b938880
 COEFFICIENT_COLUMNS = [
@@ -60,6 +61,11 @@ def _not_fitted(model: str, note: str) -> pd.DataFrame:
     return pd.DataFrame([{"model": model, "term": "source_logit", "note": note}]).reindex(columns=COEFFICIENT_COLUMNS)
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #561bc20b
+def _not_missing(names: np.ndarray) -> np.ndarray:
+    "Names of networks or datasets for a formula, which takes one that reads as NaN, such as `nan`, for a missing value."
+    return np.array([f"{name}_" if str(name).strip("+- ").casefold() == "nan" else name for name in names], object)
+
+
 def cells_of(
     log_odds: LogOddsTable,  # one protocol's log-odds
 ) -> pd.DataFrame:
@@ -67,7 +73,7 @@ def cells_of(
     values, source = log_odds.logits.to_numpy(), log_odds.source - log_odds.source.mean()
     j, i = np.nonzero(np.isfinite(values.T))  # by position, because a dataset may have any name, such as `network`
     networks, datasets = log_odds.logits.index.to_numpy(object)[i], log_odds.logits.columns.to_numpy(object)[j]
-    return pd.DataFrame({"network": networks, "dataset": datasets, "logit": values[i, j], "source_logit": source.loc[networks].to_numpy()})
+    return pd.DataFrame({"network": _not_missing(networks), "dataset": _not_missing(datasets), "logit": values[i, j], "source_logit": source.loc[networks].to_numpy()})
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #7c8fc5d0
 def _network_means(log_odds: LogOddsTable) -> pd.DataFrame:
@@ -113,6 +119,20 @@ def _variance_start(cells: pd.DataFrame) -> MixedLMParams:
     return MixedLMParams.from_components(fe_params=fixed, cov_re=np.zeros((0, 0)), vcomp=relative)
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #d234519f
+_STATSMODELS = {  # what its warnings say, in the words of this package
+    r"Hessian": "the Hessian is not positive definite, as where a variance is 0",
+    r"boundary": "the estimate may be at the boundary, where a variance is 0",
+    r"Gradient optimization failed": "the optimizer failed to reach a flat point of the likelihood",
+    r"converge|optimization failed": "did not converge",
+}
+
+
+def _in_words(caught: Iterable[warnings.WarningMessage]) -> list[str]:
+    "Warnings of statsmodels, one line each, and each of them once."
+    texts = sorted({str(warning.message).splitlines()[0].rstrip(".") for warning in caught})
+    return list(dict.fromkeys(next((words for pattern, words in _STATSMODELS.items() if re.search(pattern, text)), text) for text in texts))
+
+# %% ../../nbs/api/statistics/03_regression.ipynb #a0ab7066
 def fit_mixed(
     cells: pd.DataFrame,  # network, dataset, logit, source_logit; at least two datasets
     seed: int = 0,  # of the sample of networks, if there are more than 100
@@ -131,8 +151,8 @@ def fit_mixed(
     deviations = np.sqrt([*result.vcomp, result.scale])
     parts = zip([*model.exog_vc.names, "residual"], deviations, strict=True)
     notes.append("standard deviations: " + ", ".join(f"{name} {value:.2f}" for name, value in parts))
-    notes += sorted({str(warning.message).splitlines()[0] for warning in caught})
-    return result, "; ".join(notes if result.converged else ["did not converge", *notes])
+    notes += _in_words(caught)
+    return result, "; ".join(dict.fromkeys(notes if result.converged else ["did not converge", *notes]))
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #c60e0bb0
 def random_deviations(
@@ -175,11 +195,11 @@ def satterthwaite(
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #2e62dee2
 def fit_binomial(
-    rows: pd.DataFrame,  # network, dataset, score, n_test (known) and source_logit
+    rows: pd.DataFrame,  # network, dataset, score (a share of right answers), n_test (known) and source_logit
 ) -> tuple[Any, str]:
     "statsmodels binomial GLM of counts on source logit and dataset, clustered by network; and a note with the overdispersion."
     right = np.round(rows["score"] * rows["n_test"].astype(float))
-    counts = rows.assign(right=right, wrong=rows["n_test"].astype(float) - right)
+    counts = rows.assign(right=right, wrong=rows["n_test"].astype(float) - right, dataset=_not_missing(rows["dataset"].to_numpy(object)))
     counts["source_logit"] -= counts.groupby("network")["source_logit"].first().mean()
     formula = "right + wrong ~ source_logit" + (" + C(dataset)" if counts["dataset"].nunique() > 1 else "")
     model = GLM.from_formula(formula, counts, family=Binomial())
@@ -188,7 +208,7 @@ def fit_binomial(
         result = model.fit(cov_type="cluster", cov_kwds={"groups": pd.factorize(counts["network"])[0]}, use_t=True)
     # not fit(scale="X2"), which in statsmodels 0.15 ignores the number of trials of a two-column response
     notes = [f"overdispersion {result.pearson_chi2 / result.df_resid:.1f}: the variance is that many times the binomial"]
-    return result, "; ".join(notes + sorted({str(warning.message).splitlines()[0] for warning in caught}))
+    return result, "; ".join(notes + _in_words(caught))
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #f084d41d
 def fit_robust(
@@ -210,17 +230,20 @@ def regression_table(
 
     A model that cannot be fitted has one row with the reason in `note`.
     """
-    cells, counted, n = cells_of(log_odds), rows[rows["n_test"].notna()], len(log_odds.logits)
-    single = cells["dataset"].nunique() < 2
+    scored = rows[rows["score"].notna()]
+    cells, counted, n = cells_of(log_odds), scored[scored["n_test"].notna() & is_share_of_images(scored)], len(log_odds.logits)
+    single, n_others = cells["dataset"].nunique() < 2, len(scored) - len(counted)
+    no_counts = "needs counts of correct answers" if scored["n_test"].notna().any() else "needs n_test"
+    others = [f"without {n_others} of {len(scored)} scores, which are no counts of correct answers"] if n_others else []
     few = [f"clustered over {n} networks: the interval is too narrow, see the model means"] if n < FEW_CLUSTERS else []
     fits = {
         "means": lambda: (fit_means(log_odds), "", None),
         "mixed": lambda: (*(fitted := fit_mixed(cells, seed)), satterthwaite(fitted[0])),
         "ols": lambda: (fit_ols(cells), "; ".join(few), None),
-        "binomial": lambda: ((fitted := fit_binomial(counted))[0], "; ".join([fitted[1], *few]), None),
+        "binomial": lambda: ((fitted := fit_binomial(counted))[0], "; ".join([fitted[1], *others, *few]), None),
         "robust": lambda: (fit_robust(log_odds), "", n - 2),
     }
-    reasons = {"mixed": "needs at least two datasets" if single else "", "binomial": "" if len(counted) else "needs n_test"}
+    reasons = {"mixed": "needs at least two datasets" if single else "", "binomial": "" if len(counted) else no_counts}
     tables = [
         _not_fitted(name, f"not fitted: {reasons[name]}") if reasons.get(name) else _fitted(name, fit)
         for name, fit in fits.items()
@@ -235,7 +258,7 @@ def _fitted(model: str, fit: Callable[[], tuple[Any, str, Any]]) -> pd.DataFrame
             warnings.simplefilter("always")
             result, note, freedom = fit()
             table = coefficient_table(result, model, note, freedom)
-        said = sorted({str(warning.message).splitlines()[0].rstrip(".") for warning in caught if issubclass(warning.category, UserWarning)})
+        said = _in_words([warning for warning in caught if issubclass(warning.category, UserWarning)])
         return table.assign(note="; ".join(filter(None, [note, *said])))
     except (np.linalg.LinAlgError, ValueError, ZeroDivisionError) as error:  # degenerate data: constant or exactly linear
         return _not_fitted(model, f"not fitted: {error}")

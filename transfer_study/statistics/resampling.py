@@ -20,7 +20,7 @@ from transfer_study.statistics.correlation import (
     least_squares_line,
     pearson,
 )  # fmt: skip
-from .log_odds import LogOddsTable, adjusted_accuracies, dataset_effects
+from .log_odds import LogOddsTable, adjusted_accuracies
 
 # %% ../../nbs/api/statistics/05_resampling.ipynb #0ef5c319
 BLOCK = 2_000_000  # numbers in memory at once
@@ -140,7 +140,8 @@ class RunDraws:
         generator = np.random.default_rng([seed, 2])
         draws = [generator.multinomial(own.sum(), own / own.sum(), size=n_bootstrap) for own in has_run]
         self.weights = np.stack(draws).transpose(0, 2, 1)  # (n_networks, n_runs, n_bootstrap)
-        self.source = self._means(self.table["source_logit"].groupby("network").mean(), log_odds.source.loc[self.networks])
+        sources = self.table["source_logit"].mean(axis=1).unstack("dataset").reindex_like(log_odds.logits)
+        self.source = self._means_over_datasets("source_logit", sources)
 
     def _means(self, by_run: pd.DataFrame, otherwise: pd.Series) -> np.ndarray:
         "Means (n_networks, n_bootstrap) over the drawn runs; `otherwise` where no run with a value is drawn."
@@ -148,6 +149,15 @@ class RunDraws:
         n_drawn = np.einsum("nr,nrb->nb", np.isfinite(values).astype(float), self.weights)
         sums = np.einsum("nr,nrb->nb", np.nan_to_num(values), self.weights)
         return np.where(n_drawn > 0, sums / np.maximum(n_drawn, 1), otherwise.to_numpy()[:, None])
+
+    def _means_over_datasets(self, column: str, cells: pd.DataFrame) -> np.ndarray:
+        """Means (n_networks, n_bootstrap) over datasets of the means of each cell's drawn runs.
+
+        `cells` are the means of all runs, (n_networks, n_datasets), NaN for a missing cell.
+        """
+        means = (self._means(self.table[column].xs(dataset, level="dataset"), cells[dataset]) for dataset in cells)
+        total = sum((np.nan_to_num(mean) for mean in means), np.zeros(self.weights.shape[::2]))
+        return total / cells.notna().sum(axis=1).to_numpy()[:, None]
 
     def __call__(
         self,
@@ -158,6 +168,6 @@ class RunDraws:
             own = self.table.xs(dataset, level="dataset")
             logits, otherwise = self._means(own["logit"], self.log_odds.logits[dataset]), pd.Series(self.log_odds.source_on(dataset))
             return self.source if self.log_odds.own_source is None else self._means(own["source_logit"], otherwise), logits
-        effects = dataset_effects(self.log_odds.logits).reindex(self.table.index, level="dataset")
-        by_run = self.table["logit"].sub(effects, axis=0).groupby("network").mean()
-        return self.source, self._means(by_run, self.log_odds.network_effects.set_index("network")["effect"])
+        logits, effect = self.log_odds.logits, self.log_odds.network_effects["effect"].to_numpy()
+        difficulty = logits.mean(axis=1).to_numpy() - effect  # of the datasets on which the network has a score
+        return self.source, self._means_over_datasets("logit", logits) - difficulty[:, None]

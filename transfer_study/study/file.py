@@ -244,7 +244,7 @@ class Protocols(Section):
 # %% ../../nbs/api/study/00_file.ipynb #49cd85aa
 def _check_file_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ValueError("expected at most 100 letters, digits, '.', '_' and '-', as in a file name")
+        raise ValueError("expected at most 100 of the letters A to Z, digits, '.', '_' and '-', as in a file name")
     return name
 
 # %% ../../nbs/api/study/00_file.ipynb #8af95fcf

@@ -21,7 +21,7 @@ from ..core import UserError, replaced_file
 from ..features.inference import resolve_device, resolve_precision
 from ..networks.networks import Network
 from ..networks.openvino import resolve_backend
-from ..results import read_results, read_runs, with_source_accuracy, write_plan
+from ..results import complete_runs, read_results, read_runs, tidy, with_source_accuracy, write_plan
 from .costs import cost_table, measure_speeds
 from .execute import RunContext, check_loggers, compute, local_executor
 from .executors import Executor
@@ -281,14 +281,69 @@ def dataset_counts(
     return pd.concat([whole, rest]).reindex(columns=columns).drop_duplicates(ignore_index=True)
 
 # %% ../../nbs/api/study/11_study.ipynb #f3c3a259
+_RUN = ["network", "dataset", "protocol", "setting", "seed", "n_train_per_class"]  # what tells apart the runs of an analysis
+_SAME_ACCURACY = 0.005  # by which two measurements of one network's source accuracy may differ
+_IDENTITY = {  # what the runs of two studies agree on if a name means the same in both
+    "architecture": ["network"], "source_accuracy": ["network", "setting", "seed"],
+    "metric": ["dataset"], "n_classes": ["dataset"], "dataset_fingerprint": ["dataset"],
+}  # fmt: skip
+
+
+def _refuse_repeated(rows: pd.DataFrame) -> None:
+    "Raises `UserError` for two runs that are no repeats of each other, because nothing but their directory tells them apart."
+    rows = rows.drop_duplicates([*_RUN, "run_id", "score"])
+    repeated = rows[rows.duplicated(_RUN, keep=False)]
+    for _, both in repeated.groupby(_RUN, dropna=False):
+        first, second = both.iloc[0], both.iloc[1]
+        seed = "" if pd.isna(first["seed"]) else f", seed {first['seed']}"
+        raise UserError(
+            f"{first['directory']} and {second['directory']}: two runs of network {first['network']!r} on dataset {first['dataset']!r} "
+            f"({first['protocol']}, setting {first['setting']}{seed}), which are no repeats of each other; analyse each study alone, or give "
+            "what differs another name in one of the study files; a run that is out of date can be removed"
+        )
+
+
+def _refuse_two_meanings(rows: pd.DataFrame) -> None:
+    "Raises `UserError` if a network or dataset of one study is not what another study calls by this name."
+    for column, names in _IDENTITY.items():
+        for _, group in rows.dropna(subset=column).groupby(names, dropna=False):
+            first, other = group.iloc[0], group[group["study"] != group["study"].iloc[0]]
+            different = (other[column] - first[column]).abs() > _SAME_ACCURACY if column == "source_accuracy" else other[column] != first[column]
+            for _, second in other[different].head(1).iterrows():
+                raise UserError(
+                    f"{first['directory']} and {second['directory']}: {names[0]} {first[names[0]]!r} is not the same in both studies "
+                    f"({column.replace('_', ' ')} {first[column]} and {second[column]}); analyse each study alone, or give it another name in "
+                    "one of the study files"
+                )
+
+
+def _distinct_runs(runs: Path | str) -> pd.DataFrame:
+    "The results table of all runs, each listed once; raises `UserError` if runs of several studies cannot be analysed together."
+    table, complete = read_runs(runs), list(complete_runs(runs))
+    rows = tidy(pd.DataFrame([result for _, result in complete])).assign(
+        directory=[str(directory) for directory, _ in complete], study=[str(directory.parent) for directory, _ in complete],
+        architecture=[result.get("architecture") for _, result in complete],
+    )  # fmt: skip
+    _refuse_repeated(rows)
+    if rows["study"].nunique() > 1:
+        specs = [directory / "spec.json" for directory, _ in complete]
+        prints = [json.loads(path.read_text()).get("dataset_fingerprint") if path.is_file() else None for path in specs]
+        _refuse_two_meanings(rows.assign(dataset_fingerprint=prints))
+    return table.drop_duplicates([*_RUN, "run_id", "score"], ignore_index=True)
+
+# %% ../../nbs/api/study/11_study.ipynb #97bd9676
 def analyze_runs(
     runs: Path | str,  # a runs directory, of one study or of several
     **options: Any,  # of `statistics.analysis.analyze`, such as n_bootstrap
 ) -> "Analysis":
-    "The analysis of finished runs; raises `UserError` if a network's source accuracy is unknown, or if they allow no correlation."
+    """The analysis of finished runs; a run that two studies share counts once.
+
+    Raises `UserError` if a network's source accuracy is unknown, if the runs allow no correlation, or if the studies in `runs` use one
+    name for two networks, two datasets or two runs.
+    """
     from transfer_study.statistics.analysis import analyze
 
-    rows = with_source_accuracy(read_runs(runs), known=pd.Series(dtype=float))  # a name says nothing about the accuracy of own weights
+    rows = with_source_accuracy(_distinct_runs(runs), known=pd.Series(dtype=float))  # a name says nothing about the accuracy of own weights
     counts = dataset_counts(runs).drop_duplicates("dataset").set_index("dataset")["n_classes"]
     return analyze(rows, n_classes=counts.to_dict(), **options)
 

@@ -17,7 +17,7 @@ import pandas as pd
 # %% ../../nbs/api/tables/00_cells.ipynb #c49d85c0
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")  # Markdown
 _EMPHASIS = re.compile(r"^(?:\*\*|__|`|\*|\\textbf\{|\\textit\{|\\underline\{|\\emph\{)(.*?)(?:\*\*|__|`|\*|\})$")
-_INVISIBLE = {0xFEFF: None, 0x200B: None}
+_INVISIBLE = dict.fromkeys([0xFEFF, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])  # also marks that turn text round
 
 
 def clean_text(
@@ -54,6 +54,8 @@ def _parts(text: str) -> re.Match | None:
     for written, plain in (("−", "-"), ("$", ""), ("\\%", "%"), ("**", ""), ("`", "")):
         text = text.replace(written, plain)
     text = clean_text(text)
+    if not text.isascii():  # full-width and Arabic digits; superscripts are no decimal digits
+        text = "".join(str(unicodedata.decimal(letter)) if letter.isdecimal() else {"．": ".", "٫": ".", "，": ","}.get(letter, letter) for letter in text)
     return _CELL.fullmatch(text)
 
 

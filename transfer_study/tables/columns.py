@@ -74,7 +74,8 @@ _NO_DATASET = {
     "parameters": r".*\b[#mn]?params?\b.*|.*\b[nm]?parameters?\b.*|.*param ?count.*|model size.*|size",
     "computation": r".*flops?\b.*|.*\bg?macs?\b.*|.*mult adds?.*|.*latency.*|.*throughput.*|.*\b(time|speed|fps|memory)\b.*|.*(img|image)s? s",
     "an average": r"(mean|average|avg|overall|median|total|sum)( .*)?|.* (average|avg|overall)",
-    "a spread": r"(.* )?(std|stdev|sd|stderr|sem|ci|ci95|std dev|standard (error|deviation)|variance)|.* se",
+    "a spread": r"(.* )?(std|stdev|sd|stderr|sem|ci|ci95|std dev|standard (error|deviation)|variance)( (low|lower|high|upper))?|.* se|"
+                r"(std|stdev|stderr|sem|standard (error|deviation)) .*|.* (lower|upper)( (bound|limit))?",
     "errors, no accuracies": r".*\b(err|errors?|loss|perplexity)\b.*",
     "top-5 accuracies": r".*\btop ?5\b.*|.*\bacc ?5\b.*",
     "a setting": r"(img|image|input)( size| res| resolution)?|res|resolution|crop.*|epochs?|year|date|batch( size)?|lr|learning rate|depth|width|"
@@ -87,6 +88,9 @@ def reason_no_dataset(
     name: str,  # of a column of numbers
 ) -> str:
     "What a column is by its name, if it is no dataset; otherwise empty."
+    name, *spread = re.split(r"±|\+/-|\\pm\b", name, maxsplit=1)  # `± pets` and `pets ±` are spreads, `pets (mean ± std)` is not
+    if spread and not (name.strip() and spread[0].strip()):
+        return "a spread"
     words = " ".join(re.findall(r"[^\W_]+|#", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))).casefold()
     return next((reason for reason, pattern in _NO_DATASET.items() if re.fullmatch(pattern, words)), "")
 
@@ -159,8 +163,9 @@ def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool
         row = int(numbers.invalid.argmax())
         name = " ".join(clean_text(grid.cells[j][row]) for j in network)
         raise UserError(
-            f"{path}: score {grid.cells[i][row]!r} of network {name!r} on dataset {grid.columns[i]!r}: expected a number or an empty cell "
-            f"({grid.place} {grid.lines[row]}); correct the cell, or leave the column out with --leave-out {grid.columns[i]!r}"
+            f"{path}: score {clean_text(grid.cells[i][row])!r} of {f'network {name!r}' if name else 'a row without network'} on dataset {grid.columns[i]!r}: "
+            f"expected a number or an empty cell ({grid.place} {grid.lines[row]}); correct the cell{'' if name else ', delete the row if it holds units'}, "
+            f"or leave the column out with --leave-out {grid.columns[i]!r}"
         )
     return bool(np.isfinite(numbers.values).any())
 
@@ -175,7 +180,7 @@ def _reason_left_out(grid: Grid, i: int, path: object, named: list[int], only: l
     if read_numbers(grid.cells[i]).missing.all():
         return "empty"
     if not _numeric(grid, i, path, named, False):
-        return "texts"
+        return "no numbers"
     return "not among --datasets" if only else ""
 
 

@@ -263,7 +263,8 @@ def _rectangular(records: Records, path: Path | str, place: str) -> Records:
         if len(fields) > n and not any(str(field).strip() for field in fields[n:]):
             fields = fields[:n]
         if len(fields) != n:
-            raise UserError(f"{path}: {place} {line} has {len(fields)} cells, the header has {n}; correct the line (an empty cell needs its separator)")
+            hint = "an empty cell needs its separator" if len(fields) < n else "a cell that holds a separator needs quotes"
+            raise UserError(f"{path}: {place} {line} has {len(fields)} cells, the header has {n}; correct the line ({hint})")
         result.append((line, fields))
     return result
 
@@ -353,6 +354,8 @@ def table_path(
         similar = difflib.get_close_matches(path.stem.casefold(), shipped, n=1)
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a table; for finished runs, `transfer-study report {path}`")
+    if path.exists():
+        raise UserError(f"{path}: a device or pipe, not a table; write the table to a file first")
     hint = f"did you mean {similar[0]}?" if similar else "standard input is /dev/stdin" if str(path) == "-" else "check the path"
     raise UserError(f"{path}: no such file, and no table of this name ships with transfer_study; {hint}")
 
@@ -395,7 +398,7 @@ def _check_no_json(data: bytes, path: Path) -> None:
             json.loads(start.splitlines()[0] if start[:1] == b"{" and b"\n{" in start else start)  # one row in each line, or the whole
         except (ValueError, RecursionError):
             return
-        raise UserError(f"{path}: JSON, no table; save it as CSV with a column of networks and one column for each dataset")
+        raise UserError(f"{path}: JSON, no table; save it as CSV, for example by pandas.DataFrame(…).to_csv")
 
 # %% ../../nbs/api/tables/01_files.ipynb #eb5fe876
 def read_grid(

@@ -7,8 +7,9 @@ __all__ = ['PROTOCOLS', 'scales_in', 'TableRows', 'table_rows', 'source_accuraci
 
 # %% ../../nbs/api/tables/03_rows.ipynb #e036c978
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -67,9 +68,23 @@ def _long(grid: Grid, roles: Roles, source: str | None, path: object) -> pd.Data
 def _where(rows: pd.DataFrame, row: int, column: str, place: str) -> str:
     entry = rows.iloc[row]
     number = isinstance(entry[column], float | int | np.number)
-    value = f"{entry[column]:g}" if number else str(entry[column]) if re.fullmatch(r"-?\d[\d.,]*", str(entry[column])) else repr(entry[column])
+    value = f"{entry[column]:g}" if number else str(entry[column]) if re.fullmatch(r"-?\d[\d.,]*", str(entry[column])) else repr(str(entry[column]))
     line = f" ({place} {entry['line']})" if "line" in rows else ""
-    return f"{column} {value} of network {entry['network']!r}" + (f" on dataset {entry['dataset']!r}" if "dataset" in rows else "") + line
+    parts = ([f"of network {entry['network']!r}"] if "network" in rows else []) + ([f"on dataset {entry['dataset']!r}"] if "dataset" in rows else [])
+    return f"{column} {value} {' '.join(parts)}{line}"
+
+
+def _of_both_scales(rows: pd.DataFrame, column: str, values: np.ndarray, scaled: np.ndarray, verb: str) -> list[str]:
+    "One line on values of at most 1 beside larger ones of the same dataset, which may be fractions in a column of per cent."
+    groups = rows["dataset"] if column == "score" else pd.Series(column, index=rows.index)
+    largest = pd.Series(np.where(scaled, values, 0.0)).groupby(groups.to_numpy()).transform("max").to_numpy()
+    low = scaled & (values > 0) & (values <= 1) & (largest > 1)
+    if not low.any():
+        return []
+    row, more = int(low.argmax()), int(low.sum()) - 1
+    on = f" on {rows.iloc[row]['dataset']!r}" if column == "score" else ""
+    others = f" (and {more} more)" if more else ""
+    return [f"{column} {values[row]:g} of {rows.iloc[row]['network']!r}{on}{others} {verb}, the largest is {largest[row]:g}: bring the column to one scale if that is a fraction"]
 
 
 def _check_range(rows: pd.DataFrame, column: str, values: np.ndarray, path: object, place: str) -> None:
@@ -78,7 +93,7 @@ def _check_range(rows: pd.DataFrame, column: str, values: np.ndarray, path: obje
     if not wrong.any():
         return
     if (values[wrong] > 1).all() and np.nanmax(values) <= 100:
-        groups = rows.get("dataset", pd.Series("", index=rows.index)).to_numpy()
+        groups = rows.get("dataset", pd.Series(column, index=rows.index)).to_numpy()
         high = list(dict.fromkeys(groups[values > 1]))
         if column == "source_accuracy":
             advice = "if it is in per cent, give --scale source_accuracy=percent (scale=), or --percent if the scores are, too"
@@ -86,6 +101,7 @@ def _check_range(rows: pd.DataFrame, column: str, values: np.ndarray, path: obje
             advice = f"on {', '.join(map(repr, high[:5]))} only; if these are in per cent, give --scale {high[0]!r}=percent (scale=)"
         else:
             advice = "if the table is in per cent, give --percent (percent=True)"
+        advice += "".join(f"; {text}" for text in _of_both_scales(rows, column, values, np.ones(len(values), bool), "stands among them"))
         raise UserError(f"{path}: {column} reaches {np.nanmax(values):g}, expected at most 1; {advice}")
     raise UserError(f"{path}: {_where(rows, int(wrong.argmax()), column, place)}: expected a number from 0 to 1")
 
@@ -110,6 +126,8 @@ def scales_in(
     percent: bool = False,  # the scale of what has none of its own
 ) -> tuple[bool, dict[str, bool]]:
     "Whether scores are in per cent in general, and by name; raises `UserError` for another word."
+    if percent not in (True, False):
+        raise UserError(f"percent = {percent!r}: expected True or False")
     parts = [f"{name}={word}" for name, word in scale.items()] if isinstance(scale, Mapping) else names_in(scale)
     by_name = {}
     for part in parts:
@@ -142,9 +160,10 @@ def _scaled(
     given = scales.notna().to_numpy()
     scaled = np.where(given, scales.fillna(False).astype(bool), percent) & ~signed
     _check_percent(rows, column, values, scaled & ~given, path)
+    remarks = [*dict.fromkeys(text for part in numbers.values() for text in part.remarks), *_of_both_scales(rows, column, values, scaled, "is read as per cent")]
     values = np.where(scaled | signed, values / 100, values)
     _check_range(rows, column, values, path, grid.place)
-    return rows.assign(**{column: values}), tuple(dict.fromkeys(text for part in numbers.values() for text in part.remarks))
+    return rows.assign(**{column: values}), tuple(remarks)
 
 # %% ../../nbs/api/tables/03_rows.ipynb #c895766c
 def _with_counts(rows: pd.DataFrame, grid: Grid, path: object) -> pd.DataFrame:
@@ -179,27 +198,38 @@ class TableRows:
     remarks: tuple[str, ...]  # in words
 
 
+def _without_rows(grid: Grid, leave_out: str | Iterable[str] | None, path: object) -> tuple[Grid, list[str], dict[str, str]]:
+    "The grid without the rows that a pattern COLUMN=VALUE fits, the other patterns, and what is left out."
+    drop, others, left = np.zeros(len(grid.cells), bool), [], {}
+    for pattern in names_in(leave_out):
+        name, equals, value = (part.strip() for part in pattern.partition("="))
+        if not equals or name not in grid.columns:
+            others.append(pattern)
+            continue
+        cells = _texts(grid.cells[grid.columns.index(name)]).fillna("")
+        fits = cells.map({cell: fnmatchcase(cell.casefold(), value.casefold()) for cell in cells.unique()}).to_numpy(bool)
+        if not fits.any():
+            raise UserError(f"{path}: --leave-out {pattern}: no row has this value in the column {name!r}; values: {', '.join(map(repr, cells.unique()[:5]))}")
+        left[pattern] = f"{fits.sum():,} rows on request"
+        drop |= fits
+    return replace(grid, cells=grid.cells[~drop].reset_index(drop=True), lines=grid.lines[~drop]), others, left
+
+
 def _chosen_rows(rows: pd.DataFrame, grid: Grid, datasets: str | Iterable[str] | None, leave_out: str | Iterable[str] | None) -> tuple[pd.DataFrame, dict[str, str]]:
-    "The rows of a long table with the datasets that were asked for; patterns NAME=VALUE leave out the rows with this value."
-    left, patterns = {}, names_in(leave_out)
-    by_value = [pattern for pattern in patterns if "=" in pattern and pattern.partition("=")[0].strip() in grid.columns]
-    drop = np.zeros(len(rows), bool)
-    for pattern in by_value:
-        name, _, value = pattern.partition("=")
-        cells = _texts(grid.cells[grid.columns.index(name.strip())]).fillna("")
-        fits = {cell: fnmatchcase(cell.casefold(), value.strip().casefold()) for cell in cells.unique()}
-        drop |= cells.map(fits).to_numpy(bool)
-        left[pattern] = f"{drop.sum():,} rows on request"
+    "The rows of a long table with the datasets that were asked for."
     names = list(rows["dataset"].unique())
-    others = matching([pattern for pattern in patterns if pattern not in by_value], [*names, *grid.columns], "leave-out")
-    left |= {name: "on request" for name in others if name in names}
+    others = matching(names_in(leave_out), [*names, *grid.columns], "leave-out")
+    left = {name: "on request" for name in others if name in names}
     if datasets is not None:
         kept = matching(names_in(datasets, names), names, "datasets")
         left |= {name: "not among --datasets" for name in names if name not in kept and not rows.loc[rows["dataset"] == name, "in_source"].any()}
-    return rows[~drop & ~rows["dataset"].isin(left)].reset_index(drop=True), left
+    return rows[~rows["dataset"].isin(left)].reset_index(drop=True), left
 
 # %% ../../nbs/api/tables/03_rows.ipynb #6550afa9
-_SUMMARY = re.compile(r"(mean|average|avg|median|total|sum|overall|std|stdev|sd|min|minimum|max|maximum)( (acc|accuracy|score|rank))?")
+_SUMMARY = re.compile(
+    r"(mean|average|avg|median|total|sum|overall|std|stdev|sd|stderr|sem|standard (deviation|error)|variance|min|minimum|max|maximum|best|worst|range|spread|"
+    r"δ|delta|diff|difference|gain|improvement)( (acc|accuracy|score|result|rank))?"
+)
 
 
 def _without_summaries(rows: pd.DataFrame, left: dict[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -219,6 +249,18 @@ def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
             listed = ", ".join(f"{name} ({place} {row.line})" if column == "network" else str(name) for name, row in empty.head(5).iterrows())
             remarks.append(f"{len(empty)} {column}{'s' * (len(empty) > 1)} without any score: {listed}" + ", …" * (len(empty) > 5))
     return remarks
+
+
+def _look_alikes(rows: pd.DataFrame) -> list[str]:
+    "On names that differ in case, spaces or the kind of a dash only, which may be one network or dataset."
+    remarks = []
+    for kind in ("network", "dataset"):
+        names = list(rows[kind].unique())
+        keys = pd.Series([re.sub(r"[\s_\-‐-―−]+", "-", unicodedata.normalize("NFKC", name).casefold()) for name in names], dtype=object)
+        for _, alike in keys[keys.duplicated(keep=False)].groupby(keys, sort=False):
+            listed = " and ".join(repr(names[i]) for i in alike.index[:3])
+            remarks.append(f"{listed} are read as different {kind}s, though their names differ in case, spaces or dashes only")
+    return remarks[:5]
 
 
 def _path_shown(table: Path | str | pd.DataFrame, grid: Grid) -> str:
@@ -242,14 +284,14 @@ def table_rows(
     "One row per score; raises `UserError`, with the line, for a table that cannot be read without guessing."
     grid, (percent, by_name) = read_grid(table), scales_in(scale, percent)
     path = _path_shown(table, grid)
+    grid, leave_out, gone = _without_rows(grid, leave_out, path)
     roles = long_roles(grid, path, network, score)
     if roles is None:
         roles = wide_roles(grid, path, network, source, datasets, leave_out)
-        rows, left = _melted(grid, roles), roles.left_out
+        rows, left = _melted(grid, roles), {}
     else:
         rows, left = _chosen_rows(_long(grid, roles, source, path), grid, datasets, leave_out)
-        left = left | roles.left_out
-    rows, left = _without_summaries(rows, left)
+    rows, left = _without_summaries(rows, gone | left | roles.left_out)
     names = sorted({*rows["dataset"], *grid.columns, "score", "source_accuracy"}) if len(rows) else []
     by_name = {name: word for pattern, word in by_name.items() for name in matching([pattern], names, "scale")}
     if (rows["network"] == "").any():
@@ -266,7 +308,7 @@ def table_rows(
     source_column = grid.columns[roles.standard["source_accuracy"]] if "source_accuracy" in roles.standard else source_column
     return TableRows(
         rows, path, grid.place, " ".join(grid.columns[i] or "the row names" for i in roles.network), source_column,
-        tuple(f"{name} ({reason})" for name, reason in left.items()), (*remarks, *_missing_remarks(rows, grid.place)),
+        tuple(f"{name} ({reason})" for name, reason in left.items()), (*remarks, *_missing_remarks(rows, grid.place), *_look_alikes(rows)),
     )  # fmt: skip
 
 # %% ../../nbs/api/tables/03_rows.ipynb #00819736
@@ -283,12 +325,13 @@ def source_accuracies(
     found = [i for i, name in enumerate(grid.columns) if name_key(name) == "sourceaccuracy"] or [i for i, name in enumerate(grid.columns) if is_source(name)]
     if len(found) != 1:
         problem = "no column 'source_accuracy'" if not found else "several columns that could be source_accuracy"
-        raise UserError(f"{path}: {problem}; found: {', '.join(grid.columns)}")
+        raise UserError(f"{path}: {problem}; found: {', '.join(grid.columns)}; name the column of source accuracies source_accuracy")
     rows = pd.DataFrame({"network": _network_names(grid, named), "line": grid.lines, "source_accuracy": grid.cells[found[0]].astype(object)})
     percent, by_name = scales_in(scale, percent)
     own = [word for name, word in by_name.items() if name in ("source_accuracy", grid.columns[found[0]])]
     by_name = {"source_accuracy": own[-1]} if own else {}
-    rows = _scaled(rows, "source_accuracy", percent, by_name, grid, path)[0].dropna(subset="source_accuracy")
+    rows, remarks = _scaled(rows, "source_accuracy", percent, by_name, grid, path)
+    rows = rows.dropna(subset="source_accuracy")
     for name, group in rows[rows["network"].duplicated(keep=False)].groupby("network", sort=False):
         if group["source_accuracy"].nunique() > 1:
             first, second = group.drop_duplicates("source_accuracy").iloc[[0, 1]].itertuples()
@@ -296,7 +339,9 @@ def source_accuracies(
                 f"{path}: network {name!r} has the source accuracies {first.source_accuracy:g} and {second.source_accuracy:g} "
                 f"({grid.place}s {first.line} and {second.line}); keep one"
             )
-    return rows.drop_duplicates("network").set_index("network")["source_accuracy"]
+    accuracies = rows.drop_duplicates("network").set_index("network")["source_accuracy"]
+    accuracies.attrs["remarks"] = [f"source accuracies of {path}: {remark}" for remark in (*grid.remarks, *remarks)]
+    return accuracies
 
 # %% ../../nbs/api/tables/03_rows.ipynb #dcd7e5eb
 def class_counts(
@@ -314,12 +359,12 @@ def class_counts(
     count = next((keys.index(key) for key in ("nclasses", "classes", "numclasses") if key in keys), None)
     if position is None or count is None:
         raise UserError(f"{path}: expected the columns dataset and n_classes; found: {', '.join(grid.columns)}")
-    rows = pd.DataFrame({"network": _texts(grid.cells[position]), "line": grid.lines, "n_classes": grid.cells[count]})
+    rows = pd.DataFrame({"dataset": _texts(grid.cells[position]), "line": grid.lines, "n_classes": grid.cells[count]})
     rows = _with_counts(rows, grid, path).dropna()
-    for name, group in rows.groupby("network", sort=False):
+    for name, group in rows.groupby("dataset", sort=False):
         if group["n_classes"].nunique() > 1:
             first, second = group.drop_duplicates("n_classes").iloc[:2].itertuples()
             raise UserError(
                 f"{path}: dataset {name!r} has {first.n_classes} and {second.n_classes} classes ({grid.place}s {first.line} and {second.line}); keep one"
             )
-    return dict(zip(rows["network"], rows["n_classes"].astype(int), strict=True))
+    return dict(zip(rows["dataset"], rows["n_classes"].astype(int), strict=True))

@@ -96,9 +96,10 @@ def _source_accuracies(rows: pd.DataFrame, matched: list[str]) -> pd.DataFrame:
     return rows.groupby(list(dict.fromkeys(["network", "setting", *matched])), dropna=False)["source_accuracy"].agg(["nunique", "min", "max"])
 
 
-def _one_source_each(rows: pd.DataFrame, read: TableRows, matched: list[str]) -> None:
-    "Raises `UserError` for a network with several source accuracies."
-    for (network, *_), row in _source_accuracies(rows, matched).query("nunique > 1").head(1).iterrows():
+def _one_source_each(rows: pd.DataFrame, read: TableRows, matched: list[str], per_dataset: bool) -> None:
+    "Raises `UserError` for a network with several source accuracies, unless each dataset may have its own."
+    several = _source_accuracies(rows, matched).query("nunique > 1")
+    for (network, *_), row in several.head(0 if per_dataset else 1).iterrows():
         raise UserError(
             f"{read.path}: network {network!r} has source accuracies from {row['min']:g} to {row['max']:g}; expected one, "
             "or give --source-per-dataset (source_per_dataset=True) if each dataset has its own"
@@ -219,8 +220,7 @@ def read_table(
     rows = rows if n_classes is None else with_n_classes(rows, class_counts(n_classes))
     checked = tidy(rows, stated or "linear").assign(line=rows["line"].to_numpy())
     _certain_sources(checked, read)
-    if not source_per_dataset:
-        _one_source_each(checked, read, matched_columns(scores[scores["in_source"]]))
+    _one_source_each(checked, read, matched_columns(scores[scores["in_source"]]), source_per_dataset)
     result = checked[list(COLUMNS)]
     result.attrs["reading"] = (*_reading(read, result, _looked_up(scores, rows, given), given, stated), *(() if given is None else given.attrs.get("remarks", ())))
     result.attrs["protocol_stated"] = stated is not None or ("protocol" in scores and bool(scores["protocol"].notna().all()))

@@ -1,7 +1,11 @@
 """Image towers of OpenCLIP and Transformers, built with random weights: nothing is downloaded."""
 
+import shutil
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import write_images
 from transfer_study.core import UserError
@@ -10,8 +14,10 @@ from transfer_study.networks.networks import (
     Network,
     build_network,
     describe_network,
+    input_configuration,
     input_transform,
     network_digest,
+    network_structure,
     penultimate_features,
 )
 from transfer_study.study.resolve import meta_network
@@ -92,6 +98,78 @@ def test_a_study_runs_on_saved_networks(folder, tmp_path):
     assert study.results(tmp_path / "runs")["network"].tolist() == ["resnet", "vit"]
 
 
+def difference(model, own, width: int, height: int) -> float:
+    "The largest difference of pixels of a noisy picture between the model's transform and the library's, in steps of 8 bits."
+    pixels = np.random.default_rng(0).integers(64, 192, (height, width, 3), dtype=np.uint8)  # nothing that resizing would cut off
+    image = Image.fromarray(pixels)
+    ours, theirs = input_transform(model)(image), torch.as_tensor(own(image))
+    assert ours.shape == theirs.shape[-3:]
+    return float(((ours - theirs).abs() * torch.tensor(input_configuration(model)["std"])[:, None, None]).max()) * 255
+
+
+PROCESSORS = {
+    "ViTImageProcessor": {},
+    "SiglipImageProcessor": {},
+    "DeiTImageProcessor": {},  # to a square of 256, of which the middle is used
+    "CLIPImageProcessor": {},
+    "BitImageProcessor": {"size": {"shortest_edge": 225}, "crop_size": {"height": 192, "width": 192}},  # 192 / (192 / 225) < 225
+    "ConvNextImageProcessor": {"size": {"shortest_edge": 224}},
+    "ConvNextImageProcessor ": {"size": {"shortest_edge": 384}},  # to a square from here on
+    "LevitImageProcessor": {},
+    "PoolFormerImageProcessor": {},
+    "EfficientNetImageProcessor": {"size": {"height": 224, "width": 224}},
+    "MobileNetV1ImageProcessor": {},
+}
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_the_input_transform_is_the_processor_s(folder, tmp_path, name):
+    import transformers
+
+    shutil.copy(folder / "vit" / "config.json", tmp_path)
+    processor = getattr(transformers, name.strip())(**PROCESSORS[name])
+    processor.save_pretrained(tmp_path)
+    model = build_architecture(f"transformers:{tmp_path}")
+    for size in ((300, 200), (200, 300), (720, 480)):
+        assert difference(model, lambda image: processor(image, return_tensors="pt")["pixel_values"][0], *size) < 2.01
+
+
+def test_a_transform_that_does_not_change_keeps_its_configuration(folder):
+    "As at earlier checkouts, because it is part of keys and ids."
+    model = build_architecture(f"transformers:{folder}/vit")
+    expected = {"input_size": (3, 32, 32), "crop_pct": 32 / 36, "interpolation": "bicubic"}
+    assert model.pretrained_cfg.keys() == expected.keys() | {"mean", "std"} and expected.items() <= model.pretrained_cfg.items()
+
+
+@pytest.mark.parametrize(
+    ("processor", "options", "message"),
+    [
+        ("MobileViTImageProcessor", {}, "gives other pixels than its settings say, by 0.1"),  # blue first
+        ("DetrImageProcessor", {}, "resizes to .*'longest_edge': 1333.*; expected height and width, or shortest_edge alone"),
+        ("CLIPImageProcessor", {"do_center_crop": False}, r"gives images of the shape \(1, 3, 224, 358\)"),
+    ],
+)
+def test_a_preprocessing_that_cannot_be_repeated_is_refused(folder, tmp_path, processor, options, message):
+    import transformers
+
+    shutil.copy(folder / "vit" / "config.json", tmp_path)
+    getattr(transformers, processor)(**options).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=message) as error:
+        build_architecture(f"transformers:{tmp_path}")
+    assert "\n" not in str(error.value) and f"network 'transformers:{tmp_path}'" in str(error.value)
+
+
+def test_the_input_transform_is_that_of_the_weights_of_open_clip():
+    open_clip = pytest.importorskip("open_clip", reason="OpenCLIP (extra clip) is not installed")
+    model = build_architecture("open_clip:PE-Core-T-16-384/meta@projection")  # resizes to a square, mean 0.5
+    settings = {
+        key: value for key, value in open_clip.get_pretrained_cfg("PE-Core-T-16-384", "meta").items() if value is not None
+    }
+    preset = open_clip.transform.merge_preprocess_dict({"size": 384}, settings)
+    own = open_clip.transform.image_transform_v2(open_clip.transform.PreprocessCfg(**preset), is_train=False)
+    assert input_configuration(model)["crop_mode"] == "squash" and difference(model, own, 300, 200) == 0
+
+
 def test_open_clip_towers_agree_with_the_library():
     open_clip = pytest.importorskip("open_clip", reason="OpenCLIP (extra clip) is not installed")
     torch.manual_seed(0)
@@ -103,6 +181,8 @@ def test_open_clip_towers_agree_with_the_library():
     assert features.shape == (1, describe_network(model)["n_features"]) == (1, 768)
     assert input_transform(model).transforms[-1].mean.flatten().tolist() == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
     assert describe_network(meta_network(Network("clip", "open_clip:ViT-B-32/openai"))) == describe_network(model)
+    projected = build_architecture("open_clip:ViT-B-32/openai@projection")
+    assert network_structure(projected) != network_structure(model), "else both have one key of cached features"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from transfer_study.selection import candidates
 from transfer_study.selection.candidates import (
     RESEARCH_ONLY,
     find_candidates,
+    licence_of,
     network_tiers,
     prior_accuracy,
     transfer_prior,
@@ -63,6 +64,28 @@ def test_research_only_weights_of_a_pattern_are_asked_for():
     assert asked.licence == named.licence and named.licence in RESEARCH_ONLY
     with pytest.raises(UserError, match="licence cc-by-nc-4.0"):
         find_candidates(asked.name, licence="permissive")
+
+
+def test_weights_of_torchvision_with_a_licence_of_their_own():
+    "Those of SWAG, which are the only ones of vit_h_14 and the first of none of the others, allow no commercial use."
+    names = ("vit_b_16", "vit_b_16/IMAGENET1K_SWAG_E2E_V1", "regnet_y_16gf.IMAGENET1K_SWAG_LINEAR_V1", "vit_h_14")
+    networks = [Network(name, f"torchvision:{name}") for name in names]
+    assert [licence_of(network) for network in networks] == ["bsd-3-clause"] + ["cc-by-nc-4.0"] * 3
+    assert all(str(weights_source(network)).startswith("https://") for network in networks)
+    (permissive,), lines = find_candidates(networks[:2], licence="permissive")
+    assert permissive.name == "vit_b_16" and lines == ["vit_b_16/IMAGENET1K_SWAG_E2E_V1: left out, licence cc-by-nc-4.0"]
+    (any_of_them,), _ = find_candidates([networks[1]], licence="any")
+    assert any_of_them.licence == "cc-by-nc-4.0"
+    assert not {own["license"] for own in _torchvision_licences()} - {
+        "https://github.com/facebookresearch/SWAG/blob/main/LICENSE"
+    }, "a new one"
+
+
+def _torchvision_licences() -> list[dict]:
+    from torchvision import models
+
+    entries = [entry for name in models.list_models(module=models) for entry in models.get_model_weights(name)]
+    return [entry.meta for entry in entries if "license" in entry.meta]
 
 
 @pytest.mark.parametrize(

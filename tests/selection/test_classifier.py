@@ -16,7 +16,7 @@ from transfer_study import load_classifier
 from transfer_study.classifiers.linear_probe import LogisticPathClassifier
 from transfer_study.classifiers.novelty import MOST_DIRECTIONS, directions
 from transfer_study.core import UserError
-from transfer_study.networks.networks import Network
+from transfer_study.networks.networks import Network, build_network
 from transfer_study.selection.classifier import model_card, save_classifier
 
 
@@ -247,6 +247,10 @@ def test_a_folder_that_exists_is_replaced_only_when_asked(fitted, tmp_path):
         save_classifier(path, **fitted.arguments)
     save_classifier(path, overwrite=True, licence="mit", **fitted.arguments)
     assert load_classifier(path).record.network.licence == "mit" and [p.name for p in tmp_path.iterdir()] == ["a"]
+    model = build_network(fitted.arguments["network"])
+    swag = {"network": Network("swag", "torchvision:vit_h_14"), "model": model}
+    save_classifier(path, overwrite=True, **fitted.arguments | swag)
+    assert (path / "README.md").read_text().startswith("---\nlicense: cc-by-nc-4.0\n")
     (tmp_path / "photos").mkdir()
     with pytest.raises(UserError, match="exists already"):
         save_classifier(tmp_path / "photos", overwrite=True, **fitted.arguments)

@@ -1,5 +1,6 @@
 """Images without a test split: what is opened, what stays together, what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,13 @@ def test_copies_and_groups_stay_on_one_side(photos):
     digit = table.index.str.extract(r"(\d)\.png$")[0].to_numpy()
     assert all(len(set(prepared.dataset.images["split"][digit == one])) == 1 for one in np.unique(digit))
     assert "group in training and test" not in set(check_images(prepared)["check"])
-
+    images = prepared.dataset.images
+    in_class = (images["class"] == images["class"].iloc[0]).to_numpy()
+    findings = check_images(replace(prepared, groups=np.where(in_class, -1, np.arange(len(images)))))
+    (alone,) = findings[findings["check"] == "class in one group"].itertuples()
+    n_train = (in_class & (images["split"] == "train")).sum()
+    assert alone.image == images["class"].iloc[0]
+    assert alone.detail.startswith(f"its {n_train} training images, which are one group,")
 
 def test_a_group_on_both_sides_of_a_given_split_is_a_finding(tmp_path):
     "Patient 1 is in train/ and test/; patients 2 and 3 are not; without groups nothing is known of it."

@@ -74,6 +74,7 @@ def test_killed_ten_times_the_same_call_ends_in_the_same_recommendation(photos, 
 
 def test_the_classifier_gives_the_accuracy_that_was_reported(answer, photos):
     kept = load_classifier(answer.directory / "classifier")
+    assert (kept.record.interval_covers, kept.record.held_out) == ("test and training images", "groups")
     table = kept.predict(photos).set_index("image")["label"]
     right = [table[image] == label for image, label in zip(answer.predictions["image"], answer.predictions["label"], strict=True)]
     assert np.mean(right) == answer.test["accuracy"] == kept.record.expected_accuracy and len(right) == answer.test["n"]

@@ -114,6 +114,21 @@ def test_two_networks_on_two_datasets_have_no_interval():
     assert table.loc[0, "difference"] == pytest.approx(0.2) and table[["low", "high", "over"]].isna().all(axis=None)
 
 
+def test_a_mean_over_datasets_does_not_depend_on_which_networks_were_tried():
+    "Differences of 0.1 on one dataset and 1.5 on another that two of eight networks have; and an additive table."
+    unequal = pd.DataFrame({"network": list("abcdefghab"), "dataset": ["easy"] * 8 + ["hard"] * 2})
+    unequal["difference"] = [0.1] * 8 + [1.5] * 2
+    mean = mean_differences(unequal).iloc[0]
+    assert mean[["difference", "low", "high"]].to_list() == pytest.approx([0.8] * 3) and mean["n_pairs"] == 10
+    complete = (np.arange(5)[:, None] / 10 + [0, 1, 3]).ravel()
+    cells = pd.DataFrame({"network": list("aaabbbcccdddeee"), "dataset": list("xyz") * 5, "difference": complete})
+    columns = ["difference", "low", "high"]
+    holes = mean_differences(cells.drop(index=[1, 5, 13])).loc[0, columns].to_list()
+    assert holes == pytest.approx(mean_differences(cells).loc[0, columns].to_list())
+    apart = mean_differences(cells[(cells["dataset"] == "z") == cells["network"].isin(["d", "e"])]).iloc[0]
+    assert apart["difference"] == pytest.approx((0.1 + 1.1 + 3.35) / 3) and apart["over"] == "datasets"
+
+
 def test_interval_of_a_setting_covers():
     inside = []
     for seed in range(250):

@@ -11,6 +11,7 @@ from transfer_study.statistics.log_odds import (
     adjusted_accuracies,
     dataset_effects,
     half_count,
+    means_over_datasets,
     morey_standard_errors,
     seen_resolution,
     to_log_odds_table,
@@ -168,3 +169,9 @@ def test_an_area_under_the_curve_is_no_share_of_images():
     assert odds(0.12345, 0.0, 0.98412) == pytest.approx(0.061725 / 0.938275)
     with pytest.raises(UserError, match=r"network 'a'.*the dataset has no other score"):
         with_log_odds(results(network=["a"], score=[1.0], n_test=100, metric="mAP"))
+
+
+def test_means_over_datasets_weight_datasets_equally():
+    additive = pd.DataFrame(np.arange(4)[:, None] / 10 + np.array([0.0, 1.0, 3.0]))
+    holes = additive.mask([[False, True, False], [False] * 3, [True, False, False], [False] * 3])
+    np.testing.assert_allclose(means_over_datasets(holes), additive.mean(axis=1))

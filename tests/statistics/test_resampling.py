@@ -11,6 +11,7 @@ from transfer_study.statistics.regression import cells_of, fit_mixed, random_dev
 from transfer_study.statistics.resampling import (
     RunDraws,
     dataset_draws,
+    exact_repeats,
     other_datasets_interval,
     run_deviation,
     slope_strata,
@@ -110,6 +111,22 @@ def runs(n_runs=3, noise=0.4, seed=0):
 def test_run_deviation():
     assert run_deviation(runs(20)) == pytest.approx(0.4, rel=0.1)
     assert np.isnan(run_deviation(runs(1)))
+
+
+def test_exact_repeats_are_not_runs_without_noise():
+    "On a dataset with val/, a seed repeats the run of fixed features; one network with equal runs by chance is no such dataset."
+    rows = runs(4)
+    first = rows.groupby(["network", "dataset"])["logit"].transform("first")
+    repeats = rows.assign(logit=rows["logit"].where(rows["dataset"] == "data0", first))
+    assert exact_repeats(repeats) == ["data1", "data2"]
+    assert run_deviation(repeats) == run_deviation(rows[rows["dataset"] == "data0"])
+    chance = rows.assign(logit=rows["logit"].where(rows["network"] != "net00", first))
+    assert exact_repeats(chance) == [] and run_deviation(chance) < run_deviation(rows)
+    table = repeats.assign(score=1 / (1 + np.exp(-repeats["logit"])), source_accuracy=1 / (1 + np.exp(-repeats["source_logit"])))
+    table = table[["network", "dataset", "seed", "score", "source_accuracy"]]
+    assert any(text.endswith("exact repeats on data1; data2 say nothing about it") for text in analyze(table, 100).messages)
+    none = analyze(table[table["dataset"] != "data0"], 100)
+    assert any("all repeated runs are exact repeats, which say nothing" in text for text in none.messages)
 
 
 def test_drawn_runs_have_the_mean_and_the_variance_of_the_runs():

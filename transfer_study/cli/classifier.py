@@ -59,7 +59,7 @@ def keep(
     setting: Annotated[str, typer.Option(help="Keep the run with this source-training setting.")] = "default",
     bundle: Annotated[bool, typer.Option("--bundle", help="Copy the network's weights into the folder.")] = False,
     export: Annotated[_ExportFormat | None, typer.Option(help="Also write model.onnx, checked on the test images.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence of the network's weights; default: as timm states it.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the network's weights; default: as its library states it.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a classifier that is there.")] = False,
     device: Device = "auto",
     as_json: Json = False,

@@ -70,9 +70,11 @@ def _print_costs(costs: "pd.DataFrame", full: bool, processes: int) -> None:
 
 # %% ../../nbs/api/cli/01_study.ipynb #4406e74f
 def _show_notes(tasks: "Plan", as_json: bool = False) -> None:
-    "What a user should know of the datasets and networks, such as files that were left out, a line each."
+    "What a user should know of the datasets, networks and seeds, such as files that were left out, a line each."
+    from transfer_study.study.plan import repeating_seeds
+
     notes = [note for dataset in tasks.datasets for note in dataset.notes]
-    for line in notes + [note for network in tasks.networks for note in network.notes]:
+    for line in notes + [note for network in tasks.networks for note in network.notes] + repeating_seeds(tasks):
         echo(json.dumps({"event": "note", "message": line}) if as_json else line)
 
 # %% ../../nbs/api/cli/01_study.ipynb #01c1c996

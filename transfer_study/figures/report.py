@@ -18,6 +18,7 @@ import pandas as pd
 from scipy.special import expit
 
 import transfer_study
+from ..core import UserError
 from .comparison import convergence, gain_trend, protocol_gains, setting_effects, size_curves, slopes
 from .diagnostics import calibration, coefficient_forest, influence_map, left_out, residuals, significance
 from .headline import drawn_rows, headline, per_dataset
@@ -25,6 +26,7 @@ from .page import Figure, Section, extra_section, make_figure, render_page
 from .theme import display_name, figure_tables
 from ..statistics.analysis import PAPER_CORRELATIONS, Analysis
 from ..statistics.correlation import HEADLINE, format_interval, format_r  # noqa: F401 (in queries)
+from ..statistics.log_odds import means_over_datasets
 from ..training.protocol import steps_to_90_percent_of_maximum_odds
 
 # %% ../../nbs/api/figures/07_report.ipynb #0f44d785
@@ -133,13 +135,21 @@ def settings_table(
     analysis: Analysis,
     source: str = "ImageNet",  # name of the source dataset
 ) -> pd.DataFrame:
-    "Networks trained under several settings: accuracy on the source, and under each protocol the mean over datasets (in log-odds)."
+    """Networks trained under several settings: accuracy on the source, and under each protocol the mean over datasets (in log-odds).
+
+    All datasets count equally; `means_over_datasets` stands in for missing scores where the datasets can be compared.
+    """
     rows = analysis.rows[~analysis.rows["excluded"].astype(bool) & analysis.rows["n_train_per_class"].isna()]
     rows = rows[rows.groupby("network")["setting"].transform("nunique") > 1]
     found = 100 * rows.groupby(["network", "setting"], sort=False)["source_accuracy"].mean().to_frame(f"{source} %")
-    means = rows.groupby(["network", "setting", "protocol"], sort=False)["logit"].mean().unstack()
-    for protocol in [name for name in rows["protocol"].unique() if means[name].groupby("network").count().max() > 1]:
-        found[f"{display_name(protocol)} %"] = 100 * expit(means[protocol])
+    for protocol, own in rows.groupby("protocol", sort=False):
+        if own.groupby("network")["setting"].nunique().max() > 1:
+            cells = own.groupby(["network", "setting", "dataset"], sort=False)["logit"].mean().unstack()
+            try:
+                means = means_over_datasets(cells)
+            except UserError:  # groups of datasets without a common network
+                means = cells.mean(axis=1)
+            found[f"{display_name(protocol)} %"] = 100 * expit(means)
     return found.reset_index()
 
 # %% ../../nbs/api/figures/07_report.ipynb #ee5bffcd

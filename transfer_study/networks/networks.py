@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PREFIXES', 'POOLINGS', 'MAX_SIDE', 'Network', 'classifier_names', 'load_weights', 'input_configuration',
            'input_transform', 'penultimate_features', 'pooled_network', 'unpooled', 'build_network', 'random_network',
-           'check_network', 'describe_network', 'network_digest']
+           'check_network', 'describe_network', 'network_structure', 'network_digest']
 
 # %% ../../nbs/api/networks/04_networks.ipynb #b6f713eb
 import hashlib
@@ -405,13 +405,20 @@ def describe_network(
     }
 
 # %% ../../nbs/api/networks/04_networks.ipynb #7356d64b
+def network_structure(
+    model: "torch.nn.Module",
+) -> str:
+    "What is computed apart from the values of tensors: the printed structure, with the digest of the code of a network of one's own."
+    return str(model) + getattr(unpooled(model), "source_digest", "")
+
+
 def network_digest(
     model: "torch.nn.Module",
 ) -> str:
     "SHA-256 of the model's structure and tensors, as 16 hexadecimal digits."
     import torch
 
-    state = hashlib.sha256((str(model) + getattr(model, "source_digest", "")).encode())
+    state = hashlib.sha256(network_structure(model).encode())
     for name, tensor in sorted(model.state_dict().items()):
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..core import UserError, data_path
 from ..images.fetching import can_reach
-from ..networks.architectures import split_architecture
+from ..networks.architectures import split_architecture, torchvision_weights
 from ..networks.networks import Network, describe_network
 from ..networks.table import LITE, default_checkpoint, imagenet_top1, known_networks, lite_weights
 from ..study.file import find_study, read_study_file
@@ -41,6 +41,7 @@ def network_tiers() -> pd.DataFrame:
 RESEARCH_ONLY = ("cc-by-nc-4.0", "fair-noncommercial-research-license", "apple-amlr", "seer-license")
 PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
 MOST_MATCHES = 30  # of a pattern
+_LICENCE_PAGES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-by-nc-4.0"}  # its README says so
 
 
 def licence_of(
@@ -56,7 +57,10 @@ def licence_of(
         from timm.models import get_pretrained_cfg
 
         return getattr(get_pretrained_cfg(default_checkpoint(f"timm:{name}"), allow_unregistered=True), "license", None) or "not stated"
-    return {"torchvision": "bsd-3-clause", "pytorchcv": "mit"}.get(library, "not stated")
+    if library == "torchvision":
+        stated = torchvision_weights(name).meta.get("license", "bsd-3-clause")
+        return _LICENCE_PAGES.get(stated, stated)
+    return "mit" if library == "pytorchcv" else "not stated"
 
 # %% ../../nbs/api/selection/02_candidates.ipynb #966c4600
 def _pattern(pattern: str) -> list[str]:
@@ -183,10 +187,8 @@ def weights_source(
         return _timm_source(name)
     if library == "torchvision":
         import torch
-        import torchvision
 
-        entries = {entry.name: entry for entry in torchvision.models.get_model_weights(name.partition(".")[0])}
-        chosen = entries.get(name.partition(".")[2]) or next(iter(entries.values()))
+        chosen = torchvision_weights(name)
         cached = Path(torch.hub.get_dir()) / "checkpoints" / chosen.url.rpartition("/")[2]
         return None if cached.is_file() else chosen.url
     return None  # the other libraries say themselves what they cannot fetch

@@ -31,6 +31,7 @@ from ..networks.networks import Network, build_network, input_configuration
 from ..networks.portable import feature_weights, reference_features, weights_digest
 from ..options import Section, explain_errors
 from ..progress_bars import progress_bar
+from .candidates import licence_of
 
 if TYPE_CHECKING:
     import torch
@@ -219,11 +220,10 @@ def _head_arrays(head: Any, class_names: Sequence[str]) -> tuple[np.ndarray, np.
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #f48de207
 def _record_network(network: Network, model: "torch.nn.Module", preprocessing: dict | None, bundle: bool, licence: str | None) -> NetworkRecord:
-    stated = getattr(model, "pretrained_cfg", None) or {}
     return NetworkRecord(
         name=network.name, architecture=network.architecture, weights=None if network.weights is None else str(Path(network.weights).resolve()),
         bundled=bundle, weights_digest=weights_digest(model), preprocessing=json.loads(json.dumps(preprocessing or input_configuration(model))),
-        licence=licence or (stated.get("license") if network.weights is None else None) or "not stated", pooling=network.pooling,
+        licence=licence or licence_of(network), pooling=network.pooling,
     )  # fmt: skip
 
 # %% ../../nbs/api/selection/05_classifier.ipynb #3f42f1f7
@@ -250,7 +250,7 @@ def save_classifier(
     bundle: bool = False,  # copy the network's weights
     training_features: np.ndarray | None = None,  # (n, n_features) for the flag; None for no flag
     training_groups: np.ndarray | None = None,  # (n,) of these images, which of them belong together; None where that is not known
-    licence: str | None = None,  # of the network's weights; None to state what timm states
+    licence: str | None = None,  # of the network's weights; None to state what its library states
     model: "torch.nn.Module | None" = None,  # the network as it computes features; None to build it from `network`
     overwrite: bool = False,  # replace a classifier that is there
     seed: int = 0,  # of the training images that are kept for the flag, where there are more than `MOST_DIRECTIONS`

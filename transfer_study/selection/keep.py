@@ -158,7 +158,7 @@ def keep_classifier(
     folder: Path | str | None = None,  # to write; None for classifiers/<network>-<dataset> in `runs`
     *,
     bundle: bool = False,  # copy the network's weights
-    licence: str | None = None,  # of the weights; None to state what timm states
+    licence: str | None = None,  # of the weights; None to state what its library states
     overwrite: bool = False,  # replace a classifier that is there
     device: str = "auto",
     **choice: Any,  # of `find_run`: setting, seed, n_train_per_class

@@ -45,7 +45,7 @@ from transfer_study.statistics.exclusions import (
 )  # fmt: skip
 from .log_odds import LogOddsTable, is_share_of_images, to_log_odds_table, with_log_odds
 from .regression import influence_table, predict_accuracy, regression_table
-from .resampling import RunDraws, other_datasets_interval, run_deviation
+from .resampling import RunDraws, exact_repeats, other_datasets_interval, run_deviation
 from ..tables.cells import name_key
 from ..tables.metrics import odd_metrics, with_n_classes
 from ..tables.rows import class_counts
@@ -328,10 +328,13 @@ def _listed(items: list[str]) -> str:
 # %% ../../nbs/api/statistics/06_analysis.ipynb #d9640b5b
 def _runs_message(sound: pd.DataFrame) -> str:
     "What the intervals know of the noise from run to run."
-    deviation = run_deviation(sound)
+    deviation, equal = run_deviation(sound), exact_repeats(sound)
+    if np.isnan(deviation) and equal:
+        return "the intervals are over networks only: all repeated runs are exact repeats, which say nothing about noise from run to run"
     if np.isnan(deviation):
         return "the intervals are over networks only: with one run of each, noise from run to run cannot be told from differences between networks"
-    return f"standard deviation from run to run {deviation:.2f} log-odds; the intervals of r include it"
+    text = f"standard deviation from run to run {deviation:.2f} log-odds; the intervals of r include it"
+    return text + f"; exact repeats on {_listed(equal)} say nothing about it" * bool(equal)
 
 # %% ../../nbs/api/statistics/06_analysis.ipynb #7115aea2
 def _moved_messages(moved: pd.DataFrame) -> list[str]:

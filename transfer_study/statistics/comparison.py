@@ -12,8 +12,9 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 from scipy.stats import t as t_distribution
 
+from ..core import UserError
 from .correlation import HEADLINE
-from .log_odds import LogOddsTable
+from .log_odds import LogOddsTable, dataset_effects, means_over_datasets
 
 # %% ../../nbs/api/statistics/04_comparison.ipynb #26c50e73
 def t_intervals(
@@ -69,16 +70,37 @@ def pair_table(
 FEWEST = 3  # networks or datasets required for an interval
 
 
+def _overall(
+    cells: pd.DataFrame,  # network, dataset, difference
+    unit: str,  # network or dataset
+) -> pd.Series:
+    """The mean difference of every `unit`; with missing cells, of the additive model difference ~ network + dataset.
+
+    Each network's value is then its effect plus the mean over datasets. In groups of datasets without a common network, where networks
+    cannot be compared, it is the mean of each dataset.
+    """
+    table = cells.pivot_table(index="network", columns="dataset", values="difference", observed=True)
+    if table.notna().all(axis=None):
+        return cells.groupby(unit)["difference"].mean()
+    try:
+        return dataset_effects(table) if unit == "dataset" else means_over_datasets(table)
+    except UserError:
+        return table.mean()
+
+
 def mean_differences(
     cells: pd.DataFrame,  # network, dataset, difference (log-odds)
 ) -> pd.DataFrame:
     """One row per dataset (`mean` first): dataset, difference, low, high (95 %), over, n_pairs, wins (differences above 0).
 
     `over` states whether the interval is over `networks` or, for the mean of fewer than three networks, over `datasets`. It is
-    NA, as is the interval, if there are fewer than three of these.
+    NA, as is the interval, if there are fewer than three of these. `mean` weights all datasets equally; in a table with missing cells,
+    the additive model of `dataset_effects` stands in for them, as in the headline.
     """
     unit = "network" if cells["network"].nunique() >= FEWEST else "dataset"
-    groups = {HEADLINE: cells.groupby(unit)["difference"].mean()} | dict(list(cells.groupby("dataset")["difference"]))
+    overall = _overall(cells, unit)
+    unit = overall.index.name  # datasets, if the networks cannot be compared
+    groups = {HEADLINE: overall} | dict(list(cells.groupby("dataset")["difference"]))
     counted = groups | {HEADLINE: cells["difference"]}
     tables = [t_intervals(values.to_numpy()) for values in groups.values()]
     table = pd.concat(tables, ignore_index=True).assign(dataset=list(groups))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['half_count', 'seen_resolution', 'is_share_of_images', 'with_log_odds', 'LogOddsTable', 'to_log_odds_table',
-           'dataset_effects', 'adjusted_accuracies', 'morey_standard_errors']
+           'dataset_effects', 'means_over_datasets', 'adjusted_accuracies', 'morey_standard_errors']
 
 # %% ../../nbs/api/statistics/00_log_odds.ipynb #6fe82ab0
 from collections.abc import Iterable
@@ -174,8 +174,8 @@ def to_log_odds_table(
     The log-odds of the source accuracies are averaged in the same way: over the seeds of each dataset, then over datasets.
     """
     logits = rows.pivot_table(index="network", columns="dataset", values="logit", aggfunc="mean", observed=True)
-    by_cell = rows.groupby(["network", "dataset"], observed=True)["source_logit"].mean()
-    source = by_cell.groupby("network").mean().loc[logits.index]
+    cells = rows.groupby(["network", "dataset"], observed=True, as_index=False)["source_logit"].mean()
+    source = (cells if len(cells) < len(rows) else rows).groupby("network")["source_logit"].mean().loc[logits.index]
     by_run = [name for name in ("network", "seed") if name in rows]
     if (rows.groupby(by_run, dropna=False, observed=True)["source_logit"].nunique() <= 1).all():
         return LogOddsTable(source, logits)
@@ -199,6 +199,19 @@ def dataset_effects(
     effects = np.linalg.lstsq(system, deviation.sum(axis=0), rcond=None)[0]
     networks = np.nanmean(np.where(present > 0, values - effects, np.nan), axis=1)
     return pd.Series(effects + networks.mean(), index=logits.columns, name="effect")
+
+# %% ../../nbs/api/statistics/00_log_odds.ipynb #22cc5e9a
+def means_over_datasets(
+    logits: pd.DataFrame,  # log-odds or differences of these, (n_networks, n_datasets); NaN for a missing cell
+) -> pd.Series:
+    """The mean of each row, all datasets weighted equally; with missing cells, the row's effect plus the mean over datasets.
+
+    Raises `UserError` if missing cells divide the table into groups of datasets without a common network.
+    """
+    if logits.notna().all(axis=None):
+        return logits.mean(axis=1)
+    datasets = dataset_effects(logits)
+    return (logits - datasets).mean(axis=1) + datasets.mean()
 
 # %% ../../nbs/api/statistics/00_log_odds.ipynb #0171916c
 def adjusted_accuracies(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TASKS_WANTED', 'Extraction', 'Shard', 'Fit', 'GridPoint', 'Refit', 'Pretraining', 'Plan', 'network_label',
-           'run_label', 'reading_speed', 'network_groups', 'make_plan']
+           'run_label', 'reading_speed', 'network_groups', 'make_plan', 'repeating_seeds']
 
 # %% ../../nbs/api/study/04_plan.ipynb #8f8af449
 import os
@@ -381,3 +381,20 @@ def make_plan(
         for dataset in datasets:
             add(builder, networks, dataset)
     return Plan(builder.runs, list(builder.tasks.values()), builder.payloads, networks, datasets, list(missing))
+
+# %% ../../nbs/api/study/04_plan.ipynb #18678ef0
+def repeating_seeds(
+    plan: Plan,
+) -> list[str]:
+    "A line on the datasets whose further seeds repeat the runs of a protocol exactly; none if there are none."
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for run in plan.runs:
+        draws = run.parameters.get("n_train_per_class") is not None or "seed" in run.extraction
+        if run.protocol in ("linear", "knn") and not draws and (run.dataset.images["split"] == "val").any():
+            seeds.setdefault((run.protocol, run.dataset.name), set()).add(run.seed)
+    lines = []
+    for protocol in dict.fromkeys(name for name, _ in seeds):
+        names = [dataset for (name, dataset), drawn in seeds.items() if name == protocol and len(drawn) > 1]
+        if names:
+            lines.append(f"{protocol}: on {', '.join(names)}, which come with val/, further seeds draw nothing and repeat the same runs")
+    return lines

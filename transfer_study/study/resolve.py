@@ -31,6 +31,7 @@ from transfer_study.networks.networks import (
     describe_network,
     input_configuration,
     network_digest,
+    network_structure,
     random_network,
 )  # fmt: skip
 from ..networks.table import imagenet_top1, imagenet_top1_source
@@ -65,7 +66,7 @@ class ResolvedNetwork:
 
     network: Network
     weights: str  # digest of its structure, preprocessing and weights
-    structure: str  # digest of its structure and preprocessing
+    structure: str  # digest of its structure, which includes the code of an own network, and its preprocessing
     side: int  # of the input image, in pixels
     n_features: int  # number of penultimate features
     to_train: bool = False  # on the study's source; `weights` then identifies the training
@@ -84,7 +85,7 @@ class ResolvedNetwork:
 
 # %% ../../nbs/api/study/02_resolve.ipynb #95887b37
 def _structure(model: "torch.nn.Module") -> str:
-    return digest([str(model), input_configuration(model)])
+    return digest([network_structure(model), input_configuration(model)])
 
 
 def _resolved(network: Network, model: "torch.nn.Module", weights: str) -> ResolvedNetwork:

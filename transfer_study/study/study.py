@@ -291,7 +291,6 @@ _IDENTITY = {  # what the runs of two studies agree on if a name means the same 
 
 def _refuse_repeated(rows: pd.DataFrame) -> None:
     "Raises `UserError` for two runs that are no repeats of each other, because nothing but their directory tells them apart."
-    rows = rows.drop_duplicates([*_RUN, "run_id", "score"])
     repeated = rows[rows.duplicated(_RUN, keep=False)]
     for _, both in repeated.groupby(_RUN, dropna=False):
         first, second = both.iloc[0], both.iloc[1]
@@ -319,7 +318,7 @@ def _refuse_two_meanings(rows: pd.DataFrame) -> None:
 
 def _distinct_runs(runs: Path | str) -> pd.DataFrame:
     "The results table of all runs, each listed once; raises `UserError` if runs of several studies cannot be analysed together."
-    table, complete = read_runs(runs), list(complete_runs(runs))
+    table, complete = read_runs(runs), list(complete_runs(runs))  # a copy of a run is not among them
     rows = tidy(pd.DataFrame([result for _, result in complete])).assign(
         directory=[str(directory) for directory, _ in complete], study=[str(directory.parent) for directory, _ in complete],
         architecture=[result.get("architecture") for _, result in complete],
@@ -329,7 +328,7 @@ def _distinct_runs(runs: Path | str) -> pd.DataFrame:
         specs = [directory / "spec.json" for directory, _ in complete]
         prints = [json.loads(path.read_text()).get("dataset_fingerprint") if path.is_file() else None for path in specs]
         _refuse_two_meanings(rows.assign(dataset_fingerprint=prints))
-    return table.drop_duplicates([*_RUN, "run_id", "score"], ignore_index=True)
+    return table
 
 # %% ../../nbs/api/study/11_study.ipynb #97bd9676
 def analyze_runs(

@@ -200,6 +200,24 @@ def test_layouts_of_other_tasks_and_archives_of_others_say_what_to_do(tmp_path):
             image_folder(tmp_path / name)
 
 
+@pytest.mark.parametrize(("folders", "message"), [
+    (("train", "test"), "test/, train/ are splits, not classes, .* expected train/<class>/<image>, or a CSV file"),
+    (("images/train", "images/val"), "train/, val/ are splits, not classes"),
+    (("train/images", "train/masks", "val/images", "val/masks"), "images/ is no class but the layout of object detection"),
+    (("VOC/JPEGImages", "VOC/SegmentationClass"), "JPEGImages/ is no class"),
+    (("train", "bus"), ""),
+])  # fmt: skip
+def test_folders_of_splits_and_of_parts_are_no_classes(tmp_path, folders, message):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "0.png").write_bytes(png_bytes())
+    if message:
+        with pytest.raises(UserError, match=message):
+            class_folders(tmp_path)
+    else:
+        assert class_folders(tmp_path).classes == sorted(folders)
+
+
 def test_raw_files_and_thumbnails_of_cameras_are_counted_and_no_images(tmp_path):
     folder = write_images(tmp_path / "pets", train=2, test=1)
     (folder / "train/dim/0.CR2").write_bytes(b"II*\0\x10\0\0\0CR")

@@ -186,6 +186,16 @@ def test_a_folder_with_a_mistake_is_one_line(copied, finished, command, tmp_path
     assert not (tmp_path / "exploded").exists()
 
 
+def test_what_recommend_writes_beside_a_classifier_leads_to_it(tmp_path):
+    (tmp_path / "classifier").mkdir()
+    (tmp_path / "classifier" / "classifier.json").touch()
+    (tmp_path / "report.html").touch()
+    for given in (tmp_path, tmp_path / "report.html"):
+        with pytest.raises(UserError, match="has no classifier.json; give ") as error:
+            load_classifier(given)
+        assert str(error.value).endswith(f"give {tmp_path / 'classifier'}")
+
+
 def test_weights_that_have_moved_or_changed(fitted, tmp_path, weights):
     kept = tmp_path / "w.safetensors"
     shutil.copy(fitted.network.weights, kept)

@@ -151,6 +151,7 @@ def test_a_html_cell_that_spans_rows_and_columns(table):
         ("one word\nand another\n", r"a single column"),
         ('[{"network": "a", "score": 1}]', r"JSON, no table"),
         ('{"network": "a", "score": 1}\n{"network": "b", "score": 1}\n', r"JSON, no table"),
+        ("\\begin{tabular}{lr}\nmodel & pets\n", r"LaTeX, which is not read; save the table as CSV"),
         (in_zip("scores.csv"), r"a zip, no table; unpack it, and give the table inside, scores.csv"),
         (in_zip("mimetype", "content.xml"), r"a spreadsheet in another format than .xlsx; save it"),
         (b"PK\x03\x04" + bytes(range(256)) * 8, r"cannot be read as xlsx|needs openpyxl"),

@@ -25,7 +25,16 @@ from .archives import FileReader, list_files, readable_name
 from .datasets import ImageDataset, dataset_name, frame_words, hashed_contents, image_folder, listed_dataset
 from .decoding import FORMATS
 from .hub import hub_dataset
-from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, case_words, image_files, nested_words
+from transfer_study.images.layout import (
+    IMAGE_SUFFIXES,
+    SPLIT_NAMES,
+    SPLITS,
+    NoTestImages,
+    case_words,
+    check_are_classes,
+    image_files,
+    nested_words,
+)
 from .splits import draw_test_images
 from ..options import Section, explain_errors
 from ..tables.files import decode, delimited_records
@@ -293,11 +302,12 @@ def _check_no_split(root: Path, parts: list[list[str]], depth: int) -> None:
 
 
 def _check_folders(root: Path, parts: list[list[str]], folders: list[str], depth: int) -> None:
-    "Raises `UserError` for images outside the folders of classes, an empty folder and a single class."
+    "Raises `UserError` for images outside the folders of classes, folders that are no classes, an empty folder and a single class."
     stray = ["/".join(names) for names in parts if len(names) < 2]
     if stray:
         raise UserError(f"{root}: {stray[0]} lies in no class folder ({len(stray)} such images); move it to the folder of its class")
     classes = {names[depth] for names in parts}
+    check_are_classes(classes, str(root))
     empty = sorted({folder.split("/")[depth] for folder in folders if folder.count("/") == depth} - classes)
     if empty or len(classes) < 2:
         problem = f"folder {empty[0]!r} contains no image; add images or remove it" if empty else f"one class only, {min(classes)!r}"

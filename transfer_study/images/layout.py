@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'IMAGE_SUFFIXES', 'NO_IMAGE', 'CAMERA', 'NoTestImages', 'is_image', 'image_files',
            'choose_splits', 'FolderImage', 'folder_images', 'nested_words', 'case_words', 'folder_notes',
-           'check_classes']
+           'check_are_classes', 'check_classes']
 
 # %% ../../nbs/api/images/04_layout.ipynb #93f0209d
 from collections.abc import Callable, Iterable
@@ -247,6 +247,30 @@ def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]],
             hint = f"; train has {similar[0]!r}" if similar else ""
             raise UserError(f"dataset {root}: class {unseen[0]!r} is in {split} but not in train ({len(unseen)} such classes){hint}")
 
+# %% ../../nbs/api/images/04_layout.ipynb #2d6b6419
+_PARTS = {"images", "image", "imgs", "img", "jpegimages", "labels", "annotations", "masks", "mask", "segmentationclass", "segmentationobject"}
+
+
+def _check_no_parts(labels: Iterable[str], where: str) -> None:
+    if (names := sorted(set(labels))) and {name.lower() for name in names} <= _PARTS:
+        raise UserError(f"{where}: {names[0]}/ is no class but the layout of object detection or segmentation; expected a folder for each class")
+
+
+def check_are_classes(
+    labels: Iterable[str],  # names of the folders that hold images
+    where: str,  # for the message
+) -> None:
+    "Raises `UserError` for two or more folders that are no classes, but splits, or parts of a set for object detection or segmentation."
+    names = sorted(set(labels))
+    if len(names) < 2:
+        return
+    if {name.lower() for name in names} <= SPLIT_NAMES.keys():
+        raise UserError(
+            f"{where}: {', '.join(f'{name}/' for name in names)} are splits, not classes, and their images lie in no class folder; "
+            "expected train/<class>/<image>, or a CSV file with the columns image, label and split"
+        )
+    _check_no_parts(names, where)
+
 # %% ../../nbs/api/images/04_layout.ipynb #2e14a7e1
 def check_classes(
     images: pd.DataFrame,  # one row per image: split, class
@@ -257,9 +281,7 @@ def check_classes(
 ) -> None:
     "Raises `UserError` for an empty class or split, a class without training images, a single class, or too few images to hold one out."
     counts = images.groupby(["split", "class"]).size()
-    if len(counts) and {label.lower() for _, label in counts.index} <= {"images", "labels", "annotations", "masks"}:
-        label = counts.index[0][1]
-        raise UserError(f"dataset {root}: {label}/ is no class but the layout of object detection or segmentation; expected a folder for each class")
+    _check_no_parts(images["class"], f"dataset {root}")
     for split, label in sorted(folders):
         if (split, label) not in counts:
             raise UserError(f"dataset {root}: {split}/{label} contains no image; add images or remove the folder{_below(left_out or {}, f'{split}/{label}')}")

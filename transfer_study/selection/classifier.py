@@ -92,7 +92,9 @@ def _read_record(folder: Path) -> ClassifierRecord:
     "The record; raises `UserError` for a missing, damaged or changed file."
     path = folder / "classifier.json"
     if not path.is_file():
-        raise UserError(f"{folder}: not a classifier, because it has no classifier.json; expected a folder written by `keep` or `recommend`")
+        inside = folder if folder.is_dir() else folder.parent  # what `recommend` writes has the classifier in a folder of its own
+        hint = f"give {inside / 'classifier'}" if (inside / "classifier" / path.name).is_file() else "expected a folder written by `keep` or `recommend`"
+        raise UserError(f"{folder}: not a classifier, because it has no classifier.json; {hint}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         stated = values.pop("digest")

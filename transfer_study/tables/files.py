@@ -12,6 +12,7 @@ import difflib
 import gzip
 import io
 import json
+import re
 import warnings
 import zipfile
 import zlib
@@ -391,7 +392,7 @@ def _unpacked(data: bytes, path: Path) -> bytes:
     return unpacked
 
 
-def _check_no_json(data: bytes, path: Path) -> None:
+def _check_kind_of_text(data: bytes, path: Path) -> None:
     start = data.lstrip()
     if start[:1] in (b"[", b"{"):
         try:
@@ -399,6 +400,8 @@ def _check_no_json(data: bytes, path: Path) -> None:
         except (ValueError, RecursionError):
             return
         raise UserError(f"{path}: JSON, no table; save it as CSV, for example by pandas.DataFrame(…).to_csv")
+    if re.search(rb"\\begin\{(tabular|longtable|table)", data):
+        raise UserError(f"{path}: LaTeX, which is not read; save the table as CSV, Markdown, HTML, Excel or Parquet")
 
 # %% ../../nbs/api/tables/01_files.ipynb #eb5fe876
 def read_grid(
@@ -419,7 +422,7 @@ def read_grid(
     except (ValueError, OSError, EOFError, zlib.error) as error:  # pyarrow's errors are ValueErrors
         kind = "parquet" if path.suffix in (".parquet", ".pq") or data[:4] == b"PAR1" else path.suffix.lstrip(".") or "csv"
         raise UserError(f"{path}: cannot be read as {kind}: {str(error).splitlines()[0]}") from error
-    _check_no_json(data, path)
+    _check_kind_of_text(data, path)
     grid = _grid_of_bytes(data, path)
     if len(grid.columns) < 2:
         raise UserError(f"{path}: cannot be read as csv: a single column, {grid.columns[0]!r}; separate the cells by commas, semicolons or tabs")

@@ -159,9 +159,10 @@ def _why_unknown(data: bytes) -> str:
         return other
     if data[:4] == b"II*\0" and data[8:10] == b"CR":
         return _RAW
-    if kind := image_format(data):
-        return f"a {kind} file that is damaged, or of a kind that Pillow does not read; save it in 8-bit RGB"
-    return "not an image, or of an unknown format"
+    kind = image_format(data)
+    if kind == "TIFF":  # of which there are many kinds
+        return "a TIFF file that is damaged, or of a kind that Pillow does not read; save it in 8-bit RGB"
+    return f"a damaged {kind} file" if kind else "not an image, or of an unknown format"
 
 # %% ../../nbs/api/images/03_decoding.ipynb #6be7978e
 def _check_size(width: int, height: int, max_pixels: int) -> None:

@@ -191,7 +191,7 @@ def test_noise_is_said_and_the_rest_is_fine(nets):
 def test_a_module_that_ends_the_program_is_one_line(nets):
     for text in ("import sys\n\nsys.exit(3)\n", "def f():\n    raise SystemExit(3)\n"):
         (nets / "ends.py").write_text(text)
-        with pytest.raises(UserError, match="SystemExit: 3"):
+        with pytest.raises(UserError, match="ends the program when it is imported|SystemExit: 3"):
             build_architecture("ends:f", nets)
     with pytest.raises(UserError, match="architecture module ''"):
         build_architecture(":f", nets)
@@ -200,6 +200,13 @@ def test_a_module_that_ends_the_program_is_one_line(nets):
 def test_a_function_that_fails_is_one_line(nets):
     with pytest.raises(UserError, match="nets:needs_argument: TypeError: .*without arguments that builds the network on the CPU"):
         build_architecture("nets:needs_argument", nets)
+    with pytest.raises(UserError, match=r"nets:needs_argument\(4\): expected module:function, the name of a function"):
+        build_architecture("nets:needs_argument(4)", nets)
+    with pytest.raises(UserError, match="unknown function in nets 'torch'; known: Bare, .*, needs_argument, one_channel$"):
+        build_architecture("nets:torch", nets)
+    (nets / "train.py").write_text("import argparse\nargparse.ArgumentParser().parse_args(['--data'])\n")
+    with pytest.raises(UserError, match="train.py: ends the program when it is imported; .*__main__"):
+        build_architecture("train:Net", nets)
 
 
 @pytest.fixture

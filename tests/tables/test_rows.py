@@ -115,6 +115,17 @@ def test_one_dataset_in_another_scale():
         read_table(mixed, scale={"source_accuracy": "percent"})
 
 
+def test_a_cell_above_100_per_cent_is_named_as_it_stands_in_the_file():
+    with pytest.raises(UserError, match=r"score 915 .* on dataset 'pets' .*: expected at most 100.*--leave-out 'pets'"):
+        read_table(PERCENT.assign(pets=PERCENT["pets"].replace(91.5, 915.0)), percent=True)
+
+
+def test_a_table_of_errors_is_to_be_one_of_accuracies():
+    errors = pd.DataFrame({"network": list("abc"), "pets error": [9.1, 8.2, 7.3], "birds error": [30.5, 29.1, 27.7]})
+    with pytest.raises(UserError, match=r"birds error: errors, no accuracies\); write accuracies in their place, 100 − error"):
+        read_table(errors, percent=True)
+
+
 def test_several_source_accuracies_only_on_request():
     table = pd.DataFrame(
         {"network": ["a", "a"], "source_accuracy": [0.7, 0.8], "dataset": ["pets", "birds"], "score": [0.9, 0.6]}

@@ -248,10 +248,16 @@ def _import_beside(module: str, directory: Path) -> Any:
     assert spec is not None and spec.loader is not None  # as for every .py file
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[name] = loaded  # classes defined in the module can then be pickled
+    arguments, sys.argv = sys.argv, [str(path)]  # those of this program are none of the module's
     try:
         spec.loader.exec_module(loaded)
-    except (Exception, SystemExit) as error:
+    except SystemExit as error:
+        advice = 'put what it does as a program, such as reading its options, under if __name__ == "__main__":'
+        raise UserError(f"architecture module {path}: ends the program when it is imported; {advice}") from error
+    except Exception as error:
         raise UserError(f"architecture module {path}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.argv = arguments
     return loaded
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #0b72b5d6
@@ -274,10 +280,12 @@ def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
     import torch
 
     module, function = architecture.split(":", 1)
+    if not function.isidentifier():
+        raise UserError(f"architecture {architecture}: expected module:function, the name of a function without arguments that builds the network")
     with _importable(directory) as beside, _unchanged_torch(), contextlib.redirect_stdout(sys.stderr):
         loaded = _import_beside(module, directory)
         if not callable(getattr(loaded, function, None)):
-            raise unknown_name_error(f"function in {module}", function, [name for name in vars(loaded) if not name.startswith("_")])
+            raise unknown_name_error(f"function in {module}", function, [name for name, value in vars(loaded).items() if callable(value) and not name.startswith("_")])
         try:
             model = getattr(loaded, function)()
         except (UserError, NotImplementedError):  # the second is PyTorch's, on its meta device

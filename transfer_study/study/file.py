@@ -312,7 +312,9 @@ def read_study_file(
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not TOML: {error}") from error
+        escaped = re.search(r"(?:hex value|Unescaped '\\').*\b(line \d+)", str(error))  # such as "C:\Users"
+        advice = f'{escaped[1]}: a backslash in double quotes; write / between folders, or put the path in single quotes' if escaped else str(error)
+        raise UserError(f"{path}: not TOML: {advice}") from error
     except RecursionError as error:
         raise UserError(f"{path}: lists or tables inside each other, hundreds deep; expected a study file") from error
     except ValidationError as error:

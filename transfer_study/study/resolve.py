@@ -277,6 +277,9 @@ def resolve_datasets(
     names = [dataset.name for dataset in datasets]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
+        same = [dataset.fingerprint for dataset in datasets if dataset.name == repeated[0]]
+        if len(set(same)) < len(same):
+            raise UserError(f"study {file.name}: dataset {repeated[0]!r} is listed more than once")
         raise UserError(f"study {file.name}: two datasets are called {repeated[0]!r}; rename one of the folders")
     resolve_all(_check_dataset_name, positions, names)
     return ResolvedDatasets(datasets, missing)

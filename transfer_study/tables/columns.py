@@ -193,7 +193,9 @@ def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int
         raise UserError(f"{path}: {names} could be the source accuracy; name one with --source, and leave the others out with --leave-out")
     if not datasets:
         described = f" (left out: {'; '.join(f'{name}: {reason}' for name, reason in left.items())})" if left else ""
-        raise UserError(f"{path}: expected the columns network, dataset and score, or one numeric column per dataset{described}; --datasets names columns to read")
+        only_errors = set(left.values()) == {"errors, no accuracies"}
+        advice = "write accuracies in their place, 100 − error in per cent" if only_errors else "--datasets names columns to read"
+        raise UserError(f"{path}: expected the columns network, dataset and score, or one numeric column per dataset{described}; {advice}")
 
 # %% ../../nbs/api/tables/02_columns.ipynb #b1e064ee
 def wide_roles(

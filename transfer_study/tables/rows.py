@@ -161,6 +161,10 @@ def _scaled(
     scaled = np.where(given, scales.fillna(False).astype(bool), percent) & ~signed
     _check_percent(rows, column, values, scaled & ~given, path)
     remarks = [*dict.fromkeys(text for part in numbers.values() for text in part.remarks), *_of_both_scales(rows, column, values, scaled, "is read as per cent")]
+    if (above := (scaled | signed) & (values > 100)).any():
+        row = int(above.argmax())
+        leave = f", or leave the column out with --leave-out {groups.iloc[row]!r}" if column == "score" else ""
+        raise UserError(f"{path}: {_where(rows, row, column, grid.place)}: expected at most 100, as it is read as per cent; correct the cell{leave}")
     values = np.where(scaled | signed, values / 100, values)
     _check_range(rows, column, values, path, grid.place)
     return rows.assign(**{column: values}), tuple(remarks)

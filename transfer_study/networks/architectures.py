@@ -280,10 +280,10 @@ def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
     import torch
 
     module, function = architecture.split(":", 1)
-    if not function.isidentifier():
-        raise UserError(f"architecture {architecture}: expected module:function, the name of a function without arguments that builds the network")
     with _importable(directory) as beside, _unchanged_torch(), contextlib.redirect_stdout(sys.stderr):
         loaded = _import_beside(module, directory)
+        if not function.isidentifier():
+            raise UserError(f"architecture {architecture}: expected module:function, the name of a function without arguments that builds the network")
         if not callable(getattr(loaded, function, None)):
             raise unknown_name_error(f"function in {module}", function, [name for name, value in vars(loaded).items() if callable(value) and not name.startswith("_")])
         try:

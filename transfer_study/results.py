@@ -123,7 +123,7 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
         f"({read.place}s {', '.join(map(str, both['line'].head(3)))}); {advice}"
     )
 
-
+# %% ../nbs/api/03_results.ipynb #38892f27
 def _refuse_repeated(scores: pd.DataFrame, metric: Any, protocol: str, read: TableRows) -> None:
     "Raises `UserError` for two scores on a dataset, or two different ones on the source dataset, that no column tells apart."
     in_source = scores["in_source"].astype(bool)
@@ -369,7 +369,7 @@ def complete_runs(
                 continue
             yield directory, result | stated.get((result["network"], result.get("setting", "default")), {})
 
-
+# %% ../nbs/api/03_results.ipynb #cee39988
 def _check_copy(directory: Path, result: dict, original: Path, earlier: dict) -> None:
     if result.get("score") != earlier.get("score") and not pd.isna([result.get("score"), earlier.get("score")]).all():
         what = f"run {result['run_id']} ({result['network']} on {result['dataset']}, {result.get('protocol')})"

@@ -362,7 +362,7 @@ def _no_tar(archive: Path, error: Exception) -> UserError:
         f"dataset {archive}: not a readable tar or zip ({error}); expected a folder, an uncompressed tar or a zip, or a whole copy of it"
     )
 
-
+# %% ../../nbs/api/images/00_archives.ipynb #93c2d639
 def _list_tar(archive: Path) -> FileList:
     "The files of an uncompressed tar."
     tree, n_bytes = _Tree(FileList()), archive.stat().st_size

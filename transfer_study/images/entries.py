@@ -210,7 +210,7 @@ def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tu
         raise UserError(f"dataset {path}: line {line}: the label {text!r} is a list; expected one label, or several separated by |")
     return table[image], table[label], ""
 
-
+# %% ../../nbs/api/images/11_entries.ipynb #759cb074
 def _by_name(root: Path) -> dict[str, list[str]]:
     "The images below a folder by their names, with and without the suffix; none in a folder of a system."
     places: dict[str, list[str]] = {}

@@ -235,7 +235,7 @@ def _imported(module: str, directory: Path) -> Any:
         hint = f"; did you mean the library {similar[0]}?" if similar else "; for timm's networks on the hub, timm:NAME" if module in ("hf-hub", "hf_hub") else ""
         raise UserError(f"architecture module {module!r}: not found, neither as {directory / module}.py nor among the installed modules{hint}") from error
 
-
+# %% ../../nbs/api/networks/02_architectures.ipynb #87d8a996
 def _import_beside(module: str, directory: Path) -> Any:
     "The module from a file in `directory`, or else the installed module of this name."
     if module.startswith(".") or not {"/", "\\"}.isdisjoint(module):
@@ -274,7 +274,7 @@ def _unchanged_torch() -> Iterator[None]:
         torch.set_grad_enabled(gradients)
         os.chdir(folder)
 
-
+# %% ../../nbs/api/networks/02_architectures.ipynb #389ba3a4
 def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
     "The network that `module:function` returns; raises `UserError` if there is no such function or it returns anything else."
     import torch

@@ -346,7 +346,7 @@ def _size_words(model: "torch.nn.Module") -> str:
         return ""
     return '; this size is assumed: if the network takes another one, set its pretrained_cfg = {"input_size": (3, height, width)} where it is built'
 
-
+# %% ../../nbs/api/networks/04_networks.ipynb #e3557b69
 def check_network(
     model: "torch.nn.Module",  # in evaluation mode
     name: str,  # for the message

@@ -162,7 +162,7 @@ def _open_clip_configuration(preset: dict[str, Any], reference: str) -> dict[str
     _check_pixels(configuration, image_transform_v2(PreprocessCfg(**preset), is_train=False), reference)
     return configuration
 
-
+# %% ../../nbs/api/networks/01_towers.ipynb #47af38a1
 def open_clip_tower(
     name: str,  # MODEL/WEIGHTS, with @projection for features after the projection
     pretrained: bool,
@@ -263,7 +263,7 @@ def _processor_configuration(processor: Any, reference: str) -> dict[str, Any]:
     }  # fmt: skip
     return configuration | ({} if mode == "center" else {"crop_mode": mode})
 
-
+# %% ../../nbs/api/networks/01_towers.ipynb #a0883a21
 def transformers_tower(
     name: str,  # on the Hugging Face hub, or a folder
     pretrained: bool,

@@ -458,7 +458,7 @@ def _classes_not_used(results: pd.DataFrame, classes: dict[str, int]) -> list[st
     others = [name for name in classes if name_key(name) not in keys]
     return [f"numbers of classes without such a dataset: {_listed(others)}"] if others else []
 
-
+# %% ../../nbs/api/statistics/06_analysis.ipynb #ef43beda
 def _odd_datasets(rows: pd.DataFrame) -> dict[str, str]:
     "The metric of every dataset whose log-odds are no odds of a right answer."
     if "metric" not in rows:

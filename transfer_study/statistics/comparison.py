@@ -87,7 +87,7 @@ def _overall(
     except UserError:
         return table.mean()
 
-
+# %% ../../nbs/api/statistics/04_comparison.ipynb #9e43f089
 def mean_differences(
     cells: pd.DataFrame,  # network, dataset, difference (log-odds)
 ) -> pd.DataFrame:

@@ -248,7 +248,7 @@ def _is_on_disk(entry: DatasetEntry) -> bool:
     named = entry.reference.startswith(("hf:", "drawn:")) or entry.reference in official
     return entry.source in ("folder", "tar", "csv") or (entry.source == "reference" and not named)
 
-
+# %% ../../nbs/api/study/02_resolve.ipynb #a8c5555d
 def resolve_datasets(
     file: StudyFile,
     directory: Path,  # that relative paths start from

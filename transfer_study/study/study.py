@@ -301,7 +301,7 @@ def _refuse_repeated(rows: pd.DataFrame) -> None:
             "what differs another name in one of the study files; a run that is out of date can be removed"
         )
 
-
+# %% ../../nbs/api/study/11_study.ipynb #6ec17b54
 def _refuse_two_meanings(rows: pd.DataFrame) -> None:
     "Raises `UserError` if a network or dataset of one study is not what another study calls by this name."
     for column, names in _IDENTITY.items():

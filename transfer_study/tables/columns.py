@@ -169,7 +169,7 @@ def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool
         )
     return bool(np.isfinite(numbers.values).any())
 
-
+# %% ../../nbs/api/tables/02_columns.ipynb #23c31dad
 def _reason_left_out(grid: Grid, i: int, path: object, named: list[int], only: list[str]) -> str:
     "Why a column of a wide table is no dataset; empty if it is one."
     name = grid.columns[i]

@@ -86,7 +86,7 @@ def _of_both_scales(rows: pd.DataFrame, column: str, values: np.ndarray, scaled:
     others = f" (and {more} more)" if more else ""
     return [f"{column} {values[row]:g} of {rows.iloc[row]['network']!r}{on}{others} {verb}, the largest is {largest[row]:g}: bring the column to one scale if that is a fraction"]
 
-
+# %% ../../nbs/api/tables/03_rows.ipynb #b7b3ab56
 def _check_range(rows: pd.DataFrame, column: str, values: np.ndarray, path: object, place: str) -> None:
     "Raises `UserError` at the first value outside [0, 1]."
     wrong = (values < 0) | (values > 1)
@@ -254,7 +254,7 @@ def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
             remarks.append(f"{len(empty)} {column}{'s' * (len(empty) > 1)} without any score: {listed}" + ", …" * (len(empty) > 5))
     return remarks
 
-
+# %% ../../nbs/api/tables/03_rows.ipynb #d9ea4043
 def _look_alikes(rows: pd.DataFrame) -> list[str]:
     "On names that differ in case, spaces or the kind of a dash only, which may be one network or dataset."
     remarks = []

@@ -31,9 +31,9 @@ def changed(row, old, new):
         (changed(4, ",ok", ',"best run').replace(",", "\t"), "line 5: a quote opens in this row and is never closed"),
         (changed(4, "n3", '"n3'), "line 5: a quote opens in this row and is never closed"),
         (changed(4, "0.83", '"0.83'), "line 5: a quote opens in this row and is never closed"),
-        (changed(4, ",ok", ',"best run').replace("0.57,ok", '0.57,"a, b"'), "line 5: a quote opens in this row and is closed in line 9"),
-        (changed(4, ",ok", ',"best run').replace("0.54,ok", '0.54,"fine"'), "line 5: a quote opens in this row and is closed in line 6"),
-        (changed(4, ",ok", ',"best run').replace("n4,", '"n4",'), "line 5: a quote opens in this row and is closed in line 6"),
+        (changed(4, ",ok", ',"best run').replace("0.57,ok", '0.57,"a, b"'), "line 5: a quote .* is closed in line 9"),
+        (changed(4, ",ok", ',"best run').replace("0.54,ok", '0.54,"fine"'), "line 5: a quote .* is closed in line 6"),
+        (changed(4, ",ok", ',"best run').replace("n4,", '"n4",'), "line 5: a quote .* is closed in line 6"),
         (changed(4, ",ok", ',"' + "x" * 200_000), "line 5: a cell of more than 131,072 characters"),
     ],
 )
@@ -67,7 +67,8 @@ def test_a_row_of_several_lines_has_its_first_line():
 
 
 def page(rows, head="<tr><th>network<th>source_accuracy<th>pets<th>birds</tr>"):
-    return f"<html><table><thead>{head}</thead>" + "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows) + "</table>"
+    body = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows]
+    return f"<html><table><thead>{head}</thead>{''.join(body)}</table>"
 
 
 CELLS = [line.split(",")[:4] for line in ROWS[1:]]
@@ -76,7 +77,7 @@ CELLS = [line.split(",")[:4] for line in ROWS[1:]]
 def formula(number, spread=""):
     "A number as LaTeXML writes it, with its copies for programs."
     shown = f"<mrow><mn>{number}</mn><mo>±</mo><mn>{spread}</mn></mrow>" if spread else f"<mn>{number}</mn>"
-    copy = f'<annotation-xml encoding="MathML-Content"><cn type="float">{number}</cn></annotation-xml><annotation encoding="application/x-tex">{number}</annotation>'
+    copy = f"<annotation-xml><cn>{number}</cn></annotation-xml><annotation>{number}</annotation>"
     return f'<math alttext="{number}"><semantics>{shown}{copy}</semantics></math>'
 
 
@@ -99,7 +100,8 @@ def test_subscripts_and_superscripts_are_no_digits_of_the_number(tmp_path):
 
 
 def test_headings_within_a_page_are_no_networks(tmp_path):
-    rows = "".join(f"<tr><td colspan=4><b>{name}</b></td></tr>" + "".join("<tr><td>" + "<td>".join(row) for row in part) for name, part in (("Small", CELLS[:4]), ("Large", CELLS[4:])))
+    rows = ["<td>" + "<td>".join(row) for row in CELLS]
+    rows = "<tr>".join(["", "<td colspan=4><b>Small</b></td>", *rows[:4], "<td colspan=4>Large", *rows[4:]])
     (tmp_path / "t.html").write_text(page([]).replace("</table>", rows + "</table>"))
     read, said = scores(tmp_path / "t.html")
     assert read == SCORES and "2 row(s) of a single cell are headings or notes: 'Small', 'Large'" in said
@@ -119,7 +121,7 @@ def test_tables_that_pandas_pivots_and_writes(tmp_path):
 
 def test_a_web_archive_is_refused_by_its_name(tmp_path):
     head = 'From: <Saved by Blink>\r\nMIME-Version: 1.0\r\nContent-Type: multipart/related;\r\n\tboundary="x"\r\n\r\n'
-    (tmp_path / "t.mhtml").write_text(head + "Content-Transfer-Encoding: quoted-printable\r\n\r\n" + page(CELLS).replace("=", "=3D"))
+    (tmp_path / "t.mhtml").write_text(f"{head}Content-Transfer-Encoding: quoted-printable\r\n\r\n{page(CELLS)}")
     with pytest.raises(UserError, match=r"\(MHTML\), which is not read; save the page as HTML only"):
         read_table(tmp_path / "t.mhtml")
 

@@ -86,6 +86,10 @@ def test_formulas_of_a_page_are_read_once(tmp_path):
     (tmp_path / "t.html").write_text(page(rows))
     read, said = scores(tmp_path / "t.html")
     assert read == SCORES and "spreads such as ± 0.3 are not read" in said
+    copy = '<span aria-hidden="true"><span><span>{}</span></span></span>'  # as KaTeX writes it
+    rows = [[name, source, formula(pets) + copy.format(pets), copy.format(birds)] for name, source, pets, birds in CELLS]
+    (tmp_path / "t.html").write_text(page(rows))
+    assert scores(tmp_path / "t.html")[0] == SCORES
 
 
 def test_subscripts_and_superscripts_are_no_digits_of_the_number(tmp_path):
@@ -93,7 +97,7 @@ def test_subscripts_and_superscripts_are_no_digits_of_the_number(tmp_path):
     (tmp_path / "t.html").write_text(page(noted))
     read, said = scores(tmp_path / "t.html")
     assert read == SCORES and "superscripts are not read" in said
-    for low in ("<sub>3</sub>", "<sub>.3</sub>", "<math><msub><mn></mn><mn>3</mn></msub></math>"):
+    for low in ("<sub>3</sub>", "<sub>.3</sub>", "<math><msub><mn></mn><mn>3</mn></msub></math>", "<p>3</p>"):
         (tmp_path / "t.html").write_text(page([[*CELLS[0][:3], f"{CELLS[0][3]}{low}"], *CELLS[1:]]))
         with pytest.raises(UserError, match=r"score '0.50 \.?3' of network 'n0' on dataset 'birds': expected a number"):
             read_table(tmp_path / "t.html")
@@ -112,6 +116,9 @@ def test_tables_that_pandas_pivots_and_writes(tmp_path):
     (tmp_path / "t.html").write_text(wide.to_html())
     read, _ = scores(tmp_path / "t.html", source_accuracy={f"n{i}": 0.6 + i / 100 for i in range(8)})
     assert read == SCORES
+    pasted = f"dataset,pets,birds\nnetwork,,\n{wide.to_csv(header=False)}"  # such as a page that was pasted into a spreadsheet
+    (tmp_path / "t.csv").write_text(pasted)
+    assert scores(tmp_path / "t.csv", source_accuracy={f"n{i}": 0.6 + i / 100 for i in range(8)})[0] == SCORES
     both = pd.concat({"linear": wide, "finetune": wide + 0.1}, names=["protocol", "dataset"], axis=1).rename_axis("network")
     for name, written in (("t.csv", both.to_csv()), ("t.html", both.to_html())):
         (tmp_path / name).write_text(written)

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, data_path, is_memory_short
-from .cells import MISSING, clean_text, read_numbers
+from .cells import MISSING, clean_text, name_key, read_numbers
 from .texts import Records, decode, delimited_records, html_records, markdown_records
 
 # %% ../../nbs/api/tables/01_files.ipynb #088caeeb
@@ -175,8 +175,13 @@ def _rectangular(records: Records, path: Path | str, place: str) -> Records:
     return result
 
 # %% ../../nbs/api/tables/01_files.ipynb #46eda531
+_ROW_LABELS = ("network", "networks", "model", "models", "architecture", "backbone", "encoder")  # in the second line names of the first column
+
+
 def _n_index_names(records: Records, n: int) -> int:
     "How many first cells line `n` of a header fills, if it fills no others and the line above names all others; otherwise 0."
+    if n == 1 and name_key(records[n][1][0]) not in _ROW_LABELS:  # a network without scores
+        return 0
     upper, cells = ([clean_text(cell) for cell in fields] for _, fields in records[n - 1 : n + 1])
     k = next((i for i, cell in enumerate(cells) if not cell), len(cells))
     named = all(name and name.casefold() not in MISSING for name in upper[k:])
@@ -185,7 +190,7 @@ def _n_index_names(records: Records, n: int) -> int:
 
 def _header_lines(records: Records) -> int:
     "The number of lines of the header: a line with empty or repeated names is followed by another as long as that has no number."
-    for n in range(2, min(len(records) - 1, 6)):
+    for n in range(1, min(len(records) - 1, 6)):
         if any(_has_numbers(fields[1:]) for _, fields in records[:n]):
             break
         if _n_index_names(records, n) and _has_numbers(records[n + 1][1][1:]):
@@ -233,7 +238,7 @@ def grid_of_records(
     records = _rectangular(records, path, place)
     n = _header_lines(records)
     levels = _levels([fields for _, fields in records[:n]])
-    k = _n_index_names(records, n - 1) if n > 2 else 0
+    k = _n_index_names(records, n - 1) if n > 1 else 0
     levels = (*((clean_text(cell),) for cell in records[n - 1][1][:k]), *levels[k:])
     if levels and levels[0] and levels[0][0].startswith("# "):  # as numpy writes it
         levels = ((levels[0][0][2:], *levels[0][1:]), *levels[1:])

@@ -147,6 +147,8 @@ def markdown_records(
 
 # %% ../../nbs/api/tables/00_texts.ipynb #7f911dee
 _SKIPPED = ("script", "style", "sup", "annotation", "annotation-xml")
+_EMPTY = ("img", "input", "hr", "wbr")  # never closed
+_APART = ("sub", "mn", "p", "div", "li", "dd", "tr", "td", "th")  # what begins or ends here does not continue a number
 
 
 @dataclass
@@ -166,7 +168,8 @@ class _HtmlTables(HTMLParser):
         self.tables: list[_HtmlTable] = []
         self.depth, self.open = 0, Counter[str]()  # of tables; of tags that are skipped
         self.in_head = self.apart = False  # whether in <thead>; whether a number begins anew
-        self.cell: Any = None  # texts, columns and rows of the open cell
+        self.cell: Any = None  # texts, columns, rows and hidden texts of the open cell
+        self.hidden: list[str] = []  # an open tag that is hidden from readers of the screen, as often as it is open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         spans = [int(value) if (value := dict(attrs).get(name) or "1").isdigit() else 1 for name in ("colspan", "rowspan")]
@@ -181,15 +184,18 @@ class _HtmlTables(HTMLParser):
             self.tables[-1].n_head += self.in_head
         elif tag in ("td", "th") and self.depth == 1 and self.tables[-1].rows:
             self._end_cell()
-            self.cell = [[], min(spans[0], 1000), min(spans[1], 10_000)]
+            self.cell = [[], min(spans[0], 1000), min(spans[1], 10_000), []]
         elif tag == "br" and self.cell:
             self.cell[0].append(" ")
+        elif self.cell and tag not in _EMPTY and (tag in self.hidden or not self.hidden and dict(attrs).get("aria-hidden") == "true"):
+            self.hidden.append(tag)
         self.open[tag] += tag in _SKIPPED
-        self.apart |= tag in ("sub", "mn")
+        self.apart |= tag in _APART
 
     def handle_endtag(self, tag: str) -> None:
         self.open[tag] -= tag in _SKIPPED and self.open[tag] > 0
-        self.apart |= tag == "sub"
+        self.hidden = self.hidden[tag in self.hidden :]
+        self.apart |= tag in _APART and tag != "mn"
         if tag in ("td", "th", "tr", "table") and self.depth == 1:
             self._end_cell()
         self.in_head &= tag not in ("thead", "table") or self.depth > 1
@@ -201,15 +207,17 @@ class _HtmlTables(HTMLParser):
         if any(self.open.values()):
             self.tables[-1].has_notes |= self.open["sup"] > 0 and bool(data.strip())
             return
-        before = self.cell[0][-1] if self.cell[0] else ""
-        self.cell[0] += [" ", data] if self.apart and before[-1:].isdigit() and data[0] in "0123456789.," else [data]
+        texts = self.cell[3 if self.hidden else 0]
+        before = texts[-1] if texts else ""
+        texts += [" ", data] if self.apart and before[-1:].isdigit() and data[0] in "0123456789.," else [data]
         self.apart = False
 
     def _end_cell(self) -> None:
         if self.cell:
-            text, columns, rows = self.cell
-            self.tables[-1].rows[-1][1].append((" ".join("".join(text).split()), columns, rows))
-        self.cell, self.apart = None, False
+            texts, columns, rows, hidden = self.cell
+            text = " ".join("".join(texts).split()) or " ".join("".join(hidden).split())
+            self.tables[-1].rows[-1][1].append((text, columns, rows))
+        self.cell, self.apart, self.hidden = None, False, []
 
 # %% ../../nbs/api/tables/00_texts.ipynb #2cbf42a7
 def _spread_out(table: _HtmlTable) -> Records:

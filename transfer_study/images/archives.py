@@ -87,10 +87,10 @@ class StoredFile(NamedTuple):
     crc: int = 0  # checksum in a zip
 
 
-def _short(path: str, n: int = 120) -> str:
-    "A stored path as it is shown, its middle left out if it is longer than `n` characters."
+def _short(path: str) -> str:
+    "A stored path as it is shown, its middle left out if it is longer than 120 characters."
     shown = readable_name(path)
-    return shown if len(shown) <= n else f"{shown[: n // 2]}…{shown[-n // 2 :]}"
+    return shown if len(shown) <= 120 else f"{shown[:60]}…{shown[-60:]}"
 
 # %% ../../nbs/api/images/00_archives.ipynb #e8e3a559
 @dataclass

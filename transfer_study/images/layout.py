@@ -126,12 +126,7 @@ def _check_one_dataset(tops: set[tuple[str, ...]], root: Path) -> None:
         first, second = (readable_name("/".join(top)) or "." for top in sorted(tops)[:2])
         raise UserError(f"dataset {root}: contains {len(tops)} datasets, {first} and {second}{' …' * (len(tops) > 2)}; give one of them")
 
-# %% ../../nbs/api/images/04_layout.ipynb #7bb6c792
-def _tables(listed: FileList) -> list[str]:
-    "The files that hold images and labels together."
-    return [file.path for file in listed.files if file.path.lower().endswith((".parquet", ".arrow"))]
-
-
+# %% ../../nbs/api/images/04_layout.ipynb #715607aa
 def check_splits_above(
     paths: Iterable[list[str]],  # of the files, in parts
     where: str,  # for the message
@@ -148,6 +143,11 @@ def check_splits_above(
             f"{where}: {' and '.join(names)} lie inside of classes, such as {readable_name('/'.join(classes[0]))}/; "
             "they belong above: train/<class>/<image> and test/<class>/<image>"
         )
+
+# %% ../../nbs/api/images/04_layout.ipynb #7bb6c792
+def _tables(listed: FileList) -> list[str]:
+    "The files that hold images and labels together."
+    return [file.path for file in listed.files if file.path.lower().endswith((".parquet", ".arrow"))]
 
 
 def _advice(names: list[str]) -> str:

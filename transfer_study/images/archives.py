@@ -125,7 +125,9 @@ def _why_hidden(name: str) -> str:
 # %% ../../nbs/api/images/00_archives.ipynb #ac001a24
 def _of_the_system(path: str) -> bool:
     "Whether a folder, with its links resolved, is the whole disk, or one of processes and devices, whose files are none."
-    return path == "/" or f"{path}/".startswith(("/proc/", "/sys/", "/dev/"))
+    folder = os.path.join(path, "")
+    in_memory = folder.startswith("/dev/shm/")  # Linux keeps ordinary files in memory here, such as a dataset that is read often
+    return path == "/" or (folder.startswith(("/proc/", "/sys/", "/dev/")) and not in_memory)
 
 
 def _list_folder(root: Path) -> FileList:

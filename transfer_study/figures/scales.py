@@ -120,13 +120,13 @@ _POWERS = [*(10.0**k for k in range(7)), *(m * 10.0**k for m in (5, 2) for k in 
 def log_axis(
     values: pd.Series | np.ndarray,  # positive numbers that the axis must cover
     pixels: int,  # length of the axis
-    per_tick: int = 45,  # pixels for one tick and its label
     preferred: Iterable[float] = (),  # numbers that have a tick wherever there is room, before round ones
     **axis: object,  # further settings of `altair.Axis`
 ) -> dict:
     "Keywords `scale` and `axis` of an Altair encoding: a logarithmic axis labelled such as 500, 1k, 2k."
     low, high = _domain(np.log10(np.asarray(values, float)), 0.02)
-    ticks = spaced_ticks([*preferred, *_POWERS], np.log10, low, high, max(2, pixels // per_tick))
+    n_ticks = max(2, pixels // 45)  # 45 pixels for a tick and its label
+    ticks = spaced_ticks([*preferred, *_POWERS], np.log10, low, high, n_ticks)
     scale = dict(type="log", domain=[round(10**low, 4), round(10**high, 4)], nice=False)
     return {"scale": scale, "axis": dict(values=ticks, format="~s", **axis)}
 

@@ -134,6 +134,7 @@ def _standard(grid: Grid, role: str, path: object) -> int | None:
 
 # %% ../../nbs/api/tables/02_columns.ipynb #5e0c2f92
 def _is_text(grid: Grid, position: int) -> bool:
+    "Whether a column holds texts and no number."
     numbers = read_numbers(grid.cells[position])
     return bool(numbers.invalid.any() and not np.isfinite(numbers.values).any())
 
@@ -184,7 +185,7 @@ def _reason_left_out(grid: Grid, i: int, path: object, named: list[int], only: l
     return "not among --datasets" if only else ""
 
 
-def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int], left: dict[str, str]) -> None:
+def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int], reasons: dict[str, str]) -> None:
     "Raises `UserError` for a name that stands twice, for two sources, and for no dataset."
     for i in [*datasets, *sources]:
         _unique(grid, grid.columns[i], path)
@@ -192,8 +193,8 @@ def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int
         names = " and ".join(repr(grid.columns[i]) for i in sources)
         raise UserError(f"{path}: {names} could be the source accuracy; name one with --source, and leave the others out with --leave-out")
     if not datasets:
-        described = f" (left out: {'; '.join(f'{name}: {reason}' for name, reason in left.items())})" if left else ""
-        only_errors = set(left.values()) == {"errors, no accuracies"}
+        described = f" (left out: {'; '.join(f'{name}: {reason}' for name, reason in reasons.items())})" if reasons else ""
+        only_errors = set(reasons.values()) == {"errors, no accuracies"}
         advice = "write accuracies in their place, 100 − error in per cent" if only_errors else "--datasets names columns to read"
         raise UserError(f"{path}: expected the columns network, dataset and score, or one numeric column per dataset{described}; {advice}")
 
@@ -208,16 +209,16 @@ def wide_roles(
 ) -> Roles:
     "The roles of the columns of a wide table; raises `UserError` for one without datasets, with two sources, or with a name that stands twice."
     named, names = network_columns(grid, network, path), grid.columns
-    left = {name: "on request" for name in matching(names_in(leave_out, names), names, "leave-out")}
+    reasons = {name: "on request" for name in matching(names_in(leave_out, names), names, "leave-out")}
     only, wanted = (matching(names_in(value, names), names, option) for value, option in ((datasets, "datasets"), (source, "source")))
     standard = {role: i for role in COLUMNS if role not in ("network", "dataset", "score") and (i := _standard(grid, role, path)) is not None}
-    standard = {role: i for role, i in standard.items() if i not in named and names[i] not in [*left, *only]}
+    standard = {role: i for role, i in standard.items() if i not in named and names[i] not in [*reasons, *only]}
     if wanted and "source_accuracy" in standard:
         other = names[standard.pop("source_accuracy")]
-        left |= {} if other in wanted else {other: "not the source that was named"}
+        reasons |= {} if other in wanted else {other: "not the source that was named"}
     chosen, sources = [], []
     for i, name in enumerate(names):
-        if i in named or i in standard.values() or name in left:
+        if i in named or i in standard.values() or name in reasons:
             continue
         last = grid.levels[i][-1] if grid.levels[i] else name  # the lowest line of the header, such as ImageNet below Source
         if name in wanted or (not wanted and name not in only and (is_source(name) or is_source(last)) and not reason_no_dataset(name)):
@@ -225,9 +226,9 @@ def wide_roles(
         elif not (reason := _reason_left_out(grid, i, path, named, only)):
             chosen.append(i)
         elif name or not grid.cells[i].map(clean_text).eq("").all():
-            left[name or f"column {i + 1}"] = reason
-    _check_wide(grid, path, chosen, sources, left)
-    return Roles(named, standard, chosen, sources[0] if sources else None, left)
+            reasons[name or f"column {i + 1}"] = reason
+    _check_wide(grid, path, chosen, sources, reasons)
+    return Roles(named, standard, chosen, sources[0] if sources else None, reasons)
 
 # %% ../../nbs/api/tables/02_columns.ipynb #09669d96
 def long_roles(

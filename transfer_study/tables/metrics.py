@@ -80,10 +80,10 @@ def with_n_classes(
 ) -> pd.DataFrame:
     "`rows` with the column n_classes filled in; raises `UserError` if no name is that of a dataset."
     by_key, names = {name_key(name): n for name, n in classes.items()}, rows["dataset"].unique()
-    found = {name: by_key[name_key(name)] for name in names if name_key(name) in by_key}
-    if classes and not found:
+    by_dataset = {name: by_key[name_key(name)] for name in names if name_key(name) in by_key}
+    if classes and not by_dataset:
         raise UserError(f"numbers of classes are given for {', '.join(list(classes)[:5])}, but the table has the datasets {', '.join(names[:5])}; correct the names")
-    counts = pd.to_numeric(rows["dataset"].map(found)).astype("Int64")
+    counts = pd.to_numeric(rows["dataset"].map(by_dataset)).astype("Int64")
     return rows.assign(n_classes=counts.fillna(rows["n_classes"]) if "n_classes" in rows else counts)
 
 # %% ../../nbs/api/tables/04_metrics.ipynb #f7a2f236

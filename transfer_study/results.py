@@ -124,7 +124,7 @@ def read_table(
     n_classes: dict[str, int] | Path | str | None = None,  # number of classes by dataset, or a file with dataset and n_classes
     source_per_dataset: bool = False,  # whether a network may have another source accuracy on each dataset
 ) -> pd.DataFrame:
-    """A table of anybody's as a tidy results table; names may be patterns such as `params*`, and lists may be separated by commas.
+    """Any table of accuracies as a tidy results table; names may be patterns such as `params*`, and lists may be separated by commas.
 
     The table is long (network, dataset, score) or wide (network, one column per dataset), in CSV, Markdown, HTML, Excel or Parquet. A
     file of source accuracies has the columns network and source_accuracy, and the same scale; those of other networks are looked up.

@@ -182,68 +182,89 @@ def _with_names(message: str) -> str:
 
 
 def _main_sections(analysis: Analysis, source: str) -> list[Section]:
-    a = analysis
+    "The answer with its figure and findings, and each dataset."
     mean = make_figure(
-        "mean", "Mean of each network over the datasets. Bars are standard errors without the variation between datasets (Morey 2008); the "
-        "band is the line's 95 % interval over networks.", partial(headline, a, source=source))  # fmt: skip
-    findings = tuple(_with_names(message) for message in a.messages if ": left out " not in message)  # those have a table of their own
-    panels = _figure_per_protocol(a, "datasets", "Each dataset with its regression line, 95 % band and r.", lambda protocol, width: per_dataset(
-        a, protocol, width=width, source=source))  # fmt: skip
+        "mean",
+        "Mean of each network over the datasets. Bars are standard errors without the variation between datasets (Morey 2008); the band is "
+        "the line's 95 % interval over networks.",
+        partial(headline, analysis, source=source),
+    )
+    datasets = _figure_per_protocol(
+        analysis,
+        "datasets",
+        "Each dataset with its regression line, 95 % band and r.",
+        lambda protocol, width: per_dataset(analysis, protocol, width=width, source=source),
+    )
+    findings = tuple(_with_names(message) for message in analysis.messages if ": left out " not in message)  # those have a table of their own
+    beside_the_paper = "Correlation in log-odds, beside Kornblith, Shlens and Le (2019)", reference_table(analysis)
     return [
-        Section("answer", "Does a better network transfer better?", (), findings, mean,
-                (("Correlation in log-odds, beside Kornblith, Shlens and Le (2019)", reference_table(a)),)),
-        Section("datasets", "Each dataset", (), (), panels, (("Accuracies and correlations", dataset_table(a)),)),
-    ]  # fmt: skip
+        Section("answer", "Does a better network transfer better?", points=findings, figures=mean, tables=(beside_the_paper,)),
+        Section("datasets", "Each dataset", figures=datasets, tables=(("Accuracies and correlations", dataset_table(analysis)),)),
+    ]
 
 # %% ../../nbs/api/figures/08_report.ipynb #0c814e19
 def _convergence_section(history: pd.DataFrame | None) -> Section:
+    "How many steps the trainings took; without a history, a section that is left out."
     if history is None or history.empty:
         return Section("convergence", "Steps to convergence")
-    figures = make_figure("convergence", "Accuracy on test images against training steps, one line per training; the dot is the first step at "
-                          "which it reaches 90 % of its largest odds.", partial(convergence, history))  # fmt: skip
-    return Section("convergence", "Steps to convergence", (), (), figures, (("Steps", convergence_table(history)),))
+    figures = make_figure(
+        "convergence",
+        "Accuracy on test images against training steps, one line per training; the dot is the first step at which it reaches 90 % of its "
+        "largest odds.",
+        partial(convergence, history),
+    )
+    return Section("convergence", "Steps to convergence", figures=figures, tables=(("Steps", convergence_table(history)),))
 
 
 def _comparison_sections(analysis: Analysis, source: str, history: pd.DataFrame | None) -> list[Section]:
-    a = analysis
+    "Protocols, source-training settings, training steps and numbers of images; a section without a figure is left out."
     between = (
-        make_figure("slopes", "The same networks under each protocol.", partial(slopes, a))
-        + make_figure("gains", "Mean gain over the networks, with 95 % intervals.", partial(protocol_gains, a))
-        + make_figure("gain-trend", "The gain of each network on each dataset.", partial(gain_trend, a, source=source))
+        *make_figure("slopes", "The same networks under each protocol.", partial(slopes, analysis)),
+        *make_figure("gains", "Mean gain over the networks, with 95 % intervals.", partial(protocol_gains, analysis)),
+        *make_figure("gain-trend", "The gain of each network on each dataset.", partial(gain_trend, analysis, source=source)),
     )
-    effects = make_figure("settings", "Against the default setting; the diamond is the mean over datasets, with its 95 % interval.",
-                          partial(setting_effects, a))  # fmt: skip
-    sizes = make_figure("sizes", "A line for each network.", partial(size_curves, a)) + make_figure(
-        "gain-sizes", "Gain of one protocol over another against the number of training images per class.",
-        partial(gain_trend, a, against="n_train_per_class"))  # fmt: skip
+    effects = make_figure(
+        "settings", "Against the default setting; the diamond is the mean over datasets, with its 95 % interval.", partial(setting_effects, analysis)
+    )
+    sizes = (
+        *make_figure("sizes", "A line for each network.", partial(size_curves, analysis)),
+        *make_figure(
+            "gain-sizes",
+            "Gain of one protocol over another against the number of training images per class.",
+            partial(gain_trend, analysis, against="n_train_per_class"),
+        ),
+    )
+    under_each = (("Under each setting", settings_table(analysis, source)),) if effects else ()
     return [
-        Section("protocols", "Comparison of protocols", (), (), between),
-        Section("settings", "Source-training settings", (), (), effects,
-                (("Under each setting", settings_table(a, source)),) if effects else ()),
+        Section("protocols", "Comparison of protocols", figures=between),
+        Section("settings", "Source-training settings", figures=effects, tables=under_each),
         _convergence_section(history),
-        Section("sizes", "Number of training images", (), (), sizes),
-    ]  # fmt: skip
+        Section("sizes", "Number of training images", figures=sizes),
+    ]
 
 # %% ../../nbs/api/figures/08_report.ipynb #db8eb33d
 def _trust_sections(analysis: Analysis, source: str) -> list[Section]:
-    a = analysis
-    statements = tuple(a.influence.loc[a.influence["flagged"].astype(bool), "statement"]) if len(a.influence) else ()
-    charts = [
-        ("residuals", "Distance of each network from the line.", partial(residuals, a, source=source)),
-        ("influence", "The area of a point is its Cook's distance; dashed curves are at 0.5 and 1.", partial(influence_map, a)),
-        ("left-out", "The headline r without one network or dataset; the line is the r of all.",
-         partial(left_out, a)),
-        ("coefficients", "Several models of the same scores; hollow points have a warning in their note.", partial(coefficient_forest, a)),
-        ("calibration", "Measured accuracies against their prediction intervals.", partial(calibration, a)),
-    ]  # fmt: skip
-    figures = tuple(figure for chart in charts for figure in make_figure(*chart))
-    pairs = _figure_per_protocol(a, "pairs", "Paired comparison of row and column over all datasets; coloured cells are significant after Holm's correction.",
-                  lambda protocol, width: significance(a, protocol, width=width))  # fmt: skip
+    "Diagnostics, differences between networks, and the networks and the excluded scores as tables."
+    influence = analysis.influence
+    statements = tuple(influence.loc[influence["flagged"].astype(bool), "statement"]) if len(influence) else ()
+    diagnostics = (
+        *make_figure("residuals", "Distance of each network from the line.", partial(residuals, analysis, source=source)),
+        *make_figure("influence", "The area of a point is its Cook's distance; dashed curves are at 0.5 and 1.", partial(influence_map, analysis)),
+        *make_figure("left-out", "The headline r without one network or dataset; the line is the r of all.", partial(left_out, analysis)),
+        *make_figure("coefficients", "Several models of the same scores; hollow points have a warning in their note.", partial(coefficient_forest, analysis)),
+        *make_figure("calibration", "Measured accuracies against their prediction intervals.", partial(calibration, analysis)),
+    )
+    pairs = _figure_per_protocol(
+        analysis,
+        "pairs",
+        "Paired comparison of row and column over all datasets; coloured cells are significant after Holm's correction.",
+        lambda protocol, width: significance(analysis, protocol, width=width),
+    )
     return [
-        Section("trust", "Diagnostics", (), statements, figures),
-        Section("pairs", "Differences between networks", (), (), pairs),
-        Section("networks", "Networks", (), (), (), (("Best first", network_table(a, source)),)),
-        Section("excluded", "Left out", (), (), (), (("Left out", excluded_table(a)),)),
+        Section("trust", "Diagnostics", points=statements, figures=diagnostics),
+        Section("pairs", "Differences between networks", figures=pairs),
+        Section("networks", "Networks", tables=(("Best first", network_table(analysis, source)),)),
+        Section("excluded", "Left out", tables=(("Left out", excluded_table(analysis)),)),
     ]
 
 # %% ../../nbs/api/figures/08_report.ipynb #742708bd
@@ -268,16 +289,19 @@ def write_report(
     history: pd.DataFrame | None = None,  # of trainings: network, dataset, protocol, step, score
 ) -> Path:
     "Writes the report, at most 3 MB, and returns its path."
-    a, path = analysis, Path(path)
+    path = Path(path)
     extra = [extra_section(f"extra-{i}", *section) for i, section in enumerate(extra_sections, 1)]
-    sections = [s for s in (*_main_sections(a, source), *_comparison_sections(a, source, history), *_trust_sections(a, source)) if s]
-    derived = ["logit", "source_logit"]  # `analyze` computes them
-    csv = {"results.csv": a.rows.drop(columns=derived), "networks.csv": a.networks, "correlations.csv": a.correlations, "coefficients.csv": a.coefficients,
-           "excluded.csv": a.excluded}  # fmt: skip
+    parts = (_main_sections(analysis, source), _comparison_sections(analysis, source, history), _trust_sections(analysis, source))
+    sections = [section for part in parts for section in part if section]
+    rows = analysis.rows.drop(columns=["logit", "source_logit"])  # `analyze` computes them
+    downloads = {"results": rows} | {name: getattr(analysis, name) for name in ("networks", "correlations", "coefficients", "excluded")}
     page = render_page(
-        title, [answer(a, protocol, source) for protocol in a.networks["protocol"].unique()],
-        [*sections, *extra, _reproduce(a, command)], {name: table for name, table in csv.items() if len(table)},
-        sorted(a.networks["network"].unique()), f"Made with transfer_study {transfer_study.__version__}.",
-    )  # fmt: skip
+        title,
+        [answer(analysis, protocol, source) for protocol in analysis.networks["protocol"].unique()],
+        [*sections, *extra, _reproduce(analysis, command)],
+        {f"{name}.csv": table for name, table in downloads.items() if len(table)},
+        sorted(analysis.networks["network"].unique()),
+        f"Made with transfer_study {transfer_study.__version__}.",
+    )
     path.write_text(page, encoding="utf-8")
     return path

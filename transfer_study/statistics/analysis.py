@@ -243,14 +243,14 @@ def _listed(items: list[str]) -> str:
 
 # %% ../../nbs/api/statistics/08_analysis.ipynb #d9640b5b
 def _runs_message(sound: pd.DataFrame) -> str:
-    "What the intervals know of the noise from run to run."
+    "What the intervals say about the noise from run to run."
     deviation, equal = run_deviation(sound), exact_repeats(sound)
     if np.isnan(deviation) and equal:
         return "the intervals are over networks only: all repeated runs are exact repeats, which say nothing about noise from run to run"
     if np.isnan(deviation):
         return "the intervals are over networks only: with one run of each, noise from run to run cannot be told from differences between networks"
     text = f"standard deviation from run to run {deviation:.2f} log-odds; the intervals of r include it"
-    return text + f"; exact repeats on {_listed(equal)} say nothing about it" * bool(equal)
+    return f"{text}; exact repeats on {_listed(equal)} say nothing about it" if equal else text
 
 # %% ../../nbs/api/statistics/08_analysis.ipynb #7115aea2
 def _moved_messages(moved: pd.DataFrame) -> list[str]:
@@ -259,11 +259,12 @@ def _moved_messages(moved: pd.DataFrame) -> list[str]:
     for rows, by in ((moved[is_share], "by half an image"), (moved[~is_share], "by half a step, or half way to the dataset's next score")):
         names = sorted(set(rows["network"] + " on " + rows["dataset"]))
         how = "" if rows["n_test"].notna().all() or by != "by half an image" else "; without n_test, one image is the smallest step between the dataset's scores"
-        messages += [f"{len(names)} score(s) of 0 or 1 moved {by}: {_listed(names)}{how}"] * bool(names)
+        if names:
+            messages.append(f"{len(names)} score(s) of 0 or 1 moved {by}: {_listed(names)}{how}")
     return messages
 
 # %% ../../nbs/api/statistics/08_analysis.ipynb #7fc8caa8
-def _doubt_messages(data: ProtocolData, tables: dict[str, pd.DataFrame]) -> list[str]:
+def _caveats(data: ProtocolData, tables: dict[str, pd.DataFrame]) -> list[str]:
     "Noise from run to run, missing and corrected cells, models that were not fitted or did not converge, and pairs not compared."
     messages, chosen = [_runs_message(data.sound)], data.chosen
     if data.log_odds.logits.shape[1] == 1:
@@ -428,7 +429,7 @@ def analyze(
     parts, messages = [], []
     for data in protocols:
         tables = _protocol_tables(data, n_bootstrap, seed)
-        texts = [*_headline_messages(tables, data.protocol, stated, source), *_doubt_messages(data, tables), *_draws_message(data, n_bootstrap)]
+        texts = [*_headline_messages(tables, data.protocol, stated, source), *_caveats(data, tables), *_draws_message(data, n_bootstrap)]
         messages += [*data.messages, *(f"{data.protocol}: {text}" for text in texts)]
         parts.append(tables)
     rows["excluded"] = mark_excluded(rows, _gather(parts, "excluded"), classes)

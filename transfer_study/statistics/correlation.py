@@ -308,6 +308,7 @@ FEWEST_NETWORKS = 3  # two points always lie on a line
 def _correlation_row(
     dataset: str, method: str, x: np.ndarray, y: np.ndarray, counts: np.ndarray, drawn: tuple[np.ndarray, np.ndarray] | None, seed: int
 ) -> dict:
+    "One row of `correlation_table`: without an estimate if there are too few networks, or if all values are the same."
     present = np.isfinite(y)
     row = {"dataset": dataset, "method": method, "n_networks": int(present.sum())}
     if present.sum() < FEWEST_NETWORKS or np.ptp(x[present]) == 0 or np.ptp(y[present]) == 0:

@@ -98,7 +98,7 @@ def fit_means(
 # %% ../../nbs/api/statistics/03_regression.ipynb #1c20af3e
 def fit_ols(
     cells: pd.DataFrame,  # network, dataset, logit, source_logit
-) -> object:
+) -> Any:
     "statsmodels OLS with standard errors clustered by network and t-intervals."
     formula = "logit ~ source_logit" + (" + C(dataset)" if cells["dataset"].nunique() > 1 else "")
     groups = pd.factorize(cells["network"])[0]
@@ -229,7 +229,7 @@ def fit_binomial(
 # %% ../../nbs/api/statistics/03_regression.ipynb #f084d41d
 def fit_robust(
     log_odds: LogOddsTable,  # one protocol's log-odds
-) -> object:
+) -> Any:
     "statsmodels RLM (Tukey's biweight) of the networks' mean logits on their source logit, centred."
     return RLM.from_formula("mean_logit ~ source_logit", _network_means(log_odds), M=TukeyBiweight()).fit()
 

@@ -369,8 +369,9 @@ def _grid_of_bytes(data: bytes, path: Path) -> Grid:
     if data[:4] == b"\xd0\xcf\x11\xe0":
         raise UserError(f"{path}: an old Excel file (.xls); save it as .xlsx or CSV")
     text, remarks = decode(data, path)
-    if records := html_records(text, path) or markdown_records(text, path):
-        return grid_of_records(records, path, remarks=remarks)
+    marked_up = html_records(text, path) or markdown_records(text, path)
+    if marked_up:
+        return grid_of_records(marked_up, path, remarks=remarks)
     try:
         records, decimal = delimited_records(text)
     except csv.Error as error:

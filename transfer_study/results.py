@@ -94,7 +94,7 @@ def _listed(names: Sequence[str]) -> str:
     "The first twelve names and the number of further names."
     return ", ".join(map(str, names[:12])) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
-
+# %% ../nbs/api/03_results.ipynb #f07c4c85
 def _reading(read: TableRows, result: pd.DataFrame, origin: str, protocol: str, matched: list[str]) -> tuple[str, ...]:
     "What was read as what, in three lines, and what else there is to say."
     datasets = list(result["dataset"].unique())

@@ -76,7 +76,7 @@ def source_spread(
     "Number, minimum and maximum of the source accuracies of each network in each setting, and of each value of the columns `matched`."
     return rows.groupby(list(dict.fromkeys(["network", "setting", *matched])), dropna=False)["source_accuracy"].agg(["nunique", "min", "max"])
 
-
+# %% ../nbs/api/06_source_accuracy.ipynb #b439e977
 def check_source_accuracies(
     rows: pd.DataFrame,  # network, setting, source_accuracy, line and the columns `matched`
     read: TableRows,  # the table from which they are
@@ -105,7 +105,7 @@ def _looked_up(scores: pd.DataFrame, rows: pd.DataFrame, given: pd.Series | None
     known = rows["network"].isin(own) | rows["network"].isin([] if given is None else given.index)
     return rows.loc[before.isna() & ~known, "network"].nunique()
 
-
+# %% ../nbs/api/06_source_accuracy.ipynb #48cf06e8
 def origin_in_words(
     read: TableRows,  # a table
     rows: pd.DataFrame,  # its scores, with the source accuracies of `with_source_accuracy`

@@ -232,7 +232,7 @@ def _comparisons(values: np.ndarray, own: slice) -> np.ndarray:
     block = values[own, None]
     return (block < values) + 0.5 * (block == values)
 
-
+# %% ../../nbs/api/statistics/02_correlation.ipynb #4e1cf126
 def _spearman_without_each(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Without a pair, the ranks above its values fall by one, and those of equal values by a half."
     n, once, sums = len(x), np.ones(len(x)), []
@@ -244,7 +244,7 @@ def _spearman_without_each(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     xx, yy, xy = np.concatenate(sums, axis=1)
     return _ratio(xy, np.sqrt(xx * yy), 1.0)
 
-
+# %% ../../nbs/api/statistics/02_correlation.ipynb #16a561c6
 def _kendall_without_each(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Without a pair, the sums over all ordered pairs of pairs lose those that it takes part in."
     n, sums = len(x), []
@@ -256,7 +256,7 @@ def _kendall_without_each(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     tied_x, tied_y = (np.sum(ties) - 2 * ties + 1 for ties in (ties_x, ties_y))  # Σ of squared counts of values, without the pair
     return _ratio(np.sum(order) - 2 * order, np.sqrt(((n - 1) ** 2 - tied_x) * ((n - 1) ** 2 - tied_y)), 1.0)
 
-
+# %% ../../nbs/api/statistics/02_correlation.ipynb #eed1745b
 def left_out_values(
     method: str,  # pearson, spearman or kendall
     x: np.ndarray,  # (n,)

@@ -282,7 +282,7 @@ def regression_table(
 def _joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
 
-
+# %% ../../nbs/api/statistics/03_regression.ipynb #badad0e9
 def _fitted(
     model: str,  # its name in the table
     fit: Callable[[], tuple[Any, str, Any]],  # the fit, a note, and the degrees of freedom for `coefficient_table`
@@ -344,7 +344,7 @@ def _headline_line(log_odds: LogOddsTable) -> tuple[float, float]:
     x, y, once = networks["source_logit"].to_numpy(), networks["mean_logit"].to_numpy(), np.ones(len(networks))
     return float(pearson(x, y, once)), float(least_squares_line(x, y, once)[1])
 
-
+# %% ../../nbs/api/statistics/03_regression.ipynb #54d88463
 def exclusion_effect(
     sound: LogOddsTable,  # without the excluded scores
     everything: LogOddsTable,  # with all scores

@@ -47,7 +47,7 @@ def _number(value: Any) -> Any:
     "The number, or None for a missing one, because JSON has no NaN."
     return None if pd.isna(value) or not np.isfinite(value) else value
 
-
+# %% ../../nbs/api/statistics/07_summary.ipynb #bb4df574
 def headline_json(
     headlines: pd.DataFrame,  # of `headline_table`
     correlations: pd.DataFrame,  # the table of this name of an `Analysis`

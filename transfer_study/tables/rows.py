@@ -155,7 +155,7 @@ def _numbers(cells: pd.Series, groups: np.ndarray, decimal: str) -> Numbers:
         remarks |= dict.fromkeys(part.remarks)
     return replace(numbers, remarks=tuple(remarks))
 
-
+# %% ../../nbs/api/tables/03_rows.ipynb #3bcfa4e5
 def _scaled(
     rows: pd.DataFrame, column: str, percent: bool, by_name: dict[str, bool], grid: Grid, path: object
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -25,7 +25,9 @@ NETWORK = '[[networks]]\nname = "resnet50"\n'
     (HEAD + 'seeds = [true, 1.5, -1, "2"]\n' + NETWORK, [
         "seeds[1] = true: ", "seeds[2] = 1.5: ", "seeds[3] = -1: ", 'seeds[4] = "2": ',
     ]),
-    (HEAD + 'networks = ["resnet50"]', ['networks[1] = "resnet50": expected table: write [[networks]] and below it name = "resnet50"']),
+    (HEAD + 'networks = ["resnet50"]', [
+        'networks[1] = "resnet50": expected table: write [[networks]] and below it name = "resnet50"',
+    ]),
     (HEAD + 'protocols = ["linear", "knn"]\n' + NETWORK, [": expected table: write [protocols.linear], [protocols.knn]"]),
     ('name = "x"\n' + NETWORK + 'datasets = ["dtd"]\nseeds = [1]', [
         "networks[1].datasets: a key of the top of the file", "networks[1].seeds: a key of the top of the file",

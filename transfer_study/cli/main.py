@@ -278,7 +278,8 @@ def _run() -> None:
 def _flush() -> None:
     "Writes the results that are still buffered; raises `OSError` if that fails, unless nobody reads them any more, as after `| head`."
     try:
-        sys.stdout and sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more at its end
         if error.errno != errno.EPIPE:

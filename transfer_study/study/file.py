@@ -193,7 +193,7 @@ class SourceOptions(PretrainingProtocol):
 
     @property
     def training(self) -> PretrainingProtocol:
-        "The protocol of each training, without `n_train_per_class`."
+        "The protocol of each training, without `dataset` and `seed`."
         return PretrainingProtocol(**self.model_dump(exclude={"dataset", "seed"}))
 
 # %% ../../nbs/api/study/00_file.ipynb #6aef263c

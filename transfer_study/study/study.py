@@ -391,5 +391,6 @@ def clean(
         if existing:
             rows.append((kind, sum(map(_size, existing)) / 1e6))
         for path in existing:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove = shutil.rmtree if path.is_dir() else Path.unlink
+            remove(path)
     return pd.DataFrame(rows, columns=["removed", "megabytes"])

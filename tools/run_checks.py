@@ -7,6 +7,7 @@ listed at the end, in one place.
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -28,10 +29,12 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 
 
 def run(name: str) -> bool:
-    "True where the check passes; its output goes to the terminal."
+    "True where the check passes. Its output goes to the terminal; the temporary files that it leaves are deleted."
     started = time.monotonic()
     print(f"\n== {name}", flush=True)
-    passed = subprocess.run([str(part) for part in CHECKS[name]], cwd=ROOT, env=os.environ | ENVIRONMENT).returncode == 0
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        environment = os.environ | ENVIRONMENT | {"TMPDIR": folder}
+        passed = subprocess.run([str(part) for part in CHECKS[name]], cwd=ROOT, env=environment).returncode == 0
     print(f"== {name}: {'passed' if passed else 'FAILED'} in {time.monotonic() - started:.0f} s", flush=True)
     return passed
 

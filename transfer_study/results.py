@@ -144,9 +144,10 @@ def _certain_sources(rows: pd.DataFrame, read: TableRows) -> None:
         )
 
 # %% ../nbs/api/03_results.ipynb #a5df096f
-def _listed(names: Iterable[str], most: int = 12) -> str:
-    names = list(names)
-    return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _listed(names: Iterable[str]) -> str:
+    "Up to twelve names, and how many more there are."
+    first, more = list(names)[:12], list(names)[12:]
+    return ", ".join(map(str, first)) + f" and {len(more)} more" * bool(more)
 
 
 def _reading(read: TableRows, rows: pd.DataFrame, looked_up: int, given: pd.Series | None, stated: str | None) -> tuple[str, ...]:

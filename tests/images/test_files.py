@@ -3,6 +3,7 @@
 import os
 import socket
 import tarfile
+import tempfile
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -259,6 +260,13 @@ def test_a_sparse_file_of_a_terabyte_is_no_photograph(tmp_path):
 def test_a_folder_of_the_system_is_no_dataset(folder):
     with pytest.raises(UserError, match="a folder of the system"):
         list_files(Path(folder))
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="this system has no folder of files in memory")
+def test_a_dataset_in_memory_is_one():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        (image,) = list_files(write_images(Path(folder), train=1, test=0, classes=("dim",))).files
+    assert image.path == "train/dim/0.png"
 
 
 def test_a_name_that_an_archive_has_twice_is_said(tmp_path):

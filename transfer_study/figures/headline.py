@@ -40,7 +40,8 @@ def correlation_text(
     interval: bool = True,  # with the 95 % interval for other networks
 ) -> str:
     "Such as `r = 0.93 [0.86, 0.97]`, or an empty string if the table has no such row."
-    rows = correlations.query("protocol == @protocol and dataset == @dataset and method == 'pearson'")
+    of_dataset = (correlations["protocol"] == protocol) & (correlations["dataset"] == dataset)
+    rows = correlations[of_dataset & (correlations["method"] == "pearson")]
     if rows.empty or not np.isfinite(rows["estimate"].iloc[0]):
         return ""
     row = rows.iloc[0]
@@ -193,7 +194,8 @@ def _dataset_panel(
         .mark_text(align="left", baseline="top", fontSize=10, limit=size[0] - 4)
         .encode(x=alt.XValue(3), y=alt.YValue(1), text=alt.Text("label:N"))
     )  # fmt: skip
-    return alt.layer(*_line_and_band(lines, x, y_settings), points_layer, named).properties(width=size[0], height=size[1], title=title)
+    layers = [*_line_and_band(lines, x, y_settings), points_layer, named]
+    return alt.layer(*layers, width=size[0], height=size[1], title=title)
 
 # %% ../../nbs/api/figures/02_headline.ipynb #23db32ce
 def per_dataset(
@@ -222,7 +224,7 @@ def per_dataset(
         is_lowest, is_first = number + per_row >= len(datasets), number % per_row == 0
         titles = f"{source} accuracy" if is_lowest else None, "transfer accuracy" if is_first else None
         title = alt.Title(display_name(dataset), subtitle=correlation_text(correlations, protocol, dataset), fontSize=12, offset=4)
-        line = lines.query("protocol == @protocol and dataset == @dataset")
+        line = lines[(lines["protocol"] == protocol) & (lines["dataset"] == dataset)]
         part = points[points["dataset"] == dataset]
         panels.append(_dataset_panel(part, line, title, size, x_settings, encodings, number, source, titles))
     strongest = "; ".join(f"{panel.title.text} {panel.title.subtitle}" for panel in panels)

@@ -205,11 +205,12 @@ def dots(
 ) -> alt.Chart:
     "Points that grow under the pointer and fade when another family is selected."
     hover, chosen = hover_selection(), family_selection()
-    return base.mark_point(filled=True).encode(
-        opacity=alt.when(chosen).then(alt.value(0.85)).otherwise(alt.value(0.07)),
-        size=alt.when(hover).then(alt.value(3 * size)).otherwise(alt.value(size)),
+    # Not `alt.when`: for the class of its result, Altair searches all of its classes.
+    return base.properties(name=f"panel_{panel}").mark_point(filled=True).encode(
+        opacity=alt.OpacityValue(0.07, condition=[{"param": chosen.name, "value": 0.85}]),
+        size=alt.SizeValue(size, condition=[{"param": hover.name, "value": 3 * size, "empty": False}]),
         tooltip=tooltip,
-    ).properties(name=f"panel_{panel}").add_params(hover, chosen)  # fmt: skip
+    ).add_params(hover, chosen)  # fmt: skip
 
 
 def dot_size(n: int) -> float:
@@ -227,9 +228,8 @@ def side_by_side(
     row, column = spacing
     with warnings.catch_warnings():  # one selection for all panels is intended
         warnings.filterwarnings("ignore", "Automatically deduplicated selection parameter")
-        return alt.concat(*panels, columns=columns, bounds="flush", spacing={"row": row, "column": column}).properties(
-            description=description
-        )
+        space = {"row": row, "column": column}
+        return alt.concat(*panels, columns=columns, bounds="flush", spacing=space, description=description)
 
 # %% ../../nbs/api/figures/01_theme.ipynb #7ff506bc
 _PLACES = [(8, 4, "left"), (-8, 4, "right"), (0, -9, "center"), (0, 17, "center"), (8, -7, "left"), (-8, -7, "right"),

@@ -6,6 +6,7 @@
 __all__ = ['has_test_images', 'class_folders']
 
 # %% ../../nbs/api/images/11_class_folders.ipynb #24c60688
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from ..core import UserError, digest
 from .archives import FileReader, list_files, readable_name
 from .datasets import ImageDataset, dataset_name, frame_words, hashed_contents
 from .decoding import FORMATS
-from .layout import SPLIT_NAMES, case_words, check_are_classes, image_files, nested_words
+from .layout import SPLIT_NAMES, case_words, check_are_classes, check_splits_above, image_files, nested_words
 
 # %% ../../nbs/api/images/11_class_folders.ipynb #190c6f87
 def _split_of(folder: str) -> str | None:
@@ -51,6 +52,17 @@ def _check_no_split(root: Path, parts: list[list[str]], depth: int) -> None:
             )
 
 
+_SPLIT_WORD = re.compile(rf"(^|[^a-z])({'|'.join(SPLIT_NAMES)}|pred|fold)([^a-z]|$)")  # as in seg_train, training_set and fold_1
+
+
+def _check_not_splits(root: Path, parts: list[list[str]], depth: int) -> None:
+    "Raises `UserError` for folders named like splits that hold folders, as seg_train/<class>/ and seg_test/<class>/ do, and no classes."
+    names = sorted({one[depth] for one in parts})
+    if len(names) > 1 and all(len(one) > depth + 2 for one in parts) and all(_SPLIT_WORD.search(name.lower()) for name in names):
+        listed = f"{', '.join(f'{name}/' for name in names[:4])}{', …' * (len(names) > 4)}"
+        raise UserError(f"{root}: {listed} look like splits, not classes; name them train/ and test/, or give one of them alone")
+
+
 def _check_folders(root: Path, parts: list[list[str]], folders: list[str], depth: int) -> None:
     "Raises `UserError` for images outside the folders of classes, folders that are no classes, an empty folder and a single class."
     stray = ["/".join(names) for names in parts if len(names) < 2]
@@ -77,7 +89,9 @@ def class_folders(
     names = [readable_name(file.path) for file in files]
     parts = [one.split("/") for one in names]
     depth = _class_depth(parts) if min(map(len, parts)) > 1 else 0
+    check_splits_above(parts, str(root))
     _check_no_split(root, parts, depth)
+    _check_not_splits(root, parts, depth)
     _check_folders(root, parts, [readable_name(folder) for folder in listed.folders], depth)
     split = ["val" if depth and _split_of(one[depth - 1]) == "val" else "train" for one in parts]
     table = pd.DataFrame({"split": split, "class": [one[depth] for one in parts], "name": names, "file": names})

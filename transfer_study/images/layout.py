@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'IMAGE_SUFFIXES', 'NO_IMAGE', 'CAMERA', 'NoTestImages', 'is_image', 'image_files',
-           'choose_splits', 'FolderImage', 'folder_images', 'nested_words', 'case_words', 'folder_notes',
-           'check_are_classes', 'check_classes']
+           'choose_splits', 'FolderImage', 'check_splits_above', 'folder_images', 'nested_words', 'case_words',
+           'folder_notes', 'check_are_classes', 'check_classes']
 
 # %% ../../nbs/api/images/04_layout.ipynb #93f0209d
 from collections.abc import Callable, Iterable
@@ -132,6 +132,24 @@ def _tables(listed: FileList) -> list[str]:
     return [file.path for file in listed.files if file.path.lower().endswith((".parquet", ".arrow"))]
 
 
+def check_splits_above(
+    paths: Iterable[list[str]],  # of the files, in parts
+    where: str,  # for the message
+) -> None:
+    "Raises `UserError` where splits lie inside of classes, as in <class>/train/ and <class>/test/, instead of above them."
+    inside: dict[tuple[str, ...], set[str]] = {}
+    for *above, folder, _ in (parts for parts in paths if len(parts) > 2):
+        if folder.lower() in SPLIT_NAMES and above[-1].lower() not in SPLIT_NAMES:
+            inside.setdefault(tuple(above), set()).add(folder)
+    classes = sorted(above for above, names in inside.items() if len(names) > 1)
+    if len(classes) > 1:
+        names = [f"{name}/" for name in sorted(inside[classes[0]])]
+        raise UserError(
+            f"{where}: {' and '.join(names)} lie inside of classes, such as {readable_name('/'.join(classes[0]))}/; "
+            "they belong above: train/<class>/<image> and test/<class>/<image>"
+        )
+
+
 def _advice(names: list[str]) -> str:
     "What to do with a folder that holds these files instead of folders of splits or classes; empty if that is not known."
     endings, last = {Path(name.lower()).suffix for name in names}, {Path(name.lower()).name for name in names}
@@ -157,6 +175,7 @@ def folder_images(
     Raises `UserError` if there are no folders of splits, or two datasets.
     """
     paths, folders = [file.path.split("/") for file in listed.files], [[*path.split("/"), ""] for path in listed.folders]
+    check_splits_above(paths, f"dataset {root}")
     depth = _split_depth([*paths, *folders])
     if depth is None:
         top = sorted({readable_name(parts[0]) for parts in paths + folders}) or ["nothing"]

@@ -59,19 +59,34 @@ def write_predictions_csv(
     return path
 
 # %% ../../nbs/api/selection/07_export.ipynb #d2b63862
+def _at_one_depth(folders: pd.Series, class_names: tuple[str, ...], example: str) -> pd.Series:
+    "The folders (n,) at the depth at which every image has a class and not all have the same; raises `UserError` if there are several."
+    depths = [folders.str[k] for k in range(folders.str.len().min())]
+    fitting = [names for names in depths if names.isin(class_names).all() and names.nunique() > 1]
+    if len(fitting) != 1:
+        raise UserError(f"{example}: several of its folders are named like classes; give a folder with <class>/<image> only")
+    return fitting[0]
+
+
 def folder_labels(
     predictions: pd.DataFrame,  # of `Classifier.predict`
     class_names: tuple[str, ...],
 ) -> np.ndarray:
-    "The class (n,) that each image's folder names; raises `UserError` for an image outside the folders of the classes."
-    folders = predictions["image"].str.split("/").map(lambda parts: next((part for part in parts[:-1] if part in class_names), None))
-    if folders.isna().any():
-        first = predictions["image"][folders.isna()].iloc[0]
+    """The class (n,) that each image's folder names.
+
+    Where the paths have several folders named like classes, those at the one depth that tells images apart count. Raises `UserError`
+    for an image outside the folders of the classes, and where several depths could be meant.
+    """
+    folders = predictions["image"].str.split("/").str[:-1]
+    named = folders.map(lambda names: [name for name in names if name in class_names])
+    if (named.str.len() == 0).any():
+        first = predictions["image"][named.str.len() == 0].iloc[0]
         raise UserError(
             f"{first}: not in a folder named like one of the {len(class_names)} classes ({', '.join(class_names[:5])}"
             f"{', …' if len(class_names) > 5 else ''}); to score predictions, sort the images into <class>/<image>"
         )
-    return folders.to_numpy(dtype=object)
+    several = named.map(lambda names: len(set(names)) > 1)
+    return (_at_one_depth(folders, class_names, predictions["image"][several].iloc[0]) if several.any() else named.str[0]).to_numpy(dtype=object)
 
 # %% ../../nbs/api/selection/07_export.ipynb #6d625d6f
 def split_of(

@@ -204,7 +204,8 @@ def linear_probe(
 ) -> LinearProbe:
     """Chooses λ on validation images, refits on train and validation images, and scores the test images once.
 
-    Augmented copies have the weights of `view_weights`. If a single λ is given, "val" may be empty. Raises `UserError` as `LogisticPath.fit` does, and if "val" is empty and there are several λ.
+    Augmented copies have the weights of `view_weights`. If a single λ is given, "val" may be empty.
+    Raises `UserError` as `LogisticPath.fit` does, and if "val" is empty and there are several λ.
     """
     copy = np.zeros(len(y), dtype=int) if copy is None else copy
     weight, l2 = view_weights(copy), np.sort(np.atleast_1d(PAPER_L2 if l2 is None else l2))

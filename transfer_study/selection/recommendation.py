@@ -56,9 +56,10 @@ class Recommendation:
     dataset: str  # name of the images
     recommended: str  # name of the network
     prefer: str  # speed, accuracy or size
-    # one row per network, best first: network, accuracy, low, high (on training images), tie, milliseconds (per image in batches), latency (milliseconds of
-    # one image), parameters, imagenet_top1, expected (from ImageNet top-1 alone), estimate (validation and top-1 together), licence, nearest_neighbours, n_images, difference, p_corrected, note,
-    # and score_NAME for each transferability score, which decide nothing
+    # one row per network, best first: network, accuracy, low, high (on training images), tie, milliseconds (per image in batches),
+    # latency (milliseconds of one image), parameters, imagenet_top1, expected (from ImageNet top-1 alone), estimate (validation and
+    # top-1 together), licence, nearest_neighbours, n_images, difference, p_corrected, note, and score_NAME for each transferability
+    # score, which decide nothing
     table: pd.DataFrame
     test: dict[str, Any]  # accuracy, low, high, n: of the recommended classifier on test images
     curve: pd.DataFrame  # of `learning_curve`
@@ -67,7 +68,8 @@ class Recommendation:
     notes: tuple[str, ...] = ()  # what was decided on the way, a line each
     options: dict[str, Any] = field(default_factory=dict)  # as they were asked for
     seconds: float = 0.0  # of computing, over all interruptions
-    finetuned: pd.DataFrame | None = None  # network, accuracy, low, high, n, linear, steps: fine-tuning beside the linear classifier, on held-out images on which both were chosen
+    # fine-tuning beside the linear classifier, on held-out images on which both were chosen: network, accuracy, low, high, n, linear, steps
+    finetuned: pd.DataFrame | None = None
     directory: Path | None = None  # with report.html, recommendation.json and classifier/
 
     @property
@@ -200,12 +202,15 @@ def accuracy_chart(
     known["side"] = np.where(inward, "right", "left")
     front = known[known["network"].isin(pareto_front(known))]
     columns = ["network", "accuracy", "low", "high", "milliseconds", "parameters", "set", "side"]
-    base = alt.Chart(known[columns]).encode(x=alt.X("milliseconds:Q", title="milliseconds per image, on this machine", scale=alt.Scale(type="log", nice=False, padding=60)))
-    colors = alt.Color("set:N", title=None, scale=alt.Scale(domain=["recommended", "tied with the best", "worse"], range=["#D55E00", "#0072B2", "#808080"]), legend=alt.Legend(orient="top", symbolOpacity=1))
+    times = alt.X("milliseconds:Q", title="milliseconds per image, on this machine", scale=alt.Scale(type="log", nice=False, padding=60))
+    base = alt.Chart(known[columns]).encode(x=times)
+    scale = alt.Scale(domain=["recommended", "tied with the best", "worse"], range=["#D55E00", "#0072B2", "#808080"])
+    colors = alt.Color("set:N", title=None, scale=scale, legend=alt.Legend(orient="top", symbolOpacity=1))
     y = alt.Y("accuracy:Q", title="accuracy on the training images, cross-validated", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False))
     line = alt.Chart(front[columns]).mark_line(strokeDash=[4, 3], color="#808080").encode(x="milliseconds:Q", y=y, order="milliseconds:Q")
     bars = base.mark_rule(opacity=0.5).encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q", color=colors)
-    tooltip = ["network", alt.Tooltip("accuracy", format=".1%"), alt.Tooltip("low", format=".1%"), alt.Tooltip("high", format=".1%"), alt.Tooltip("milliseconds", format=".1f"), alt.Tooltip("parameters", format=",")]
+    formats = {"accuracy": ".1%", "low": ".1%", "high": ".1%", "milliseconds": ".1f", "parameters": ","}
+    tooltip = ["network", *(alt.Tooltip(name, format=form) for name, form in formats.items())]
     points = base.mark_point(filled=True, size=90, opacity=1).encode(y=y, color=colors, tooltip=tooltip)
     left, right = (base.transform_filter(f"datum.side == '{side}'") for side in ("left", "right"))
     labels = left.mark_text(align="right", dx=-9, dy=-9).encode(y=y, text="network") + right.mark_text(align="left", dx=9, dy=9).encode(y=y, text="network")
@@ -220,9 +225,11 @@ def curve_chart(
     "Accuracy against the number of training images on a logarithmic axis; the extrapolation to twice as many is hollow and dashed."
     known = require(curve, "n_train accuracy low high extrapolated", "curve_chart").copy()
     known["kind"] = np.where(known["extrapolated"].astype(bool), "extrapolated", "measured")
-    base = alt.Chart(known).encode(x=alt.X("n_train:Q", title="training images", scale=alt.Scale(type="log", nice=False, padding=20), axis=alt.Axis(values=known["n_train"].tolist(), format=",d")))
+    axis, scale = alt.Axis(values=known["n_train"].tolist(), format=",d"), alt.Scale(type="log", nice=False, padding=20)
+    base = alt.Chart(known).encode(x=alt.X("n_train:Q", title="training images", scale=scale, axis=axis))
     y = alt.Y("accuracy:Q", title="accuracy, cross-validated", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False))
-    dash = alt.StrokeDash("kind:N", title=None, scale=alt.Scale(domain=["measured", "extrapolated"], range=[[1, 0], [4, 3]]), legend=alt.Legend(orient="top"))
+    dashes = alt.Scale(domain=["measured", "extrapolated"], range=[[1, 0], [4, 3]])
+    dash = alt.StrokeDash("kind:N", title=None, scale=dashes, legend=alt.Legend(orient="top"))
     measured = alt.Chart(known[known["kind"] == "measured"]).mark_line(color="#0072B2").encode(x="n_train:Q", y=y)
     bars = base.mark_rule(color="#0072B2").encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q", strokeDash=dash)
     fill = alt.condition("datum.kind == 'measured'", alt.value("#0072B2"), alt.value("white"))

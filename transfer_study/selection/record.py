@@ -73,7 +73,7 @@ def write_record(
             del values[name]
     (folder / "classifier.json").write_text(json.dumps(values | {"digest": digest(values, 64)}, indent=1, ensure_ascii=False), encoding="utf-8")
 
-
+# %% ../../nbs/api/selection/05_record.ipynb #702fd30b
 def read_record(
     folder: Path,  # of the classifier
 ) -> ClassifierRecord:
@@ -97,7 +97,7 @@ def read_record(
     except ValidationError as error:
         raise UserError(f"{path}: {explain_errors(error, ClassifierRecord)[0]}") from error
 
-
+# %% ../../nbs/api/selection/05_record.ipynb #ec71ea05
 def file_digest(
     path: Path,
 ) -> str:

@@ -107,6 +107,18 @@ def _suspects(findings: pd.DataFrame, dataset: ImageDataset, rows: pd.Series) ->
     return items
 
 # %% ../../nbs/api/selection/09_report.ipynb #61c91057
+def _tables(r: Recommendation) -> dict[str, str]:
+    "The tables of the page as HTML, by their names in the template; empty where there are no rows."
+    confused = confusions(r.predictions).drop(columns="first")
+    captions = {
+        "table": (r.shown_table(), "Best first; accuracies on the training images, milliseconds on this machine; transferability scores decide nothing"),
+        "finetuned": (r.finetuned, "Accuracy on held-out training images; the learning rate and λ were chosen on the same images, so both accuracies are slightly too good"),
+        "confused": (confused, "Pairs of classes, the most frequent first"),
+        "findings": (r.findings, "All findings"),
+    }  # fmt: skip
+    return {name: "" if table is None or table.empty else html_table(table, caption) for name, (table, caption) in captions.items()}
+
+
 def write_recommendation(
     recommendation: Recommendation,
     dataset: ImageDataset,  # the images that it is about
@@ -116,17 +128,14 @@ def write_recommendation(
     "Writes the page; returns its path."
     r, path = recommendation, Path(path)
     rows = pd.Series(range(len(dataset.images)), index=dataset.images["name"])
-    table, few = confusions(r.predictions), r.predictions["label"].nunique() <= MOST_CLASSES
+    few = r.predictions["label"].nunique() <= MOST_CLASSES
     page = _template().render(
         r=r, title=f"Which network for {r.dataset}?", version=transfer_study.__version__, style=Markup(template_text("page.css")),
         accuracy=chart_addresses(r.chart()), curve=chart_addresses(r.curve_chart()),
         matrix=chart_addresses(confusion_chart(r.predictions)) if few else None,
-        table=html_table(r.shown_table(), "Best first; accuracies on the training images, milliseconds on this machine; transferability scores decide nothing"),
-        finetuned=html_table(r.finetuned, "Accuracy on held-out training images; the learning rate and λ were chosen on the same images, so both accuracies are slightly too good") if r.finetuned is not None else "",
         n_right=f"{(r.predictions['label'] == r.predictions['predicted']).sum():,}",
-        confused=html_table(table.drop(columns="first"), "Pairs of classes, the most frequent first") if len(table) else "",
         mistakes=_mistakes(r.predictions, dataset, rows), lines=finding_lines(r.findings), suspects=_suspects(r.findings, dataset, rows),
-        findings=html_table(r.findings, "All findings") if len(r.findings) else "", classifier=classifier,
+        classifier=classifier, **_tables(r),
     )  # fmt: skip
     path.write_text(page, encoding="utf-8")
     return path

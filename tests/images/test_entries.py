@@ -242,7 +242,7 @@ def test_names_that_several_images_have_are_not_guessed(plants):
         open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
     (plants / "more/0.png").rename(plants / "more/several.png")
     (plants / "wide.csv").write_text("image,moss,fern\n" + "\n".join(f"pictures/{i}.png,{int(i < 10)},0" for i in range(20)))
-    with pytest.raises(UserError, match=r"line 12: no image or no label; complete or remove the line \(10 such lines\)"):
+    with pytest.raises(UserError, match=r"line 12: no image or no label; complete or remove the line \(such lines: 10\)"):
         open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
 
 

@@ -96,7 +96,7 @@ def test_images_without_a_class_are_said(tmp_path):
 def test_a_difference_in_case_is_named(tmp_path):
     folder = write_images(tmp_path / "squares", train=3, test=2, classes=("Cat", "dog"))
     (folder / "test/Cat").rename(folder / "test/cat")
-    with pytest.raises(UserError, match=r"class 'cat' is in test but not in train \(1 such classes\); train has 'Cat'"):
+    with pytest.raises(UserError, match=r"class 'cat' is in test but not in train \(such classes: 1\); train has 'Cat'"):
         image_folder(folder)
 
 

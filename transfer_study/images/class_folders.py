@@ -67,7 +67,7 @@ def _check_folders(root: Path, parts: list[list[str]], folders: list[str], depth
     "Raises `UserError` for images outside the folders of classes, folders that are no classes, an empty folder and a single class."
     stray = ["/".join(names) for names in parts if len(names) < 2]
     if stray:
-        raise UserError(f"{root}: {stray[0]} lies in no class folder ({len(stray)} such images); move it to the folder of its class")
+        raise UserError(f"{root}: {stray[0]} lies in no class folder (such images: {len(stray)}); move it to the folder of its class")
     classes = {names[depth] for names in parts}
     check_are_classes(classes, str(root))
     empty = sorted({folder.split("/")[depth] for folder in folders if folder.count("/") == depth} - classes)

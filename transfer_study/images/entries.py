@@ -269,7 +269,7 @@ def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     labels, (files, elsewhere) = _one_spelling(labels), _located(_stored_paths(_slashes(given, path.parent), path.parent), path)
     remarks = (*remarks, *filter(None, [words, unused, elsewhere]))
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
-        raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line ({len(empty)} such lines)")
+        raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line (such lines: {len(empty)})")
     _check_one_label(files, labels, path)
     several = bool(labels.str.contains("|", regex=False).any())
     table = pd.DataFrame({"split": table[split] if split else "train", "labels" if several else "class": labels, "file": files})

@@ -264,7 +264,7 @@ def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]],
         if unseen and not unseen_classes:
             similar = [label for label in known if label.lower() == unseen[0].lower()]
             hint = f"; train has {similar[0]!r}" if similar else ""
-            raise UserError(f"dataset {root}: class {unseen[0]!r} is in {split} but not in train ({len(unseen)} such classes){hint}")
+            raise UserError(f"dataset {root}: class {unseen[0]!r} is in {split} but not in train (such classes: {len(unseen)}){hint}")
 
 # %% ../../nbs/api/images/04_layout.ipynb #2d6b6419
 _PARTS = {"images", "image", "imgs", "img", "jpegimages", "labels", "annotations", "masks", "mask", "segmentationclass", "segmentationobject"}

@@ -107,7 +107,7 @@ def fit_head(
     y, split = used_images(run, features.rows)
     if unseen := sorted(set(range(len(run.dataset.classes))) - set(y[split == "train"].tolist())):
         name = run.dataset.classes[unseen[0]]
-        raise UserError(f"dataset {run.dataset.name}: no training image of class {name!r} ({len(unseen)} such classes); a kept classifier needs some of each")
+        raise UserError(f"dataset {run.dataset.name}: no training image of class {name!r} (such classes: {len(unseen)}); a kept classifier needs some of each")
     X, weight, original = features.X, view_weights(features.copy), features.copy == 0
     fitted, validation, test = np.isin(split, ("train", "val")), original & (split == "val"), original & (split == "test")
 

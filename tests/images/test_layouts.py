@@ -10,9 +10,9 @@ from PIL import Image, features
 from tests.conftest import pack, png_bytes, write_images
 from transfer_study.core import UserError
 from transfer_study.images.catalog import data_root, open_dataset
+from transfer_study.images.class_folders import class_folders
 from transfer_study.images.datasets import MAX_PIXELS, dataset_name, image_folder, limit_pixels, only_structure
 from transfer_study.images.decoding import BadImage, decode
-from transfer_study.images.entries import class_folders
 from transfer_study.images.unlabelled import unlabelled_images
 
 
@@ -96,7 +96,7 @@ def test_images_without_a_class_are_said(tmp_path):
 def test_a_difference_in_case_is_named(tmp_path):
     folder = write_images(tmp_path / "squares", train=3, test=2, classes=("Cat", "dog"))
     (folder / "test/Cat").rename(folder / "test/cat")
-    with pytest.raises(UserError, match=r"class 'cat' is in test but not in train \(1 such classes\); train has 'Cat'"):
+    with pytest.raises(UserError, match=r"class 'cat' is in test but not in train \(such classes: 1\); train has 'Cat'"):
         image_folder(folder)
 
 
@@ -205,7 +205,11 @@ def test_layouts_of_other_tasks_and_archives_of_others_say_what_to_do(tmp_path):
     (("images/train", "images/val"), "train/, val/ are splits, not classes"),
     (("train/images", "train/masks", "val/images", "val/masks"), "images/ is no class but the layout of object detection"),
     (("VOC/JPEGImages", "VOC/SegmentationClass"), "JPEGImages/ is no class"),
-    (("train", "bus"), ""),
+    (("train", "bus"), ""), (("freight_train", "passenger_train"), ""),
+    (("set_train/set/cat", "set_train/set/dog", "set_test/set/cat"), "set_test/, set_train/ look like splits, not classes"),
+    (("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"), "fold1/, fold2/ look like splits"),
+    (("cat/train", "cat/test", "dog/train", "dog/test"), "test/ and train/ lie inside of classes, such as cat/"),
+    (("bus/test", "car/test"), ""),
 ])  # fmt: skip
 def test_folders_of_splits_and_of_parts_are_no_classes(tmp_path, folders, message):
     for folder in folders:
@@ -214,8 +218,11 @@ def test_folders_of_splits_and_of_parts_are_no_classes(tmp_path, folders, messag
     if message:
         with pytest.raises(UserError, match=message):
             class_folders(tmp_path)
+        if "lie inside" in message:
+            with pytest.raises(UserError, match=message):
+                image_folder(tmp_path)
     else:
-        assert class_folders(tmp_path).classes == sorted(folders)
+        assert class_folders(tmp_path).classes == sorted({folder.split("/")[0] for folder in folders})
 
 
 def test_raw_files_and_thumbnails_of_cameras_are_counted_and_no_images(tmp_path):

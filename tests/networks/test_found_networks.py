@@ -84,6 +84,7 @@ def test_packed_files_wrong_names_and_addresses(tiny):
         "w.pth.gz": "a packed file; unpack it", "w.zip": "a zip that torch.save did not write; unpack it",
         "wrong.safetensors": "a file of torch.save; give it a name that ends in .pth",
         "https:/example.com/w.pth": "an address, not a file",
+        ".": r"a folder, .* give the file in it, such as .*right\.safetensors$",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             load_weights(model, folder / name)

@@ -104,7 +104,7 @@ def _check_quotes(rows: list[tuple[int, int, list[str]]], text: str, delimiter: 
 
 def delimited_records(
     text: str,
-    path: Path | str,  # for messages
+    path: Path | str = "table",  # for messages
 ) -> tuple[Records, str]:
     "The rows of delimited text, and its usual decimal mark: a comma where semicolons separate the cells; raises `UserError` for an open quote."
     delimiter = _delimiter(text)

@@ -53,6 +53,22 @@ def test_splits_of_a_csv_file_are_translated(plants):
         open_dataset({"csv": "plants.csv", "splits": {"train": "Train", "test": "final"}}, plants)
 
 
+def test_a_column_of_splits_is_found_or_asked_for(plants):
+    with_column(plants, "Split", ["Train", "test"] * 10)
+    listed = open_dataset({"csv": "plants.csv"}, plants)
+    assert listed.counts == {"classes": 2, "train": 10, "val": 0, "test": 10} and listed.notes == ()
+    text = (plants / "plants.csv").read_text()
+    (plants / "subset.csv").write_text(text.replace("Split", "subset"))
+    with pytest.raises(UserError, match="the column 'subset' holds names of splits; call it split"):
+        open_dataset({"csv": "subset.csv", "test_share": 0.2}, plants)
+    assert open_dataset({"csv": "subset.csv", "split": "subset"}, plants).fingerprint == listed.fingerprint
+    (plants / "valid.csv").write_text(text.replace("Split", "is_valid").replace("Train", "0").replace("test", "1"))
+    with pytest.raises(UserError, match="'is_valid' says which images are held out; write a column split"):
+        open_dataset({"csv": "valid.csv", "test_share": 0.2}, plants)
+    (plants / "size.csv").write_text(text.replace("Split", "width").replace("Train", "6").replace("test", "6"))
+    assert open_dataset({"csv": "size.csv", "test_share": 0.2}, plants).notes == ("dataset size: columns not used: width",)
+
+
 def test_labels_separated_by_bars_are_several_labels(plants):
     text = (plants / "plants.csv").read_text().replace("0.png,moss", "0.png,moss | wet").replace("15.png,fern", "15.png,wet|fern")
     (plants / "plants.csv").write_text(text)
@@ -69,6 +85,7 @@ def test_labels_separated_by_bars_are_several_labels(plants):
     ("keys", "message"),
     [
         ({"csv": "absent.csv"}, "absent.csv: no such file"),
+        ({"csv": "plants.csv", "split": "fold"}, "no column 'fold'; found: image, label"),
         ({"csv": "plants.csv", "label": "species"}, "no column 'species'; found: image, label"),
         ({"csv": "plants.csv"}, "no test images; name their split"),
         ({"csv": "plants.csv", "folder": "pictures"}, "folder and csv given; expected exactly one"),
@@ -249,7 +266,7 @@ def test_names_that_several_images_have_are_not_guessed(plants):
         open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
     (plants / "more/0.png").rename(plants / "more/several.png")
     (plants / "wide.csv").write_text("image,moss,fern\n" + "\n".join(f"pictures/{i}.png,{int(i < 10)},0" for i in range(20)))
-    with pytest.raises(UserError, match=r"line 12: no image or no label; complete or remove the line \(10 such lines\)"):
+    with pytest.raises(UserError, match=r"line 12: no image or no label; complete or remove the line \(such lines: 10\)"):
         open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
 
 

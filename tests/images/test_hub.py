@@ -6,7 +6,6 @@ import pickle
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -132,10 +131,11 @@ def test_what_the_library_cannot_tell_is_asked_for(tmp_path, hf):
 
 
 def test_labels_of_any_whole_number_and_spelling_are_classes(tmp_path, hf):
-    for kind in ("uint16", "uint32", "float64", "bool"):
-        labels = [0.0, 1.0] if kind == "float64" else [False, True] if kind == "bool" else [0, 1]
-        parquet(hf, tmp_path / kind, {"train": labels * 2, "test": labels}, hf.Value(kind))
-        dataset = open_dataset(f"hf:{kind}", tmp_path)
+    given = {"uint16": [0, 1], "uint32": [0, 1], "float64": [0.0, 1.0], "bool": [False, True]}
+    columns = {kind: (hf.Value(kind), {"train": labels * 2, "test": labels}) for kind, labels in given.items()}
+    parquet(hf, tmp_path / "kinds", {"train": [0, 1] * 2, "test": [0, 1]}, hf.Value("int8"), **columns)
+    for kind in given:
+        dataset = open_dataset({"hf": "kinds", "label": kind}, tmp_path)
         assert dataset.classes == (["False", "True"] if kind == "bool" else ["0", "1"]) and dataset.targets.tolist() == [0, 1, 0, 1, 0, 1]
     spelled = {"train": ["zo\u00eb", "cat", " zoe\u0308", "cat"], "test": ["zoe\u0308", "cat "]}
     parquet(hf, tmp_path / "pets", spelled, hf.Value("string"))
@@ -149,24 +149,27 @@ def test_labels_of_any_whole_number_and_spelling_are_classes(tmp_path, hf):
 
 
 def test_shards_that_pandas_wrote_are_images_by_their_bytes(tmp_path, hf):
-    import pyarrow
+    import pyarrow.parquet
 
-    shapes = {
-        "structs": [png(i) for i in range(4)], "plain": [png(i)["bytes"] for i in range(4)], "gap": [None, *(png(i)["bytes"] for i in (1, 2, 3))],
-        "more": [png(i) | {"width": 4, "path": None} for i in range(4)],
-        "large": pyarrow.array([png(i)["bytes"] for i in range(4)], pyarrow.large_binary()),
+    files = [png(i)["bytes"] for i in range(4)]
+    columns = {
+        "structs": [png(i) for i in range(4)], "more": [png(i) | {"width": 4, "path": None} for i in range(4)], "gap": [None, *files[1:]],
+        "large": pyarrow.array(files, pyarrow.large_binary()),
     }  # fmt: skip
-    for name, images in shapes.items():
+    other = {"mask": [b"\0\1"] * 4, "label": ["a", "b", "a", "b"]}
+    for name, images in {"one": {"photo": files}, "several": columns}.items():
         (tmp_path / name).mkdir()
-        columns = {"photo": images, "thumb": [b"\0\1"] * 4, "label": ["a", "b", "a", "b"]}
         for split in ("train", "test"):
-            table = pyarrow.table(columns) if name == "large" else pyarrow.Table.from_pandas(pd.DataFrame(columns))
-            pyarrow.parquet.write_table(table, tmp_path / name / f"{split}.parquet")
-        dataset = pickle.loads(pickle.dumps(open_dataset(f"hf:{name}", tmp_path)))
-        assert [dataset.read(i) for i in (0, 1, 7)] == [b"" if name == "gap" else png(0)["bytes"], png(1)["bytes"], png(3)["bytes"]]
-        assert open_dataset({"hf": name, "image": "photo"}, tmp_path).fingerprint == dataset.fingerprint
-    with pytest.raises(UserError, match="column 'thumb' does not contain images"):
-        open_dataset({"hf": "plain", "image": "thumb"}, tmp_path)
+            pyarrow.parquet.write_table(pyarrow.table(images | other), tmp_path / name / f"{split}.parquet")
+    dataset = pickle.loads(pickle.dumps(open_dataset("hf:one", tmp_path)))
+    assert [dataset.read(i) for i in range(8)] == files * 2
+    for column in columns:
+        same = pickle.loads(pickle.dumps(open_dataset({"hf": "several", "image": column}, tmp_path)))
+        assert [same.read(i) for i in range(8)] == [b"" if column == "gap" and i % 4 == 0 else files[i % 4] for i in range(8)]
+    with pytest.raises(UserError, match="one image column expected, 4 found among the columns structs, more, gap, large"):
+        open_dataset("hf:several", tmp_path)
+    with pytest.raises(UserError, match="column 'mask' does not contain images"):
+        open_dataset({"hf": "one", "image": "mask"}, tmp_path)
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path, hf):

@@ -79,6 +79,9 @@ def test_published_headlines(embeddings, finetuned):
     assert finetune["r"] == pytest.approx(0.65, abs=5e-3) and finetune["r_all"] is None
     assert linear["r_low"] < linear["r"] < linear["r_high"]
     assert linear["r_low_datasets"] < linear["r_low"] and linear["r_high_datasets"] >= linear["r_high"]
+    effect = embeddings.exclusion_effect.set_index("quantity")[["sound_scores", "all_scores"]]
+    assert effect.loc["r"].to_list() == [linear["r"], linear["r_all"]], "the same function on the same columns"
+    assert effect.loc["slope"].to_list() == [linear["slope"], linear["slope_all"]]
 
 
 def test_headline_is_numpys_correlation_of_the_sound_networks(embeddings):
@@ -334,7 +337,7 @@ def test_small_and_degenerate_tables_give_no_raw_warnings(tmp_path, name):
 
 def test_another_metric_puts_rank_correlations_first():
     analysis = quick(study()[["network", "source_accuracy", "dataset", "score"]], metric="auc")
-    assert analysis.ranks_first and "log-odds of the metric are no odds of a right answer" in analysis.messages[0]
+    assert analysis.ranks_first and "the metric is not a share of right answers" in analysis.messages[0]
     assert str(analysis).split("\n")[0].split()[1:3] == ["Spearman's", "ρ"]
     assert not quick(study()[["network", "source_accuracy", "dataset", "score"]], metric="data0=auc").ranks_first
 

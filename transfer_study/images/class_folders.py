@@ -6,6 +6,7 @@
 __all__ = ['has_test_images', 'class_folders']
 
 # %% ../../nbs/api/images/11_class_folders.ipynb #24c60688
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,15 @@ from ..core import UserError, digest
 from .archives import FileList, FileReader, list_files, readable_name
 from .datasets import ImageDataset, dataset_name, frame_words, hashed_contents
 from .decoding import FORMATS
-from .layout import SPLIT_NAMES, case_words, check_are_classes, folder_advice, image_files, nested_words
+from transfer_study.images.layout import (
+    SPLIT_NAMES,
+    case_words,
+    check_are_classes,
+    check_splits_above,
+    folder_advice,
+    image_files,
+    nested_words,
+)
 
 # %% ../../nbs/api/images/11_class_folders.ipynb #190c6f87
 def _split_of(folder: str) -> str | None:
@@ -51,6 +60,17 @@ def _check_no_split(root: Path, parts: list[list[str]], depth: int) -> None:
             )
 
 
+_SPLIT_WORD = re.compile(rf"(^|[^a-z])({'|'.join(SPLIT_NAMES)}|pred|fold)([^a-z]|$)")  # as in seg_train, training_set and fold_1
+
+
+def _check_not_splits(root: Path, parts: list[list[str]], depth: int) -> None:
+    "Raises `UserError` for folders named like splits that hold folders, as seg_train/<class>/ and seg_test/<class>/ do, and no classes."
+    names = sorted({one[depth] for one in parts})
+    if len(names) > 1 and all(len(one) > depth + 2 for one in parts) and all(_SPLIT_WORD.search(name.lower()) for name in names):
+        listed = f"{', '.join(f'{name}/' for name in names[:4])}{', …' * (len(names) > 4)}"
+        raise UserError(f"{root}: {listed} look like splits, not classes; name them train/ and test/, or give one of them alone")
+
+
 def _advice(listed: FileList) -> str:
     return folder_advice(file.path for file in listed.files)
 
@@ -59,7 +79,7 @@ def _check_folders(root: Path, parts: list[list[str]], listed: FileList, depth: 
     "Raises `UserError` for images outside the folders of classes, folders that are no classes, an empty folder and a single class."
     stray = ["/".join(names) for names in parts if len(names) < 2]
     if stray:
-        raise UserError(f"{root}: {stray[0]} lies in no class folder ({len(stray)} such images); move it to the folder of its class{_advice(listed)}")
+        raise UserError(f"{root}: {stray[0]} lies in no class folder (such images: {len(stray)}); move it to the folder of its class{_advice(listed)}")
     classes = {names[depth] for names in parts}
     try:
         check_are_classes(classes, str(root))
@@ -84,7 +104,9 @@ def class_folders(
     names = [readable_name(file.path) for file in files]
     parts = [one.split("/") for one in names]
     depth = _class_depth(parts) if min(map(len, parts)) > 1 else 0
+    check_splits_above(parts, str(root))
     _check_no_split(root, parts, depth)
+    _check_not_splits(root, parts, depth)
     _check_folders(root, parts, listed, depth)
     split = ["val" if depth and _split_of(one[depth - 1]) == "val" else "train" for one in parts]
     table = pd.DataFrame({"split": split, "class": [one[depth] for one in parts], "name": names, "file": names})

@@ -11,6 +11,7 @@ import io
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -35,7 +36,7 @@ from ..tables.files import decode, delimited_records
 SOURCES = ("reference", "hf", "folder", "tar", "csv", "torchvision")
 _KEYS_OF = {  # of the keys that only some sources have
     "hf": {"configuration", "revision", "splits", "image", "label", "test_share", "seed"},
-    "csv": {"splits", "image", "label", "test_share", "seed"},
+    "csv": {"splits", "image", "label", "split", "test_share", "seed"},
     "torchvision": {"splits", "root", "download", "test_share", "seed"},
     "folder": {"test_share", "seed"},
     "tar": set(),
@@ -59,6 +60,7 @@ class DatasetEntry(Section):
     splits: dict[Literal["train", "val", "test"], str] = Field({}, description="the source's name of each split, such as { train = \"train\", test = \"validation\" }")
     image: str = Field("", description="hf, csv: name of the image column")
     label: str = Field("", description="hf, csv: name of the label column")
+    split: str = Field("", description="csv: name of the column of splits")
     root: str = Field("", description="torchvision: folder of the files")
     download: bool = Field(False, description="torchvision: download the files if they are missing")
     test_share: float | None = Field(None, gt=0, lt=1, description="share of each class's training images to take as test images, for data without test images")
@@ -182,11 +184,35 @@ def _check_one_label(files: pd.Series, labels: pd.Series, path: Path) -> None:
             )
 
 # %% ../../nbs/api/images/13_entries.ipynb #e0b301f4
+_HELD_OUT = ("is_valid", "is_val", "is_test", "is_train")
+
+
+def _split_column(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> str | None:
+    "The column of splits, also as `Split`; raises `UserError` for one of another name, which would otherwise be ignored."
+    if entry.split and entry.split not in table:
+        raise UserError(f"dataset {path}: no column {entry.split!r}; found: {', '.join(table)}")
+    if found := [name for name in table if (name == entry.split if entry.split else name.casefold() == "split")]:
+        return found[0]
+    for name in table.columns.difference([entry.image or "image", entry.label or "label"], sort=False):
+        values = table[name].str.strip().str.lower()
+        if values.nunique() > 1 and values.isin(SPLIT_NAMES).all():
+            raise UserError(f'dataset {path}: the column {name!r} holds names of splits; call it split, or in a study file name it with split = "{name}"')
+        if name.casefold() in _HELD_OUT:
+            raise UserError(f"dataset {path}: {name!r} says which images are held out; write a column split with train, val and test instead")
+    return None
+
+
+def _unused_words(table: pd.DataFrame, used: Iterable[str | None]) -> str:
+    "A line on the columns that are not used; empty if all are."
+    unused = [name for name in table if name not in used]
+    return f"columns not used: {', '.join(unused[:6])}{', …' * (len(unused) > 6)}" if unused else ""
+
+# %% ../../nbs/api/images/13_entries.ipynb #3bb113e4
 def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple[pd.Series, pd.Series, str]:
     "The columns of images and labels, and a line if the labels are columns of 0 and 1; raises `UserError` for missing columns and lists."
     image, label = entry.image or "image", entry.label or "label"
     if image in table and label not in table and not entry.label:
-        ones = table.drop(columns=[image, "split"], errors="ignore").replace({"0.0": "0", "1.0": "1"})
+        ones = table.drop(columns=[image, _split_column(table, entry, path) or image]).replace({"0.0": "0", "1.0": "1"})
         if ones.shape[1] > 1 and ones.isin(["0", "1"]).all(axis=None):
             names = f"{', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}"
             return table[image], (ones == "1").apply(lambda row: "|".join(row.index[row]), axis=1), f"the labels are the columns {names}, of 0 and 1"
@@ -240,10 +266,10 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
         if first.iloc[0] and (root / first.iloc[0]).is_file():
             ends = _first_file(listed.str[k:].str.join("/"), plain.str[k:].str.join("/"), root)
             return ends, f"no image is where the list says; those at the ends of the paths are used, such as {ends.iloc[0]}"
-    places = _by_name(root)
-    names = [parts.str[-1].map(lambda name: places.get(unicodedata.normalize("NFC", name), [])) for parts in (listed, plain)]
+    below = _by_name(root)
+    names = [parts.str[-1].map(lambda name: below.get(unicodedata.normalize("NFC", name), [])) for parts in (listed, plain)]
     candidates = names[0].where(names[0].str.len() > 0, names[1])
-    chosen = candidates.str[0].fillna(files)
+    chosen = pd.Series([places[0] if places else file for places, file in zip(candidates, files, strict=True)], files.index)
     absent = (candidates.str.len() == 0) & files.str.match(rf"{_ADDRESS}|file:|/|[A-Za-z]:[/\\]")
     if absent.any():
         raise UserError(f"dataset {path}: {files[absent].iloc[0]!r}: no image of this name below the folder of the list (such lines: {absent.sum():,}); copy or download the images there")
@@ -271,13 +297,15 @@ def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
         raise UserError(f"dataset {path}: no such file; expected a CSV file with the columns image, label and split")
     table, remarks = _listed_cells(path)
     given, labels, words = _image_and_label(table, entry, path)
+    split = _split_column(table, entry, path)
+    unused = "" if words else _unused_words(table, (given.name, labels.name, split))
     labels, (files, elsewhere) = _one_spelling(labels), _located(_stored_paths(_slashes(given, path.parent), path.parent), path)
-    remarks = (*remarks, *filter(None, [words, elsewhere]))
+    remarks = (*remarks, *filter(None, [words, unused, elsewhere]))
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
-        raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line ({len(empty)} such lines)")
+        raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line (such lines: {len(empty)})")
     _check_one_label(files, labels, path)
     several = bool(labels.str.contains("|", regex=False).any())
-    table = pd.DataFrame({"split": table.get("split", "train"), "labels" if several else "class": labels, "file": files})
+    table = pd.DataFrame({"split": table[split] if split else "train", "labels" if several else "class": labels, "file": files})
     table = _with_our_splits(table, entry, f"dataset {path}")
     label_matrix = _matrix(table.pop("labels")) if several else None
     dataset = listed_dataset(entry.name or path.stem, path.parent, table, _metric(entry, several), label_matrix)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'IMAGE_SUFFIXES', 'NO_IMAGE', 'CAMERA', 'NoTestImages', 'is_image', 'image_files',
-           'choose_splits', 'FolderImage', 'folder_advice', 'folder_images', 'nested_words', 'same_spelling',
-           'case_words', 'folder_notes', 'check_are_classes', 'check_classes']
+           'choose_splits', 'FolderImage', 'check_splits_above', 'folder_advice', 'folder_images', 'nested_words',
+           'same_spelling', 'case_words', 'folder_notes', 'check_are_classes', 'check_classes']
 
 # %% ../../nbs/api/images/04_layout.ipynb #93f0209d
 import unicodedata
@@ -127,6 +127,24 @@ def _check_one_dataset(tops: set[tuple[str, ...]], root: Path) -> None:
         first, second = (readable_name("/".join(top)) or "." for top in sorted(tops)[:2])
         raise UserError(f"dataset {root}: contains {len(tops)} datasets, {first} and {second}{' …' * (len(tops) > 2)}; give one of them")
 
+# %% ../../nbs/api/images/04_layout.ipynb #715607aa
+def check_splits_above(
+    paths: Iterable[list[str]],  # of the files, in parts
+    where: str,  # for the message
+) -> None:
+    "Raises `UserError` where splits lie inside of classes, as in <class>/train/ and <class>/test/, instead of above them."
+    inside: dict[tuple[str, ...], set[str]] = {}
+    for *above, folder, _ in (parts for parts in paths if len(parts) > 2):
+        if folder.lower() in SPLIT_NAMES and above[-1].lower() not in SPLIT_NAMES:
+            inside.setdefault(tuple(above), set()).add(folder)
+    classes = sorted(above for above, names in inside.items() if len(names) > 1)
+    if len(classes) > 1:
+        names = [f"{name}/" for name in sorted(inside[classes[0]])]
+        raise UserError(
+            f"{where}: {' and '.join(names)} lie inside of classes, such as {readable_name('/'.join(classes[0]))}/; "
+            "they belong above: train/<class>/<image> and test/<class>/<image>"
+        )
+
 # %% ../../nbs/api/images/04_layout.ipynb #7bb6c792
 def _tables(listed: FileList) -> list[str]:
     "The files that hold images and labels together."
@@ -164,6 +182,7 @@ def folder_images(
     Raises `UserError` if there are no folders of splits, or two datasets.
     """
     paths, folders = [file.path.split("/") for file in listed.files], [[*path.split("/"), ""] for path in listed.folders]
+    check_splits_above(paths, f"dataset {root}")
     depth = _split_depth([*paths, *folders])
     if depth is None:
         top = sorted({readable_name(parts[0]) for parts in paths + folders}) or ["nothing"]
@@ -266,7 +285,7 @@ def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]],
         if unseen and not unseen_classes:
             similar = [label for label in known if label.lower() == unseen[0].lower()]
             hint = f"; train has {similar[0]!r}" if similar else ""
-            raise UserError(f"dataset {root}: class {unseen[0]!r} is in {split} but not in train ({len(unseen)} such classes){hint}")
+            raise UserError(f"dataset {root}: class {unseen[0]!r} is in {split} but not in train (such classes: {len(unseen)}){hint}")
 
 # %% ../../nbs/api/images/04_layout.ipynb #2d6b6419
 _PARTS = {"images", "image", "imgs", "img", "jpegimages", "labels", "annotations", "masks", "mask", "segmentationclass", "segmentationobject"}

@@ -3,6 +3,7 @@
 import io
 import pickle
 import shutil
+import zipfile
 
 import pytest
 from PIL import Image, features
@@ -196,8 +197,40 @@ def test_layouts_of_other_tasks_and_archives_of_others_say_what_to_do(tmp_path):
         "parquet": "give the folder as hf:PATH", "shards": "a shard of WebDataset",
         "set.7z": "a 7z archive, which", "set.rar": "a rar archive, which",
     }.items():  # fmt: skip
+        for opened in (image_folder, class_folders):
+            if (name, opened) not in (("yolo", class_folders), ("shards", class_folders)):
+                with pytest.raises(UserError, match=message):
+                    opened(tmp_path / name)
+
+
+def test_files_of_other_programs_say_what_they_are(tmp_path):
+    for name, members, message in (
+        ("a.xlsx", ("xl/workbook.xml", "xl/styles.xml"), "a workbook of Excel, .* save it as CSV, and give it as csv:PATH"),
+        ("a.docx", ("word/document.xml", "word/media/1.png"), "a document of Word, .* a folder for each class"),
+        ("a.ods", ("mimetype", "META-INF/manifest.xml"), r"LibreOffice \(OpenDocument\), .* save it as CSV"),
+        ("a.npz", ("train_images.npy", "test_images.npy"), r"arrays of NumPy, not images; write each image to a file"),
+    ):
+        with zipfile.ZipFile(tmp_path / name, "w") as packed:
+            for member in members:
+                packed.writestr(member, b"x")
+        for opened in (image_folder, class_folders, unlabelled_images):
+            with pytest.raises(UserError, match=message):
+                opened(tmp_path / name)
+    for start, message in {b"PAR1": "as hf:FOLDER", b"\x93NUMPY": "an array of NumPy", b"%PDF-1.7": "a PDF"}.items():
+        (tmp_path / "other").write_bytes(start + bytes(600))
         with pytest.raises(UserError, match=message):
-            image_folder(tmp_path / name)
+            class_folders(tmp_path / "other")
+    for name, message in {"scan.nii.gz": r"medical images .* save each as PNG", "images.npy": "arrays are not read"}.items():
+        for folder in ("cat", "dog"):
+            (tmp_path / name / folder).mkdir(parents=True)
+            (tmp_path / name / folder / name).write_bytes(b"x")
+        with pytest.raises(UserError, match=f"no image files.*; {message}"):
+            class_folders(tmp_path / name)
+    (tmp_path / "coco/train2017").mkdir(parents=True)
+    (tmp_path / "coco/train2017/1.png").write_bytes(png_bytes())
+    (tmp_path / "coco/instances.json").write_text("{}")
+    with pytest.raises(UserError, match="one class only, 'train2017'; .*; labels in JSON or XML files are not read"):
+        class_folders(tmp_path / "coco")
 
 
 @pytest.mark.parametrize(("folders", "message"), [

@@ -9,12 +9,14 @@ __all__ = ['SOURCES', 'MetricName', 'DatasetEntry', 'csv_dataset', 'torchvision_
 import inspect
 import io
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ from .archives import FileReader, list_files, readable_name
 from .class_folders import class_folders, has_test_images
 from .datasets import ImageDataset, image_folder, listed_dataset
 from .hub import hub_dataset
-from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages
+from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
 from .splits import draw_test_images
 from ..options import Section, explain_errors
 from ..tables.texts import decode, delimited_records
@@ -154,7 +156,7 @@ def _stored_paths(files: pd.Series, root: Path) -> pd.Series:
 
     def stored(file: str) -> str:
         file = os.path.relpath(file, top) if file.startswith(f"{top}/") else file
-        if file.isascii() or (root / file).exists():
+        if file.isascii() or file.startswith("/") or (root / file).exists():
             return file
         place = root
         for part in PurePosixPath(file).parts:
@@ -169,11 +171,7 @@ def _stored_paths(files: pd.Series, root: Path) -> pd.Series:
 
 def _one_spelling(labels: pd.Series) -> pd.Series:
     "The labels; those that look alike, because an accent is spelled with other code points, are one."
-    parts = {part.strip() for text in labels.unique() for part in text.split("|")}
-    spelled: dict[str, list[str]] = {}
-    for part in parts:
-        spelled.setdefault(unicodedata.normalize("NFC", part), []).append(part)
-    changes = {part: name for name, alike in spelled.items() if len(alike) > 1 for part in alike}
+    changes = same_spelling(part.strip() for text in labels.unique() for part in text.split("|"))
     return labels.map(lambda text: "|".join(changes.get(part.strip(), part) for part in text.split("|"))) if changes else labels
 
 
@@ -235,29 +233,64 @@ def _by_name(root: Path) -> dict[str, list[str]]:
     places: dict[str, list[str]] = {}
     with suppress(UserError):
         for file in list_files(root).files:
-            name = PurePosixPath(file.path)
+            name = PurePosixPath(unicodedata.normalize("NFC", file.path))
             for key in {name.name, name.stem} if name.suffix.lower() in IMAGE_SUFFIXES else ():
                 places.setdefault(key, []).append(file.path)
     return places
 
 
-def _located(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
-    "The files of a list, and a line if they are elsewhere below its folder: at the ends of the listed paths, or anywhere under their names."
-    root, parts = path.parent, files.str.replace("\\", "/").str.split("/")
-    if (addresses := files.str.match(r"(https?|ftp|s3|gs)://")).any():
-        raise UserError(f"dataset {path}: {files[addresses].iloc[0]!r} is an address, not a file; download the images and list their paths")
-    if not len(files) or any((root / file).is_file() for file in files):
-        return files, ""
-    for k in range(1, len(parts.iloc[0])):
-        if root.joinpath(*parts.iloc[0][k:]).is_file():
-            ends = parts.str[k:].str.join("/")
+_ADDRESS = r"(https?|ftp|s3|gs)://"
+
+
+def _decoded(file: str) -> str:
+    "The path in an address or in a link of Label Studio (?d=PATH), without percent-encoding."
+    if linked := re.search(r"\?(?:.*&)?d=([^&]+)", file):
+        return unquote(linked[1])
+    if re.match(r"(https?|ftp)://", file):
+        file = re.split(r"[?#]", file)[0]
+    return unquote(re.sub(r"^\w+://[^/]*", "", file))
+
+
+def _first_file(files: pd.Series, others: pd.Series, root: Path) -> pd.Series:
+    "`files`, where one of `others` takes the place of a file that does not exist."
+    others = _stored_paths(others[others != files], root)
+    exist = [(root / other).is_file() and not (root / file).is_file() for file, other in zip(files[others.index], others, strict=True)]
+    chosen, others = files.copy(), others[np.array(exist, dtype=bool)]
+    chosen[others.index] = others
+    return chosen
+
+
+def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
+    "Files none of which is where the list says: those at the ends of the listed paths, or anywhere below the folder under their names."
+    root, decoded = path.parent, files.map(_decoded)
+    listed, plain = (texts.str.replace("\\", "/").str.split("/") for texts in (files, decoded))
+    for k in range(1, max(len(listed.iloc[0]), len(plain.iloc[0]))):
+        first = _first_file(listed.iloc[:1].str[k:].str.join("/"), plain.iloc[:1].str[k:].str.join("/"), root)
+        if first.iloc[0] and (root / first.iloc[0]).is_file():
+            ends = _first_file(listed.str[k:].str.join("/"), plain.str[k:].str.join("/"), root)
             return ends, f"no image is where the list says; those at the ends of the paths are used, such as {ends.iloc[0]}"
-    places = _by_name(root)
-    candidates = parts.str[-1].map(lambda name: places.get(name, []))
-    chosen = candidates.str[0].fillna(files)
+    below = _by_name(root)
+    names = [parts.str[-1].map(lambda name: below.get(unicodedata.normalize("NFC", name), [])) for parts in (listed, plain)]
+    candidates = names[0].where(names[0].str.len() > 0, names[1])
+    chosen = pd.Series([places[0] if places else file for places, file in zip(candidates, files, strict=True)], files.index)
+    absent = (candidates.str.len() == 0) & files.str.match(rf"{_ADDRESS}|file:|/|[A-Za-z]:[/\\]")
+    if absent.any():
+        raise UserError(f"dataset {path}: {files[absent].iloc[0]!r}: no image of this name below the folder of the list (such lines: {absent.sum():,}); copy or download the images there")
     if candidates.str.len().max() != 1 or chosen[~files.duplicated()].duplicated().any():
         return files, ""
     return chosen, f"no image is where the list says; those of the same names are used, such as {chosen[candidates.str.len() > 0].iloc[0]}"
+
+
+def _located(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
+    "The files of a list, and a line if they are elsewhere below its folder, or listed percent-encoded."
+    root, is_address = path.parent, files.str.match(_ADDRESS)
+    chosen = _first_file(files, files.map(_decoded), root)
+    if not len(files) or not any((root / file).is_file() for file in chosen):
+        return _elsewhere(files, path) if len(files) else (files, "")
+    if (outside := is_address & (chosen == files)).any():
+        raise UserError(f"dataset {path}: {files[outside].iloc[0]!r} is an address, not a file; download the images and list their paths")
+    changed = chosen[chosen != files]
+    return chosen, f"{len(changed):,} of the listed names are percent-encoded; decoded, such as {changed.iloc[0]}" if len(changed) else ""
 
 # %% ../../nbs/api/images/13_entries.ipynb #a4fd8f93
 def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:

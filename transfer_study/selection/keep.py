@@ -59,6 +59,9 @@ def find_run(
 
     Raises `UserError` for a name that is not in the study, for a run that is not finished, and if network or images have changed since.
     """
+    if (Path(runs) / "recommendation.json").is_file():
+        place = f", and its classifier lies in {Path(runs) / 'classifier'}" * (Path(runs) / "classifier").is_dir()
+        raise UserError(f"{runs}: written by recommend{place}; keep takes the runs directory of a study")
     study = Study.from_runs(runs)
     if study.file.protocols.linear is None:
         raise UserError(f"{runs}: the study has no protocol linear, and only its classifiers are kept; add [protocols.linear] and run it again")

@@ -194,6 +194,11 @@ def test_lists_as_other_programs_write_them(plants):
     (plants / "more.csv").write_text(f"{text}\npictures/99.png,moss")
     (note,) = open_dataset({"csv": "more.csv", "test_share": 0.2}, plants).notes
     assert note == "dataset more: 1 of 21 listed images do not exist and are left out (first: pictures/99.png)"
+    first, *lines = text.splitlines(keepends=True)
+    (plants / "joined.csv").write_text("".join([first, *lines[:7], "\ufeff", first, *lines[7:]]))
+    joined = open_dataset({"csv": "joined.csv", "test_share": 0.2}, plants)
+    assert joined.fingerprint == listed.fingerprint
+    assert joined.notes == ("dataset joined: the header stands again in line 9 and is no row",)
     (plants / "latin.csv").write_bytes(text.replace("moss", "mousse verte à fleurs").encode("latin-1"))
     latin = open_dataset({"csv": "latin.csv", "test_share": 0.2}, plants)
     assert "mousse verte à fleurs" in latin.classes and "not UTF-8, read as Latin-1" in latin.notes[0]
@@ -205,6 +210,8 @@ def test_lists_as_other_programs_write_them(plants):
         text.replace("5.png,moss", "5.png,\"['moss', 'wet']\""): r"line 7: the label .*'wet'\].* is a list; .* separated by \|",
         text.replace("label", "breed"): "no column 'label'; found: image, breed; rename the column, or in a study file",
         text.replace("label", "image"): "two columns are called 'image'",
+        text.replace("5.png,moss", '5.png,"moss'): "dataset .*wrong.csv: line 7: a quote opens in this row and is never closed",
+        text.replace("5.png,moss", '5.png,"moss').replace("12.png,f", '12.png,"f'): "line 7: .* is closed in line 14",
         text.replace("5.png,moss", "5.png,moss,x"): "line 7 has 3 cells, the header has 2", "": "the file is empty",
     }.items():  # fmt: skip
         (plants / "wrong.csv").write_text(wrong)

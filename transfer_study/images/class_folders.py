@@ -23,7 +23,7 @@ from transfer_study.images.layout import (
     folder_advice,
     image_files,
     nested_words,
-)
+)  # fmt: skip
 
 # %% ../../nbs/api/images/11_class_folders.ipynb #190c6f87
 def _split_of(folder: str) -> str | None:

@@ -30,7 +30,7 @@ from .hub import hub_dataset
 from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
 from .splits import draw_test_images
 from ..options import Section, explain_errors
-from ..tables.files import decode, delimited_records
+from ..tables.texts import decode, delimited_records
 
 # %% ../../nbs/api/images/13_entries.ipynb #f57ac800
 SOURCES = ("reference", "hf", "folder", "tar", "csv", "torchvision")
@@ -128,13 +128,16 @@ def _matrix(labels: pd.Series) -> pd.DataFrame:
 def _listed_cells(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     "The cells of a CSV file as texts, indexed by line, and remarks on reading it; raises `UserError` for rows that do not fit the header."
     text, remarks = decode(path.read_bytes(), path)
-    records, _ = delimited_records(text)
+    records, _ = delimited_records(text, f"dataset {path}")
     if not records:
         raise UserError(f"dataset {path}: the file is empty; expected the columns image, label and split")
-    (_, names), *rows = [(line, [" ".join(cell.splitlines()).strip() for cell in cells]) for line, cells in records]
+    (_, names), *rows = [(line, [" ".join(cell.splitlines()).strip().removeprefix("\ufeff") for cell in cells]) for line, cells in records]
     n = max((i + 1 for i, name in enumerate(names) if name), default=0)
     if repeated := [name for name in names[:n] if names.count(name) > 1]:
         raise UserError(f"dataset {path}: two columns are called {repeated[0]!r}; rename or remove one")
+    if again := [line for line, cells in rows if cells == names]:  # of a file that was joined from several
+        remarks += (f"the header stands again in line {', '.join(map(str, again))} and is no row",)
+        rows = [(line, cells) for line, cells in rows if cells != names]
     for line, cells in rows:
         if len(cells) < n or any(cells[n:]):
             raise UserError(f"dataset {path}: line {line} has {len(cells)} cells, the header has {n}; correct the line (a name with a comma needs quotes)")

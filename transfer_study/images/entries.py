@@ -265,7 +265,7 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     root, decoded = path.parent, files.map(_decoded)
     listed, plain = (texts.str.replace("\\", "/").str.split("/") for texts in (files, decoded))
     for k in range(1, max(len(listed.iloc[0]), len(plain.iloc[0]))):
-        first = _first_file(*(parts.iloc[:1].str[k:].str.join("/") for parts in (listed, plain)), root)
+        first = _first_file(listed.iloc[:1].str[k:].str.join("/"), plain.iloc[:1].str[k:].str.join("/"), root)
         if first.iloc[0] and (root / first.iloc[0]).is_file():
             ends = _first_file(listed.str[k:].str.join("/"), plain.str[k:].str.join("/"), root)
             return ends, f"no image is where the list says; those at the ends of the paths are used, such as {ends.iloc[0]}"

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from transfer_study.statistics.correlation import bca_interval, bootstrap_counts, correlation_interval, left_out_counts, pearson
+from transfer_study.statistics.correlation import bca_interval, bootstrap_counts, correlation_interval, pearson
 from transfer_study.statistics.log_odds import LogOddsTable
 from transfer_study.statistics.regression import (
     cells_of,
@@ -52,7 +52,7 @@ def coverage(distribution: str, n: int, true: float, replicates: int, seed: int 
         counts, one = bootstrap_counts(n, N_BOOTSTRAP, seed + block), np.ones(n)
         draws = np.array([pearson(x, y, counts) for x, y in zip(source, transfer, strict=True)])
         r = np.array([float(pearson(x, y, one)) for x, y in zip(source, transfer, strict=True)])
-        left_out = [pearson(x, y, left_out_counts(n)) for x, y in zip(source, transfer, strict=True)]
+        left_out = [pearson(x, y, 1 - np.eye(n)) for x, y in zip(source, transfer, strict=True)]
         bca = np.array([bca_interval(*study) for study in zip(r, draws, left_out, strict=True)]).T
         reported = correlation_interval(r, draws, n)
         percentile = np.nanquantile(draws, [0.025, 0.975], axis=1)

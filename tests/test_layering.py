@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE, API = ROOT / "transfer_study", ROOT / "nbs" / "api"
 # Rooms in the order in which they may import; a module at the top of the package is a room of its own.
 ORDER = (
-    "core", "options", "progress_bars", "fingerprints", "tables", "images", "networks", "results", "small_networks", "features",
-    "classifiers", "training", "statistics", "figures", "study", "duplicates", "selection", "cli",
+    "core", "options", "progress_bars", "fingerprints", "tables", "images", "networks", "source_accuracy", "results",
+    "small_networks", "features", "classifiers", "training", "statistics", "figures", "study", "duplicates", "selection", "cli",
 )  # fmt: skip
 NOTEBOOKS = [path for path in API.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
 

@@ -25,7 +25,19 @@ NETWORK = '[[networks]]\nname = "resnet50"\n'
     (HEAD + 'seeds = [true, 1.5, -1, "2"]\n' + NETWORK, [
         "seeds[1] = true: ", "seeds[2] = 1.5: ", "seeds[3] = -1: ", 'seeds[4] = "2": ',
     ]),
-    (HEAD + 'networks = ["resnet50"]', ['networks[1] = "resnet50": expected table']),
+    (HEAD + 'networks = ["resnet50"]', [
+        'networks[1] = "resnet50": expected table: write [[networks]] and below it name = "resnet50"',
+    ]),
+    (HEAD + 'protocols = ["linear", "knn"]\n' + NETWORK, [": expected table: write [protocols.linear], [protocols.knn]"]),
+    ('name = "x"\n' + NETWORK + 'datasets = ["dtd"]\nseeds = [1]', [
+        "networks[1].datasets: a key of the top of the file", "networks[1].seeds: a key of the top of the file",
+    ]),
+    ('[study]\nname = "x"\ndatasets = ["dtd"]\n[[study.networks]]\nname = "resnet50"', [
+        "study: no such table; its keys, such as datasets, belong to the top of the file",
+    ]),
+    (HEAD + '[[datasets]]\nfolder = "birds"', ["not TOML: line 3: a table for a key that has a value above"]),
+    (HEAD + "[protocols.linear]\n[protocols.linear]", ["not TOML: line 4: a key or a table that stands above already"]),
+    (HEAD + 'name = "y"', ["not TOML: end of document: a key or a table that stands above already"]),
     (HEAD + NETWORK.replace("[[", "[").replace("]]", "]"), ["networks: expected list of tables"]),
     (HEAD + NETWORK + "[protocols.linear]\nl2_max = inf", ["protocols.linear.l2_max = inf: expected number above 0"]),
     (HEAD + NETWORK + "[protocols.linear]\nl2_min = 10.0\nl2_max = 1.0", ["protocols.linear: l2_min 10 is above l2_max 1"]),
@@ -42,6 +54,12 @@ def test_each_mistake_is_a_line_with_its_place(tmp_path, text, lines):
     found = sorted(str(error.value).replace(f"{tmp_path}/", "").splitlines())
     assert len(found) == len(lines) and all(line.startswith("study.toml: ") for line in found)
     assert all(any(words in line for line in found) for words in lines)
+
+
+def test_a_study_file_in_another_language_is_named(tmp_path):
+    (tmp_path / "study.yaml").write_text("name: x")
+    with pytest.raises(UserError, match=r"written in TOML, this one is called \.yaml"):
+        read_study_file(tmp_path / "study.yaml")
 
 
 def test_a_directory_and_what_is_not_utf8_are_said(tmp_path):

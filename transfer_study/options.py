@@ -91,6 +91,37 @@ def _entry(schema: dict, place: tuple) -> dict:
     return entry
 
 # %% ../nbs/api/01_options.ipynb #59bf657c
+def _misplaced(error: dict, schema: dict) -> set[str]:
+    "The keys of the top of the file that stand in a table, where an unknown key is such a key, or a table of such keys."
+    if error["type"] != "extra_forbidden":
+        return set()
+    *table, key = error["loc"]
+    top = set(schema["properties"])
+    return top & {key} if table else top & set(error["input"] if isinstance(error["input"], dict) else ())
+
+
+def _unknown_key(error: dict, schema: dict) -> str:
+    "What is wrong with a key that the model does not have."
+    *table, key = error["loc"]
+    allowed = list(_entry(schema, tuple(table))["properties"])
+    if misplaced := sorted(_misplaced(error, schema)):
+        return "a key of the top of the file; write it above the first [table]" if table else (
+            f"no such table; its keys, such as {misplaced[0]}, belong to the top of the file: remove {key} from all lines in brackets"
+        )
+    similar = difflib.get_close_matches(str(key), allowed, n=1)
+    return f"unknown key; {f'did you mean {similar[0]}? ' if similar else ''}allowed: {', '.join(allowed)}"
+
+
+def _as_tables(error: dict, schema: dict) -> str:
+    "How a text, or a list of texts, is written as tables; empty where the model says nothing of it."
+    *table, last = error["loc"]
+    if isinstance(error["input"], str) and isinstance(last, int) and _entry(schema, (*error["loc"], "name")):
+        return f": write [[{'.'.join(map(str, table))}]] and below it name = {_given(error)}"
+    names = error["input"] if isinstance(error["input"], list) else []
+    known = [name for name in names if isinstance(name, str) and _entry(schema, (*error["loc"], name))]
+    return f": write {', '.join(f'[{last}.{name}]' for name in known)}" if known else ""
+
+
 def _explain(error: dict, schema: dict) -> str:
     "One of pydantic's errors as one line; an error raised by a model's own validator may have several lines."
     place = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
@@ -99,13 +130,12 @@ def _explain(error: dict, schema: dict) -> str:
         message = error["msg"].removeprefix("Value error, ")
         return f"{place}{value}: {message}" if place else message
     if error["type"] == "extra_forbidden":
-        *table, key = error["loc"]
-        allowed = list(_entry(schema, tuple(table))["properties"])
-        similar = difflib.get_close_matches(str(key), allowed, n=1)
-        return f"{place}: unknown key; {f'did you mean {similar[0]}? ' if similar else ''}allowed: {', '.join(allowed)}"
+        return f"{place}: {_unknown_key(error, schema)}"
     expected = _allowed(_entry(schema, error["loc"]))
     if expected.startswith("list of tables") and isinstance(error["input"], dict) and error["type"] != "missing":
         expected += f": write [[{place}]], not [{place}]"
+    elif expected == "table":
+        expected += _as_tables(error, schema)
     return f"{place}: missing; expected {expected}" if error["type"] == "missing" else f"{place}{value}: expected {expected}"
 
 
@@ -116,5 +146,9 @@ def explain_errors(
     "One line per mistake: its place, the value found there, and the values allowed."
     mistakes, schema = errors.errors(), options.model_json_schema()
     parents = {error["loc"][:i] for error in mistakes for i in range(len(error["loc"]))}
-    distinct = [error for error in mistakes if not (error["type"] == "too_short" and error["loc"] in parents)]
+    misplaced = {(key,) for error in mistakes for key in _misplaced(dict(error), schema)}
+    distinct = [
+        error for error in mistakes
+        if not (error["type"] == "too_short" and error["loc"] in parents) and not (error["type"] == "missing" and error["loc"] in misplaced)
+    ]  # fmt: skip
     return [line for error in distinct for line in _explain(dict(error), schema).splitlines()]

@@ -58,12 +58,11 @@ def temporary_display(
 # %% ../nbs/api/02_progress_bars.ipynb #a5a5aa10
 def as_html(
     renderable: Any,  # anything that rich can print: a table, a text, a string with rich's markup
-    width: int = 110,  # characters per line
 ) -> str:
-    "The output of rich as HTML."
+    "The output of rich as HTML, at most 110 characters per line."
     from rich.console import Console
 
-    console = Console(record=True, file=io.StringIO(), width=width, force_jupyter=False)
+    console = Console(record=True, file=io.StringIO(), width=110, force_jupyter=False)
     console.print(renderable)
     return console.export_html(inline_styles=True, code_format='<pre style="line-height: 1.3">{code}</pre>')
 

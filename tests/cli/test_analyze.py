@@ -37,7 +37,7 @@ def test_a_leaderboard_in_one_command(command, board, tmp_path):
         "datasets: 2: Pets, Cars",
         "left out: Params (M) (parameters), Average (an average)",
         "spreads such as ± 0.3 are not read",
-        "1 of 12 scores are empty",
+        "1 of 8 scores are empty",
     ]
     report = (tmp_path / "out" / "report.html").read_text()
     assert "left out: Params (M) (parameters)" in report

@@ -11,6 +11,7 @@ import pytest
 from transfer_study.core import UserError
 from transfer_study.figures import theme
 from transfer_study.figures.headline import headline
+from transfer_study.figures.labels import place_labels
 
 
 def test_at_most_eight_families_with_distinct_marks(foundation):
@@ -36,7 +37,7 @@ def test_labels_do_not_collide_at_48_points():
     points = pd.DataFrame(
         {"x": rng.uniform(0, 640, 48), "y": rng.uniform(0, 400, 48), "label": "some-network-base-patch16"}
     )
-    placed = boxes(theme.place_labels(points, 640, 400))
+    placed = boxes(place_labels(points, 640, 400))
     assert 5 <= len(placed) < 48
     for i, (left, top, right, bottom) in enumerate(placed):
         assert left >= 0 and right <= 640

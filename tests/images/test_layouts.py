@@ -10,9 +10,9 @@ from PIL import Image, features
 from tests.conftest import pack, png_bytes, write_images
 from transfer_study.core import UserError
 from transfer_study.images.catalog import data_root, open_dataset
+from transfer_study.images.class_folders import class_folders
 from transfer_study.images.datasets import MAX_PIXELS, dataset_name, image_folder, limit_pixels, only_structure
 from transfer_study.images.decoding import BadImage, decode
-from transfer_study.images.entries import class_folders
 from transfer_study.images.unlabelled import unlabelled_images
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from tests.conftest import pack, write_images
 from transfer_study.core import UserError
+from transfer_study.images.class_folders import class_folders
 from transfer_study.images.drawn import drawn_dataset
-from transfer_study.images.entries import class_folders
 from transfer_study.selection.checks import check_images
 from transfer_study.selection.images import (
     check_outside,

@@ -79,6 +79,9 @@ def test_published_headlines(embeddings, finetuned):
     assert finetune["r"] == pytest.approx(0.65, abs=5e-3) and finetune["r_all"] is None
     assert linear["r_low"] < linear["r"] < linear["r_high"]
     assert linear["r_low_datasets"] < linear["r_low"] and linear["r_high_datasets"] >= linear["r_high"]
+    effect = embeddings.exclusion_effect.set_index("quantity")[["sound_scores", "all_scores"]]
+    assert effect.loc["r"].to_list() == [linear["r"], linear["r_all"]], "the same function on the same columns"
+    assert effect.loc["slope"].to_list() == [linear["slope"], linear["slope_all"]]
 
 
 def test_headline_is_numpys_correlation_of_the_sound_networks(embeddings):

@@ -163,6 +163,25 @@ def test_binomial_against_weighted_proportions_and_the_score_equations():
     assert f"overdispersion {dispersion:.1f}:" in note and dispersion > 5
 
 
+def test_repeated_runs_are_no_further_test_images():
+    rows = rows_of(simulated(), n_test=500)
+    rows["score"] = np.round(rows["score"] * 500) / 500
+    once, note = fit_binomial(rows)
+    above, below = (rows.assign(score=rows["score"] + step, seed=seed) for seed, step in enumerate([0.002, -0.002]))
+    more_of_one = rows[rows["dataset"] == "data0"].assign(seed=2)
+    repeated, its_note = fit_binomial(pd.concat([above, below, more_of_one]))
+    np.testing.assert_allclose([repeated.params, repeated.bse], [once.params, once.bse])
+    assert its_note == note and repeated.df_resid == once.df_resid
+
+
+def test_counts_have_the_predictor_of_the_other_models():
+    rows = rows_of(simulated(8, 3), n_test=500)
+    shift = rows["dataset"].map({"data0": -0.1, "data1": 0.0, "data2": 0.1}) * rows["source_logit"]
+    own = rows.assign(source_logit=rows["source_logit"] + shift)
+    table = regression_table(own, to_log_odds_table(own)).query("model == 'binomial' and term == 'source_logit'")
+    assert table["estimate"].item() == pytest.approx(fit_binomial(rows)[0].params["source_logit"])
+
+
 def test_only_counts_of_correct_answers_enter_the_binomial_model():
     log_odds = simulated(8, 3)
     rows = rows_of(log_odds, n_test=500)
@@ -176,11 +195,11 @@ def test_only_counts_of_correct_answers_enter_the_binomial_model():
 
 
 def test_pure_binomial_counts_are_not_overdispersed():
-    rows, found = rows_of(simulated(network=0.0, dataset_slope=0.0, residual=0.0), n_test=500), []
+    rows, overdispersion = rows_of(simulated(network=0.0, dataset_slope=0.0, residual=0.0), n_test=500), []
     for seed in range(1, 7):
         counts = np.random.default_rng(seed).binomial(500, rows["score"])
-        found.append(float(fit_binomial(rows.assign(score=counts / 500))[1].split()[1].rstrip(":")))
-    assert 0.9 < np.mean(found) < 1.12
+        overdispersion.append(float(fit_binomial(rows.assign(score=counts / 500))[1].split()[1].rstrip(":")))
+    assert 0.9 < np.mean(overdispersion) < 1.12
 
 
 def test_robust_line_is_not_bent():

@@ -31,6 +31,12 @@ def test_missing_cells_are_counted_and_an_empty_network_is_named(tmp_path):
         "4 of 8 scores are empty",
         "1 network without any score: densenet201 (line 5)",
     )
+    (tmp_path / "source.csv").write_text("network,imagenet,pets\nresnet34,,88.1\nresnet50,76.1,\nresnet101,77.4,91.5\n")
+    assert read_table(tmp_path / "source.csv", percent=True).attrs["reading"][3:] == (
+        "1 of 3 scores are empty",
+        "1 of 3 source accuracies are empty",
+        "1 network without any score: resnet50 (line 3)",
+    )
     (tmp_path / "long.csv").write_text("network, dataset, score\nresnet34 ,pets,0.881\nresnet34,birds ,\nresnet50,pets,0.9\n")
     rows = read_table(tmp_path / "long.csv")
     assert rows["score"].tolist() == [0.881, 0.9] and set(rows["network"]) == {"resnet34", "resnet50"}

@@ -56,18 +56,18 @@ def test_a_subset_is_the_one_that_fixed_features_see(squares):
     from transfer_study.images.splits import split_images, training_subset
     from transfer_study.training.learner import stage_rows
 
-    protocol, split = training_protocol("scratch"), split_images(squares, seed=3)
+    split = split_images(squares, seed=3)
     expected = training_subset(squares.targets, split, 5, seed=3)
-    training, scored = stage_rows(squares, protocol, 3, "select", 5)
+    training, scored = stage_rows(squares, 3, "select", n_train_per_class=5)
     assert np.array_equal(training, np.flatnonzero(expected == "train"))
     assert np.array_equal(scored, np.flatnonzero(expected == "val"))
-    refit, test = stage_rows(squares, protocol, 3, "refit", 5)
+    refit, test = stage_rows(squares, 3, "refit", n_train_per_class=5)
     assert set(refit) == {*training, *scored} and np.array_equal(test, np.flatnonzero(squares.images["split"] == "test"))
-    fewer, other = (set(stage_rows(squares, protocol, seed, "refit", n)[0]) for seed, n in ((3, 2), (4, 5)))
+    fewer, other = (set(stage_rows(squares, seed, "refit", n_train_per_class=n)[0]) for seed, n in ((3, 2), (4, 5)))
     assert fewer < set(refit) != other
     usable = np.setdiff1d(np.arange(len(split)), refit[:1])
     without = training_subset(squares.targets[usable], split[usable], 5, seed=3)
-    again, _ = stage_rows(squares, protocol, 3, "refit", 5, undecodable=refit[:1])
+    again, _ = stage_rows(squares, 3, "refit", n_train_per_class=5, undecodable=refit[:1])
     assert np.array_equal(again, usable[np.isin(without, ("train", "val"))]) and refit[0] not in again
 
 

@@ -84,7 +84,10 @@ def keep(
         check = export_onnx(classifier, kept.path / "model.onnx", split_of(kept.run.dataset, "test"))
         echo(str(check))
         result["onnx"] = {"n_images": check.n_images, "n_different": check.n_different, "largest_difference": check.largest_difference}
-    print_json(result) if as_json else print(kept.path)
+    if as_json:
+        print_json(result)
+    else:
+        print(kept.path)
 
 # %% ../../nbs/api/cli/03_classifier.ipynb #378babe2
 def _score(predictions: "pd.DataFrame", classifier: "Classifier") -> dict:

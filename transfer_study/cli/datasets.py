@@ -18,7 +18,7 @@ from .console import DataRoot, Json, echo, interruptible, print_json, print_tabl
 from ..core import UserError
 
 if TYPE_CHECKING:
-    from transfer_study.images.fetching import Progress
+    from transfer_study.images.fetching import Fetcher, Progress
 
 # %% ../../nbs/api/cli/02_datasets.ipynb #86f918da
 @contextmanager
@@ -33,44 +33,49 @@ def _download_bars() -> Iterator["Progress"]:
             _, _, below = path.rpartition("/.downloads/")
             name, _, file = below.partition("/")
             if not file:  # the whole dataset
-                bars.remove_task(tasks.pop(name)) if name in tasks else None
+                if name in tasks:  # of a source that could not be used
+                    bars.remove_task(tasks.pop(name))
                 tasks[name] = bars.add_task(name, total=total or None)
             bars.update(tasks[name], advance=n_bytes)
 
         yield show
 
 # %% ../../nbs/api/cli/02_datasets.ipynb #17555a72
-def _download(names: list[str], root: Path, jobs: int) -> list[dict[str, Any]]:
-    "A row for each dataset: its counts, source and differences, or the error."
-    from transfer_study.images import catalog, fetching, mirrors, official
+def _get(name: str, root: Path, fetcher: "Fetcher", arrived: bool) -> dict[str, Any]:
+    "Downloads a dataset unless it has arrived with another one; its counts, source and differences, or the error."
+    from transfer_study.images import catalog, official
 
-    groups: dict[str, list[str]] = {}  # datasets that arrive in one archive
+    try:
+        dataset = catalog.open_dataset(name, root=root) if arrived else catalog.download_dataset(name, root, fetcher=fetcher, tell=echo)
+    except UserError as error:
+        return {"name": name, "error": str(error)}
+    about, mismatch = catalog.arrival(name, root), official.count_mismatch(dataset)
+    if mismatch:
+        echo(f"not the official images: {mismatch}")
+    for note in dataset.notes:
+        echo(note)
+    result = {"name": name, **dataset.counts, "metric": dataset.metric, "count_mismatch": mismatch}
+    origin = {"source": about.get("source", ""), "revision": about.get("revision", ""), "differences": about.get("differences", [])}
+    return result | origin | {"text": str(dataset)}
+
+# %% ../../nbs/api/cli/02_datasets.ipynb #ca107f2e
+def _download(names: list[str], root: Path, jobs: int) -> list[dict[str, Any]]:
+    "A row for each dataset, as from `_get`."
+    from transfer_study.images import catalog, fetching, mirrors
+
+    archives: dict[str, list[str]] = {}  # the datasets that arrive in each
     for name in names:
-        groups.setdefault(mirrors.listed_as(name), []).append(name)
+        archives.setdefault(mirrors.listed_as(name), []).append(name)
     with _download_bars() as progress:
         fetcher = fetching.Fetcher(progress=progress)
 
-        def get(name: str, arrived: bool) -> dict[str, Any]:
-            try:
-                dataset = catalog.open_dataset(name, root=root) if arrived else catalog.download_dataset(name, root, fetcher=fetcher, tell=echo)
-            except UserError as error:
-                return {"name": name, "error": str(error)}
-            about, mismatch = catalog.arrival(name, root), official.count_mismatch(dataset)
-            if mismatch:
-                echo(f"not the official images: {mismatch}")
-            for note in dataset.notes:
-                echo(note)
-            result = {"name": name, **dataset.counts, "metric": dataset.metric, "count_mismatch": mismatch}
-            origin = {"source": about.get("source", ""), "revision": about.get("revision", ""), "differences": about.get("differences", [])}
-            return result | origin | {"text": str(dataset)}
+        def get_all(together: list[str]) -> list[dict[str, Any]]:
+            return [_get(name, root, fetcher, i > 0 and catalog.find_dataset(name, root) is not None) for i, name in enumerate(together)]
 
-        def get_all(group: list[str]) -> list[dict[str, Any]]:
-            return [get(name, i > 0 and catalog.find_dataset(name, root) is not None) for i, name in enumerate(group)]
-
-        if len(groups) == 1 or jobs == 1:
-            return [row for group in groups.values() for row in get_all(group)]
+        if len(archives) == 1 or jobs == 1:
+            return [row for together in archives.values() for row in get_all(together)]
         with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(get_all, group) for group in groups.values()]
+            futures = [pool.submit(get_all, together) for together in archives.values()]
             try:
                 return [row for future in futures for row in future.result()]
             except KeyboardInterrupt:
@@ -109,7 +114,8 @@ def _show_list(names: list[str], root: Path, as_json: bool) -> None:
     shown = table.drop(columns=["title", "layout", "differences"]).replace({"found": {True: "yes", False: "no"}})
     print_table(shown if any(table["source"]) else shown.drop(columns="source"))
     for name, lines in table["differences"].items():
-        echo(f"{name} is not exactly the official dataset: {'; '.join(lines)}") if lines else None
+        if lines:
+            echo(f"{name} is not exactly the official dataset: {'; '.join(lines)}")
     echo(f"searched in {root}; change it with --data-root or TRANSFER_STUDY_DATA; --download NAME downloads a dataset, --download all all of them")
 
 
@@ -131,6 +137,26 @@ def _show_sources(names: list[str], as_json: bool) -> None:
     print_table(pd.DataFrame(rows))
 
 # %% ../../nbs/api/cli/02_datasets.ipynb #e82e4994
+def _chosen(names: list[str], download: str, root: Path) -> list[str]:
+    "The datasets that the names stand for; of all and vtab1k, only those to download. Raises `UserError` for an unknown name."
+    from transfer_study.core import unknown_name_error
+    from transfer_study.images import catalog, mirrors
+
+    named = catalog.named_datasets()["name"].tolist()
+    sets = {"all": catalog.known_datasets()["name"].tolist(), mirrors.VTAB: [name for name in named if mirrors.listed_as(name) == mirrors.VTAB]}
+    chosen: list[str] = []
+    for given in [*filter(None, download.split(",")), *names]:
+        if given not in sets and given not in named:
+            raise unknown_name_error("dataset", given, [*named, *sets])
+        wanted = sets.get(given, [given])
+        if download and given in sets:
+            absent = [name for name in wanted if catalog.find_dataset(name, root) is None]
+            echo(f"{given}: {len(wanted) - len(absent)} of {len(wanted)} datasets are below {root}; {len(absent)} to download")
+            wanted = absent
+        chosen += wanted
+    return list(dict.fromkeys(chosen)) if download else chosen
+
+# %% ../../nbs/api/cli/02_datasets.ipynb #b8e853c3
 def datasets(
     names: Annotated[list[str] | None, typer.Argument(help="Only these datasets; after --download NAME, further datasets to download.", metavar="NAME")] = None,
     download: Annotated[str, typer.Option(help="Download this dataset to the data root; all: every one of the 12 that is not there; vtab1k: VTAB-1k's nineteen.", metavar="NAME")] = "",
@@ -140,21 +166,16 @@ def datasets(
     as_json: Json = False,
 ) -> None:
     "List the paper's 12 datasets and whether they are on this machine, or download them; other benchmarks' names, and vtab1k, work too."
-    from transfer_study.core import unknown_name_error
-    from transfer_study.images import catalog, mirrors
+    from transfer_study.images import catalog
 
-    root, known, named = catalog.data_root(data_root), catalog.known_datasets()["name"].tolist(), catalog.named_datasets()["name"].tolist()
-    sets, chosen = {"all": known, mirrors.VTAB: [name for name in named if mirrors.listed_as(name) == mirrors.VTAB]}, list[str]()
-    for given in [*filter(None, download.split(",")), *(names or [])]:
-        if given not in sets and given not in named:
-            raise unknown_name_error("dataset", given, [*named, *sets])
-        wanted = sets.get(given, [given])
-        absent = [name for name in wanted if catalog.find_dataset(name, root) is None]
-        if download and given in sets:
-            echo(f"{given}: {len(wanted) - len(absent)} of {len(wanted)} datasets are below {root}; {len(absent)} to download")
-        chosen += absent if download and given in sets else wanted
-    if not download:
-        _show_sources(chosen or known, as_json) if sources else _show_list(chosen or known, root, as_json)
+    root = catalog.data_root(data_root)
+    chosen = _chosen(names or [], download, root)
+    if download:
+        with interruptible("what has arrived is kept; the same command goes on from there"):
+            _show_downloads(_download(chosen, root, jobs), as_json)
         return
-    with interruptible("what has arrived is kept; the same command goes on from there"):
-        _show_downloads(_download(list(dict.fromkeys(chosen)), root, jobs), as_json)
+    chosen = chosen or catalog.known_datasets()["name"].tolist()
+    if sources:
+        _show_sources(chosen, as_json)
+    else:
+        _show_list(chosen, root, as_json)

@@ -196,8 +196,8 @@ def networks(
         print_json(json.loads(table.to_json(orient="records")))
         return
     if table.empty:
-        names = list(known_networks()["name"])
-        raise unknown_name_error("network", search or "", [*names, *(name.split(".")[0] for name in names)], "--search takes part of a name, such as resnet")
+        known = list(known_networks()["name"])
+        raise unknown_name_error("network", search or "", [*known, *(name.split(".")[0] for name in known)], "--search takes part of a name, such as resnet")
     table.insert(4, "parameters_millions", table.pop("parameters").astype("Float64") / 1e6)
     print_table(table.rename(columns={"imagenet_top1_source": "source"}).head(limit))
     if len(installed := local_networks()) and not local:
@@ -278,7 +278,8 @@ def _run() -> None:
 def _flush() -> None:
     "Writes the results that are still buffered; raises `OSError` if that fails, unless nobody reads them any more, as after `| head`."
     try:
-        sys.stdout and sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more at its end
         if error.errno != errno.EPIPE:

@@ -78,6 +78,35 @@ def _show_notes(tasks: "Plan", as_json: bool = False) -> None:
         echo(json.dumps({"event": "note", "message": line}) if as_json else line)
 
 # %% ../../nbs/api/cli/01_study.ipynb #01c1c996
+def _plan_json(study: str, tasks: "Plan", costs: "pd.DataFrame", processes: int) -> dict[str, Any]:
+    "What `plan --json` prints."
+    from transfer_study.study.study import runs_table, stated_accuracies
+
+    def records(table: "pd.DataFrame") -> list[dict[str, Any]]:
+        return json.loads(table.to_json(orient="records"))
+
+    return {
+        "study": study, "runs": records(runs_table(tasks)), "tasks": records(costs), "processes": processes,
+        "seconds_left": float(costs.loc[~costs["done"], "seconds"].sum()), "missing": tasks.missing,
+        "source_accuracies": records(stated_accuracies(tasks)),
+    }  # fmt: skip
+
+
+def _print_plan(study: str, tasks: "Plan", costs: "pd.DataFrame", full: bool, processes: int) -> None:
+    "Prints how many runs there are, what they cost, whose source accuracies count, and which datasets are missing."
+    from transfer_study.study.resolve import accuracy_lines
+    from transfer_study.study.study import runs_table
+
+    runs = runs_table(tasks)
+    n_networks = runs[["network", "setting"]].drop_duplicates().shape[0]
+    echo(f"{study}: {len(runs):,} runs of {n_networks} networks on {runs['dataset'].nunique()} datasets, {runs['done'].sum():,} done")
+    _print_costs(costs, full, processes)
+    for line in accuracy_lines(tasks.networks):
+        echo(line)
+    for line in tasks.missing:
+        echo(f"missing: {line}")
+
+# %% ../../nbs/api/cli/01_study.ipynb #25a75eaa
 def plan(
     study: Name,
     out: Out = Path("runs"),
@@ -92,8 +121,6 @@ def plan(
     from transfer_study.images.official import count_mismatch
     from transfer_study.study.costs import cost_table, measure_speeds
     from transfer_study.study.execute import local_executor
-    from transfer_study.study.resolve import accuracy_lines
-    from transfer_study.study.study import runs_table, stated_accuracies
 
     with interruptible("measured speeds are kept"):
         parsed = _study(study, data_root, networks, datasets, protocols)
@@ -101,23 +128,12 @@ def plan(
         _show_notes(tasks)
         for line in filter(None, map(count_mismatch, tasks.datasets)):
             echo(f"not the official images: {line}")
-        costs, runs = cost_table(tasks, measure_speeds(tasks, out, device, echo)), runs_table(tasks)
+        costs = cost_table(tasks, measure_speeds(tasks, out, device, echo))
     n_processes = len(local_executor(device, processes).devices)
     if as_json:
-        rows = json.loads(costs.to_json(orient="records"))
-        print_json({
-            "study": parsed.file.name, "runs": json.loads(runs.to_json(orient="records")), "tasks": rows, "processes": n_processes,
-            "seconds_left": float(costs.loc[~costs["done"], "seconds"].sum()), "missing": tasks.missing,
-            "source_accuracies": json.loads(stated_accuracies(tasks).to_json(orient="records")),
-        })  # fmt: skip
-        return
-    n_networks = runs[["network", "setting"]].drop_duplicates().shape[0]
-    echo(f"{parsed.file.name}: {len(runs):,} runs of {n_networks} networks on {runs['dataset'].nunique()} datasets, {runs['done'].sum():,} done")
-    _print_costs(costs, full, n_processes)
-    for line in accuracy_lines(tasks.networks):
-        echo(line)
-    for line in tasks.missing:
-        echo(f"missing: {line}")
+        print_json(_plan_json(parsed.file.name, tasks, costs, n_processes))
+    else:
+        _print_plan(parsed.file.name, tasks, costs, full, n_processes)
 
 # %% ../../nbs/api/cli/01_study.ipynb #2b3e1f4c
 def _scores(results: "pd.DataFrame") -> "pd.DataFrame":
@@ -273,9 +289,9 @@ def clean(
     as_json: Json = False,
 ) -> None:
     "Remove caches (features, decoded images, grid trainings), never results."
-    from transfer_study.study import study as module
+    from transfer_study.study.study import clean as remove_caches
 
-    removed = module.clean(runs)
+    removed = remove_caches(runs)
     if as_json:
         print_json(removed.to_dict("records"))
         return

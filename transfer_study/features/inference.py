@@ -38,7 +38,10 @@ def resolve_device(
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r}: {str(error).splitlines()[0]}; try --device auto") from error
+        reason = str(error).splitlines()[0]
+        if reason.startswith("Expected one of"):  # PyTorch lists some twenty kinds of devices, of which few people have one
+            raise UserError(f"device {device!r}: no such kind of device; expected auto, cpu, cuda (a GPU), cuda:1 (the second one) or mps (a Mac's)") from error
+        raise UserError(f"device {device!r}: {reason}; try --device auto") from error
     return device
 
 # %% ../../nbs/api/features/01_inference.ipynb #34a316b6

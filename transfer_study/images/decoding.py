@@ -126,7 +126,9 @@ def _openers() -> list[tuple[Callable[..., Any], Callable[[bytes], Any] | None]]
 
         register_heif_opener()
     Image.init()
-    warnings.filterwarnings("ignore", module=r"PIL\.", append=True)  # on odd metadata; what is damaged raises an error
+    # Odd metadata does not matter here, and `_check_size` judges the size. `catch_warnings` would change the filters of all threads that decode.
+    for category in (UserWarning, Image.DecompressionBombWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"PIL\.", append=True)
     return [Image.OPEN[name] for name in FORMATS if name in Image.OPEN]
 
 

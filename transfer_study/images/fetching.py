@@ -85,7 +85,8 @@ class Fetcher:
             raise NotReachable(f"cannot download {url} ({host} was not reached before: {reason}); check the connection and try again")
         request = urllib.request.Request(url, headers={"User-Agent": "transfer_study"}, method=method)
         for name, value in (headers or {}).items():  # a token is for this host only, not for the one that it redirects to
-            request.add_unredirected_header(name, value) if name.lower() == "authorization" else request.add_header(name, value)
+            add = request.add_unredirected_header if name.lower() == "authorization" else request.add_header
+            add(name, value)
         try:
             return urllib.request.urlopen(request, timeout=self.timeout)
         except urllib.error.HTTPError as error:

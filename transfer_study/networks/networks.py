@@ -45,29 +45,8 @@ def _is_from_library(model: "torch.nn.Module") -> bool:
     return type(model).__module__.split(".")[0] in ("timm", "torchvision", "pytorchcv")
 
 
-def _used(model: "torch.nn.Module", layers: "list[torch.nn.Module]") -> "list[torch.nn.Module]":
-    "Those of the layers that a forward pass uses; all of them if the pass fails."
-    import torch
-
-    parameter, training, used = next(model.parameters()), {module: module.training for module in model.modules()}, set()
-    handles = [layer.register_forward_pre_hook(lambda module, inputs: used.add(module)) for layer in layers]
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model.eval()(torch.zeros(1, *input_configuration(model)["input_size"], device=parameter.device, dtype=parameter.dtype))
-    except Exception:  # whoever computes features says it
-        return layers
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in training.items():
-            module.training = mode
-    return [layer for layer in layers if layer in used]
-
-# %% ../../nbs/api/networks/04_networks.ipynb #83ec6f86
-def classifier_names(
-    model: "torch.nn.Module",  # a timm model, or any other
-) -> list[str]:
-    "Names of the modules that map penultimate features to class scores: those timm reports, or the last linear layer in use."
+def _classifier_candidates(model: "torch.nn.Module") -> list[str]:
+    "Names of the modules of which the last that a forward pass uses is the classifier, in the order of definition."
     import torch
 
     if hasattr(model, "get_classifier"):
@@ -75,8 +54,42 @@ def classifier_names(
         heads = heads if isinstance(heads, (tuple, list)) else [heads]
     else:
         layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-        heads = (layers if len(layers) < 2 or _is_from_library(model) else _used(model, layers))[-1:]
-    return [name for name, module in model.named_modules() if any(module is head for head in heads)]
+        heads = layers[-1:] if _is_from_library(model) else layers
+    ids = {id(head) for head in heads}
+    return [name for name, module in model.named_modules() if id(module) in ids]
+
+
+def _used(model: "torch.nn.Module", names: list[str]) -> list[str]:
+    "Those of the modules that a forward pass uses; all of them if the pass fails."
+    import torch
+
+    parameter, training, used = next(model.parameters()), {module: module.training for module in model.modules()}, set()
+    handles = [model.get_submodule(name).register_forward_pre_hook(lambda module, inputs: used.add(module)) for name in names]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model.eval()(torch.zeros(1, *input_configuration(model)["input_size"], device=parameter.device, dtype=parameter.dtype))
+    except Exception:  # whoever computes features says it
+        return names
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in training.items():
+            module.training = mode
+    return [name for name in names if model.get_submodule(name) in used]
+
+# %% ../../nbs/api/networks/04_networks.ipynb #83ec6f86
+def classifier_names(
+    model: "torch.nn.Module",  # a timm model, or any other
+) -> list[str]:
+    "Names of the modules that map penultimate features to class scores: those timm reports, or the last linear layer in use; none if there is none."
+    candidates = _classifier_candidates(model)
+    if hasattr(model, "get_classifier") or len(candidates) < 2:
+        return candidates
+    return _used(model, candidates)[-1:]
+
+
+def _no_linear_layer(model: "torch.nn.Module") -> UserError:
+    return UserError(f"network {type(model).__name__}: no linear layer, so no penultimate features; expected one that ends in torch.nn.Linear")
 
 # %% ../../nbs/api/networks/04_networks.ipynb #d5363ade
 _AUXILIARY_CLASSIFIERS = ("aux1.", "aux2.", "AuxLogits.")  # in torchvision's files of GoogLeNet and Inception v3
@@ -200,24 +213,6 @@ def input_transform(
     return create_transform(**input_configuration(model), is_training=False)
 
 # %% ../../nbs/api/networks/04_networks.ipynb #9e737f35
-def _classifier_names(model: "torch.nn.Module") -> list[str]:
-    "`classifier_names`; raises `UserError` if there is no classifier."
-    if names := classifier_names(model):
-        return names
-    raise UserError(f"network {type(model).__name__}: no linear layer, so no penultimate features; expected one that ends in torch.nn.Linear")
-
-# %% ../../nbs/api/networks/04_networks.ipynb #aca7bc60
-def _linear_layers(model: "torch.nn.Module") -> "list[torch.nn.Module]":
-    "The layers one of which is the classifier: all linear layers, or a library's last one; raises `UserError` if there is none."
-    import torch
-
-    if hasattr(model, "get_classifier") or _is_from_library(model):
-        return [model.get_submodule(_classifier_names(model)[-1])]
-    if layers := [module for module in model.modules() if isinstance(module, torch.nn.Linear)]:
-        return layers
-    return [model.get_submodule(_classifier_names(model)[-1])]  # raises the error
-
-
 def penultimate_features(
     model: "torch.nn.Module",  # in evaluation mode
     images: "torch.Tensor",  # (n, 3, height, width), normalised
@@ -231,7 +226,9 @@ def penultimate_features(
         if place >= recorded["place"]:
             recorded.update(place=place, features=inputs[0])
 
-    layers = _linear_layers(model)
+    if not (candidates := _classifier_candidates(model)):
+        raise _no_linear_layer(model)
+    layers = map(model.get_submodule, candidates)
     handles = [layer.register_forward_pre_hook(lambda module, inputs, place=i: record(place, inputs)) for i, layer in enumerate(layers)]
     try:
         model(images)
@@ -395,7 +392,9 @@ def describe_network(
     """The keys n_features (penultimate; None if unknown without a forward pass), input_size (pixels) and parameters (number, without
     the classifier). Raises `UserError` for a network without a classifier.
     """
-    heads = [model.get_submodule(name) for name in _classifier_names(model)]
+    heads = [model.get_submodule(name) for name in classifier_names(model)]
+    if not heads:
+        raise _no_linear_layer(model)
     classifier = {id(parameter) for head in heads for parameter in head.parameters()}
     n_features = next((head.in_features for head in heads if hasattr(head, "in_features")), None)
     return {

@@ -9,6 +9,7 @@ __all__ = ['LITE', 'paper_networks', 'default_checkpoint', 'lite_weights', 'loca
 # %% ../../nbs/api/networks/00_table.ipynb #d50da39d
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -93,28 +94,26 @@ def published_top1() -> pd.DataFrame:
     return known[~known.index.duplicated()]
 
 # %% ../../nbs/api/networks/00_table.ipynb #e150174c
-def _published_name(architecture: str, known: pd.Series) -> str:
-    "The name in the published tables; torchvision's NAME/WEIGHTS is NAME.WEIGHTS there."
+def _published(architecture: str, column: str) -> Any:
+    "The value of a column of `published_top1` for an architecture; None if it is not there. torchvision's NAME/WEIGHTS is NAME.WEIGHTS there."
+    known = published_top1()[column]
     name = architecture.replace("/", ".") if architecture.startswith("torchvision:") else architecture
-    return name if name in known else default_checkpoint(name)
+    return known.get(name if name in known else default_checkpoint(name))
 
 
 def imagenet_top1(
     architecture: str,  # one of the paper's names, a timm name with or without a tag, torchvision:NAME or pytorchcv:NAME
 ) -> float | None:
     "Published ImageNet top-1 in [0, 1] of the weights that `build_network` loads for this name; None if it is unknown."
-    known = published_top1()["imagenet_top1"]
-    name = _published_name(architecture, known)
-    return float(known[name]) if name in known else None
+    top1 = _published(architecture, "imagenet_top1")
+    return None if top1 is None else float(top1)
 
 
 def imagenet_top1_source(
     architecture: str,  # as of `imagenet_top1`
 ) -> str | None:
     "Who published the accuracy of `imagenet_top1`: timm, torchvision or pytorchcv; None if it is unknown."
-    known = published_top1()["imagenet_top1_source"]
-    name = _published_name(architecture, known)
-    return str(known[name]) if name in known else None
+    return _published(architecture, "imagenet_top1_source")
 
 # %% ../../nbs/api/networks/00_table.ipynb #bae97e3d
 def known_networks(

@@ -122,6 +122,22 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     return clean_state_dict(tensors), note
 
 # %% ../../nbs/api/networks/03_weights.ipynb #c01593b8
+_WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")  # under which trainers and hubs store state dicts
+
+
+def _no_file(path: Path) -> str:
+    "What lies where a weights file is expected, and what to give instead."
+    if not path.exists():
+        is_address = re.search(r"(^|/)(https?|ftp|s3|gs|hf):/", str(path))  # a path has lost one of the two slashes
+        return "an address, not a file; download it" if is_address else "no such file"
+    if not path.is_dir():
+        return "not a file of tensors but a device"
+    if files := sorted(file.name for file in path.iterdir() if file.suffix.lower() in _WEIGHTS_SUFFIXES and file.is_file()):
+        best = next((name for name in files if name.endswith(".safetensors")), files[0])
+        return f"a folder, not a file of tensors; give the file in it, such as {path / best}"
+    return "a folder, not a file of tensors, and none lies in it; give the file, such as model.safetensors"
+
+
 def read_weights(
     path: Path,  # safetensors, or a state dict saved by torch.save
 ) -> tuple[dict[str, Any], str]:
@@ -130,8 +146,7 @@ def read_weights(
     Raises `UserError` if the file is missing, damaged, or contains more than tensors.
     """
     if not path.is_file():
-        absent = "an address, not a file; download it" if re.search(r"(^|/)(https?|ftp|s3|gs|hf):/", str(path)) else "no such file"
-        raise UserError(f"weights {path}: {'not a file of tensors but a folder or device' if path.exists() else absent}")
+        raise UserError(f"weights {path}: {_no_file(path)}")
     if reason := _what_it_is(path):
         raise UserError(f"weights {path}: {reason}")
     try:

@@ -21,8 +21,9 @@ from ..duplicates.search import find_overlap
 from ..images.archives import is_hidden
 from ..images.benchmarks import is_vtab_folder
 from ..images.catalog import named_datasets, open_dataset
+from ..images.class_folders import class_folders, has_test_images
 from ..images.datasets import ImageDataset, dataset_name
-from ..images.entries import class_folders, dataset_entry, has_test_images
+from ..images.entries import dataset_entry
 from ..images.layout import NoTestImages
 from ..tables.files import read_grid
 

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['N_POSTERIOR', 'STRETCH', 'FEW_NETWORKS', 'LINEARISED_ABOVE', 'STATISTICS', 'HEADLINE', 'FEWEST_NETWORKS',
-           'DrawnValues', 'CORRELATION_COLUMNS', 'bootstrap_counts', 'left_out_counts', 'pearson', 'least_squares_line',
-           'midranks', 'spearman', 'kendall', 'percentile_interval', 'bca_interval', 'posterior_draws',
-           'correlation_interval', 'format_r', 'format_interval', 'rank_interval', 'left_out_values', 'bootstrap_draws',
-           'columns_of', 'correlation_table', 'line_table', 'without_each', 'r_without_each']
+           'DrawnValues', 'CORRELATION_COLUMNS', 'bootstrap_counts', 'pearson', 'least_squares_line', 'midranks',
+           'spearman', 'kendall', 'percentile_interval', 'bca_interval', 'posterior_draws', 'correlation_interval',
+           'format_r', 'format_interval', 'rank_interval', 'left_out_values', 'bootstrap_draws', 'logits_by_dataset',
+           'correlation_table', 'line_table', 'without_each', 'r_without_each']
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #cb0f018d
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -32,13 +32,6 @@ def bootstrap_counts(
     drawn = np.random.default_rng(seed).integers(n, size=(n, n_bootstrap))
     cell = drawn * n_bootstrap + np.arange(n_bootstrap)
     return np.bincount(cell.ravel(), minlength=n * n_bootstrap).reshape(n, n_bootstrap).astype(float)
-
-
-def left_out_counts(
-    n: int,  # number of networks
-) -> np.ndarray:
-    "Counts (n, n) that leave out each network in turn."
-    return 1 - np.eye(n)
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #cf37c88d
 def _moments(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -227,32 +220,43 @@ def rank_interval(
     return (-1.0 if estimate < step - 1 else float(np.tanh(z - half))), (1.0 if estimate > 1 - step else float(np.tanh(z + half)))
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #95e31c3a
-def _comparisons(values: np.ndarray, start: int, stop: int) -> np.ndarray:
-    "1 where a value of the block is below another value, ½ where it equals it, else 0; (stop − start, n)."
-    block = values[start:stop, None]
+_BLOCK = 512  # rows of an n × n comparison that are in memory together
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
+
+
+def _comparisons(values: np.ndarray, own: slice) -> np.ndarray:
+    "1 where a value of the block `own` is below another value, ½ where it equals it, else 0; (block, n)."
+    block = values[own, None]
     return (block < values) + 0.5 * (block == values)
 
+# %% ../../nbs/api/statistics/02_correlation.ipynb #4e1cf126
+def _spearman_without_each(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    "Without a pair, the ranks above its values fall by one, and those of equal values by a half."
+    n, once, sums = len(x), np.ones(len(x)), []
+    rank_x, rank_y = midranks(x, once), midranks(y, once)
+    for own in _blocks(n):
+        is_other = 1.0 - (np.arange(n) == np.arange(own.start, own.stop)[:, None])
+        a, b = ((rank - _comparisons(values, own) - n / 2) * is_other for rank, values in ((rank_x, x), (rank_y, y)))
+        sums.append(np.stack([np.einsum("ij,ij->i", u, v) for u, v in ((a, a), (b, b), (a, b))]))
+    xx, yy, xy = np.concatenate(sums, axis=1)
+    return _ratio(xy, np.sqrt(xx * yy), 1.0)
 
-def _left_out_ranks(x: np.ndarray, y: np.ndarray, method: str) -> np.ndarray:
-    "Spearman's or Kendall's coefficient without each pair in turn."
-    n, ones = len(x), np.ones(len(x))
-    (rank_x, rank_y), parts = (midranks(x, ones), midranks(y, ones)), []
-    for start in range(0, n, 512):
-        own = slice(start, min(start + 512, n))
-        above_x, above_y = _comparisons(x, own.start, own.stop), _comparisons(y, own.start, own.stop)
-        if method == "kendall":  # the sign of a difference is 1 − 2 × comparison
-            parts.append(np.stack([np.einsum("ij,ij->i", 1 - 2 * above_x, 1 - 2 * above_y), (above_x == 0.5).sum(axis=1), (above_y == 0.5).sum(axis=1)]))
-            continue
-        keep = 1.0 - (np.arange(n) == np.arange(own.start, own.stop)[:, None])
-        a, b = ((rank - above - n / 2) * keep for rank, above in ((rank_x, above_x), (rank_y, above_y)))
-        parts.append(np.stack([np.einsum("ij,ij->i", u, v) for u, v in ((a, a), (b, b), (a, b))]))
-    first, second, third = np.concatenate(parts, axis=1)
-    if method == "spearman":
-        return _ratio(third, np.sqrt(first * second), 1.0)
-    tied_x, tied_y = (np.sum(ties) - 2 * ties + 1 for ties in (second, third))  # Σ of squared counts of values, without the pair
-    return _ratio(np.sum(first) - 2 * first, np.sqrt(((n - 1) ** 2 - tied_x) * ((n - 1) ** 2 - tied_y)), 1.0)
+# %% ../../nbs/api/statistics/02_correlation.ipynb #16a561c6
+def _kendall_without_each(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    "Without a pair, the sums over all ordered pairs of pairs lose those that it takes part in."
+    n, sums = len(x), []
+    for own in _blocks(n):
+        above_x, above_y = _comparisons(x, own), _comparisons(y, own)
+        same_order = np.einsum("ij,ij->i", 1 - 2 * above_x, 1 - 2 * above_y)  # the sign of a difference is 1 − 2 × comparison
+        sums.append(np.stack([same_order, (above_x == 0.5).sum(axis=1), (above_y == 0.5).sum(axis=1)]))
+    order, ties_x, ties_y = np.concatenate(sums, axis=1)
+    tied_x, tied_y = (np.sum(ties) - 2 * ties + 1 for ties in (ties_x, ties_y))  # Σ of squared counts of values, without the pair
+    return _ratio(np.sum(order) - 2 * order, np.sqrt(((n - 1) ** 2 - tied_x) * ((n - 1) ** 2 - tied_y)), 1.0)
 
-
+# %% ../../nbs/api/statistics/02_correlation.ipynb #eed1745b
 def left_out_values(
     method: str,  # pearson, spearman or kendall
     x: np.ndarray,  # (n,)
@@ -260,7 +264,7 @@ def left_out_values(
 ) -> np.ndarray:
     "The coefficient without each pair in turn, (n,); NaN if either variable is constant then."
     if method != "pearson":
-        return _left_out_ranks(x, y, method)
+        return {"spearman": _spearman_without_each, "kendall": _kendall_without_each}[method](x, y)
     n, (u, v) = len(x), (values - values.mean() for values in (x, y))
     shrink = n / (n - 1)  # a sum of squares without one item loses this multiple of the item's square
     xx, yy, xy = (np.sum(a * b) - shrink * a * b for a, b in ((u, u), (v, v), (u, v)))
@@ -290,7 +294,7 @@ def bootstrap_draws(
 HEADLINE = "mean"  # name, in the column `dataset`, of the mean over datasets
 
 
-def columns_of(
+def logits_by_dataset(
     log_odds: LogOddsTable,  # one protocol's log-odds
 ) -> dict[str, np.ndarray]:
     "Log-odds (n_networks,) by dataset, with the headline first; NaN for a missing cell."
@@ -304,6 +308,7 @@ FEWEST_NETWORKS = 3  # two points always lie on a line
 def _correlation_row(
     dataset: str, method: str, x: np.ndarray, y: np.ndarray, counts: np.ndarray, drawn: tuple[np.ndarray, np.ndarray] | None, seed: int
 ) -> dict:
+    "One row of `correlation_table`: without an estimate if there are too few networks, or if all values are the same."
     present = np.isfinite(y)
     row = {"dataset": dataset, "method": method, "n_networks": int(present.sum())}
     if present.sum() < FEWEST_NETWORKS or np.ptp(x[present]) == 0 or np.ptp(y[present]) == 0:
@@ -337,7 +342,7 @@ def correlation_table(
     dataset has fewer than three networks, or if its scores or the source accuracies are constant.
     """
     rows = []
-    for name, y in columns_of(log_odds).items():
+    for name, y in logits_by_dataset(log_odds).items():
         x, drawn = log_odds.source_on(name), drawn_values(name) if drawn_values else None
         rows += [_correlation_row(name, method, x, y, counts, drawn, seed) for method in methods]
     return pd.DataFrame(rows, columns=CORRELATION_COLUMNS)
@@ -353,7 +358,7 @@ def line_table(
     At each point, low and high contain 95 % of the bootstrap lines and the 95 % confidence interval of the least squares line.
     """
     tables = []
-    for dataset, y in columns_of(log_odds).items():
+    for dataset, y in logits_by_dataset(log_odds).items():
         x, present = log_odds.source_on(dataset), np.isfinite(y)
         if present.sum() < FEWEST_NETWORKS or np.ptp(x[present]) == 0:
             continue
@@ -377,13 +382,13 @@ def without_each(
 
 # %% ../../nbs/api/statistics/02_correlation.ipynb #4d8a57d0
 def _without_dataset(log_odds: LogOddsTable, name: str) -> float:
+    "The headline r without a dataset; NaN if the others cannot be compared, or if all networks are equal on them."
     part = log_odds.logits.drop(columns=name).dropna(how="all")
     try:
         mean = adjusted_accuracies(part).mean(axis=1)
     except UserError:  # groups of datasets without a common network
         return np.nan
-    with np.errstate(invalid="ignore"):  # all networks may be equal: NaN
-        return float(np.corrcoef(log_odds.source.loc[part.index], mean)[0, 1])
+    return float(pearson(log_odds.source.loc[part.index].to_numpy(), mean.to_numpy(), np.ones(len(part))))
 
 
 def r_without_each(
@@ -393,7 +398,7 @@ def r_without_each(
 
     NaN without a dataset if it alone connects the others: they then have no common network, and the networks cannot be compared.
     """
-    x, y = log_odds.source_on(HEADLINE), columns_of(log_odds)[HEADLINE]
+    x, y = log_odds.source_on(HEADLINE), logits_by_dataset(log_odds)[HEADLINE]
     networks = without_each(x, y)
     datasets = [_without_dataset(log_odds, name) for name in log_odds.logits if log_odds.logits.shape[1] > 1]
     return pd.DataFrame(

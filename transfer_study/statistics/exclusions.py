@@ -7,7 +7,7 @@ __all__ = ['IMAGENET_CLASSES', 'CHANCE_FACTOR', 'CHANCE_SHARE', 'GROSS_DEVIATION
            'FEWEST_FOR_SOURCE_AT_CHANCE', 'EXCLUDED_COLUMNS', 'AT_CHANCE', 'SOURCE_AT_CHANCE', 'SOURCE_OUTLIER',
            'MOST_ROUNDS', 'LARGEST_THEIL_SEN', 'known_n_classes', 'chance_classes', 'at_chance', 'expected_logits',
            'gross_limit', 'cells_at_chance', 'source_residuals', 'gross_outliers', 'sources_at_chance', 'failed_scores',
-           'exclusions_in_words', 'mark_excluded', 'exclusion_effect']
+           'exclusions_in_words', 'mark_excluded']
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #52267355
 import warnings
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from scipy.stats import linregress, median_abs_deviation, theilslopes
+from scipy.stats import median_abs_deviation, theilslopes
 
 from ..core import data_path
-from .log_odds import LogOddsTable, to_log_odds_table
+from .log_odds import to_log_odds_table
 from ..tables.cells import name_key
 from ..tables.metrics import chance_levels
 
@@ -45,10 +45,10 @@ def chance_classes(
     "One over the chance level of every row: the number of classes for accuracies, 2 for AUC, NaN where the level is unknown."
     given, known = ({name_key(name): n for name, n in classes.items()} for classes in (n_classes or {}, known_n_classes()))
     names = rows["dataset"].unique()
-    found, usual = (rows["dataset"].map({name: by.get(name_key(name), np.nan) for name in names}).astype(float) for by in (given, known))
+    stated, usual = (rows["dataset"].map({name: by.get(name_key(name), np.nan) for name in names}).astype(float) for by in (given, known))
     own = rows["n_classes"].astype("Float64").astype(float) if "n_classes" in rows else pd.Series(np.nan, rows.index)
     metric = rows["metric"] if "metric" in rows else pd.Series(None, rows.index, object)
-    return pd.Series(1 / chance_levels(metric, found.fillna(own).fillna(usual)), rows.index)
+    return pd.Series(1 / chance_levels(metric, stated.fillna(own).fillna(usual)), rows.index)
 
 # %% ../../nbs/api/statistics/01_exclusions.ipynb #89efdadd
 def at_chance(
@@ -191,7 +191,7 @@ def failed_scores(
     guessing = at_chance(networks["source_accuracy"], n_source_classes)
     reasons = {SOURCE_AT_CHANCE: sources_at_chance(networks, n_source_classes), SOURCE_OUTLIER: gross_outliers(networks[~guessing])}
     whole = pd.DataFrame(
-        [(rows["protocol"].iloc[0], network, None, rule, reason) for rule, found in reasons.items() for network, reason in found.items()],
+        [(rows["protocol"].iloc[0], network, None, rule, reason) for rule, by_network in reasons.items() for network, reason in by_network.items()],
         columns=EXCLUDED_COLUMNS, dtype=object,
     )  # fmt: skip
     cells = cells[~cells["network"].isin(whole["network"])].drop_duplicates(["network", "dataset"])
@@ -233,18 +233,3 @@ def mark_excluded(
     in_whole = pd.MultiIndex.from_frame(rows[list(whole)]).isin(list(map(tuple, whole.to_numpy())))
     in_cell = pd.MultiIndex.from_frame(rows[list(cells)]).isin(list(map(tuple, cells.to_numpy())))
     return pd.Series(in_whole | (in_cell & at_chance(rows["score"], chance_classes(rows, n_classes))), index=rows.index)
-
-# %% ../../nbs/api/statistics/01_exclusions.ipynb #6047af61
-def exclusion_effect(
-    sound: LogOddsTable,  # without the excluded scores
-    everything: LogOddsTable,  # with all scores
-) -> pd.DataFrame:
-    "Two rows, `r` and `slope` (of mean transfer on source log-odds): quantity, all_scores, sound_scores, change, n_networks_all, n_networks."
-    lines = []
-    for log_odds in (everything, sound):
-        networks = log_odds.network_effects
-        line = linregress(networks["source_logit"], networks["mean_logit"]) if np.ptp(networks["source_logit"]) > 0 else None
-        lines.append((np.nan, np.nan) if line is None else (line.rvalue, line.slope))
-    table = pd.DataFrame({"quantity": ["r", "slope"], "all_scores": lines[0], "sound_scores": lines[1]})
-    table["change"] = table["sound_scores"] - table["all_scores"]
-    return table.assign(n_networks_all=len(everything.logits), n_networks=len(sound.logits))

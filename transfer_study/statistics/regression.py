@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COEFFICIENT_COLUMNS', 'LARGEST_MIXED', 'VARIANCE_COMPONENTS', 'FEW_CLUSTERS', 'NOTABLE_CHANGE', 'VISIBLE_CHANGE',
            'coefficient_table', 'cells_of', 'fit_means', 'fit_ols', 'fit_mixed', 'random_deviations', 'satterthwaite',
-           'fit_binomial', 'fit_robust', 'regression_table', 'influence_table', 'predict_accuracy']
+           'fit_binomial', 'fit_robust', 'regression_table', 'influence_table', 'exclusion_effect', 'predict_accuracy']
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #712e8af7
 import re
@@ -26,7 +26,14 @@ from statsmodels.robust.norms import TukeyBiweight
 from statsmodels.robust.robust_linear_model import RLM
 from statsmodels.tools.tools import add_constant
 
-from .correlation import FEWEST_NETWORKS, columns_of, format_r, pearson, without_each
+from transfer_study.statistics.correlation import (
+    FEWEST_NETWORKS,
+    format_r,
+    least_squares_line,
+    logits_by_dataset,
+    pearson,
+    without_each,
+)  # fmt: skip
 from .log_odds import LogOddsTable, is_share_of_images
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #2b938880
@@ -91,7 +98,7 @@ def fit_means(
 # %% ../../nbs/api/statistics/03_regression.ipynb #1c20af3e
 def fit_ols(
     cells: pd.DataFrame,  # network, dataset, logit, source_logit
-) -> object:
+) -> Any:
     "statsmodels OLS with standard errors clustered by network and t-intervals."
     formula = "logit ~ source_logit" + (" + C(dataset)" if cells["dataset"].nunique() > 1 else "")
     groups = pd.factorize(cells["network"])[0]
@@ -194,13 +201,22 @@ def satterthwaite(
     return 2 * variance**2 / np.einsum("ki,ij,kj->k", gradient, covariance, gradient)
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #2e62dee2
+def _counts(rows: pd.DataFrame) -> pd.DataFrame:
+    "Right and wrong answers, source logit (centred over networks), network and dataset: one row per cell, the mean of its repeated runs."
+    n_test = rows["n_test"].astype(float)
+    runs = rows.assign(right=np.round(rows["score"] * n_test), n_test=n_test)
+    cells = runs.groupby(["network", "dataset"], sort=False, observed=True, as_index=False)[["right", "n_test", "source_logit"]].mean()
+    centre = cells.groupby("network")["source_logit"].first().mean()
+    return cells.assign(
+        wrong=cells["n_test"] - cells["right"], source_logit=cells["source_logit"] - centre, dataset=_not_missing(cells["dataset"].to_numpy(object)),
+    )  # fmt: skip
+
+# %% ../../nbs/api/statistics/03_regression.ipynb #c201f8a6
 def fit_binomial(
-    rows: pd.DataFrame,  # network, dataset, score (a share of right answers), n_test (known) and source_logit
+    rows: pd.DataFrame,  # network, dataset, score (a share of right answers), n_test (known) and source_logit; one row per run
 ) -> tuple[Any, str]:
     "statsmodels binomial GLM of counts on source logit and dataset, clustered by network; and a note with the overdispersion."
-    right = np.round(rows["score"] * rows["n_test"].astype(float))
-    counts = rows.assign(right=right, wrong=rows["n_test"].astype(float) - right, dataset=_not_missing(rows["dataset"].to_numpy(object)))
-    counts["source_logit"] -= counts.groupby("network")["source_logit"].first().mean()
+    counts = _counts(rows)
     formula = "right + wrong ~ source_logit" + (" + C(dataset)" if counts["dataset"].nunique() > 1 else "")
     model = GLM.from_formula(formula, counts, family=Binomial())
     with warnings.catch_warnings(record=True) as caught:
@@ -213,7 +229,7 @@ def fit_binomial(
 # %% ../../nbs/api/statistics/03_regression.ipynb #f084d41d
 def fit_robust(
     log_odds: LogOddsTable,  # one protocol's log-odds
-) -> object:
+) -> Any:
     "statsmodels RLM (Tukey's biweight) of the networks' mean logits on their source logit, centred."
     return RLM.from_formula("mean_logit ~ source_logit", _network_means(log_odds), M=TukeyBiweight()).fit()
 
@@ -230,28 +246,47 @@ def regression_table(
 
     A model that cannot be fitted has one row with the reason in `note`.
     """
+    cells, n = cells_of(log_odds), len(log_odds.logits)
     scored = rows[rows["score"].notna()]
-    cells, counted, n = cells_of(log_odds), scored[scored["n_test"].notna() & is_share_of_images(scored)], len(log_odds.logits)
-    single, n_others = cells["dataset"].nunique() < 2, len(scored) - len(counted)
-    no_counts = "needs counts of correct answers" if scored["n_test"].notna().any() else "needs n_test"
-    others = [f"without {n_others} of {len(scored)} scores, which are no counts of correct answers"] if n_others else []
-    few = [f"clustered over {n} networks: the interval is too narrow, see the model means"] if n < FEW_CLUSTERS else []
-    fits = {
-        "means": lambda: (fit_means(log_odds), "", None),
-        "mixed": lambda: (*(fitted := fit_mixed(cells, seed)), satterthwaite(fitted[0])),
-        "ols": lambda: (fit_ols(cells), "; ".join(few), None),
-        "binomial": lambda: ((fitted := fit_binomial(counted))[0], "; ".join([fitted[1], *others, *few]), None),
-        "robust": lambda: (fit_robust(log_odds), "", n - 2),
-    }
-    reasons = {"mixed": "needs at least two datasets" if single else "", "binomial": "" if len(counted) else no_counts}
-    tables = [
-        _not_fitted(name, f"not fitted: {reasons[name]}") if reasons.get(name) else _fitted(name, fit)
-        for name, fit in fits.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
+    counted = scored[scored["n_test"].notna() & is_share_of_images(scored)]
+    if log_odds.own_source is not None:  # all models have the same predictor, the mean of the network
+        counted = counted.assign(source_logit=counted["network"].map(log_odds.source))
+    few = f"clustered over {n} networks: the interval is too narrow, see the model means" if n < FEW_CLUSTERS else ""
+
+    def mixed() -> tuple[Any, str, Any]:
+        if cells["dataset"].nunique() < 2:
+            raise ValueError("needs at least two datasets")
+        result, note = fit_mixed(cells, seed)
+        return result, note, satterthwaite(result)
+
+    def binomial() -> tuple[Any, str, Any]:
+        if counted.empty:
+            raise ValueError("needs counts of correct answers" if scored["n_test"].notna().any() else "needs n_test")
+        result, note = fit_binomial(counted)
+        n_others = len(scored) - len(counted)
+        others = f"without {n_others} of {len(scored)} scores, which are no counts of correct answers" if n_others else ""
+        return result, _joined(note, others, few), None
+
+    return pd.concat(
+        [
+            _fitted("means", lambda: (fit_means(log_odds), "", None)),
+            _fitted("mixed", mixed),
+            _fitted("ols", lambda: (fit_ols(cells), few, None)),
+            _fitted("binomial", binomial),
+            _fitted("robust", lambda: (fit_robust(log_odds), "", n - 2)),
+        ],
+        ignore_index=True,
+    )
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #6407e236
-def _fitted(model: str, fit: Callable[[], tuple[Any, str, Any]]) -> pd.DataFrame:
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
+
+# %% ../../nbs/api/statistics/03_regression.ipynb #badad0e9
+def _fitted(
+    model: str,  # its name in the table
+    fit: Callable[[], tuple[Any, str, Any]],  # the fit, a note, and the degrees of freedom for `coefficient_table`
+) -> pd.DataFrame:
     "Coefficients of one model, or one row with the reason if the fit fails."
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as caught:
@@ -259,8 +294,8 @@ def _fitted(model: str, fit: Callable[[], tuple[Any, str, Any]]) -> pd.DataFrame
             result, note, freedom = fit()
             table = coefficient_table(result, model, note, freedom)
         said = _in_words([warning for warning in caught if issubclass(warning.category, UserWarning)])
-        return table.assign(note="; ".join(filter(None, [note, *said])))
-    except (np.linalg.LinAlgError, ValueError, ZeroDivisionError) as error:  # degenerate data: constant or exactly linear
+        return table.assign(note=_joined(note, *said))
+    except (np.linalg.LinAlgError, ValueError, ZeroDivisionError) as error:  # too little data, or degenerate: constant or exactly linear
         return _not_fitted(model, f"not fitted: {error}")
 
 # %% ../../nbs/api/statistics/03_regression.ipynb #badb7777
@@ -302,6 +337,23 @@ def influence_table(
         "statement": [_statement(network, float(r), other, len(x)) for network, other in zip(networks["network"], without, strict=True)],
     })  # fmt: skip
 
+# %% ../../nbs/api/statistics/03_regression.ipynb #bb4aa5fb
+def _headline_line(log_odds: LogOddsTable) -> tuple[float, float]:
+    "r and slope of the networks' mean logits on their source logits; NaN if the source accuracies are all the same."
+    networks = log_odds.network_effects
+    x, y, once = networks["source_logit"].to_numpy(), networks["mean_logit"].to_numpy(), np.ones(len(networks))
+    return float(pearson(x, y, once)), float(least_squares_line(x, y, once)[1])
+
+# %% ../../nbs/api/statistics/03_regression.ipynb #54d88463
+def exclusion_effect(
+    sound: LogOddsTable,  # without the excluded scores
+    everything: LogOddsTable,  # with all scores
+) -> pd.DataFrame:
+    "Two rows, `r` and `slope` (of mean transfer on source log-odds): quantity, all_scores, sound_scores, change, n_networks_all, n_networks."
+    table = pd.DataFrame({"quantity": ["r", "slope"], "all_scores": _headline_line(everything), "sound_scores": _headline_line(sound)})
+    table["change"] = table["sound_scores"] - table["all_scores"]
+    return table.assign(n_networks_all=len(everything.logits), n_networks=len(sound.logits))
+
 # %% ../../nbs/api/statistics/03_regression.ipynb #efcc0cd4
 def predict_accuracy(
     log_odds: LogOddsTable,  # one protocol's log-odds
@@ -310,7 +362,7 @@ def predict_accuracy(
 ) -> pd.DataFrame:
     "One row per dataset (`mean` first) and source accuracy: dataset, source_accuracy, expected, low, high; accuracies in (0, 1)."
     new, tables = np.atleast_1d(np.asarray(source_accuracy, float)), []
-    for dataset, y in columns_of(log_odds).items():
+    for dataset, y in logits_by_dataset(log_odds).items():
         x, present = log_odds.source_on(dataset), np.isfinite(y)
         if present.sum() < FEWEST_NETWORKS or np.ptp(x[present]) == 0:
             continue

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 def _seconds(
     repeat: Callable[[], None],
     clock: Callable[[], float] = time.process_time,  # processor time, which other programs do not affect
-    enough: float = 0.2,  # seconds after which no further repetition starts
 ) -> float:
     "Seconds per repetition: the shortest of a few. The first one warms up and counts only if it is long."
+    enough = 0.2  # seconds after which no further repetition starts
     times: list[float] = []
     while len(times) < 20 and (sum(times) < enough or len(times) == 1 and times[0] < 2 * enough):
         started = clock()

@@ -166,10 +166,13 @@ def _fit(task: Task, payload: Fit, context: RunContext, device: str) -> str:
         options = run.extraction | {"device": device, "n_workers": context.n_workers}
         features = extract_features([build_network(run.network)], run.dataset, context.out / ".features", context.on_bad_image, **options)[0]
     result, predictions, curve = run_protocol(run, features)
-    return "; ".join([_write(task, run, result, predictions, curve, None, context, device), *result["notes"]])
+    return "; ".join([_write(task, run, context, device, result, predictions, curve), *result["notes"]])
 
 # %% ../../nbs/api/study/10_execute.ipynb #e660590b
-def _write(task: Task, run: Run, result: dict, predictions: dict, curve: Any, history: Any, context: RunContext, device: str) -> str:
+def _write(
+    task: Task, run: Run, context: RunContext, device: str, result: dict, predictions: dict, curve: Any, history: Any = None
+) -> str:  # fmt: skip
+    "Writes the run with its source accuracy and provenance; returns its score in words."
     result |= _source_accuracy(run.network, context) | {"provenance": provenance(device)}
     write_run(task.output, run.specification, result, predictions, curve, history)
     return f"{result['score']:.3f}"
@@ -206,7 +209,7 @@ def _refit(task: Task, payload: Refit, context: RunContext, device: str) -> str:
     chosen = best_training(grid) if grid else None
     learning_rate, weight_decay = (chosen.learning_rate, chosen.weight_decay) if chosen else payload.point
     final = _train(task, payload.run, learning_rate, weight_decay, "refit", payload.training, context, device)
-    return _write(task, payload.run, *run_training(payload.run, grid, final), context, device)
+    return _write(task, payload.run, context, device, *run_training(payload.run, grid, final))
 
 # %% ../../nbs/api/study/10_execute.ipynb #cfde1f10
 _COMPUTE: dict[type, Callable[[Task, Any, RunContext, str], str]] = {

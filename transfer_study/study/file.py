@@ -193,7 +193,7 @@ class SourceOptions(PretrainingProtocol):
 
     @property
     def training(self) -> PretrainingProtocol:
-        "The protocol of each training, without `n_train_per_class`."
+        "The protocol of each training, without `dataset` and `seed`."
         return PretrainingProtocol(**self.model_dump(exclude={"dataset", "seed"}))
 
 # %% ../../nbs/api/study/00_file.ipynb #6aef263c
@@ -297,6 +297,22 @@ def _feature_problems(file: StudyFile) -> list[str]:
     return problems
 
 # %% ../../nbs/api/study/00_file.ipynb #e4baf88f
+_TOML_ADVICE = {
+    r"hex value|Unescaped '\\\\'": "a backslash in double quotes; write / between folders, or put the path in single quotes",  # as in "C:\\Users"
+    r"Cannot mutate immutable namespace": "a table for a key that has a value above; write all of it in one place",
+    r"Cannot declare .* twice|Cannot overwrite a value|Duplicate": "a key or a table that stands above already; keep one of the two",
+}
+
+
+def _toml_advice(path: Path, problem: str) -> str:
+    "What tomllib says, in plain words where these mistakes are usual."
+    if path.suffix.lower() in (".yaml", ".yml", ".json", ".py", ".csv"):
+        return f"a study file is written in TOML, this one is called {path.suffix}"
+    line = re.search(r"\bline \d+|end of document", problem)
+    known = next((advice for pattern, advice in _TOML_ADVICE.items() if re.search(pattern, problem)), None)
+    return f"{line[0]}: {known}" if line and known else problem
+
+# %% ../../nbs/api/study/00_file.ipynb #432b7927
 def read_study_file(
     path: Path | str,
 ) -> StudyFile:
@@ -312,9 +328,7 @@ def read_study_file(
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        escaped = re.search(r"(?:hex value|Unescaped '\\').*\b(line \d+)", str(error))  # such as "C:\Users"
-        advice = f'{escaped[1]}: a backslash in double quotes; write / between folders, or put the path in single quotes' if escaped else str(error)
-        raise UserError(f"{path}: not TOML: {advice}") from error
+        raise UserError(f"{path}: not TOML: {_toml_advice(path, str(error))}") from error
     except RecursionError as error:
         raise UserError(f"{path}: lists or tables inside each other, hundreds deep; expected a study file") from error
     except ValidationError as error:

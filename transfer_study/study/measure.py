@@ -125,15 +125,13 @@ def measure_heads(
     images: ImageDataset,  # of `imagenet_images`
     device: str = "auto",
     precision: str = "auto",  # as `resolve_precision` takes it; auto: bfloat16 where the processor computes it in hardware
-    batch_size: int | None = None,
-    n_workers: int | None = None,  # processes that decode; None as in `ExtractionOptions`
     progress: Callable[[int], None] | None = None,  # called with the number of images done since the last call
 ) -> list[MeasuredAccuracy]:
     """Top-1 of the networks' own classifiers, which is also kept; continues a measurement that was interrupted.
 
     Raises `UserError` if a network's outputs are not ImageNet's classes, and for an image that cannot be decoded.
     """
-    options = ExtractionOptions(device, batch_size, n_workers, precision).resolved()
+    options = ExtractionOptions(device, precision=precision).resolved()
     heads = [_head(network, images, options) for network in networks]
     rows = np.arange(len(images.images))
     shards = np.split(rows, rows[SHARD::SHARD])

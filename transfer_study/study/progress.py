@@ -102,13 +102,12 @@ class Progress:
 # %% ../../nbs/api/study/09_progress.ipynb #73f1ddb4
 def seconds_left(
     progress: Progress,
-    now: float | None = None,  # current value of `time.monotonic()`
 ) -> float | None:
     "Estimated seconds left, assuming as many processes as were busy at once; None while unknown."
     total = sum(group.corrected(group.estimate_left, group.n_left) for group in progress.groups.values() if group.n_left)
     if math.isnan(total):
         return None
-    now = time.monotonic() if now is None else now
+    now = time.monotonic()
     taken = sum(min(now - began, expected) for task, began in progress.running.values() if (expected := progress.expected(task)) > 0)
     return max(0.0, total - taken) / progress.n_processes
 

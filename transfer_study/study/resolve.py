@@ -123,6 +123,18 @@ def resolve_networks(
     return networks
 
 # %% ../../nbs/api/study/02_resolve.ipynb #1edebc2e
+def _with_backend(resolved: ResolvedNetwork, model: "torch.nn.Module", choose: "Callable[[torch.nn.Module], tuple[str, str]]") -> ResolvedNetwork:
+    "The network with the chosen back end, and a note on it; raises `UserError` if it is impossible."
+    name = resolved.network.name
+    try:
+        backend, reason = choose(model)
+    except UserError as error:
+        raise UserError(f"network {name!r}: {error}") from error
+    library = "OpenVINO" if backend == "openvino" else "PyTorch"
+    note = f"network {name!r}: features are computed by {library}{f' ({reason})' if reason else ''}"
+    return replace(resolved, backend=backend, notes=(*resolved.notes, note))
+
+# %% ../../nbs/api/study/02_resolve.ipynb #b1c68dfb
 def identify_network(
     network: Network,
     fetch: bool = True,  # download a library's pretrained weights
@@ -137,16 +149,8 @@ def identify_network(
     resolved = _resolved(network, model, digest([network_digest(model), input_configuration(model)]))
     default = network.pooling == "default"
     identity = resolved.weights if default else accuracy_digest(build_network(replace(network, pooling="default")))
-    notes = (*getattr(model, "notes", ()), *notes)
-    if choose is not None:
-        try:
-            backend, reason = choose(model)
-        except UserError as error:
-            raise UserError(f"network {network.name!r}: {error}") from error
-        library = "OpenVINO" if backend == "openvino" else "PyTorch"
-        resolved = replace(resolved, backend=backend)
-        notes = (*notes, f"network {network.name!r}: features are computed by {library}{f' ({reason})' if reason else ''}")
-    return replace(resolved, notes=notes, accuracy_digest=identity)
+    resolved = replace(resolved, notes=(*getattr(model, "notes", ()), *notes), accuracy_digest=identity)
+    return resolved if choose is None else _with_backend(resolved, model, choose)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e07badc4
 def stated_accuracy(
@@ -249,6 +253,18 @@ def _is_on_disk(entry: DatasetEntry) -> bool:
     return entry.source in ("folder", "tar", "csv") or (entry.source == "reference" and not named)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #a8c5555d
+def _check_distinct(datasets: list[ImageDataset], study: str) -> None:
+    "Raises `UserError` for two datasets of one name."
+    names = [dataset.name for dataset in datasets]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if not repeated:
+        return
+    same = [dataset.fingerprint for dataset in datasets if dataset.name == repeated[0]]
+    if len(set(same)) < len(same):
+        raise UserError(f"study {study}: dataset {repeated[0]!r} is listed more than once")
+    raise UserError(f"study {study}: two datasets are called {repeated[0]!r}; rename one of the folders")
+
+# %% ../../nbs/api/study/02_resolve.ipynb #63ed1180
 def resolve_datasets(
     file: StudyFile,
     directory: Path,  # that relative paths start from
@@ -274,14 +290,8 @@ def resolve_datasets(
         with only_structure():  # a mistake in one dataset is reported before the images of the others are read
             resolve_all(lambda entry: open_or_stand_in(entry) if _is_on_disk(entry) else None, positions, file.datasets)
     datasets = resolve_all(open_or_stand_in, positions, file.datasets)
-    names = [dataset.name for dataset in datasets]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        same = [dataset.fingerprint for dataset in datasets if dataset.name == repeated[0]]
-        if len(set(same)) < len(same):
-            raise UserError(f"study {file.name}: dataset {repeated[0]!r} is listed more than once")
-        raise UserError(f"study {file.name}: two datasets are called {repeated[0]!r}; rename one of the folders")
-    resolve_all(_check_dataset_name, positions, names)
+    _check_distinct(datasets, file.name)
+    resolve_all(_check_dataset_name, positions, [dataset.name for dataset in datasets])
     return ResolvedDatasets(datasets, missing)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #51421d2e

@@ -22,7 +22,7 @@ from ..core import UserError, digest
 from ..features.extraction import Features, check_finite
 from ..images.datasets import ImageDataset
 from ..images.official import count_mismatch
-from ..images.splits import split_images, training_subset
+from ..images.splits import used_split
 from ..networks.networks import Network
 from ..results import prediction_arrays
 
@@ -95,12 +95,7 @@ def used_images(
     """
     n_per_class, share = run.parameters["n_train_per_class"], run.parameters["validation_share"]
     images, position = np.unique(rows, return_inverse=True)  # all copies of an image are in the same split
-    y, split = run.dataset.targets[images], split_images(run.dataset, run.seed, share)[images]
-    if n_per_class is not None:
-        try:
-            split = training_subset(y, split, n_per_class, run.seed, share)
-        except UserError as error:
-            raise UserError(f"dataset {run.dataset.name}: {error}") from error
+    y, split = run.dataset.targets[images], used_split(run.dataset, images, run.seed, share, n_per_class)
     _check_split(run.dataset, y, split, needs_validation=n_per_class != 1)
     return y[position], split[position]
 

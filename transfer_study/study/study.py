@@ -56,6 +56,17 @@ class _Resolved:
     source: ResolvedDatasets
 
 # %% ../../nbs/api/study/11_study.ipynb #b6cb21d4
+def _backend_choice(study: StudyFile, device: str) -> Callable | None:
+    "What `identify_network` asks for the back end of a network; None if PyTorch computes all features, or there are none to compute."
+    options = study.features
+    if options.backend == "torch" or not (study.protocols.linear or study.protocols.knn):
+        return None
+    limits: Any = {
+        "precision": resolve_precision(options.precision, device), "compile": options.compile, "instruction_set": study.instruction_set,
+    }  # fmt: skip
+    return partial(resolve_backend, options.backend, device=device, **limits)
+
+# %% ../../nbs/api/study/11_study.ipynb #44113d8b
 def _resolve(study: "Study", stand_in: bool, device: str) -> _Resolved:
     "Its networks and datasets, optionally with stand-ins for missing datasets; one `UserError` with a line for every mistake."
     file, directory, root, problems = study.file, study.directory, study.data_root, []
@@ -73,18 +84,14 @@ def _resolve(study: "Study", stand_in: bool, device: str) -> _Resolved:
         source = attempt(lambda: resolve_all(open_source, [f"study {file.name}: source.dataset"], [name])[0], source)
     n_classes = len(source.datasets[0].classes) if source.datasets else 2
     fetch = not datasets.missing and not problems  # do not download weights for a study that cannot run
-    options, choose = file.features, None
-    if options.backend != "torch" and (file.protocols.linear or file.protocols.knn):
-        precision = resolve_precision(options.precision, device)
-        limits: Any = {"precision": precision, "compile": options.compile, "instruction_set": file.instruction_set}
-        choose = partial(resolve_backend, options.backend, device=device, **limits)
+    choose = _backend_choice(file, device)
 
     def identify(network: Network) -> ResolvedNetwork:
         if file.source and network.weights is None:
             resolved = identify_source_network(network, file.source, n_classes)
         else:
             resolved = identify_network(network, fetch, choose)
-        return replace(resolved, backend="openvino") if options.backend == "openvino" else resolved
+        return replace(resolved, backend="openvino") if file.features.backend == "openvino" else resolved
 
     positions = [f"study {file.name}: networks[{i + 1}]" for i, entry in enumerate(file.networks) for _ in entry.variants]
     networks = attempt(lambda: resolve_all(identify, positions, resolve_networks(file, directory)), [])
@@ -384,5 +391,6 @@ def clean(
         if existing:
             rows.append((kind, sum(map(_size, existing)) / 1e6))
         for path in existing:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove = shutil.rmtree if path.is_dir() else Path.unlink
+            remove(path)
     return pd.DataFrame(rows, columns=["removed", "megabytes"])

@@ -369,13 +369,14 @@ def _grid_of_bytes(data: bytes, path: Path) -> Grid:
     if data[:4] == b"\xd0\xcf\x11\xe0":
         raise UserError(f"{path}: an old Excel file (.xls); save it as .xlsx or CSV")
     text, remarks = decode(data, path)
-    if found := html_records(text, path) or markdown_records(text, path):
-        return grid_of_records(found, path, remarks=remarks)
+    marked_up = html_records(text, path) or markdown_records(text, path)
+    if marked_up:
+        return grid_of_records(marked_up, path, remarks=remarks)
     try:
-        rows, decimal = delimited_records(text)
+        records, decimal = delimited_records(text)
     except csv.Error as error:
         raise UserError(f"{path}: cannot be read as csv: {error}") from error
-    return grid_of_records(rows, path, "line", decimal, remarks)
+    return grid_of_records(records, path, "line", decimal, remarks)
 
 # %% ../../nbs/api/tables/01_files.ipynb #0a0108f3
 MAX_TEXT = 1 << 30  # bytes of an unpacked table; a table of accuracies is never so long

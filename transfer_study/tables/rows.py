@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError
-from .cells import clean_text, name_key, read_numbers
+from .cells import Numbers, clean_text, name_key, read_numbers
 from .columns import COLUMNS, Roles, long_roles, matching, names_in, network_columns, wide_roles
 from .files import Grid, read_grid
 from .names import could_be_source, is_source, reason_no_dataset, summary_of
@@ -43,26 +43,28 @@ def _texts(cells: pd.Series) -> pd.Series:
 
 
 def _network_names(grid: Grid, positions: list[int]) -> pd.Series:
+    "The names of the networks: the texts of the columns at `positions`, joined by blanks."
     parts = [_texts(grid.cells[i]).fillna("") for i in positions]
     names = parts[0].str.cat(parts[1:], sep=" ") if len(parts) > 1 else parts[0]
     return names.str.strip()
 
 
-def _melted(grid: Grid, roles: Roles) -> pd.DataFrame:
+def _wide_rows(grid: Grid, roles: Roles) -> pd.DataFrame:
     "The rows of a wide table, dataset by dataset, the source first; the cells are not yet numbers."
     shared = pd.DataFrame({"network": _network_names(grid, roles.network), "line": grid.lines} | {name: grid.cells[i] for name, i in roles.standard.items()})
     columns = [*([roles.source] if roles.source is not None else []), *roles.datasets]
     parts = [shared.assign(dataset=grid.columns[i], score=grid.cells[i].astype(object), in_source=i == roles.source) for i in columns]
     rows = pd.concat(parts, ignore_index=True)
     levels = {grid.columns[i]: [part for part in grid.levels[i] if name_key(part) in PROTOCOLS] for i in roles.datasets}
-    if "protocol" not in roles.standard and all(len(found) == 1 for found in levels.values()):  # a line of the header states it
-        without = {name: " ".join(part for part in grid.levels[grid.columns.index(name)] if part not in found) for name, found in levels.items()}
-        rows["protocol"] = rows["dataset"].map({name: name_key(found[0]) for name, found in levels.items()})
+    if "protocol" not in roles.standard and all(len(stated) == 1 for stated in levels.values()):  # a line of the header states it
+        without = {name: " ".join(part for part in grid.levels[grid.columns.index(name)] if part not in stated) for name, stated in levels.items()}
+        rows["protocol"] = rows["dataset"].map({name: name_key(stated[0]) for name, stated in levels.items()})
         rows["dataset"] = rows["dataset"].map(without).fillna(rows["dataset"])
     return rows
 
 # %% ../../nbs/api/tables/03_rows.ipynb #b8871b52
-def _long(grid: Grid, roles: Roles, source: str | None, path: object) -> pd.DataFrame:
+def _long_rows(grid: Grid, roles: Roles, source: str | None, path: object) -> pd.DataFrame:
+    "The rows of a long table; the cells are not yet numbers. Raises `UserError` for a row without a dataset."
     rows = pd.DataFrame({"network": _network_names(grid, roles.network), "line": grid.lines} | {name: grid.cells[i] for name, i in roles.standard.items()})
     rows["dataset"] = _texts(rows["dataset"])
     nameless = rows["dataset"].isna()
@@ -76,6 +78,7 @@ def _long(grid: Grid, roles: Roles, source: str | None, path: object) -> pd.Data
 
 # %% ../../nbs/api/tables/03_rows.ipynb #d9c17683
 def _where(rows: pd.DataFrame, row: int, column: str, place: str) -> str:
+    "A cell in a message: its column and value, and of which network, on which dataset and in which line it stands."
     entry = rows.iloc[row]
     number = isinstance(entry[column], float | int | np.number)
     value = f"{entry[column]:g}" if number else str(entry[column]) if re.fullmatch(r"-?\d[\d.,]*", str(entry[column])) else repr(str(entry[column]))
@@ -163,6 +166,18 @@ def _odd_numbers(rows: pd.DataFrame, values: np.ndarray) -> list[str]:
     return [f"{listed}: if these are no accuracies, leave them out with --leave-out"] if why else []
 
 # %% ../../nbs/api/tables/03_rows.ipynb #ce6f91e8
+def _numbers(cells: pd.Series, groups: np.ndarray, decimal: str) -> Numbers:
+    "The numbers of all cells. The cells of a group are read together, because they have the same decimal mark."
+    n, remarks = len(cells), {}
+    numbers = Numbers(np.full(n, np.nan), np.zeros(n, bool), np.zeros(n, bool), np.zeros(n, bool), ())
+    for _, own in pd.Series(range(n)).groupby(groups, sort=False):
+        part = read_numbers(cells.iloc[own], usual=decimal)
+        for name in ("values", "percent", "missing", "invalid"):
+            getattr(numbers, name)[own] = getattr(part, name)
+        remarks |= dict.fromkeys(part.remarks)
+    return replace(numbers, remarks=tuple(remarks))
+
+# %% ../../nbs/api/tables/03_rows.ipynb #69b03ff9
 _ROUNDED = 1 + 1e-9  # as far as rounding may carry a score above 1: average precisions of scikit-learn reach 1.0000000000000002
 
 
@@ -171,27 +186,21 @@ def _scaled(
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     "`rows` with `column` in [0, 1], NaN where missing, and remarks; raises `UserError` for a cell that is no such number."
     groups = rows["dataset"] if column == "score" else pd.Series(column, index=rows.index)
-    numbers = {name: read_numbers(part, usual=grid.decimal) for name, part in rows[column].groupby(groups.to_numpy(), sort=False)}
-    places = rows.groupby(groups.to_numpy(), sort=False).indices
-    columns = {}
-    for part in ("values", "percent", "missing", "invalid"):
-        columns[part] = np.concatenate([getattr(numbers[name], part) for name in numbers]) if numbers else np.array([])
-    order = np.concatenate([places[name] for name in numbers]) if numbers else np.array([], int)
-    back = np.argsort(order)
-    values, signed, _, invalid = (columns[part][back] for part in ("values", "percent", "missing", "invalid"))
-    if invalid.any():
-        raise UserError(f"{path}: {_where(rows, int(invalid.argmax()), column, grid.place)}: expected a number from 0 to 1")
+    numbers = _numbers(rows[column], groups.to_numpy(), grid.decimal)
+    if numbers.invalid.any():
+        raise UserError(f"{path}: {_where(rows, int(numbers.invalid.argmax()), column, grid.place)}: expected a number from 0 to 1")
     scales = groups.map({name: by_name.get(name, by_name.get(column)) for name in groups.unique()})
     given = scales.notna().to_numpy()
-    scaled = np.where(given, scales.fillna(False).astype(bool), percent) & ~signed
-    _check_percent(rows, column, values, scaled & ~given, path)
-    remarks = [*dict.fromkeys(text for part in numbers.values() for text in part.remarks), *_of_both_scales(rows, column, values, scaled, "is read as per cent")]
-    if (above := (scaled | signed) & (values > 100 * _ROUNDED)).any():
+    scaled = np.where(given, scales.fillna(False).astype(bool), percent) & ~numbers.percent
+    _check_percent(rows, column, numbers.values, scaled & ~given, path)
+    remarks = [*numbers.remarks, *_of_both_scales(rows, column, numbers.values, scaled, "is read as per cent")]
+    is_percent = scaled | numbers.percent
+    if (above := is_percent & (numbers.values > 100 * _ROUNDED)).any():
         row = int(above.argmax())
         leave = f", or leave the column out with --leave-out {groups.iloc[row]!r}" if column == "score" else ""
         raise UserError(f"{path}: {_where(rows, row, column, grid.place)}: expected at most 100, as it is read as per cent; correct the cell{leave}")
-    remarks += _odd_numbers(rows, values) if column == "score" else []
-    values = np.where(scaled | signed, values / 100, values)
+    remarks += _odd_numbers(rows, numbers.values) if column == "score" else []
+    values = np.where(is_percent, numbers.values / 100, numbers.values)
     values = np.where((values > 1) & (values <= _ROUNDED), 1.0, values)
     _check_range(rows, column, values, path, grid.place)
     return rows.assign(**{column: values}), tuple(remarks)
@@ -238,7 +247,7 @@ def _column_and_value(pattern: str, columns: Iterable[str]) -> tuple[str, str] |
 
 def _without_rows(grid: Grid, leave_out: str | Iterable[str] | None, path: object) -> tuple[Grid, list[str], dict[str, str]]:
     "The grid without the rows that a pattern COLUMN=VALUE fits, the other patterns, and what is left out."
-    drop, others, left = np.zeros(len(grid.cells), bool), [], {}
+    drop, others, reasons = np.zeros(len(grid.cells), bool), [], {}
     texts = {name: _texts(grid.cells[i]).fillna("") for i, name in enumerate(grid.columns)} if leave_out is not None else {}
     whole = _column_and_value(leave_out, grid.columns) if isinstance(leave_out, str) else None  # a cell may hold a comma
     for pattern in [leave_out] if whole and (texts[whole[0]] == whole[1]).any() else names_in(leave_out):
@@ -251,26 +260,26 @@ def _without_rows(grid: Grid, leave_out: str | Iterable[str] | None, path: objec
             fits = cells.map({cell: fnmatchcase(cell.casefold(), parts[1].casefold()) for cell in cells.unique()}).to_numpy(bool)
         if not fits.any():
             raise UserError(f"{path}: --leave-out {pattern}: no row has this value in the column {parts[0]!r}; values: {', '.join(map(repr, cells.unique()[:5]))}")
-        left[pattern] = f"{fits.sum():,} rows on request"
+        reasons[pattern] = f"{fits.sum():,} rows on request"
         drop |= fits
-    return replace(grid, cells=grid.cells[~drop].reset_index(drop=True), lines=grid.lines[~drop]), others, left
+    return replace(grid, cells=grid.cells[~drop].reset_index(drop=True), lines=grid.lines[~drop]), others, reasons
 
 
 def _chosen_rows(rows: pd.DataFrame, grid: Grid, datasets: str | Iterable[str] | None, leave_out: str | Iterable[str] | None) -> tuple[pd.DataFrame, dict[str, str]]:
     "The rows of a long table with the datasets that were asked for."
     names = list(rows["dataset"].unique())
     others = matching(names_in(leave_out), [*names, *grid.columns], "leave-out")
-    left = {name: "on request" for name in others if name in names}
+    reasons = {name: "on request" for name in others if name in names}
     if datasets is not None:
         kept = matching(names_in(datasets, names), names, "datasets")
-        left |= {name: "not among --datasets" for name in names if name not in kept and not rows.loc[rows["dataset"] == name, "in_source"].any()}
-    return rows[~rows["dataset"].isin(left)].reset_index(drop=True), left
+        reasons |= {name: "not among --datasets" for name in names if name not in kept and not rows.loc[rows["dataset"] == name, "in_source"].any()}
+    return rows[~rows["dataset"].isin(reasons)].reset_index(drop=True), reasons
 
 # %% ../../nbs/api/tables/03_rows.ipynb #6550afa9
-def _without_summaries(rows: pd.DataFrame, left: dict[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
+def _without_summaries(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     "The rows without those of averages, extremes and spreads, such as the last line of many tables; and what is left out."
     names = [name for name in rows["network"].unique() if summary_of(name)]
-    return rows[~rows["network"].isin(names)].reset_index(drop=True), left | {f"row {name!r}": "a summary, no network" for name in names}
+    return rows[~rows["network"].isin(names)].reset_index(drop=True), {f"row {name!r}": "a summary, no network" for name in names}
 
 
 def _check_doubtful_source(rows: pd.DataFrame, path: object) -> None:
@@ -288,12 +297,14 @@ def _named_remarks(rows: pd.DataFrame) -> list[str]:
 
 
 def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
-    "On scores that are missing, and on networks and datasets that have none at all."
-    missing, remarks = rows["score"].isna(), []
-    if missing.any():
-        remarks.append(f"{missing.sum():,} of {len(rows):,} scores are empty")
+    "On scores and source accuracies that are missing, and on networks and datasets that have no score at all."
+    missing, in_source, remarks = rows["score"].isna(), rows["in_source"].astype(bool), []
+    for part, what in ((missing[~in_source], "scores"), (missing[in_source], "source accuracies")):
+        if part.any():
+            remarks.append(f"{part.sum():,} of {len(part):,} {what} are empty")
+    targets = rows.assign(empty=missing)[~in_source]
     for column in ("network", "dataset"):
-        empty = rows.assign(empty=missing).groupby(column, sort=False).agg(empty=("empty", "all"), line=("line", "first")).query("empty")
+        empty = targets.groupby(column, sort=False).agg(empty=("empty", "all"), line=("line", "first")).query("empty")
         if len(empty):
             listed = ", ".join(f"{name} ({place} {row.line})" if column == "network" else str(name) for name, row in empty.head(5).iterrows())
             remarks.append(f"{len(empty)} {column}{'s' * (len(empty) > 1)} without any score: {listed}" + ", …" * (len(empty) > 5))
@@ -333,14 +344,15 @@ def table_rows(
     "One row per score; raises `UserError`, with the line, for a table that cannot be read without guessing."
     grid, (percent, by_name) = read_grid(table), scales_in(scale, percent)
     path = _path_shown(table, grid)
-    grid, leave_out, gone = _without_rows(grid, leave_out, path)
+    grid, leave_out, on_request = _without_rows(grid, leave_out, path)
     roles = long_roles(grid, path, network, score, source, leave_out)
     if roles is None:
         roles = wide_roles(grid, path, network, source, datasets, leave_out)
-        rows, left = _melted(grid, roles), {}
+        rows, reasons = _wide_rows(grid, roles), {}
     else:
-        rows, left = _chosen_rows(_long(grid, roles, source, path), grid, datasets, leave_out)
-    rows, left = _without_summaries(rows, gone | left | roles.left_out)
+        rows, reasons = _chosen_rows(_long_rows(grid, roles, source, path), grid, datasets, leave_out)
+    rows, summaries = _without_summaries(rows)
+    reasons = on_request | reasons | roles.left_out | summaries
     if source is None and datasets is None:
         _check_doubtful_source(rows, path)
     names = sorted({*rows["dataset"], *grid.columns, "score", "source_accuracy"}) if len(rows) else []
@@ -362,7 +374,7 @@ def table_rows(
     source_column = grid.columns[roles.standard["source_accuracy"]] if "source_accuracy" in roles.standard else source_column
     return TableRows(
         rows, path, grid.place, " ".join(grid.columns[i] or "the row names" for i in roles.network), source_column,
-        tuple(f"{name} ({reason})" for name, reason in left.items()), (*remarks, *_missing_remarks(rows, grid.place), *_look_alikes(rows)),
+        tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*remarks, *_missing_remarks(rows, grid.place), *_look_alikes(rows)),
     )  # fmt: skip
 
 # %% ../../nbs/api/tables/03_rows.ipynb #00819736
@@ -376,13 +388,13 @@ def source_accuracies(
     path, grid = "table" if isinstance(table, pd.DataFrame) else str(table), read_grid(table)
     columns = names_in(network, grid.columns)
     named = network_columns(grid, columns if set(columns) <= set(grid.columns) and columns else None, path)
-    found = [i for i, name in enumerate(grid.columns) if name_key(name) == "sourceaccuracy"] or [i for i, name in enumerate(grid.columns) if is_source(name)]
-    if len(found) != 1:
-        problem = "no column 'source_accuracy'" if not found else "several columns that could be source_accuracy"
+    positions = [i for i, name in enumerate(grid.columns) if name_key(name) == "sourceaccuracy"] or [i for i, name in enumerate(grid.columns) if is_source(name)]
+    if len(positions) != 1:
+        problem = "no column 'source_accuracy'" if not positions else "several columns that could be source_accuracy"
         raise UserError(f"{path}: {problem}; found: {', '.join(grid.columns)}; name the column of source accuracies source_accuracy")
-    rows = pd.DataFrame({"network": _network_names(grid, named), "line": grid.lines, "source_accuracy": grid.cells[found[0]].astype(object)})
+    rows = pd.DataFrame({"network": _network_names(grid, named), "line": grid.lines, "source_accuracy": grid.cells[positions[0]].astype(object)})
     percent, by_name = scales_in(scale, percent)
-    own = [word for name, word in by_name.items() if name in ("source_accuracy", grid.columns[found[0]])]
+    own = [word for name, word in by_name.items() if name in ("source_accuracy", grid.columns[positions[0]])]
     by_name = {"source_accuracy": own[-1]} if own else {}
     rows, remarks = _scaled(rows, "source_accuracy", percent, by_name, grid, path)
     rows = rows.dropna(subset="source_accuracy")

@@ -73,11 +73,12 @@ def train_point(
             check_specification(json.loads((directory / "specification.json").read_text()), specification, directory)
             return read_training(directory)
         options["directory"] = options.pop("cache", None)
-        images = stage_images(dataset, input_configuration(model), protocol, seed, stage, n_train_per_class, **options)
+        images = stage_images(dataset, input_configuration(model), protocol, seed, stage, protocol.validation_share, n_train_per_class, **options)
         if working_directory:
             working_directory.mkdir(parents=True, exist_ok=True)
         run = TrainingRun(
-            specification, protocol, build, images, device, working_directory, max(1, checkpoint_every), list(callbacks)
+            specification, protocol, build, images, device, working_directory, max(1, checkpoint_every), list(callbacks),
+            protocol.decay_normalization, protocol.batch_norm_rule,
         )  # fmt: skip
         result = train_run(run)
     if working_directory and directory:

@@ -9,6 +9,7 @@ __all__ = ['stage_rows', 'StageImages', 'stage_images', 'build_model', 'check_hy
 # %% ../../nbs/api/training/05_learner.ipynb #f769fe20
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,11 +21,11 @@ import numpy as np
 from ..classifiers.metrics import METRICS, SCORE_METRICS
 from ..core import UserError
 from ..images.datasets import ImageDataset
-from ..images.splits import split_images, training_subset
+from ..images.splits import used_split
 from ..networks.networks import Network, build_network, input_configuration
 from .batches import EvaluationBatches, TrainingBatches
 from .image_cache import CachedImages, CentralCrop, WholeImage, cached_images, largest_side
-from .protocol import FineTuneProtocol, optimizer_weight_decay
+from .protocol import TrainingProtocol, optimizer_weight_decay
 
 if TYPE_CHECKING:
     import torch
@@ -34,26 +35,21 @@ if TYPE_CHECKING:
 # %% ../../nbs/api/training/05_learner.ipynb #46ddf6c2
 def stage_rows(
     dataset: ImageDataset,
-    protocol: FineTuneProtocol,
     seed: int,
     stage: str,  # "select" or "refit"
+    validation_share: float = 0.2,  # share of each class that is held out if there is no val/; without effect in the stage "refit"
     n_train_per_class: int | None = None,  # images per class for training and validation together; None: all
     undecodable: Iterable[int] = (),  # rows that a subset must not contain
 ) -> tuple[np.ndarray, np.ndarray]:
     "Rows of `dataset.images` for training, and rows for the score; raises `UserError` if a class has fewer than `n_train_per_class`."
     if stage not in ("select", "refit"):
         raise UserError(f"unknown stage {stage!r}; known: select, refit")
-    split = split_images(dataset, seed, protocol.validation_share)
-    if n_train_per_class is not None:
-        usable = np.setdiff1d(np.arange(len(split)), np.fromiter(undecodable, int))
-        try:
-            subset = training_subset(dataset.targets[usable], split[usable], n_train_per_class, seed, protocol.validation_share)
-        except UserError as error:
-            raise UserError(f"dataset {dataset.name}: {error}") from error
-        split = np.where(split == "test", "test", "unused").astype(object)
-        split[usable] = subset
+    rows = np.arange(len(dataset.images))
+    if n_train_per_class is not None:  # without a subset, undecodable images stay, so that the result can say how many were omitted
+        rows = np.setdiff1d(rows, np.fromiter(undecodable, int))
+    split = used_split(dataset, rows, seed, validation_share, n_train_per_class)
     training, scored = (("train",), "val") if stage == "select" else (("train", "val"), "test")
-    return np.flatnonzero(np.isin(split, training)), np.flatnonzero(split == scored)
+    return rows[np.isin(split, training)], rows[split == scored]
 
 # %% ../../nbs/api/training/05_learner.ipynb #d95e6e9a
 def _input_side(configuration: dict[str, Any]) -> int:
@@ -68,7 +64,7 @@ def _interpolation(configuration: dict[str, Any]) -> str:
     return interpolation if interpolation in ("bilinear", "bicubic") else "bicubic"
 
 # %% ../../nbs/api/training/05_learner.ipynb #70fe79a9
-def _whole_images(dataset: ImageDataset, configuration: dict[str, Any], protocol: FineTuneProtocol, **options: Any) -> CachedImages:
+def _whole_images(dataset: ImageDataset, configuration: dict[str, Any], protocol: TrainingProtocol, **options: Any) -> CachedImages:
     rows = np.flatnonzero(dataset.images["split"] != "test")
     side = _input_side(configuration)
     side = largest_side(dataset, rows, at_most=round(protocol.cache_margin * side))
@@ -76,11 +72,11 @@ def _whole_images(dataset: ImageDataset, configuration: dict[str, Any], protocol
 
 # %% ../../nbs/api/training/05_learner.ipynb #f2ba2cb6
 def _central_crops(
-    dataset: ImageDataset, rows: np.ndarray, configuration: dict[str, Any], protocol: FineTuneProtocol, **options: Any
+    dataset: ImageDataset, rows: np.ndarray, configuration: dict[str, Any], protocol: TrainingProtocol, **options: Any
 ) -> CachedImages:
     side = _input_side(configuration)
-    crop = CentralCrop(round(protocol.test_resize * side), side, _interpolation(configuration))
-    return cached_images(dataset, rows, crop, **options)
+    resize = math.floor(side / configuration["crop_pct"]) if protocol.test_resize is None else round(protocol.test_resize * side)
+    return cached_images(dataset, rows, CentralCrop(resize, side, _interpolation(configuration)), **options)
 
 # %% ../../nbs/api/training/05_learner.ipynb #899226ee
 @dataclass(frozen=True, eq=False)
@@ -109,15 +105,16 @@ class StageImages:
 def stage_images(
     dataset: ImageDataset,
     configuration: dict[str, Any],  # of the network's input, from `input_configuration`
-    protocol: Any,  # `FineTuneProtocol` or `PretrainingProtocol`
+    protocol: TrainingProtocol,
     seed: int = 0,  # selects the held-out images
     stage: str = "select",  # or "refit"
+    validation_share: float = 0.2,  # of `stage_rows`
     n_train_per_class: int | None = None,  # images per class for training and validation together; None: all
     **options: Any,  # of `cached_images`: directory, on_bad_image, n_workers, progress
 ) -> StageImages:
     "The images of one training, read from the cache if possible; raises `UserError` if one cannot be decoded or none is left."
     whole = _whole_images(dataset, configuration, protocol, **options)
-    training, scored = stage_rows(dataset, protocol, seed, stage, n_train_per_class, whole.bad["row"])
+    training, scored = stage_rows(dataset, seed, stage, validation_share, n_train_per_class, whole.bad["row"])
     if not len(training) or not len(scored):
         raise UserError(
             f"dataset {dataset.name}: no image left to {'score' if len(training) else 'train on'} in the stage {stage!r}"
@@ -162,7 +159,9 @@ def check_hyperparameters(learning_rate: float, weight_decay: float) -> None:
         raise UserError(f"weight decay {weight_decay:g}: expected at least 0 and less than 1, the fraction by which weights shrink per step")
 
 # %% ../../nbs/api/training/05_learner.ipynb #529341c2
-def _protocol_callbacks(model: "torch.nn.Module", train: TrainingBatches, protocol: FineTuneProtocol) -> "list[Callback]":
+def _protocol_callbacks(
+    model: "torch.nn.Module", train: TrainingBatches, protocol: TrainingProtocol, batch_norm_rule: bool
+) -> "list[Callback]":  # fmt: skip
     "Callbacks for input, output and, where the protocol or memory asks for them, batch norm, gradient accumulation and clipping."
     callbacks = _callbacks()
     from fastai.callback.training import GradientAccumulation, GradientClip
@@ -170,7 +169,7 @@ def _protocol_callbacks(model: "torch.nn.Module", train: TrainingBatches, protoc
     configuration = input_configuration(model)
     inputs = callbacks.NetworkInput(_input_side(configuration), configuration["mean"], configuration["std"], protocol.channels_last)
     selected = [inputs, callbacks.ClassScores()]
-    if protocol.batch_norm_rule:
+    if batch_norm_rule:
         selected.append(callbacks.BatchNormMomentum(len(train.positions) / train.batch_size, train.n_parts))
     if train.n_parts > 1:
         selected.append(GradientAccumulation(train.batch_size))
@@ -183,14 +182,16 @@ def build_learner(
     model: "torch.nn.Module",  # with one output per class
     train: TrainingBatches,
     scored: EvaluationBatches,
-    protocol: FineTuneProtocol,
+    protocol: TrainingProtocol,
     learning_rate: float,
     weight_decay: float,  # of the grid: divided by the learning rate here
     metric: str = "top1",  # a key of `METRICS`
     device: str = "cpu",
     path: Path = Path(),  # directory for the files of fastai's callbacks
+    decay_normalization: bool = True,  # of `FineTuneProtocol`
+    batch_norm_rule: bool = True,  # of `FineTuneProtocol`
 ) -> "Learner":
-    "fastai's learner with the whole protocol except the schedule; raises `UserError` for hyperparameters out of range."
+    "fastai's learner with the keys of all trainings, except their schedule; raises `UserError` for hyperparameters out of range."
     import torch
 
     callbacks = _callbacks()
@@ -206,12 +207,13 @@ def build_learner(
     score = AccumMetric(METRICS[metric], None if metric in SCORE_METRICS else -1, to_np=True, invert_arg=True, flatten=False, name=metric)
     model = model.to(device, memory_format=torch.channels_last if protocol.channels_last else torch.contiguous_format)
     optimizer = partial(torch.optim.SGD, momentum=protocol.momentum, nesterov=protocol.momentum > 0)
-    split = partial(callbacks.parameter_groups, decay_normalization=protocol.decay_normalization)
+    split = partial(callbacks.parameter_groups, decay_normalization=decay_normalization)
     decays = [optimizer_weight_decay(weight_decay, learning_rate), 0.0][: len(split(model))]
+    added = _protocol_callbacks(model, train, protocol, batch_norm_rule)
     return Learner(
         DataLoaders(train, scored, path=path, device=torch.device(device)), model, loss, partial(OptimWrapper, opt=optimizer),
-        lr=learning_rate, wd=decays, splitter=split,
-        cbs=[TrainEvalCallback(), Recorder(), *_protocol_callbacks(model, train, protocol)], metrics=score, path=path, default_cbs=False,
+        lr=learning_rate, wd=decays, splitter=split, cbs=[TrainEvalCallback(), Recorder(), *added], metrics=score, path=path,
+        default_cbs=False,
     )  # fmt: skip
 
 # %% ../../nbs/api/training/05_learner.ipynb #f676a4fa

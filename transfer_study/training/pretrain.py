@@ -7,12 +7,11 @@ __all__ = ['CHANGES', 'SETTINGS', 'PretrainingProtocol', 'source_folder', 'Pretr
 
 # %% ../../nbs/api/training/12_pretrain.ipynb #23af11c9
 import json
-import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import Field
@@ -60,11 +59,6 @@ class PretrainingProtocol(TrainingProtocol):
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="weight spread over all classes, under that setting")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of penultimate features dropped, under that setting")
     auxiliary_weight: float = Field(0.4, ge=0, le=1000, description="weight of the auxiliary head's loss, under that setting")
-    test_resize: float | None = Field(None, ge=1, le=10, description="short side of a test image divided by the input size; none: the network's own")
-
-    decay_normalization: ClassVar[bool] = False
-    batch_norm_rule: ClassVar[bool] = False  # the rule is for fine-tuning; here batch norm has the network's own momentum
-    validation_share: ClassVar[float] = 0.2  # no effect: all images except the test images are for training
 
 # %% ../../nbs/api/training/12_pretrain.ipynb #223ee99d
 def source_folder(
@@ -127,6 +121,7 @@ def read_pretraining(
 class _SourceRun(TrainingRun):
     "Everything that is needed to start or continue a source training."
 
+    protocol: PretrainingProtocol
     augment: Callable | None = None  # RandAugment
     n_workers: int = 0  # number of processes for RandAugment
     progress: Callable[[int], None] | None = None
@@ -183,13 +178,6 @@ def _use_average(learner: "Learner", run: _SourceRun, n_parts: int, state: dict[
     learner.add_cb(AveragedWeights(average, n_parts))
     return {"average": average.module.state_dict()}
 
-# %% ../../nbs/api/training/12_pretrain.ipynb #7dd15561
-def _with_own_resize(protocol: PretrainingProtocol, configuration: dict[str, Any]) -> PretrainingProtocol:
-    if protocol.test_resize is not None:
-        return protocol
-    side = configuration["input_size"][-1]
-    return protocol.model_copy(update={"test_resize": math.floor(side / configuration["crop_pct"]) / side})
-
 # %% ../../nbs/api/training/12_pretrain.ipynb #87828ea6
 def _augmentation(protocol: PretrainingProtocol, configuration: dict[str, Any]) -> Callable | None:
     from transfer_study.training.recipe import rand_augment
@@ -237,16 +225,16 @@ def _source_run(
     process: int, n_processes: int, cache: Path | None, n_workers: int = 0, **options: Any,
 ) -> _SourceRun:  # fmt: skip
     "The run with its decoded images."
-    augment, resized = _augmentation(protocol, configuration), _with_own_resize(protocol, configuration)
     options |= {"directory": cache, "n_workers": n_workers}
-    images = stage_images(dataset, configuration, resized, specification["seed"], "refit", **options)
+    images = stage_images(dataset, configuration, protocol, specification["seed"], "refit", **options)
     working_directory = directory and directory.parent / f".{directory.name}.partial"
     if working_directory:
         working_directory.mkdir(parents=True, exist_ok=True)
     every = protocol.steps + 1 if process else checkpoint_every  # only the first process writes checkpoints
     return _SourceRun(
-        specification, resized, build, images, device, working_directory, every, callbacks, augment, n_workers, progress,
-        process, n_processes,
+        specification, protocol, build, images, device, working_directory, every, callbacks, decay_normalization=False,
+        batch_norm_rule=False, augment=_augmentation(protocol, configuration), n_workers=n_workers, progress=progress, process=process,
+        n_processes=n_processes,
     )  # fmt: skip
 
 # %% ../../nbs/api/training/12_pretrain.ipynb #2cb17775

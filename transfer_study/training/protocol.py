@@ -33,6 +33,7 @@ class TrainingProtocol(Section):
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast, weights stay float32")
     channels_last: bool = Field(True, description="use the memory layout in which convolutions are fast")
     n_evaluations: int = Field(20, ge=1, le=10_000, description="evaluations during the training, evenly spaced on a log scale of steps")
+    test_resize: float | None = Field(None, ge=1, le=10, description="short side of a test image divided by the input size; none: the network's own")
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "TrainingProtocol":

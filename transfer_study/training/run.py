@@ -24,7 +24,7 @@ from ..features.inference import keep_freed_memory
 from ..results import prediction_arrays, read_predictions, write_predictions
 from .batches import TrainingBatches
 from .learner import StageImages, autocast_forward, build_learner
-from .protocol import evaluation_steps, n_warmup_steps
+from .protocol import TrainingProtocol, evaluation_steps, n_warmup_steps
 
 if TYPE_CHECKING:
     import torch
@@ -119,13 +119,15 @@ class TrainingRun:
     "Everything that is needed to start or continue one training."
 
     specification: dict[str, Any]
-    protocol: Any  # `FineTuneProtocol` or `PretrainingProtocol`
+    protocol: TrainingProtocol
     build: "Callable[[], torch.nn.Module]"  # builds the network as it is before the first step
     images: StageImages
     device: str
     working_directory: Path | None  # for the checkpoint; None: write none
     checkpoint_every: int  # steps
     callbacks: Sequence[Any]  # further callbacks of fastai
+    decay_normalization: bool = True  # of `FineTuneProtocol`
+    batch_norm_rule: bool = True  # of `FineTuneProtocol`
 
     def batches(self, n_parts: int) -> TrainingBatches:
         "The training batches, each split into `n_parts` parts."
@@ -143,7 +145,10 @@ class TrainingRun:
 
         scored = self.images.evaluation_batches(-(-train.batch_size // train.n_parts))
         rate, decay, metric = self.specification["learning_rate"], self.specification["weight_decay"], self.images.dataset.metric
-        learner = build_learner(model, train, scored, self.protocol, rate, decay, metric, self.device, self.working_directory or Path())
+        learner = build_learner(
+            model, train, scored, self.protocol, rate, decay, metric, self.device, self.working_directory or Path(),
+            self.decay_normalization, self.batch_norm_rule,
+        )  # fmt: skip
         schedule = CosineSchedule(rate, self.protocol.steps, n_warmup_steps(self.protocol), train.n_parts)
         return learner.add_cb(schedule), {"specification": self.specification}
 

@@ -8,7 +8,8 @@ import zipfile
 import pytest
 
 from transfer_study.core import UserError
-from transfer_study.images.archives import size_limit, unpack
+from transfer_study.images.archives import size_limit
+from transfer_study.images.unpacking import unpack
 
 
 def make_tar(path, members, mode="w:gz"):

@@ -114,7 +114,7 @@ def unused_accuracies(
     listed, own = read.rows[read.rows["in_source"].astype(bool)].dropna(subset="score"), read.source
     remarks = []
     if own and len(listed) and (n := _differing(rows, listed[["network", "score"]].rename(columns={"score": "other"}))):
-        remarks.append(f"the column {own!r} is used; for {n} networks the dataset {listed['dataset'].iloc[0]!r} differs from it")
+        remarks.append(f"the column {own!r} is used; for {n} network{'s' * (n > 1)} the dataset {listed['dataset'].iloc[0]!r} differs from it")
     if given is None:
         return remarks
     if not rows["network"].isin(given.index).any():
@@ -122,7 +122,7 @@ def unused_accuracies(
         raise UserError(f"{read.path}: source accuracies are given for {names[0]}, but the table has the networks {names[1]}; correct the names")
     if n := _differing(rows, given.rename_axis("network").rename("other").reset_index()):
         column = own or listed["dataset"].iloc[0]
-        remarks.append(f"the table's own source accuracies are used; those given differ for {n} networks: to use them, --leave-out {column!r}")
+        remarks.append(f"the table's own source accuracies are used; those given differ for {n} network{'s' * (n > 1)}: to use them, --leave-out {column!r}")
     return remarks
 
 # %% ../nbs/api/06_source_accuracy.ipynb #818c4aab

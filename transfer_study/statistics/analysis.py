@@ -54,7 +54,8 @@ def _not_in_headline(rows: pd.DataFrame, kept: pd.DataFrame, what: str) -> list[
         names = list(rows[kind].unique())
         if gone := sorted(set(names) - set(kept[kind])):
             listed = ", ".join(map(str, gone[:5])) + ", …" * (len(gone) > 5)
-            messages.append(f"{len(gone)} of {len(names)} {kind}s have no score {what} and are not in the headline: {listed}")
+            has, is_ = ("has", "is") if len(gone) == 1 else ("have", "are")
+            messages.append(f"{len(gone)} of {len(names)} {kind}s {has} no score {what} and {is_} not in the headline: {listed}")
     return messages
 
 

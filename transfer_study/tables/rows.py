@@ -155,12 +155,12 @@ def scales_in(
 
 # %% ../../nbs/api/tables/05_rows.ipynb #ad3539b7
 def _odd_numbers(rows: pd.DataFrame, values: np.ndarray) -> list[str]:
-    "One line on datasets whose numbers are whole where those of most others are not, or are the same for all networks; `values` as they stand in the table."
+    "One line on datasets whose numbers are whole where others are not, or are the same for all networks; `values` as they stand in the table."
     scores = pd.DataFrame({"dataset": rows["dataset"].to_numpy(), "network": rows["network"].to_numpy(), "value": values})
     scores = scores[~rows["in_source"].to_numpy(bool)].dropna().assign(whole=lambda df: (df["value"] == df["value"].round()) & (df["value"] > 1))
     datasets = scores.groupby("dataset", sort=False).agg(n=("network", "nunique"), different=("value", "nunique"), whole=("whole", "all"))
     why = {name: "the same number throughout" for name, row in datasets.iterrows() if row["n"] > 2 and row["different"] == 1}
-    if datasets["whole"].mean() < 0.5:
+    if not datasets["whole"].all():
         why = {name: "whole numbers only" for name in datasets.index[datasets["whole"] & (datasets["n"] > 2)]} | why
     listed = ", ".join(f"{name!r} ({reason})" for name, reason in list(why.items())[:5])
     return [f"{listed}: if these are no accuracies, leave them out with --leave-out"] if why else []

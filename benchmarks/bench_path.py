@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from transfer_study.classifiers.logistic import LogisticPath
 
-SHAPES = ("500x512x5", "800x2048x20", "3000x1024x20")  # samples × features × classes
+SHAPES = ("500x512x5", "800x2048x20", "2000x512x10", "3000x1024x20")  # samples × features × classes
 DISTANCES = (1e-2, 1e-4, 1e-6)
 MEMORY = 2 << 30  # bytes that a Hessian may take
 Solution = tuple[np.ndarray, np.ndarray]  # weights (k, d) and biases (k,)

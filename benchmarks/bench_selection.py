@@ -32,9 +32,9 @@ from transfer_study.images.datasets import image_folder
 from transfer_study.networks.networks import Network, build_network
 from transfer_study.networks.table import LITE, imagenet_top1, lite_weights
 from transfer_study.selection.candidates import transfer_prior
-from transfer_study.selection.evidence import learning_curve
+from transfer_study.selection.evidence import learning_curve, training_variance
 from transfer_study.selection.halving import Comparison, choose
-from transfer_study.selection.recommend import NEAR_L2, training_variance
+from transfer_study.selection.recommend import NEAR_L2
 from transfer_study.selection.recommendation import pick
 from transfer_study.statistics.log_odds import half_count
 from transfer_study.study.file import read_study_file

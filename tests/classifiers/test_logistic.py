@@ -189,6 +189,16 @@ def test_wrong_weights_labels_and_shapes_are_errors():
     ]:  # fmt: skip
         with pytest.raises(UserError, match=message):
             LogisticPath().fit(*arguments)
+    with pytest.raises(UserError, match="from 0 to 1; expected whole numbers from 0 to 0"):
+        LogisticPath(n_classes=1).fit(X, y)
+
+
+@pytest.mark.parametrize("label", [0, 2])
+def test_a_single_class_of_several_is_always_predicted(label):
+    X, _ = problem(6, 4, 2)
+    path = LogisticPath(l2=[1e-3, 1.0], n_classes=3).fit(X, np.full(6, label), np.r_[0.0, np.ones(5)])
+    assert path.converged_.all() and (path.predict(-100 * X) == label).all() and path.objective_.tolist() == [0.0, 0.0]
+    assert np.isneginf(path.decision_function(X)).sum() == 2 * 6 * 2
 
 
 MEMORY = """

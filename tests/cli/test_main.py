@@ -147,6 +147,8 @@ def test_mistakes_in_a_study_are_exit_code_2(command, study_file, tmp_path):
 def test_a_device_that_is_not_there(command, study_file, tmp_path):
     code, _, err = command("run", study_file, "--out", tmp_path / "runs", "--device", "cuda:99")
     assert code == 2 and "cuda:99" in err and "--device auto" in err and err.count("\n") == 1
+    code, _, err = command("plan", study_file, "--out", tmp_path / "runs", "--device", "gpu")
+    assert code == 2 and "device 'gpu': no such kind of device; expected auto, cpu, cuda" in err and err.count("\n") == 1
 
 
 def test_networks(command):

@@ -198,7 +198,7 @@ def test_lists_that_spoil_a_score_are_refused(listing):
     folder, table = listing
     twice = pd.concat([table, table[4:5]])
     for bad, message in [
-        (pd.concat([table, table[4:5].assign(split="test")]), r"'train/bright/0.png' is in train and test \(1 such images\)"),
+        (pd.concat([table, table[4:5].assign(split="test")]), r"'train/bright/0.png' is in train and test \(such images: 1\)"),
         (twice, "listed twice in train"),
         (table.assign(file=table["file"].replace("test/dim/0.png", "../../secret.png")), "outside the dataset's folder"),
         (table.assign(file=table["file"].replace("test/dim/0.png", "/etc/passwd")), "outside the dataset's folder"),

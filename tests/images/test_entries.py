@@ -53,6 +53,22 @@ def test_splits_of_a_csv_file_are_translated(plants):
         open_dataset({"csv": "plants.csv", "splits": {"train": "Train", "test": "final"}}, plants)
 
 
+def test_a_column_of_splits_is_found_or_asked_for(plants):
+    with_column(plants, "Split", ["Train", "test"] * 10)
+    listed = open_dataset({"csv": "plants.csv"}, plants)
+    assert listed.counts == {"classes": 2, "train": 10, "val": 0, "test": 10} and listed.notes == ()
+    text = (plants / "plants.csv").read_text()
+    (plants / "subset.csv").write_text(text.replace("Split", "subset"))
+    with pytest.raises(UserError, match="the column 'subset' holds names of splits; call it split"):
+        open_dataset({"csv": "subset.csv", "test_share": 0.2}, plants)
+    assert open_dataset({"csv": "subset.csv", "split": "subset"}, plants).fingerprint == listed.fingerprint
+    (plants / "valid.csv").write_text(text.replace("Split", "is_valid").replace("Train", "0").replace("test", "1"))
+    with pytest.raises(UserError, match="'is_valid' says which images are held out; write a column split"):
+        open_dataset({"csv": "valid.csv", "test_share": 0.2}, plants)
+    (plants / "size.csv").write_text(text.replace("Split", "width").replace("Train", "6").replace("test", "6"))
+    assert open_dataset({"csv": "size.csv", "test_share": 0.2}, plants).notes == ("dataset size: columns not used: width",)
+
+
 def test_labels_separated_by_bars_are_several_labels(plants):
     text = (plants / "plants.csv").read_text().replace("0.png,moss", "0.png,moss | wet").replace("15.png,fern", "15.png,wet|fern")
     (plants / "plants.csv").write_text(text)
@@ -69,6 +85,7 @@ def test_labels_separated_by_bars_are_several_labels(plants):
     ("keys", "message"),
     [
         ({"csv": "absent.csv"}, "absent.csv: no such file"),
+        ({"csv": "plants.csv", "split": "fold"}, "no column 'fold'; found: image, label"),
         ({"csv": "plants.csv", "label": "species"}, "no column 'species'; found: image, label"),
         ({"csv": "plants.csv"}, "no test images; name their split"),
         ({"csv": "plants.csv", "folder": "pictures"}, "folder and csv given; expected exactly one"),
@@ -177,6 +194,11 @@ def test_lists_as_other_programs_write_them(plants):
     (plants / "more.csv").write_text(f"{text}\npictures/99.png,moss")
     (note,) = open_dataset({"csv": "more.csv", "test_share": 0.2}, plants).notes
     assert note == "dataset more: 1 of 21 listed images do not exist and are left out (first: pictures/99.png)"
+    first, *lines = text.splitlines(keepends=True)
+    (plants / "joined.csv").write_text("".join([first, *lines[:7], "\ufeff", first, *lines[7:]]))
+    joined = open_dataset({"csv": "joined.csv", "test_share": 0.2}, plants)
+    assert joined.fingerprint == listed.fingerprint
+    assert joined.notes == ("dataset joined: the header stands again in line 9 and is no row",)
     (plants / "latin.csv").write_bytes(text.replace("moss", "mousse verte à fleurs").encode("latin-1"))
     latin = open_dataset({"csv": "latin.csv", "test_share": 0.2}, plants)
     assert "mousse verte à fleurs" in latin.classes and "not UTF-8, read as Latin-1" in latin.notes[0]
@@ -188,6 +210,8 @@ def test_lists_as_other_programs_write_them(plants):
         text.replace("5.png,moss", "5.png,\"['moss', 'wet']\""): r"line 7: the label .*'wet'\].* is a list; .* separated by \|",
         text.replace("label", "breed"): "no column 'label'; found: image, breed; rename the column, or in a study file",
         text.replace("label", "image"): "two columns are called 'image'",
+        text.replace("5.png,moss", '5.png,"moss'): "dataset .*wrong.csv: line 7: a quote opens in this row and is never closed",
+        text.replace("5.png,moss", '5.png,"moss').replace("12.png,f", '12.png,"f'): "line 7: .* is closed in line 14",
         text.replace("5.png,moss", "5.png,moss,x"): "line 7 has 3 cells, the header has 2", "": "the file is empty",
     }.items():  # fmt: skip
         (plants / "wrong.csv").write_text(wrong)
@@ -215,6 +239,30 @@ def test_lists_of_other_machines_and_columns_of_indicators_are_the_same_images(p
     assert other.fingerprint == listed.fingerprint and [note in line for line in other.notes] == [True]
 
 
+def test_names_that_are_percent_encoded_are_the_same_images(plants):
+    for name, other in {"3": "my cat", "12": "hund \u00fc", "13": "50%"}.items():
+        (plants / f"pictures/{name}.png").rename(plants / f"pictures/{other}.png")
+    plain = (plants / "plants.csv").read_text().replace("/3.png", "/my cat.png").replace("/12.png", "/hund \u00fc.png").replace("/13.png", "/50%.png")
+    (plants / "plain.csv").write_text(plain)
+    listed = open_dataset({"csv": "plain.csv", "test_share": 0.2}, plants)
+    encoded = plain.replace("my cat", "my%20cat").replace("hund \u00fc", "hund%20u%CC%88")
+    for start, note in {
+        "pictures/": "2 of the listed names are percent-encoded; decoded, such as pictures/my cat.png",
+        "/data/upload/1/": "those of the same names are used", "/data/local-files/?d=": "those of the same names are used",
+        "file:///home/me/pictures/": "those at the ends of the paths are used", "http://localhost:8080/data/upload/1/": "same names",
+        "/data/local-files/?d=me/pictures/": "those at the ends of the paths are used", "s3://bucket/pictures/": "those at the ends",
+    }.items():  # fmt: skip
+        (plants / "other.csv").write_text(encoded.replace("pictures/", start))
+        dataset = open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
+        assert dataset.fingerprint == listed.fingerprint and not dataset.missing and note in dataset.notes[0], start
+    (plants / "wrong.csv").write_text(encoded.replace("pictures/", "/data/upload/1/").replace("my%20cat", "cat"))
+    with pytest.raises(UserError, match=r"'/data/upload/1/cat.png': no image of this name below the folder of the list \(such lines: 1\)"):
+        open_dataset({"csv": "wrong.csv", "test_share": 0.2}, plants)
+    (plants / "wrong.csv").write_text("image,label\n" + "\n".join(f"https://example.com/x{i}.png,{i % 2}" for i in range(6)))
+    with pytest.raises(UserError, match=r"x0.png': no image of this name .*\(such lines: 6\); copy or download"):
+        open_dataset({"csv": "wrong.csv", "test_share": 0.2}, plants)
+
+
 def test_names_that_several_images_have_are_not_guessed(plants):
     (plants / "more").mkdir()
     for i in range(20):
@@ -225,7 +273,7 @@ def test_names_that_several_images_have_are_not_guessed(plants):
         open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
     (plants / "more/0.png").rename(plants / "more/several.png")
     (plants / "wide.csv").write_text("image,moss,fern\n" + "\n".join(f"pictures/{i}.png,{int(i < 10)},0" for i in range(20)))
-    with pytest.raises(UserError, match=r"line 12: no image or no label; complete or remove the line \(10 such lines\)"):
+    with pytest.raises(UserError, match=r"line 12: no image or no label; complete or remove the line \(such lines: 10\)"):
         open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
 
 

@@ -6,6 +6,7 @@ import pickle
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -113,7 +114,12 @@ def test_what_the_library_cannot_tell_is_asked_for(tmp_path, hf):
         "no_test": ({"train": [0, 1], "validation": [0, 1]}, feature, {}, "no split 'test', found: train, validation"),
         "hidden": ({"train": [0, 1, 0, 1], "test": [-1, -1]}, feature, {}, "labels are missing in split test"),
         "unseen": ({"train": [0, 1, 0, 1], "test": [2, 1]}, feature, {}, "class 'star' is in test but not in train"),
-        "numbers": ({"train": [0.5, 1.0], "test": [0.5, 1.0]}, hf.Value("float32"), {}, "column 'label' contains float32"),
+        "numbers": ({"train": [0.5, 1.0], "test": [0.5, 1.0]}, hf.Value("float32"), {}, "contains float32, such as 0.5; save it as whole numbers or text"),
+        "blank": ({"train": ["a", "b", " ", ""], "test": ["a", "b"]}, hf.Value("string"), {}, r"row 2 \(from 0\) of split train .*remove these rows \(2 of 4\)"),
+        "none": ({"train": ["a", "b"], "test": ["a", None, "b"]}, hf.Value("string"), {}, r"row 1 \(from 0\) of split test .*remove these rows \(1 of 3\)"),
+        "some": ({"train": [0, 1, 0, -1], "test": [0, 1]}, feature, {}, "row 3 .* has no label"),
+        "unnamed": ({"train": [0, 1], "test": [0, 1]}, hf.ClassLabel(names=["", "a"]), {}, "row 0 .* a blank one"),
+        "lists": ({"train": [["a"], ["b", ""]], "test": [["a"], ["b"]]}, hf.List(hf.Value("string")), {}, "row 1 .* a blank one"),
     }
     for name, (labels, kind, more, message) in cases.items():
         parquet(hf, tmp_path / name, labels, kind, **more)
@@ -123,6 +129,44 @@ def test_what_the_library_cannot_tell_is_asked_for(tmp_path, hf):
     parquet(hf, tmp_path / "two", two, feature, "shape", colour=(feature, two))
     with pytest.raises(UserError, match="one label column expected, 2 found among the columns shape, colour"):
         open_dataset("hf:two", tmp_path)
+
+
+def test_labels_of_any_whole_number_and_spelling_are_classes(tmp_path, hf):
+    for kind in ("uint16", "uint32", "float64", "bool"):
+        labels = [0.0, 1.0] if kind == "float64" else [False, True] if kind == "bool" else [0, 1]
+        parquet(hf, tmp_path / kind, {"train": labels * 2, "test": labels}, hf.Value(kind))
+        dataset = open_dataset(f"hf:{kind}", tmp_path)
+        assert dataset.classes == (["False", "True"] if kind == "bool" else ["0", "1"]) and dataset.targets.tolist() == [0, 1, 0, 1, 0, 1]
+    spelled = {"train": ["zo\u00eb", "cat", " zoe\u0308", "cat"], "test": ["zoe\u0308", "cat "]}
+    parquet(hf, tmp_path / "pets", spelled, hf.Value("string"))
+    assert open_dataset("hf:pets", tmp_path).classes == ["cat", "zo\u00eb"]
+    parquet(hf, tmp_path / "named", {"train": [1, 0, 2, 1], "test": [0, 1, 2]}, hf.ClassLabel(names=["cat ", "ant", "cat"]))
+    named = open_dataset("hf:named", tmp_path)
+    assert named.classes == ["cat", "ant"] and named.targets.tolist() == [1, 0, 0, 1, 0, 1, 0]
+    several = {split: [[label, "x"] for label in labels] for split, labels in spelled.items()}
+    parquet(hf, tmp_path / "several", several, hf.List(hf.Value("string")))
+    assert open_dataset("hf:several", tmp_path).label_matrix.sum().to_dict() == {"cat": 3, "zo\u00eb": 3, "x": 6}
+
+
+def test_shards_that_pandas_wrote_are_images_by_their_bytes(tmp_path, hf):
+    import pyarrow
+
+    shapes = {
+        "structs": [png(i) for i in range(4)], "plain": [png(i)["bytes"] for i in range(4)], "gap": [None, *(png(i)["bytes"] for i in (1, 2, 3))],
+        "more": [png(i) | {"width": 4, "path": None} for i in range(4)],
+        "large": pyarrow.array([png(i)["bytes"] for i in range(4)], pyarrow.large_binary()),
+    }  # fmt: skip
+    for name, images in shapes.items():
+        (tmp_path / name).mkdir()
+        columns = {"photo": images, "thumb": [b"\0\1"] * 4, "label": ["a", "b", "a", "b"]}
+        for split in ("train", "test"):
+            table = pyarrow.table(columns) if name == "large" else pyarrow.Table.from_pandas(pd.DataFrame(columns))
+            pyarrow.parquet.write_table(table, tmp_path / name / f"{split}.parquet")
+        dataset = pickle.loads(pickle.dumps(open_dataset(f"hf:{name}", tmp_path)))
+        assert [dataset.read(i) for i in (0, 1, 7)] == [b"" if name == "gap" else png(0)["bytes"], png(1)["bytes"], png(3)["bytes"]]
+        assert open_dataset({"hf": name, "image": "photo"}, tmp_path).fingerprint == dataset.fingerprint
+    with pytest.raises(UserError, match="column 'thumb' does not contain images"):
+        open_dataset({"hf": "plain", "image": "thumb"}, tmp_path)
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path, hf):

@@ -3,6 +3,7 @@
 import io
 import pickle
 import shutil
+import zipfile
 
 import pytest
 from PIL import Image, features
@@ -96,7 +97,7 @@ def test_images_without_a_class_are_said(tmp_path):
 def test_a_difference_in_case_is_named(tmp_path):
     folder = write_images(tmp_path / "squares", train=3, test=2, classes=("Cat", "dog"))
     (folder / "test/Cat").rename(folder / "test/cat")
-    with pytest.raises(UserError, match=r"class 'cat' is in test but not in train \(1 such classes\); train has 'Cat'"):
+    with pytest.raises(UserError, match=r"class 'cat' is in test but not in train \(such classes: 1\); train has 'Cat'"):
         image_folder(folder)
 
 
@@ -196,8 +197,41 @@ def test_layouts_of_other_tasks_and_archives_of_others_say_what_to_do(tmp_path):
         "parquet": "give the folder as hf:PATH", "shards": "a shard of WebDataset",
         "set.7z": "a 7z archive, which", "set.rar": "a rar archive, which",
     }.items():  # fmt: skip
+        for opened in (image_folder, class_folders):
+            if (name, opened) not in (("yolo", class_folders), ("shards", class_folders)):
+                with pytest.raises(UserError, match=message):
+                    opened(tmp_path / name)
+
+
+def test_files_of_other_programs_say_what_they_are(tmp_path):
+    for name, members, message in (
+        ("a.xlsx", ("[Content_Types].xml", "xl/workbook.xml"), "a workbook of Excel, .* save it as CSV, and give it as csv:PATH"),
+        ("a.docx", ("[Content_Types].xml", "word/media/1.png"), "a document of Word, .* a folder for each class"),
+        ("a.ods", ("mimetype", "content.xml"), r"LibreOffice \(OpenDocument\), .* save it as CSV"),
+        ("a.npz", ("train_images.npy", "test_images.npy"), r"arrays of NumPy, not images; write each image to a file"),
+        ("a.pt", ("a/data.pkl", "a/data/0"), "a file of torch.save"),
+    ):
+        with zipfile.ZipFile(tmp_path / name, "w") as packed:
+            for member in members:
+                packed.writestr(member, b"x")
+        for opened in (image_folder, class_folders, unlabelled_images):
+            with pytest.raises(UserError, match=message):
+                opened(tmp_path / name)
+    for start, message in {b"PAR1": "as hf:FOLDER", b"\x93NUMPY": "an array of NumPy", b"\xd0\xcf\x11\xe0": "old Office", b"%PDF-1.7": "a PDF"}.items():
+        (tmp_path / "other").write_bytes(start + bytes(600))
         with pytest.raises(UserError, match=message):
-            image_folder(tmp_path / name)
+            class_folders(tmp_path / "other")
+    for name, message in {"scan.nii.gz": r"medical images .* save each as PNG", "images.npy": "arrays are not read"}.items():
+        for folder in ("cat", "dog"):
+            (tmp_path / name / folder).mkdir(parents=True)
+            (tmp_path / name / folder / name).write_bytes(b"x")
+        with pytest.raises(UserError, match=f"no image files.*; {message}"):
+            class_folders(tmp_path / name)
+    (tmp_path / "coco/train2017").mkdir(parents=True)
+    (tmp_path / "coco/train2017/1.png").write_bytes(png_bytes())
+    (tmp_path / "coco/instances.json").write_text("{}")
+    with pytest.raises(UserError, match="one class only, 'train2017'; .*; labels in JSON or XML files are not read"):
+        class_folders(tmp_path / "coco")
 
 
 @pytest.mark.parametrize(("folders", "message"), [
@@ -205,7 +239,11 @@ def test_layouts_of_other_tasks_and_archives_of_others_say_what_to_do(tmp_path):
     (("images/train", "images/val"), "train/, val/ are splits, not classes"),
     (("train/images", "train/masks", "val/images", "val/masks"), "images/ is no class but the layout of object detection"),
     (("VOC/JPEGImages", "VOC/SegmentationClass"), "JPEGImages/ is no class"),
-    (("train", "bus"), ""),
+    (("train", "bus"), ""), (("freight_train", "passenger_train"), ""),
+    (("set_train/set/cat", "set_train/set/dog", "set_test/set/cat"), "set_test/, set_train/ look like splits, not classes"),
+    (("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"), "fold1/, fold2/ look like splits"),
+    (("cat/train", "cat/test", "dog/train", "dog/test"), "test/ and train/ lie inside of classes, such as cat/"),
+    (("bus/test", "car/test"), ""),
 ])  # fmt: skip
 def test_folders_of_splits_and_of_parts_are_no_classes(tmp_path, folders, message):
     for folder in folders:
@@ -214,8 +252,11 @@ def test_folders_of_splits_and_of_parts_are_no_classes(tmp_path, folders, messag
     if message:
         with pytest.raises(UserError, match=message):
             class_folders(tmp_path)
+        if "lie inside" in message:
+            with pytest.raises(UserError, match=message):
+                image_folder(tmp_path)
     else:
-        assert class_folders(tmp_path).classes == sorted(folders)
+        assert class_folders(tmp_path).classes == sorted({folder.split("/")[0] for folder in folders})
 
 
 def test_raw_files_and_thumbnails_of_cameras_are_counted_and_no_images(tmp_path):

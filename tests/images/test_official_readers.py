@@ -187,7 +187,7 @@ def test_sun397_is_its_first_partition(tmp_path, partitions):
 def test_sun397_partitions_that_overlap_or_name_strangers_are_refused(tmp_path):
     folder = layouts.sun397(tmp_path)
     layouts.text(folder / "Testing_01.txt", "/a/abbey/sun_a0.jpg", "/z/zoo/sun_z3.jpg")
-    with pytest.raises(UserError, match=r"'a/abbey/sun_a0.jpg' is in train and test \(1 such images\)"):
+    with pytest.raises(UserError, match=r"'a/abbey/sun_a0.jpg' is in train and test \(such images: 1\)"):
         official_dataset("sun397", tmp_path)
     layouts.text(folder / "Testing_01.txt", "/q/quay/sun_1.jpg")
     with pytest.raises(UserError, match="class 'q/quay' is not among the 3 listed classes"):

@@ -2,6 +2,7 @@
 
 import gzip
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,9 +68,18 @@ def test_any_prefix_of_all_names_is_removed_and_two_networks_are_refused(tiny):
 
 def test_numbers_of_numpy_beside_the_weights_are_read(tiny):
     folder, model = tiny
-    torch.save({"state_dict": model.state_dict(), "best": np.float64(0.7), "epoch": np.int64(3)}, folder / "w.pth")
+    torch.save({"state_dict": model.state_dict(), "best": np.float64(0.7), "epoch": np.int64(3), "hyper_parameters": {"data": Path("x/y")}}, folder / "w.pth")
     load_weights(other := build_architecture("nets:Small", folder), folder / "w.pth")
     assert torch.equal(other.head.weight, model.head.weight)
+
+
+def test_a_network_in_a_wrapper_is_refused(tiny):
+    folder, _ = tiny
+    text = "import torch\nfrom nets import Small\n\n\ndef parallel():\n    return torch.nn.DataParallel(Small())\n\n\ndef compiled():\n    return torch.compile(Small())\n"
+    (folder / "wrapped.py").write_text(text)
+    for function, name in {"parallel": "DataParallel", "compiled": r"torch\.compile"}.items():
+        with pytest.raises(UserError, match=f"wrapped:{function}: returned a network wrapped in {name}; return the network without it"):
+            build_architecture(f"wrapped:{function}", folder)
 
 
 def test_packed_files_wrong_names_and_addresses(tiny):
@@ -84,6 +94,7 @@ def test_packed_files_wrong_names_and_addresses(tiny):
         "w.pth.gz": "a packed file; unpack it", "w.zip": "a zip that torch.save did not write; unpack it",
         "wrong.safetensors": "a file of torch.save; give it a name that ends in .pth",
         "https:/example.com/w.pth": "an address, not a file",
+        ".": r"a folder, .* give the file in it, such as .*right\.safetensors$",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             load_weights(model, folder / name)

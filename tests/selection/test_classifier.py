@@ -17,7 +17,8 @@ from transfer_study.classifiers.linear_probe import LogisticPathClassifier
 from transfer_study.classifiers.novelty import MOST_DIRECTIONS, directions
 from transfer_study.core import UserError
 from transfer_study.networks.networks import Network, build_network
-from transfer_study.selection.classifier import model_card, save_classifier
+from transfer_study.selection.classifier import save_classifier
+from transfer_study.selection.record import model_card
 
 
 def test_the_test_images_get_the_accuracy_that_was_written(fitted, saved):

@@ -20,6 +20,7 @@ from transfer_study.selection.evidence import (
     learning_curve,
     stratified_order,
     tie_set,
+    training_variance,
 )
 from transfer_study.selection.halving import Comparison, Steps, best_affordable, choose, posterior, rung_sizes, survivors
 from transfer_study.selection.images import group_folds
@@ -247,6 +248,16 @@ def test_the_posterior_is_that_of_a_normal_model_and_the_evidence_wins_in_the_en
     assert alone[0] == pytest.approx(alone[1], abs=1e-3)  # nothing is known of either and no deviation is allowed
 
 
+def test_the_evidence_of_few_groups_has_the_variance_of_their_means():
+    "By hand for three groups; a single group says nothing, and the prior stays."
+    right = pd.DataFrame({"a": np.repeat([1.0, 0, 1, 0, 1, 0], [9, 1, 8, 2, 4, 6])})  # 0.9, 0.8 and 0.4; mean 0.7
+    flat, p = TransferPrior(0.6, 0.2, 100.0, 0.5), 21.5 / 31
+    _, covariance = posterior(right, np.repeat(np.arange(3), 10), {}, flat)
+    variance = np.var([0.9, 0.8, 0.4], ddof=1) / 3 + 0.25 / 30**2
+    assert covariance[0, 0] == pytest.approx(variance / (p * (1 - p)) ** 2, rel=1e-3)
+    assert [*map(np.ravel, posterior(right, np.zeros(30), {}, flat))] == [*map(np.ravel, flat.moments([np.nan]))]
+
+
 def test_a_step_is_computed_once_and_for_its_own_key(tmp_path):
     calls = []
 
@@ -269,3 +280,8 @@ def test_a_rare_class_that_a_part_of_the_images_lacks_stops_nothing():
     assert (one.y_pred == 0).all() and one.accuracy == 40 / 44 and (one.probabilities[:, 0] == 1).all()
     curve = learning_curve(X, y, fold, np.arange(44), np.arange(44), [1e-2])
     assert curve["accuracy"].iloc[0] == 40 / 44 and curve["accuracy"].iloc[2] > 0.95
+    group = np.r_[np.arange(40) % 2, np.full(4, 2)]  # a draw of the three groups may lack either class
+    right = {True: {True: 1.0, False: 4 / 44}, False: {True: 40 / 44}}
+    drawn = [set(np.random.default_rng([0, draw]).integers(0, 3, 3).tolist()) for draw in range(10)]
+    accuracies = [right[2 in of_draw][bool(of_draw & {0, 1})] for of_draw in drawn]
+    assert len(set(accuracies)) > 1 and training_variance(X, y, group, X, y, 1e-2) == pytest.approx(np.var(accuracies, ddof=1))

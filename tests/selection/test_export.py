@@ -73,6 +73,13 @@ def test_a_folder_of_no_class_is_one_line(saved, finished, command, tmp_path):
         folder_labels(pd.DataFrame({"image": ["dim"]}), ("bright", "dim"))  # a file of that name is no folder
 
 
+def test_of_several_folders_named_like_classes_those_that_differ_count():
+    classes, images = ("new", "old", "test"), ["test/new/0.png", "test/old/0.png", "test/test/0.png"]
+    assert folder_labels(pd.DataFrame({"image": images}), classes).tolist() == ["new", "old", "test"]
+    with pytest.raises(UserError, match="old/new/0.png: several of its folders are named like classes"):
+        folder_labels(pd.DataFrame({"image": ["old/new/0.png", "new/old/0.png"]}), classes)
+
+
 @pytest.mark.parametrize("images", ["nowhere", "empty"])
 def test_no_images_are_one_line(saved, command, tmp_path, images):
     (tmp_path / "empty").mkdir()

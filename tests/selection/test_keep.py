@@ -146,6 +146,10 @@ def test_unknown_names_are_one_line(finished, command, arguments, message):
 def test_a_folder_without_a_study(tmp_path, command):
     code, _, err = command("keep", tmp_path, "a", "b")
     assert code == 2 and "no study.json" in err and err.count("\n") == 1
+    (tmp_path / "classifier").mkdir()
+    (tmp_path / "recommendation.json").write_text("{}")
+    with pytest.raises(UserError, match=f"written by recommend, and its classifier lies in {tmp_path}/classifier; keep takes"):
+        find_run(tmp_path, "a", "b")
 
 
 def test_parts_leave_the_whole_study(finished):

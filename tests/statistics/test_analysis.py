@@ -353,7 +353,7 @@ def test_small_and_degenerate_tables_give_no_raw_warnings(tmp_path, name):
 
 def test_another_metric_puts_rank_correlations_first():
     analysis = quick(study()[["network", "source_accuracy", "dataset", "score"]], metric="auc")
-    assert analysis.ranks_first and "log-odds of the metric are no odds of a right answer" in analysis.messages[0]
+    assert analysis.ranks_first and "the metric is not a share of right answers" in analysis.messages[0]
     assert str(analysis).split("\n")[0].split()[1:3] == ["Spearman's", "ρ"]
     assert not quick(study()[["network", "source_accuracy", "dataset", "score"]], metric="data0=auc").ranks_first
 

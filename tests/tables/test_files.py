@@ -71,6 +71,13 @@ TEXTS = {
     "row names of R": "\n".join([LINES[0].removeprefix("network,"), *LINES[1:]]),
     "row names without a header": PLAIN.removeprefix("network"),
     "a comment": "# my results, 2025\n" + PLAIN,
+    "a comment of as many cells": "# run 3, seed 0, lr 0.1, May, 2 h\n" + PLAIN,
+    "two comments of as many cells": "# run 3, seed 0, May, 2 h, a\n# by x, y, z, v, w\n" + PLAIN,
+    "a header as numpy writes it": "# " + PLAIN,
+    "a number sign over row numbers": "\n".join([f"#,{LINES[0]}", *(f"{i},{line}" for i, line in enumerate(LINES[1:]))]),
+    "two titles": "My results\nspring\n\n" + PLAIN,
+    "joined files": "\n".join([*LINES[:4], LINES[0], *LINES[4:], ""]),
+    "joined files of R": "\n".join([*LINES[:4], LINES[0], *LINES[4:], ""]).replace("network,", ""),
     "a comma at the end": PLAIN.replace("\n", ",\n"),
     "spaces": PLAIN.replace(",", " , "),
     "another name of the network": PLAIN.replace("network", "Model name"),
@@ -146,6 +153,8 @@ def test_a_html_cell_that_spans_rows_and_columns(table):
     [
         (PLAIN + "resnet18,1,2,3,4,5,6\n", r"line 8 has 7 cells, the header has 5"),
         (PLAIN + "resnet18,1,2\n", r"line 8 has 3 cells, the header has 5"),
+        ("Results, spring\n" + PLAIN, r"line 2 has 5 cells, the header has 2; most rows have 5: .* line 1, or delete that line"),
+        (PLAIN + "network,birds,flowers,pets,mushrooms\n", r"line 8 is the header again, in another order; bring the parts"),
         ("", r"the file is empty"),
         ("network,dataset,score\n", r"no scores on a target dataset"),
         ("one word\nand another\n", r"a single column"),
@@ -182,6 +191,28 @@ def test_a_parquet_file_without_columns(tmp_path):
     pd.DataFrame().to_parquet(tmp_path / "empty.parquet")
     with pytest.raises(UserError, match="found: no columns"):
         read_table(tmp_path / "empty.parquet")
+
+
+def test_titles_and_hidden_rows_and_columns_of_a_sheet(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl", reason="openpyxl, of the extra `excel`, is not installed")
+    book = openpyxl.Workbook()
+    header = [["Results, spring"], ["J. Doe"], [], ["Model", "ImageNet", "pets", "birds"]]
+    for row in [*header, ["a", 70, 80, 60], ["b", 75, 85, 62], ["c", 80, 90, 70]]:
+        book.active.append(row)
+    book.active.row_dimensions[6].hidden = book.active.column_dimensions["D"].hidden = True
+    book.active.auto_filter.ref = "A4:D7"
+    book.save(tmp_path / "t.xlsx")
+    rows = read_table(tmp_path / "t.xlsx", percent=True)
+    assert rows["score"].tolist() == [0.8, 0.85, 0.9, 0.6, 0.62, 0.7] and set(rows["network"]) == {"a", "b", "c"}
+    said = {"hidden rows are read: 6", "hidden columns are read: D", "2 line(s) before the header are no part of the table"}
+    assert said <= set(rows.attrs["reading"])
+
+
+def test_a_header_that_is_repeated_is_said_and_one_dataset_is_no_title(table):
+    joined = read_table(table("\n".join([*LINES[:4], LINES[0], *LINES[4:], ""])), percent=True)
+    assert "the header stands again in line 5 and is no row" in joined.attrs["reading"]
+    single = read_table(table(",pets\nresnet34,0.8\nresnet50,0.9\n"))
+    assert single["network"].tolist() == ["resnet34", "resnet50"] and single["dataset"].unique().tolist() == ["pets"]
 
 
 def test_sheets_that_are_hidden_and_formulas_without_a_value(tmp_path):

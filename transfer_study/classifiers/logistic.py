@@ -31,34 +31,40 @@ class _Targets:
     "Labels as numbers."
 
     classes: np.ndarray  # (k,)
-    labels: np.ndarray  # (n,) 0 … k − 1, or (k_solved, n) 1, 0 or −1
-    solved: np.ndarray  # (k,) whether a class is fitted; in a matrix, classes that are shown in some images and not in others
+    labels: np.ndarray  # (n,) 0 … k_solved − 1, or (k_solved, n) 1, 0 or −1
+    solved: np.ndarray  # (k,) whether a class is fitted: it has samples; in a matrix, some images show it and others do not
     counts: np.ndarray  # (k,) total weight of each class, or (2, k) for not shown and shown
 
     @property
     def start(self) -> np.ndarray:
-        "Optimal biases (k,) without features; a missing label counts as half an image."
+        "Optimal biases (k,) without features: −inf for a class without samples; in a matrix, a missing label counts as half an image."
         if self.counts.ndim == 1:
-            return np.log(self.counts / self.counts.sum())
+            with np.errstate(divide="ignore"):
+                return np.log(self.counts / self.counts.sum())
         no, yes = np.maximum(self.counts, 0.5)
         return np.log(yes / no)
 
     @property
     def null_objective(self) -> float:
         "Objective of the optimal biases without features."
-        counts = self.counts[..., self.solved] if self.counts.ndim == 2 else self.counts
+        counts = self.counts[..., self.solved]
         shares = counts / counts.sum(axis=0)
         return float(-(counts * np.log(shares)).sum())
 
 # %% ../../nbs/api/classifiers/03_logistic.ipynb #652523a6
-def _class_targets(y: np.ndarray, weights: np.ndarray) -> _Targets:
-    "From labels (n,)."
+def _class_targets(y: np.ndarray, weights: np.ndarray, n_classes: int | None) -> _Targets:
+    "From labels (n,): of the classes that occur, or of 0 … n_classes − 1."
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise UserError(f"labels: NaN or infinity in row {np.flatnonzero(~np.isfinite(y))[0]}; leave these images out")
     classes, index = np.unique(y, return_inverse=True)
-    if len(classes) < 2:
-        raise UserError(f"labels: one class only, {classes[0]}; expected at least two")
-    return _Targets(classes, index, np.ones(len(classes), bool), np.bincount(index, weights))
+    if n_classes is None:
+        if len(classes) < 2:
+            raise UserError(f"labels: one class only, {classes[0]}; expected at least two")
+        return _Targets(classes, index, np.ones(len(classes), bool), np.bincount(index, weights))
+    if not np.isin(classes, np.arange(n_classes)).all():
+        raise UserError(f"labels: from {classes[0]} to {classes[-1]}; expected whole numbers from 0 to {n_classes - 1}")
+    counts = np.bincount(y.astype(int), weights, n_classes)
+    return _Targets(np.arange(n_classes), index, counts > 0, counts)
 
 # %% ../../nbs/api/classifiers/03_logistic.ipynb #2cff7c4f
 def _matrix_targets(Y: np.ndarray, weights: np.ndarray) -> _Targets:
@@ -73,7 +79,7 @@ def _matrix_targets(Y: np.ndarray, weights: np.ndarray) -> _Targets:
     return _Targets(np.arange(len(Y)), np.ascontiguousarray(Y[solved]), solved, counts)
 
 # %% ../../nbs/api/classifiers/03_logistic.ipynb #f579be30
-def _checked(X: Any, y: Any, sample_weight: Any, l2: np.ndarray) -> tuple[np.ndarray, _Targets, np.ndarray]:
+def _checked(X: Any, y: Any, sample_weight: Any, l2: np.ndarray, n_classes: int | None) -> tuple[np.ndarray, _Targets, np.ndarray]:
     "Features, labels and weights of the images with a positive weight; raises `UserError` for input without a solution."
     X, y = np.asarray(X), np.asarray(y)
     X = X if X.dtype.kind in "fiu" else X.astype(np.float64)
@@ -88,7 +94,7 @@ def _checked(X: Any, y: Any, sample_weight: Any, l2: np.ndarray) -> tuple[np.nda
         raise UserError(f"sample_weight: expected {len(X)} numbers of at least 0, not all of them 0")
     if not weights.all():
         X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
-    return X, (_class_targets if y.ndim == 1 else _matrix_targets)(y, weights), weights
+    return X, _class_targets(y, weights, n_classes) if y.ndim == 1 else _matrix_targets(y, weights), weights
 
 # %% ../../nbs/api/classifiers/03_logistic.ipynb #4d2db064
 def _problem(axes: PrincipalAxes, X, targets: _Targets, weights, path: "LogisticPath") -> Problem:
@@ -148,7 +154,7 @@ def _coefficients(axes: PrincipalAxes, targets: _Targets, solution: _Solution) -
     intercept = targets.start.copy()
     intercept[targets.solved] = solution.b
     intercept -= coef @ axes.mean
-    return coef, intercept - intercept.mean() if targets.counts.ndim == 1 else intercept
+    return coef, intercept - intercept[targets.solved].mean() if targets.counts.ndim == 1 else intercept
 
 # %% ../../nbs/api/classifiers/03_logistic.ipynb #bee46297
 def _scores(X: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
@@ -172,6 +178,7 @@ class LogisticPath:
     `tol` limits the distance from the minimal objective, relative to the objective or to its reduction by the features,
     whichever is smaller. The distance is estimated by half the squared gradient in the norm of the preconditioner. With
     `certify` it is the duality gap, a bound if each bias is within 1 of its optimum. Both are computed in double precision.
+    With `n_classes`, a class without samples has the weights 0 and the bias −∞, so it is never predicted; the others are fitted as without it.
     """
 
     objective_: np.ndarray
@@ -189,17 +196,18 @@ class LogisticPath:
         device: str = "cpu",  # "cpu", "cuda" or "auto"
         certify: bool = False,  # measure the distance by the duality gap
         memory: int | None = None,  # bytes allowed for a rotated copy of the features; None for a quarter of the machine's memory
+        n_classes: int | None = None,  # labels are 0 … n_classes − 1, of which some may not occur; None for the labels that occur
     ):
         self.l2, self.tol, self.max_iter = PAPER_L2 if l2 is None else l2, tol, max_iter
-        self.device, self.certify, self.memory = device, certify, memory
+        self.device, self.certify, self.memory, self.n_classes = device, certify, memory, n_classes
 
     def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
         """Fits X (n, n_features), which may be a memory map, and y (n,), or (n, n_classes) with 1, 0 and −1.
 
-        Raises `UserError` for NaN or infinity, a single class, negative weights, and λ ≤ 0.
+        Raises `UserError` for NaN or infinity, negative weights, λ ≤ 0, labels beyond `n_classes`, and, without `n_classes`, a single class.
         """
         l2 = np.atleast_1d(np.asarray(self.l2, dtype=np.float64))
-        X, self._targets, weights = _checked(X, y, sample_weight, l2)
+        X, self._targets, weights = _checked(X, y, sample_weight, l2, self.n_classes)
         self._axes = principal_axes(X)
         problem = _problem(self._axes, X, self._targets, weights, self)
         falling, place = np.unique(-l2, return_inverse=True)

@@ -162,7 +162,11 @@ def _as_given(axes: PrincipalAxes, X: np.ndarray, dtype: "torch.dtype", device: 
     return Passes(X, mean, basis, dtype, device, max(64, 2**18 // max(1, X.shape[1])))
 
 # %% ../../nbs/api/classifiers/01_principal_axes.ipynb #1832ee16
-def double_precision(axes: PrincipalAxes, X: np.ndarray, device: str = "cpu") -> Passes:
+def double_precision(
+    axes: PrincipalAxes,
+    X: np.ndarray,  # (n, n_features)
+    device: str = "cpu",
+) -> Passes:
     "Passes in double precision."
     import torch
 

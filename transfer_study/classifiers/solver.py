@@ -117,7 +117,13 @@ class Point:
         return self.gradient_W.double().square().sum().item() / (2 * self.l2) + self.gradient_b.double().abs().sum().item()
 
 # %% ../../nbs/api/classifiers/02_solver.ipynb #631b52c9
-def evaluate(passes: Passes, loss: Softmax | Logistic, W: "torch.Tensor", b: "torch.Tensor", l2: float) -> Point:
+def evaluate(
+    passes: Passes,
+    loss: Softmax | Logistic,
+    W: "torch.Tensor",  # (k, rank) float64, weights on the principal axes
+    b: "torch.Tensor",  # (k,) float64, biases
+    l2: float,  # λ
+) -> Point:
     "The `Point` at (W, b), from one pass over the features."
     import torch
 

@@ -57,11 +57,11 @@ def thumbnails(
     with ThreadPoolExecutor(n_threads or os.cpu_count() or 1) as pool:
         for start in range(0, len(rows), block):
             part = rows[start : start + block]
-            for row, found in zip(part, pool.map(lambda row: _thumbnail_of(dataset, row), part), strict=True):
-                if isinstance(found, str):
-                    bad.append((dataset.images["name"][row], found))
+            for row, outcome in zip(part, pool.map(lambda row: _thumbnail_of(dataset, row), part), strict=True):
+                if isinstance(outcome, str):
+                    bad.append((dataset.images["name"][row], outcome))
                 else:
-                    T[len(good)] = found
+                    T[len(good)] = outcome
                     good.append(row)
             progress(len(part))
     return T[: len(good)], np.array(good, dtype=int), pd.DataFrame(bad, columns=["image", "reason"], dtype=str)
@@ -136,16 +136,16 @@ _N_STARTS = 8  # of 40 boxes tried first, those that are moved
 def _starts(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "The most promising of 40 for each pair, (n, 8): case (0 A in B, 1 B in A, 2 and 3 with A mirrored) and view."
     a, flipped, b = (pattern(images[:, None], VIEWS) for images in (A, A[:, :, ::-1], B))
-    found = [np.einsum("nvp,np->nv", outer, whole[:, 0]) for whole, outer in ((a, b), (b, a), (flipped, b), (b, flipped))]
-    ranked = np.argsort(-np.concatenate(found, axis=1), axis=1, kind="stable")[:, :_N_STARTS]
+    correlations = [np.einsum("nvp,np->nv", outer, whole[:, 0]) for whole, outer in ((a, b), (b, a), (flipped, b), (b, flipped))]
+    ranked = np.argsort(-np.concatenate(correlations, axis=1), axis=1, kind="stable")[:, :_N_STARTS]
     return np.divmod(ranked, len(VIEWS))
 
 # %% ../../nbs/api/duplicates/00_alignment.ipynb #47029c69
 def _align_block(A: np.ndarray, B: np.ndarray) -> pd.DataFrame:
-    case, view = (found.ravel() for found in _starts(A, B))
+    case, view = (index.ravel() for index in _starts(A, B))
     pair = np.repeat(np.arange(len(A)), _N_STARTS)
-    one = np.where((case >= 2)[:, None, None], A[pair, :, ::-1], A[pair])
-    inner, outer = (np.where((case % 2 == k)[:, None, None], one, B[pair]) for k in (0, 1))
+    first = np.where((case >= 2)[:, None, None], A[pair, :, ::-1], A[pair])
+    inner, outer = (np.where((case % 2 == k)[:, None, None], first, B[pair]) for k in (0, 1))
     P = pattern(inner)
     correlation, box = _refine(P, outer, VIEWS[view], (0.05,))
     best = correlation.reshape(len(A), _N_STARTS).argmax(axis=1) + np.arange(len(A)) * _N_STARTS

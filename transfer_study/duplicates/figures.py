@@ -68,15 +68,15 @@ def pair_figure(
 
 # %% ../../nbs/api/duplicates/04_figures.ipynb #ba025d1e
 def write_overlap(
-    found: Overlap,
+    overlap: Overlap,
     source: ImageDataset,
     target: ImageDataset,
     directory: Path,
 ) -> list[Path]:
     "Writes pairs.csv, not_compared.csv and, where there are pairs, pairs.html with 20 of them side by side; returns the paths."
     directory.mkdir(parents=True, exist_ok=True)
-    tables = {"pairs.csv": found.pairs, "not_compared.csv": found.bad}
+    tables = {"pairs.csv": overlap.pairs, "not_compared.csv": overlap.bad}
     for name, table in tables.items():
         table.to_csv(directory / name, index=False)
-    pages = [save(pair_figure(found.pairs, source, target, n_pairs=20), directory / "pairs.html")] if len(found.pairs) else []
+    pages = [save(pair_figure(overlap.pairs, source, target, n_pairs=20), directory / "pairs.html")] if len(overlap.pairs) else []
     return [*(directory / name for name in tables), *pages]

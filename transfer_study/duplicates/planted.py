@@ -138,12 +138,12 @@ def recall_and_precision(
     similarity: float = -1.0,  # pairs below it count as not found
 ) -> pd.DataFrame:
     "One row per kind and one for all: kind, n_copies, found, recall with its interval, false_pairs, precision with its interval."
-    found = pairs.loc[pairs["similarity"] >= similarity, ["source_image", "target_image"]].drop_duplicates()
-    found = found.merge(truth.rename(columns={"source_image": "original"}), on="target_image")
-    found["right"] = found["source_image"] == found["original"]
+    matched = pairs.loc[pairs["similarity"] >= similarity, ["source_image", "target_image"]].drop_duplicates()
+    matched = matched.merge(truth.rename(columns={"source_image": "original"}), on="target_image")
+    matched["right"] = matched["source_image"] == matched["original"]
     rows = []
     for kind, planted in [*truth.groupby("kind", sort=False), ("all together", truth)]:
-        of_kind = found if kind == "all together" else found[found["kind"] == kind]
+        of_kind = matched if kind == "all together" else matched[matched["kind"] == kind]
         n, right, n_pairs = int(planted["source_image"].notna().sum()), int(of_kind["right"].sum()), len(of_kind)
         rows.append(
             {"kind": kind, "n_copies": n, "found": right, **_rate(right, n, "recall"), "false_pairs": n_pairs - right}

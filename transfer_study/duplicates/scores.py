@@ -23,11 +23,11 @@ def overlapping_images(
     split: str = "test",
 ) -> list[str]:
     "Names of the images of a dataset's split that have a near-duplicate elsewhere: in another split, or in another dataset."
-    found = set()
+    names = set()
     for side, other in (("source", "target"), ("target", "source")):
         here, partner = ((pairs[one] == dataset) & (pairs[f"{one}_split"] == split) for one in (side, other))
-        found |= set(pairs.loc[here & ~partner, f"{side}_image"])
-    return sorted(found)
+        names |= set(pairs.loc[here & ~partner, f"{side}_image"])
+    return sorted(names)
 
 # %% ../../nbs/api/duplicates/02_scores.ipynb #b56b2fc2
 def _without(

@@ -143,17 +143,17 @@ def _hash_searches(source: _Images, target: _Images, itself: np.ndarray, n_neigh
 def _feature_searches(
     source: _Images, target: _Images, itself: np.ndarray, n_neighbors: int, features: tuple[Features, Features]
 ) -> list[Callable[[], _Best]]:
-    found = []
+    X = []
     for images, given in zip((source, target), features, strict=True):
         plain = np.flatnonzero(given.copy == 0)
         place = pd.Series(plain, index=given.rows[plain]).reindex(images.rows)
         if place.isna().any():
             name = images.dataset.images["name"][images.rows[place.isna().to_numpy()][0]]
             raise UserError(f"dataset {images.dataset.name}: no features of {name}; extract features of all its images")
-        found.append(given.X[place.to_numpy(dtype=int)])
-    if found[0].shape[1] != found[1].shape[1]:
-        raise UserError(f"features of {found[0].shape[1]} and of {found[1].shape[1]} dimensions; expected both from one network")
-    return [partial(_search, found[0], found[1], itself, n_neighbors)]
+        X.append(given.X[place.to_numpy(dtype=int)])
+    if X[0].shape[1] != X[1].shape[1]:
+        raise UserError(f"features of {X[0].shape[1]} and of {X[1].shape[1]} dimensions; expected both from one network")
+    return [partial(_search, X[0], X[1], itself, n_neighbors)]
 
 # %% ../../nbs/api/duplicates/01_search.ipynb #02ff9795
 def _proposals(hashes: _Best, neighbours: _Best, how: str) -> pd.DataFrame:
@@ -168,8 +168,8 @@ def _proposals(hashes: _Best, neighbours: _Best, how: str) -> pd.DataFrame:
 
 def _hash_distance(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     "Bits (n,) in which the hashes of each pair of thumbnails differ, the smaller of mirrored and not."
-    (one, mirrored), (other, _) = perceptual_hashes(source), perceptual_hashes(target)
-    return ((HASH_SIDE**2 - np.maximum((one * other).sum(axis=1), (mirrored * other).sum(axis=1))) / 2).astype(int)
+    (plain, mirrored), (other, _) = perceptual_hashes(source), perceptual_hashes(target)
+    return ((HASH_SIDE**2 - np.maximum((plain * other).sum(axis=1), (mirrored * other).sum(axis=1))) / 2).astype(int)
 
 # %% ../../nbs/api/duplicates/01_search.ipynb #57ca2342
 def _clusters(pairs: pd.DataFrame) -> np.ndarray:
@@ -231,8 +231,8 @@ def _decided(
     parts = []
     for start in range(0, max(1, len(proposed)), 4096):
         part = proposed[start : start + 4096].reset_index(drop=True)
-        one, other = source.T[part["source_at"]], target.T[part["target_at"]]
-        part = part.join(align(one, other, progress=progress)).assign(hash_distance=_hash_distance(one, other))
+        sources, targets = source.T[part["source_at"]], target.T[part["target_at"]]
+        part = part.join(align(sources, targets, progress=progress)).assign(hash_distance=_hash_distance(sources, targets))
         parts.append(part[part["similarity"] >= similarity])
     kept = pd.concat(parts).sort_values("similarity", ascending=False, kind="stable", ignore_index=True)
     names = [source.named(kept.pop("source_at"), "source"), target.named(kept.pop("target_at"), "target")]
@@ -285,14 +285,14 @@ def find_overlap(
     if source.fingerprint != target.fingerprint and source.name == target.name:  # tables identify a dataset by its name
         source = replace(source, name=f"{source.name} (source)")
     asked = ((source, source_splits), (target, target_splits))
-    n_images = sum(len(_rows_of(*one)) for one in asked)
-    with staged_progress_bar(progress) as told:
-        one, other = (_read_images(*which, lambda n: told("images", n, n_images)) for which in asked)
-        for images in (one, other):
+    n_images = sum(len(_rows_of(*which)) for which in asked)
+    with staged_progress_bar(progress) as update:
+        sources, targets = (_read_images(*which, lambda n: update("images", n, n_images)) for which in asked)
+        for images in (sources, targets):
             if not len(images.rows):
                 reason = images.bad["reason"].iloc[0]
                 raise UserError(f"dataset {images.dataset.name}: no image can be compared; the first: {reason}")
-        proposed = _propose(one, other, n_neighbors, features, lambda n, total: told("searches", n, total))
-        pairs = _decided(proposed, one, other, similarity, lambda n: told("pairs", n, len(proposed)))
-    bad = pd.concat([one.bad, other.bad]).drop_duplicates(ignore_index=True)
-    return Overlap(pairs, bad, len(one.rows), len(other.rows))
+        proposed = _propose(sources, targets, n_neighbors, features, lambda n, total: update("searches", n, total))
+        pairs = _decided(proposed, sources, targets, similarity, lambda n: update("pairs", n, len(proposed)))
+    bad = pd.concat([sources.bad, targets.bad]).drop_duplicates(ignore_index=True)
+    return Overlap(pairs, bad, len(sources.rows), len(targets.rows))

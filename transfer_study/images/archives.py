@@ -267,6 +267,34 @@ def _text_kind(start: bytes) -> str:
     return stand_in(start, "archive") or "a text file; if it lists images and labels, give it as csv:PATH"
 
 
+_ARRAYS = "not images; write each image to a file in a folder of its class, such as with PIL.Image.fromarray(pixels).save(path)"
+_LIST = "not an archive of images; if it lists images and labels, save it as CSV, and give it as csv:PATH"
+_DOCUMENT = "not an archive of images; save its images in a folder for each class"
+_OTHER_FILES = {  # first bytes of files that are no archives
+    b"PAR1": "a Parquet file; if it holds images and labels, give the folder that it lies in as hf:FOLDER",
+    b"\x93NUMPY": f"an array of NumPy, {_ARRAYS}", b"\x89HDF": f"arrays (HDF5), {_ARRAYS}", b"MATLAB ": f"arrays (MATLAB), {_ARRAYS}",
+    b"\xd0\xcf\x11\xe0": f"a file of an old Office program, {_LIST}", b"%PDF": f"a PDF, {_DOCUMENT}",
+}  # fmt: skip
+
+
+def _zip_kind(archive: Path) -> str:
+    "What a zip is that another program keeps its own files in, and what to do; empty for any other zip."
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            names = set(packed.namelist())
+    except Exception:  # damaged, which `_list_zip` says
+        return ""
+    tops = {name.partition("/")[0] for name in names}
+    if "[Content_Types].xml" in names:
+        kinds = {"xl": ("a workbook of Excel", _LIST), "word": ("a document of Word", _DOCUMENT), "ppt": ("slides of PowerPoint", _DOCUMENT)}
+        return ", ".join(next((words for top, words in kinds.items() if top in tops), ("a file of Office", _DOCUMENT)))
+    if {"mimetype", "content.xml"} <= names:
+        return f"a file of LibreOffice (OpenDocument), {_LIST}"
+    if names and all(name.endswith(".npy") and "/" not in name for name in names):
+        return f"arrays of NumPy, {_ARRAYS}"
+    return "a file of torch.save, not an archive of images" if any(name.rpartition("/")[2] == "data.pkl" for name in names) else ""
+
+
 def _second_archive(stream: BinaryIO) -> int | None:
     "Where another tar begins behind the end of the first, at which `tarfile` stops; None if there is none."
     while block := stream.read(512):
@@ -288,6 +316,8 @@ def _no_tar(archive: Path, error: Exception) -> UserError:
         return UserError(f"dataset {archive}: compressed tars are not supported; decompress it first (gunzip, unxz, unzstd)")
     if kind := next((kind for sign, kind in _OTHERS.items() if start.startswith(sign)), ""):
         return UserError(f"dataset {archive}: a {kind} archive, which is not supported; unpack it and give the folder")
+    if kind := next((kind for sign, kind in _OTHER_FILES.items() if start.startswith(sign)), ""):
+        return UserError(f"dataset {archive}: {kind}")
     if text := _text_kind(start):
         return UserError(f"dataset {archive}: not a readable tar or zip but {text}")
     return UserError(
@@ -381,8 +411,12 @@ def list_files(
             listed = _list_folder(root)
         elif not root.is_file():
             raise UserError(f"dataset {root}: {'not a regular file' if root.exists() else 'no such folder, tar or zip'}")
+        elif zipfile.is_zipfile(root) and not tarfile.is_tarfile(root):
+            if kind := _zip_kind(root):
+                raise UserError(f"dataset {root}: {kind}")
+            listed = _list_zip(root)
         else:
-            listed = _list_zip(root) if zipfile.is_zipfile(root) and not tarfile.is_tarfile(root) else _list_tar(root)
+            listed = _list_tar(root)
     except OSError as error:
         raise UserError(f"dataset {root}: cannot be read ({error.strerror or error}: {error.filename or root})") from error
     listed.files.sort()

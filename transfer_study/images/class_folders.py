@@ -6,15 +6,24 @@
 __all__ = ['has_test_images', 'class_folders']
 
 # %% ../../nbs/api/images/11_class_folders.ipynb #24c60688
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from ..core import UserError, digest
-from .archives import FileReader, list_files, readable_name
+from .archives import FileList, FileReader, list_files, readable_name
 from .datasets import ImageDataset, dataset_name, frame_words, hashed_contents
 from .decoding import FORMATS
-from .layout import SPLIT_NAMES, case_words, check_are_classes, image_files, nested_words
+from transfer_study.images.layout import (
+    SPLIT_NAMES,
+    case_words,
+    check_are_classes,
+    check_splits_above,
+    folder_advice,
+    image_files,
+    nested_words,
+)  # fmt: skip
 
 # %% ../../nbs/api/images/11_class_folders.ipynb #190c6f87
 def _split_of(folder: str) -> str | None:
@@ -51,17 +60,35 @@ def _check_no_split(root: Path, parts: list[list[str]], depth: int) -> None:
             )
 
 
-def _check_folders(root: Path, parts: list[list[str]], folders: list[str], depth: int) -> None:
+_SPLIT_WORD = re.compile(rf"(^|[^a-z])({'|'.join(SPLIT_NAMES)}|pred|fold)([^a-z]|$)")  # as in seg_train, training_set and fold_1
+
+
+def _check_not_splits(root: Path, parts: list[list[str]], depth: int) -> None:
+    "Raises `UserError` for folders named like splits that hold folders, as seg_train/<class>/ and seg_test/<class>/ do, and no classes."
+    names = sorted({one[depth] for one in parts})
+    if len(names) > 1 and all(len(one) > depth + 2 for one in parts) and all(_SPLIT_WORD.search(name.lower()) for name in names):
+        listed = f"{', '.join(f'{name}/' for name in names[:4])}{', …' * (len(names) > 4)}"
+        raise UserError(f"{root}: {listed} look like splits, not classes; name them train/ and test/, or give one of them alone")
+
+
+def _advice(listed: FileList) -> str:
+    return folder_advice(file.path for file in listed.files)
+
+
+def _check_folders(root: Path, parts: list[list[str]], listed: FileList, depth: int) -> None:
     "Raises `UserError` for images outside the folders of classes, folders that are no classes, an empty folder and a single class."
     stray = ["/".join(names) for names in parts if len(names) < 2]
     if stray:
-        raise UserError(f"{root}: {stray[0]} lies in no class folder ({len(stray)} such images); move it to the folder of its class")
+        raise UserError(f"{root}: {stray[0]} lies in no class folder (such images: {len(stray)}); move it to the folder of its class{_advice(listed)}")
     classes = {names[depth] for names in parts}
-    check_are_classes(classes, str(root))
-    empty = sorted({folder.split("/")[depth] for folder in folders if folder.count("/") == depth} - classes)
+    try:
+        check_are_classes(classes, str(root))
+    except UserError as error:
+        raise UserError(f"{error}{_advice(listed)}") from error
+    empty = sorted({folder.split("/")[depth] for folder in map(readable_name, listed.folders) if folder.count("/") == depth} - classes)
     if empty or len(classes) < 2:
         problem = f"folder {empty[0]!r} contains no image; add images or remove it" if empty else f"one class only, {min(classes)!r}"
-        raise UserError(f"{root}: {problem}; expected two or more class folders with images")
+        raise UserError(f"{root}: {problem}; expected two or more class folders with images{_advice(listed)}")
 
 # %% ../../nbs/api/images/11_class_folders.ipynb #306a3213
 def class_folders(
@@ -73,12 +100,14 @@ def class_folders(
     listed = list_files(root)
     files = image_files(listed, root)
     if not files:
-        raise UserError(f"{root}: no image files; expected <class>/<image>, in one of the formats {', '.join(FORMATS)}")
+        raise UserError(f"{root}: no image files; expected <class>/<image>, in one of the formats {', '.join(FORMATS)}{_advice(listed)}")
     names = [readable_name(file.path) for file in files]
     parts = [one.split("/") for one in names]
     depth = _class_depth(parts) if min(map(len, parts)) > 1 else 0
+    check_splits_above(parts, str(root))
     _check_no_split(root, parts, depth)
-    _check_folders(root, parts, [readable_name(folder) for folder in listed.folders], depth)
+    _check_not_splits(root, parts, depth)
+    _check_folders(root, parts, listed, depth)
     split = ["val" if depth and _split_of(one[depth - 1]) == "val" else "train" for one in parts]
     table = pd.DataFrame({"split": split, "class": [one[depth] for one in parts], "name": names, "file": names})
     table = table.assign(offset=[file.offset for file in files], size=[file.size for file in files])

@@ -278,7 +278,7 @@ def _check_list(table: pd.DataFrame, name: str) -> None:
         first = duplicates[duplicates["path"] == duplicates["path"].iloc[0]]
         splits = " and ".join(sorted(set(first["split"]), key=SPLITS.index))
         problem = f"in {splits}" if " and " in splits else f"listed twice in {splits}"
-        raise UserError(f"dataset {name}: {first['name'].iloc[0]!r} is {problem} ({duplicates['path'].nunique():,} such images); keep one line of each")
+        raise UserError(f"dataset {name}: {first['name'].iloc[0]!r} is {problem} (such images: {duplicates['path'].nunique():,}); keep one line of each")
     outside = [file for file in table["file"] if file.startswith("/") or ".." in PurePosixPath(file).parts]
     if outside:
         raise UserError(f"dataset {name}: the annotations name {outside[0]!r}, which is outside the dataset's folder; images must lie below the folder of the list")
@@ -308,7 +308,7 @@ def _check_label_matrix(label_matrix: pd.DataFrame, split: pd.Series, name: str)
             raise UserError(f"dataset {name}: no images in {part}")
         present = (label_matrix[(split == part).to_numpy()] == 1).any()
         if not present.all():
-            raise UserError(f"dataset {name}: no {part} image shows class {present.idxmin()!r} ({(~present).sum()} such classes)")
+            raise UserError(f"dataset {name}: no {part} image shows class {present.idxmin()!r} (such classes: {(~present).sum()})")
 
 # %% ../../nbs/api/images/05_datasets.ipynb #63626947
 def _with_labels(table: pd.DataFrame) -> pd.DataFrame:

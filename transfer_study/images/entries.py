@@ -9,11 +9,14 @@ __all__ = ['SOURCES', 'MetricName', 'DatasetEntry', 'csv_dataset', 'torchvision_
 import inspect
 import io
 import os
+import re
 import unicodedata
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -24,16 +27,16 @@ from .archives import FileReader, list_files, readable_name
 from .class_folders import class_folders, has_test_images
 from .datasets import ImageDataset, image_folder, listed_dataset
 from .hub import hub_dataset
-from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages
+from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
 from .splits import draw_test_images
 from ..options import Section, explain_errors
-from ..tables.files import decode, delimited_records
+from ..tables.texts import decode, delimited_records
 
 # %% ../../nbs/api/images/13_entries.ipynb #f57ac800
 SOURCES = ("reference", "hf", "folder", "tar", "csv", "torchvision")
 _KEYS_OF = {  # of the keys that only some sources have
     "hf": {"configuration", "revision", "splits", "image", "label", "test_share", "seed"},
-    "csv": {"splits", "image", "label", "test_share", "seed"},
+    "csv": {"splits", "image", "label", "split", "test_share", "seed"},
     "torchvision": {"splits", "root", "download", "test_share", "seed"},
     "folder": {"test_share", "seed"},
     "tar": set(),
@@ -57,6 +60,7 @@ class DatasetEntry(Section):
     splits: dict[Literal["train", "val", "test"], str] = Field({}, description="the source's name of each split, such as { train = \"train\", test = \"validation\" }")
     image: str = Field("", description="hf, csv: name of the image column")
     label: str = Field("", description="hf, csv: name of the label column")
+    split: str = Field("", description="csv: name of the column of splits")
     root: str = Field("", description="torchvision: folder of the files")
     download: bool = Field(False, description="torchvision: download the files if they are missing")
     test_share: float | None = Field(None, gt=0, lt=1, description="share of each class's training images to take as test images, for data without test images")
@@ -124,13 +128,16 @@ def _matrix(labels: pd.Series) -> pd.DataFrame:
 def _listed_cells(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     "The cells of a CSV file as texts, indexed by line, and remarks on reading it; raises `UserError` for rows that do not fit the header."
     text, remarks = decode(path.read_bytes(), path)
-    records, _ = delimited_records(text)
+    records, _ = delimited_records(text, f"dataset {path}")
     if not records:
         raise UserError(f"dataset {path}: the file is empty; expected the columns image, label and split")
-    (_, names), *rows = [(line, [" ".join(cell.splitlines()).strip() for cell in cells]) for line, cells in records]
+    (_, names), *rows = [(line, [" ".join(cell.splitlines()).strip().removeprefix("\ufeff") for cell in cells]) for line, cells in records]
     n = max((i + 1 for i, name in enumerate(names) if name), default=0)
     if repeated := [name for name in names[:n] if names.count(name) > 1]:
         raise UserError(f"dataset {path}: two columns are called {repeated[0]!r}; rename or remove one")
+    if again := [line for line, cells in rows if cells == names]:  # of a file that was joined from several
+        remarks += (f"the header stands again in line {', '.join(map(str, again))} and is no row",)
+        rows = [(line, cells) for line, cells in rows if cells != names]
     for line, cells in rows:
         if len(cells) < n or any(cells[n:]):
             raise UserError(f"dataset {path}: line {line} has {len(cells)} cells, the header has {n}; correct the line (a name with a comma needs quotes)")
@@ -149,7 +156,7 @@ def _stored_paths(files: pd.Series, root: Path) -> pd.Series:
 
     def stored(file: str) -> str:
         file = os.path.relpath(file, top) if file.startswith(f"{top}/") else file
-        if file.isascii() or (root / file).exists():
+        if file.isascii() or file.startswith("/") or (root / file).exists():
             return file
         place = root
         for part in PurePosixPath(file).parts:
@@ -164,11 +171,7 @@ def _stored_paths(files: pd.Series, root: Path) -> pd.Series:
 
 def _one_spelling(labels: pd.Series) -> pd.Series:
     "The labels; those that look alike, because an accent is spelled with other code points, are one."
-    parts = {part.strip() for text in labels.unique() for part in text.split("|")}
-    spelled: dict[str, list[str]] = {}
-    for part in parts:
-        spelled.setdefault(unicodedata.normalize("NFC", part), []).append(part)
-    changes = {part: name for name, alike in spelled.items() if len(alike) > 1 for part in alike}
+    changes = same_spelling(part.strip() for text in labels.unique() for part in text.split("|"))
     return labels.map(lambda text: "|".join(changes.get(part.strip(), part) for part in text.split("|"))) if changes else labels
 
 
@@ -184,11 +187,35 @@ def _check_one_label(files: pd.Series, labels: pd.Series, path: Path) -> None:
             )
 
 # %% ../../nbs/api/images/13_entries.ipynb #e0b301f4
+_HELD_OUT = ("is_valid", "is_val", "is_test", "is_train")
+
+
+def _split_column(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> str | None:
+    "The column of splits, also as `Split`; raises `UserError` for one of another name, which would otherwise be ignored."
+    if entry.split and entry.split not in table:
+        raise UserError(f"dataset {path}: no column {entry.split!r}; found: {', '.join(table)}")
+    if found := [name for name in table if (name == entry.split if entry.split else name.casefold() == "split")]:
+        return found[0]
+    for name in table.columns.difference([entry.image or "image", entry.label or "label"], sort=False):
+        values = table[name].str.strip().str.lower()
+        if values.nunique() > 1 and values.isin(SPLIT_NAMES).all():
+            raise UserError(f'dataset {path}: the column {name!r} holds names of splits; call it split, or in a study file name it with split = "{name}"')
+        if name.casefold() in _HELD_OUT:
+            raise UserError(f"dataset {path}: {name!r} says which images are held out; write a column split with train, val and test instead")
+    return None
+
+
+def _unused_words(table: pd.DataFrame, used: Iterable[str | None]) -> str:
+    "A line on the columns that are not used; empty if all are."
+    unused = [name for name in table if name not in used]
+    return f"columns not used: {', '.join(unused[:6])}{', …' * (len(unused) > 6)}" if unused else ""
+
+# %% ../../nbs/api/images/13_entries.ipynb #3bb113e4
 def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple[pd.Series, pd.Series, str]:
     "The columns of images and labels, and a line if the labels are columns of 0 and 1; raises `UserError` for missing columns and lists."
     image, label = entry.image or "image", entry.label or "label"
     if image in table and label not in table and not entry.label:
-        ones = table.drop(columns=[image, "split"], errors="ignore").replace({"0.0": "0", "1.0": "1"})
+        ones = table.drop(columns=[image, _split_column(table, entry, path) or image]).replace({"0.0": "0", "1.0": "1"})
         if ones.shape[1] > 1 and ones.isin(["0", "1"]).all(axis=None):
             names = f"{', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}"
             return table[image], (ones == "1").apply(lambda row: "|".join(row.index[row]), axis=1), f"the labels are the columns {names}, of 0 and 1"
@@ -206,29 +233,64 @@ def _by_name(root: Path) -> dict[str, list[str]]:
     places: dict[str, list[str]] = {}
     with suppress(UserError):
         for file in list_files(root).files:
-            name = PurePosixPath(file.path)
+            name = PurePosixPath(unicodedata.normalize("NFC", file.path))
             for key in {name.name, name.stem} if name.suffix.lower() in IMAGE_SUFFIXES else ():
                 places.setdefault(key, []).append(file.path)
     return places
 
 
-def _located(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
-    "The files of a list, and a line if they are elsewhere below its folder: at the ends of the listed paths, or anywhere under their names."
-    root, parts = path.parent, files.str.replace("\\", "/").str.split("/")
-    if (addresses := files.str.match(r"(https?|ftp|s3|gs)://")).any():
-        raise UserError(f"dataset {path}: {files[addresses].iloc[0]!r} is an address, not a file; download the images and list their paths")
-    if not len(files) or any((root / file).is_file() for file in files):
-        return files, ""
-    for k in range(1, len(parts.iloc[0])):
-        if root.joinpath(*parts.iloc[0][k:]).is_file():
-            ends = parts.str[k:].str.join("/")
+_ADDRESS = r"(https?|ftp|s3|gs)://"
+
+
+def _decoded(file: str) -> str:
+    "The path in an address or in a link of Label Studio (?d=PATH), without percent-encoding."
+    if linked := re.search(r"\?(?:.*&)?d=([^&]+)", file):
+        return unquote(linked[1])
+    if re.match(r"(https?|ftp)://", file):
+        file = re.split(r"[?#]", file)[0]
+    return unquote(re.sub(r"^\w+://[^/]*", "", file))
+
+
+def _first_file(files: pd.Series, others: pd.Series, root: Path) -> pd.Series:
+    "`files`, where one of `others` takes the place of a file that does not exist."
+    others = _stored_paths(others[others != files], root)
+    exist = [(root / other).is_file() and not (root / file).is_file() for file, other in zip(files[others.index], others, strict=True)]
+    chosen, others = files.copy(), others[np.array(exist, dtype=bool)]
+    chosen[others.index] = others
+    return chosen
+
+
+def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
+    "Files none of which is where the list says: those at the ends of the listed paths, or anywhere below the folder under their names."
+    root, decoded = path.parent, files.map(_decoded)
+    listed, plain = (texts.str.replace("\\", "/").str.split("/") for texts in (files, decoded))
+    for k in range(1, max(len(listed.iloc[0]), len(plain.iloc[0]))):
+        first = _first_file(*(parts.iloc[:1].str[k:].str.join("/") for parts in (listed, plain)), root)
+        if first.iloc[0] and (root / first.iloc[0]).is_file():
+            ends = _first_file(listed.str[k:].str.join("/"), plain.str[k:].str.join("/"), root)
             return ends, f"no image is where the list says; those at the ends of the paths are used, such as {ends.iloc[0]}"
     places = _by_name(root)
-    candidates = parts.str[-1].map(lambda name: places.get(name, []))
+    names = [parts.str[-1].map(lambda name: places.get(unicodedata.normalize("NFC", name), [])) for parts in (listed, plain)]
+    candidates = names[0].where(names[0].str.len() > 0, names[1])
     chosen = candidates.str[0].fillna(files)
+    absent = (candidates.str.len() == 0) & files.str.match(rf"{_ADDRESS}|file:|/|[A-Za-z]:[/\\]")
+    if absent.any():
+        raise UserError(f"dataset {path}: {files[absent].iloc[0]!r}: no image of this name below the folder of the list (such lines: {absent.sum():,}); copy or download the images there")
     if candidates.str.len().max() != 1 or chosen[~files.duplicated()].duplicated().any():
         return files, ""
     return chosen, f"no image is where the list says; those of the same names are used, such as {chosen[candidates.str.len() > 0].iloc[0]}"
+
+
+def _located(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
+    "The files of a list, and a line if they are elsewhere below its folder, or listed percent-encoded."
+    root, is_address = path.parent, files.str.match(_ADDRESS)
+    chosen = _first_file(files, files.map(_decoded), root)
+    if not len(files) or not any((root / file).is_file() for file in chosen):
+        return _elsewhere(files, path) if len(files) else (files, "")
+    if (outside := is_address & (chosen == files)).any():
+        raise UserError(f"dataset {path}: {files[outside].iloc[0]!r} is an address, not a file; download the images and list their paths")
+    changed = chosen[chosen != files]
+    return chosen, f"{len(changed):,} of the listed names are percent-encoded; decoded, such as {changed.iloc[0]}" if len(changed) else ""
 
 # %% ../../nbs/api/images/13_entries.ipynb #a4fd8f93
 def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
@@ -238,13 +300,15 @@ def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
         raise UserError(f"dataset {path}: no such file; expected a CSV file with the columns image, label and split")
     table, remarks = _listed_cells(path)
     given, labels, words = _image_and_label(table, entry, path)
+    split = _split_column(table, entry, path)
+    unused = "" if words else _unused_words(table, (given.name, labels.name, split))
     labels, (files, elsewhere) = _one_spelling(labels), _located(_stored_paths(_slashes(given, path.parent), path.parent), path)
-    remarks = (*remarks, *filter(None, [words, elsewhere]))
+    remarks = (*remarks, *filter(None, [words, unused, elsewhere]))
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
-        raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line ({len(empty)} such lines)")
+        raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line (such lines: {len(empty)})")
     _check_one_label(files, labels, path)
     several = bool(labels.str.contains("|", regex=False).any())
-    table = pd.DataFrame({"split": table.get("split", "train"), "labels" if several else "class": labels, "file": files})
+    table = pd.DataFrame({"split": table[split] if split else "train", "labels" if several else "class": labels, "file": files})
     table = _with_our_splits(table, entry, f"dataset {path}")
     label_matrix = _matrix(table.pop("labels")) if several else None
     dataset = listed_dataset(entry.name or path.stem, path.parent, table, _metric(entry, several), label_matrix)

@@ -12,15 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ..core import UserError
 from .datasets import ImageDataset, listed_dataset
+from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
-from .layout import SPLITS, NoTestImages, choose_splits
+from .layout import SPLITS, NoTestImages, choose_splits, same_spelling
 from .official import known_datasets
 from .splits import draw_test_images
 
@@ -120,8 +121,19 @@ def _our_splits(
     return {split: splits[split] for split in SPLITS if split in splits and not (without_test and split == "test")}
 
 # %% ../../nbs/api/images/09_hub.ipynb #a9a618d9
+def _holds_images(part: "datasets.Dataset", column: str) -> bool:
+    "Whether a column without the library's type holds image files, as bytes or as {bytes, path}, by the first of them."
+    feature = part.features[column]
+    fields = feature if isinstance(feature, dict) else {"bytes": feature}
+    if getattr(fields.get("bytes"), "dtype", "") not in ("binary", "large_binary"):
+        return False
+    rows = part.select_columns([column]).select(range(min(len(part), 20)))
+    values = [value["bytes"] if isinstance(value, dict) else value for value in rows[column]]
+    return any(value and image_format(value) for value in values)
+
+# %% ../../nbs/api/images/09_hub.ipynb #533b4dd5
 def _columns(
-    features: "datasets.Features",
+    part: "datasets.Dataset",
     dataset: str,  # for the message
     image: str = "",  # name of the image column; empty to search for it
     label: str = "",  # name of the label column; empty to search for it
@@ -130,12 +142,14 @@ def _columns(
     from datasets import ClassLabel
     from datasets import Image as ImageFeature
 
+    features = part.features
     for column in filter(None, (image, label)):
         if column not in features:
             raise UserError(f"dataset hf:{dataset}: no column {column!r}; columns of this dataset: {', '.join(features)}")
-    if image and not isinstance(features[image], ImageFeature):
+    images = [name for name in [image] * bool(image) or features if isinstance(features[name], ImageFeature)]
+    images = images or [name for name in [image] * bool(image) or features if _holds_images(part, name)]
+    if image and not images:
         raise UserError(f"dataset hf:{dataset}: column {image!r} does not contain images; columns of this dataset: {', '.join(features)}")
-    images = [image] if image else [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
     named = [label] if label else [name for name in ("label", "fine_label") if name in features]
     labels = named[:1] or [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
     for kind, candidates in {"image": images, "label": labels}.items():
@@ -170,35 +184,72 @@ def _undecoded(part: "datasets.Dataset", column: str) -> "datasets.Dataset":
     return part.select_columns([column]).cast_column(column, ImageFeature(decode=False))
 
 # %% ../../nbs/api/images/09_hub.ipynb #7f6acbfd
+def _is_missing(label: Any) -> bool:
+    return label is None or label in (-1, "") or label != label or isinstance(label, str) and not label.strip()  # NaN is not equal to itself
+
+
+def _check_labels(missing: Iterable[bool], part: "datasets.Dataset", dataset: str) -> None:
+    "Raises `UserError` for rows without a label."
+    rows = np.flatnonzero(list(missing))
+    if len(rows) and len(rows) == len(part):
+        raise UserError(f"dataset hf:{dataset}: labels are missing in split {part.split} (hidden test labels?), so it cannot be scored; use another dataset or split")
+    if len(rows):
+        raise UserError(
+            f"dataset hf:{dataset}: row {rows[0]} (from 0) of split {part.split} has no label, or a blank one; "
+            f"remove these rows ({len(rows):,} of {len(part):,})"
+        )
+
+# %% ../../nbs/api/images/09_hub.ipynb #8b27b404
 def _class_names(part: "datasets.Dataset", column: str, dataset: str) -> tuple[list[str], list]:
     "Class name of each row, and the values that order the classes; raises `UserError` for missing or hidden labels."
     from datasets import ClassLabel
 
     feature, values = part.features[column], list(part[column])
-    if any(value is None or value == -1 for value in values):
-        raise UserError(f"dataset hf:{dataset}: labels are missing in split {part.split} (hidden test labels?), so it cannot be scored; use another dataset or split")
+    _check_labels(map(_is_missing, values), part, dataset)
     if isinstance(feature, ClassLabel):
+        _check_labels((not feature.names[value].strip() for value in values), part, dataset)
         return [feature.names[value] for value in values], values
-    if feature.dtype not in ("string", "large_string", "int64", "int32", "uint8", "int8", "int16"):
-        raise UserError(f"dataset hf:{dataset}: column {column!r} contains {feature.dtype}; expected one label per image")
+    kind = getattr(feature, "dtype", "structs")
+    if kind.startswith("float"):
+        if broken := [value for value in values if not float(value).is_integer()]:
+            raise UserError(f"dataset hf:{dataset}: column {column!r} contains {kind}, such as {broken[0]:g}; save it as whole numbers or text")
+        values = [int(value) for value in values]
+    elif kind not in ("string", "large_string", "bool") and not re.fullmatch(r"u?int\d+", kind):
+        raise UserError(f"dataset hf:{dataset}: column {column!r} contains {kind}; expected one label per image, saved as a whole number or text")
     return [str(value) for value in values], values
 
-# %% ../../nbs/api/images/09_hub.ipynb #8b27b404
-def _label_matrix(parts: "list[datasets.Dataset]", column: str) -> pd.DataFrame | None:
-    "Multi-label data: (n_images, n_classes) 1 for each label that an image's list contains. None if images have one label."
+
+def _as_one(table: pd.DataFrame) -> pd.DataFrame:
+    "Classes that look alike are one, in all splits."
+    if not (changes := same_spelling(table["class"].unique())):
+        return table
+    table = table.assign(**{"class": table["class"].replace(changes)})
+    numbered = not isinstance(table["label"].iloc[0], str)
+    return table.assign(label=table.groupby("class")["label"].transform("min") if numbered else table["class"])
+
+# %% ../../nbs/api/images/09_hub.ipynb #8e28f5e6
+def _label_matrix(parts: "list[datasets.Dataset]", column: str, dataset: str) -> pd.DataFrame | None:
+    """Multi-label data: (n_images, n_classes) 1 for each label that an image's list contains. None if images have one label.
+
+    Raises `UserError` for a list that contains no label or a blank one; an empty list is an image without any of the classes.
+    """
     from datasets import ClassLabel, LargeList, List
 
     feature = parts[0].features[column]
     if not isinstance(feature, List | LargeList):
         return None
-    rows = [labels or [] for part in parts for labels in part[column]]
+    for part in parts:
+        _check_labels((labels is None or any(map(_is_missing, labels)) for labels in part[column]), part, dataset)
+    rows = [labels for part in parts for labels in part[column]]
     if isinstance(feature.feature, ClassLabel):
         rows = [[feature.feature.names[label] for label in labels] for labels in rows]
         classes = feature.feature.names
     else:
         classes = sorted({label for labels in rows for label in labels})
     shown = [{str(label) for label in labels} for labels in rows]
-    return pd.DataFrame({str(name): [int(str(name) in labels) for labels in shown] for name in classes})
+    matrix = pd.DataFrame({str(name): [int(str(name) in labels) for labels in shown] for name in classes})
+    changes = same_spelling(matrix.columns)
+    return matrix.rename(columns=changes).T.groupby(level=0, sort=False).max().T if changes else matrix
 
 # %% ../../nbs/api/images/09_hub.ipynb #89ea71e9
 def hub_dataset(
@@ -219,8 +270,8 @@ def hub_dataset(
     loaded = _load(str(local) if local.exists() else source, configuration or None, revision)
     chosen = _our_splits(loaded, reference, splits or {}, test_share is not None)
     parts, others = [loaded[of_library] for of_library in chosen.values()], [name for name in loaded if name not in chosen.values()]
-    image, label = _columns(parts[0].features, reference, image, label)
-    label_matrix, tables = _label_matrix(parts, label), []
+    image, label = _columns(parts[0], reference, image, label)
+    label_matrix, tables = _label_matrix(parts, label, reference), []
     for split, part in zip(chosen, parts, strict=True):
         names = [f"{split}/{i:06d}" for i in range(len(part))]
         table = pd.DataFrame({"split": split, "name": names, "file": names})
@@ -228,6 +279,7 @@ def hub_dataset(
             table["class"], table["label"] = _class_names(part, label, reference)
         tables.append(table)
     table = pd.concat(tables, ignore_index=True).assign(offset=0, size=0)
+    table = _as_one(table) if label_matrix is None else table
     if test_share is not None:
         table["split"] = draw_test_images(table["split"], table.get("class"), test_share, seed)
     reader = _HubReader([_undecoded(part, image) for part in parts], np.cumsum([0, *map(len, parts[:-1])]))

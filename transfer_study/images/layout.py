@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'IMAGE_SUFFIXES', 'NO_IMAGE', 'CAMERA', 'NoTestImages', 'is_image', 'image_files',
-           'choose_splits', 'FolderImage', 'folder_images', 'nested_words', 'case_words', 'folder_notes',
-           'check_are_classes', 'check_classes']
+           'choose_splits', 'FolderImage', 'check_splits_above', 'folder_advice', 'folder_images', 'nested_words',
+           'same_spelling', 'case_words', 'folder_notes', 'check_are_classes', 'check_classes']
 
 # %% ../../nbs/api/images/04_layout.ipynb #93f0209d
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -126,15 +127,37 @@ def _check_one_dataset(tops: set[tuple[str, ...]], root: Path) -> None:
         first, second = (readable_name("/".join(top)) or "." for top in sorted(tops)[:2])
         raise UserError(f"dataset {root}: contains {len(tops)} datasets, {first} and {second}{' …' * (len(tops) > 2)}; give one of them")
 
+# %% ../../nbs/api/images/04_layout.ipynb #715607aa
+def check_splits_above(
+    paths: Iterable[list[str]],  # of the files, in parts
+    where: str,  # for the message
+) -> None:
+    "Raises `UserError` where splits lie inside of classes, as in <class>/train/ and <class>/test/, instead of above them."
+    inside: dict[tuple[str, ...], set[str]] = {}
+    for *above, folder, _ in (parts for parts in paths if len(parts) > 2):
+        if folder.lower() in SPLIT_NAMES and above[-1].lower() not in SPLIT_NAMES:
+            inside.setdefault(tuple(above), set()).add(folder)
+    classes = sorted(above for above, names in inside.items() if len(names) > 1)
+    if len(classes) > 1:
+        names = [f"{name}/" for name in sorted(inside[classes[0]])]
+        raise UserError(
+            f"{where}: {' and '.join(names)} lie inside of classes, such as {readable_name('/'.join(classes[0]))}/; "
+            "they belong above: train/<class>/<image> and test/<class>/<image>"
+        )
+
 # %% ../../nbs/api/images/04_layout.ipynb #7bb6c792
 def _tables(listed: FileList) -> list[str]:
     "The files that hold images and labels together."
     return [file.path for file in listed.files if file.path.lower().endswith((".parquet", ".arrow"))]
 
 
-def _advice(names: list[str]) -> str:
+def folder_advice(
+    names: Iterable[str],  # of files and folders
+) -> str:
     "What to do with a folder that holds these files instead of folders of splits or classes; empty if that is not known."
-    endings, last = {Path(name.lower()).suffix for name in names}, {Path(name.lower()).name for name in names}
+    last = {Path(name.lower()).name for name in names}
+    medical = {name for name in last if name.endswith((".nii", ".nii.gz", ".dcm", ".nrrd", ".mha"))}
+    endings = {Path(name).suffix for name in last - medical}
     if endings & {".zip", ".tar", ".tgz", ".gz", ".xz", ".7z", ".rar", ".zst"}:
         return "; unpack the archives inside it first"
     if endings & {".arrow", ".parquet"} or last & {"metadata.csv", "metadata.jsonl"}:
@@ -145,7 +168,9 @@ def _advice(names: list[str]) -> str:
         return "; a shard of WebDataset, whose labels are in the files .cls: move each image to a folder of its class"
     if endings & {".json", ".xml"}:
         return "; labels in JSON or XML files are not read: export the images in a folder for each class"
-    return ""
+    if endings & {".npy", ".npz", ".h5", ".hdf5", ".mat"}:
+        return "; arrays are not read: write each image to a file in a folder of its class, such as with PIL.Image.fromarray(pixels).save(path)"
+    return "; medical images (DICOM, NIfTI) are not read: save each as PNG in a folder of its class" if medical else ""
 
 # %% ../../nbs/api/images/04_layout.ipynb #72b6e9ea
 def folder_images(
@@ -157,10 +182,11 @@ def folder_images(
     Raises `UserError` if there are no folders of splits, or two datasets.
     """
     paths, folders = [file.path.split("/") for file in listed.files], [[*path.split("/"), ""] for path in listed.folders]
+    check_splits_above(paths, f"dataset {root}")
     depth = _split_depth([*paths, *folders])
     if depth is None:
         top = sorted({readable_name(parts[0]) for parts in paths + folders}) or ["nothing"]
-        raise UserError(f"dataset {root}: expected train/<class>/<image> and test/<class>/<image>, found: {', '.join(top[:5])}{_advice([*top, *_tables(listed)])}")
+        raise UserError(f"dataset {root}: expected train/<class>/<image> and test/<class>/<image>, found: {', '.join(top[:5])}{folder_advice([*top, *_tables(listed)])}")
     splits = choose_splits((parts[depth] for parts in paths + folders if len(parts) > depth + 2), str(root))
     inside = [len(parts) > depth + 2 and parts[depth] in splits for parts in paths]
     _check_one_dataset({tuple(parts[:depth]) for parts, is_inside in zip(paths, inside, strict=True) if is_inside}, root)
@@ -187,6 +213,16 @@ def nested_words(
         return ""
     listed = f"{', '.join(nested[:4])}{', …' * (len(nested) > 4)}"
     return f"folders inside classes are not classes: {listed}; their images belong to the class above, such as {nested[0].split('/')[0]!r}"
+
+
+def same_spelling(
+    labels: Iterable[str],  # of classes
+) -> dict[str, str]:
+    "One name for labels that differ only in outer spaces, or in the code points of an accent, by each of them; empty if there are none."
+    spelled: dict[str, list[str]] = {}
+    for label in sorted(set(labels)):
+        spelled.setdefault(unicodedata.normalize("NFC", label.strip()), []).append(label)
+    return {label: name for name, alike in spelled.items() if len(alike) > 1 for label in alike}
 
 
 def case_words(
@@ -227,6 +263,10 @@ def _below(left_out: dict[str, list[str]], folder: str) -> str:
     return f" (left out: {'; '.join(parts)})" if parts else ""
 
 
+def _inside(left_out: dict[str, list[str]], folder: str) -> list[str]:
+    return [path for paths in left_out.values() for path in paths if f"/{folder}/" in f"/{readable_name(path)}"]
+
+
 def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]], unseen_classes: bool = False) -> None:
     "Raises `UserError` if there are no training or no test images, or a class is unknown in training; `counts` by split and class."
     splits = set(counts.index.get_level_values(0))
@@ -237,15 +277,15 @@ def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]],
         )
     for split in ("train", "test"):
         if split not in splits:
-            names = [path for paths in left_out.values() for path in paths if f"/{split}/" in f"/{readable_name(path)}" or path.lower().endswith(".csv")]
-            raise UserError(f"dataset {root}: no images in {split}/; expected {split}/<class>/<image>{_below(left_out, split)}{_advice(names)}")
+            names = _inside(left_out, split) + [path for paths in left_out.values() for path in paths if path.lower().endswith(".csv")]
+            raise UserError(f"dataset {root}: no images in {split}/; expected {split}/<class>/<image>{_below(left_out, split)}{folder_advice(names)}")
     known = set(counts["train"].index)
     for split in ("val", "test"):
         unseen = sorted(set(counts[split].index) - known) if split in splits else []
         if unseen and not unseen_classes:
             similar = [label for label in known if label.lower() == unseen[0].lower()]
             hint = f"; train has {similar[0]!r}" if similar else ""
-            raise UserError(f"dataset {root}: class {unseen[0]!r} is in {split} but not in train ({len(unseen)} such classes){hint}")
+            raise UserError(f"dataset {root}: class {unseen[0]!r} is in {split} but not in train (such classes: {len(unseen)}){hint}")
 
 # %% ../../nbs/api/images/04_layout.ipynb #2d6b6419
 _PARTS = {"images", "image", "imgs", "img", "jpegimages", "labels", "annotations", "masks", "mask", "segmentationclass", "segmentationobject"}
@@ -284,7 +324,8 @@ def check_classes(
     _check_no_parts(images["class"], f"dataset {root}")
     for split, label in sorted(folders):
         if (split, label) not in counts:
-            raise UserError(f"dataset {root}: {split}/{label} contains no image; add images or remove the folder{_below(left_out or {}, f'{split}/{label}')}")
+            others = left_out or {}, f"{split}/{label}"
+            raise UserError(f"dataset {root}: {split}/{label} contains no image; add images or remove the folder{_below(*others)}{folder_advice(_inside(*others))}")
     _check_splits(counts, root, left_out or {}, unseen_classes)
     if len(counts["train"]) < 2:
         raise UserError(f"dataset {root}: only one class, {counts['train'].index[0]!r}; expected at least two")

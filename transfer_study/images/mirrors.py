@@ -125,7 +125,7 @@ def match_classes(
         return names, list(range(len(names)))
     ours, theirs = [_key(name) for name in expected], [_key(name) for name in names]
     if unknown := [name for name in names if _key(name) not in ours]:
-        raise UserError(f"{where}: class {unknown[0]!r} is not among the {len(ours)} official classes ({len(unknown)} such classes); not used")
+        raise UserError(f"{where}: class {unknown[0]!r} is not among the {len(ours)} official classes (such classes: {len(unknown)}); not used")
     if len(set(theirs)) != len(ours):
         raise UserError(f"{where}: {len(set(theirs))} classes, {len(ours)} expected; not used")
     if (official["label"] == "").all():

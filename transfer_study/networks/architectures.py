@@ -275,6 +275,15 @@ def _unchanged_torch() -> Iterator[None]:
         os.chdir(folder)
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #389ba3a4
+def _wrapper(model: "torch.nn.Module") -> str:
+    "What a network is wrapped in, which gives its tensors other names; empty for a bare one."
+    import torch
+
+    if isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+        return type(model).__name__
+    return "torch.compile" if isinstance(getattr(model, "_orig_mod", None), torch.nn.Module) else ""
+
+# %% ../../nbs/api/networks/02_architectures.ipynb #166a2c34
 def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
     "The network that `module:function` returns; raises `UserError` if there is no such function or it returns anything else."
     import torch
@@ -296,6 +305,8 @@ def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
             raise UserError(f"architecture {architecture}: {type(error).__name__}: {error}; expected a function without arguments that builds the network on the CPU") from error
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"architecture {architecture}: returned {type(model).__name__}, expected a torch.nn.Module")
+    if wrapper := _wrapper(model):
+        raise UserError(f"architecture {architecture}: returned a network wrapped in {wrapper}; return the network without it: it hides the names of tensors and the input configuration")
     if lazy := [name for name, value in model.named_parameters() if isinstance(value, torch.nn.parameter.UninitializedParameter)]:
         raise UserError(f"architecture {architecture}: {lazy[0]} is lazy, without a shape; pass one image through the network before returning it")
     if code := _source_digest(architecture, loaded, beside, directory):

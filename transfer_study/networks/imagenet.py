@@ -107,7 +107,7 @@ def imagenet_images(
         raise UserError(f"{folder}: no images of ImageNet; expected folders named by WordNet id such as n01440764, or the images; it holds {inside}")
     order = {wnid: i for i, wnid in enumerate(imagenet_classes())}
     if unknown := sorted({wnid for _, wnid in listed} - order.keys()):
-        raise UserError(f"{folder}: {unknown[0]} is not one of ImageNet's 1,000 classes ({len(unknown)} such classes)")
+        raise UserError(f"{folder}: {unknown[0]} is not one of ImageNet's 1,000 classes (such classes: {len(unknown)})")
     rows = [(split, wnid, order[wnid], file.relative_to(folder).as_posix(), 0, file.stat().st_size) for file, wnid in listed]
     table = pd.DataFrame(rows, columns=["split", "class", "label", "file", "offset", "size"])
     table.insert(3, "name", table["file"])

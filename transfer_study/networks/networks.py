@@ -139,9 +139,9 @@ def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path:
             "expected floating point"
         )
     if bad := [name for name, tensor in matching.items() if tensor.is_floating_point() and tensor.isnan().any()]:
-        raise UserError(f"weights {path}: {bad[0]} contains NaN ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")
+        raise UserError(f"weights {path}: {bad[0]} contains NaN (such tensors: {len(bad)}); the training diverged, use an earlier checkpoint")
     if bad := [name for name in trained if name in matching and matching[name].isinf().any()]:
-        raise UserError(f"weights {path}: {bad[0]} contains infinite values ({len(bad)} such tensors); the training diverged, use an earlier checkpoint")
+        raise UserError(f"weights {path}: {bad[0]} contains infinite values (such tensors: {len(bad)}); the training diverged, use an earlier checkpoint")
 
 # %% ../../nbs/api/networks/04_networks.ipynb #249bb7e6
 def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple[str, ...]) -> list[str]:

@@ -227,7 +227,7 @@ def _without_untrained_pooler(tower: "torch.nn.Module", missing: list[str], refe
     "Removes a pooling layer that is not in the checkpoint: the library would fill it with random weights."
     others = [name for name in missing if "pooler." not in name]
     if others:
-        raise UserError(f"network {reference!r}: its checkpoint lacks {others[0]} ({len(others)} such tensors); use another checkpoint")
+        raise UserError(f"network {reference!r}: its checkpoint lacks {others[0]} (such tensors: {len(others)}); use another checkpoint")
     if missing:
         tower.pooler = None
 

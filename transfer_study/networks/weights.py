@@ -12,7 +12,7 @@ import re
 import warnings
 import zipfile
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..core import UserError, is_memory_short, stand_in
@@ -100,12 +100,16 @@ def _chosen(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
 
 # %% ../../nbs/api/networks/03_weights.ipynb #0161b64a
 def _harmless() -> list[Any]:
-    "What checkpoints hold beside tensors and does nothing when it is read: timm's options, and NumPy's numbers, such as an accuracy."
+    "What checkpoints hold beside tensors and does nothing when it is read: timm's options, paths, and NumPy's numbers, such as an accuracy."
     import numpy as np
     from numpy._core.multiarray import scalar
 
     kinds = [type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "bool")]
-    return [argparse.Namespace, np.dtype, *kinds, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    paths = [
+        (PureWindowsPath if "Windows" in name else PurePosixPath, f"{module}.{name}")  # which never look at the disk
+        for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+    ]  # fmt: skip
+    return [argparse.Namespace, np.dtype, *kinds, scalar, (scalar, "numpy.core.multiarray.scalar"), *paths]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:

@@ -27,6 +27,7 @@ from transfer_study.selection.evidence import (
     compare_with_best,
     cross_validated,
     interval_of,
+    small_sample_factor,
     stratified_order,
     tie_set,
 )
@@ -50,7 +51,7 @@ class Steps:
             return {name: np.asarray(value) for name, value in compute().items()}
         path = self.directory / f"{name}-{digest([self.identity, *key])}"
         if not path.is_dir():
-            arrays: Any = {name: np.asarray(one) for name, one in compute().items()}
+            arrays: Any = {name: np.asarray(value) for name, value in compute().items()}
             with committed_directory(path) as temporary:
                 np.savez(temporary / "result.npz", **arrays)
         with np.load(path / "result.npz", allow_pickle=False) as stored:
@@ -78,13 +79,15 @@ def posterior(
     source_accuracy: Mapping[str, float],  # ImageNet top-1 of networks for which it is known
     prior: TransferPrior,
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Mean (n_networks,) and covariance (n_networks, n_networks) of the log-odds, given the prior and the images."
+    "Mean (n_networks,) and covariance (n_networks, n_networks) of the log-odds, given the prior and the images; the prior's for a single group of images."
+    mean, covariance = prior.moments([source_accuracy.get(name, np.nan) for name in right.columns])
+    if np.isinf(small_sample_factor(groups)):
+        return mean, covariance
     n, accuracy = len(right), right.mean().to_numpy()
     smoothed = (n * accuracy + 0.5) / (n + 1)
     gradient = 1 / (smoothed * (1 - smoothed))
     residual = (right - accuracy).groupby(np.asarray(groups)).sum().to_numpy()
-    noise = (residual.T @ residual / n**2 + np.eye(len(accuracy)) * 0.25 / n**2) * np.outer(gradient, gradient)
-    mean, covariance = prior.moments([source_accuracy.get(name, np.nan) for name in right.columns])
+    noise = (residual.T @ residual / n**2 * small_sample_factor(groups) + np.eye(len(accuracy)) * 0.25 / n**2) * np.outer(gradient, gradient)
     gain = np.linalg.solve(covariance + noise, covariance).T
     kept = np.eye(len(mean)) - gain
     together = kept @ covariance @ kept.T + gain @ noise @ gain.T  # the form that rounding leaves symmetric and positive
@@ -195,11 +198,11 @@ def _neighbours(c: Comparison, X: dict[str, np.ndarray], rows: np.ndarray) -> pd
 
 
 def _validated(c: Comparison, name: str, X: np.ndarray, rows: np.ndarray, fold: np.ndarray, l2: np.ndarray = PAPER_L2) -> CrossValidation:
-    "Of one network on some of the training images; `fold` is of all of them."
+    "Of validation network on some of the training images; `fold` is of all of them."
 
     def compute() -> dict[str, Any]:
-        one = cross_validated(X, c.y[rows], fold[rows], l2)
-        return {"l2": one.l2, "accuracy": one.accuracy, "y_pred": one.y_pred, "scores": one.scores, "curve": one.curve.to_numpy()}
+        validation = cross_validated(X, c.y[rows], fold[rows], l2)
+        return {"l2": validation.l2, "accuracy": validation.accuracy, "y_pred": validation.y_pred, "scores": validation.scores, "curve": validation.curve.to_numpy()}
 
     kept = c.steps.result("validation", compute, c.identity.get(name, name), digest([rows.tolist(), fold[rows].tolist(), l2.tolist(), "-inf"]))
     curve = pd.DataFrame(kept["curve"], columns=["l2", "accuracy"])
@@ -252,7 +255,7 @@ def choose(
 
 
 def _choice_table(c: Comparison, near: pd.Series, validations: dict[str, CrossValidation], left: pd.DataFrame) -> pd.DataFrame:
-    right = pd.DataFrame({name: one.y_pred == c.y for name, one in validations.items()})
+    right = pd.DataFrame({name: validation.y_pred == c.y for name, validation in validations.items()})
     compared = compare_with_best(right, c.groups, c.seed)
     ends = np.array([interval_of(right[name].to_numpy(), c.groups) for name in compared["network"]])
     mean, _ = posterior(right.astype(float), c.groups, c.source_accuracy, c.transfer)

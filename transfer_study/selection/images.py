@@ -55,32 +55,43 @@ def read_groups(
     Of a regular expression it is the first pair of parentheses, or the whole match without parentheses. A CSV file names images as in
     `names` or by the last part; `attrs["notes"]` says what is odd in it, a line each. Raises `UserError` for a table without these columns and for an expression or table that fits no image.
     """
-    if not groups.lower().endswith(".csv"):
-        return _groups_by_pattern(groups, names)
-    if not Path(groups).is_file():
-        raise UserError(f"groups {groups}: no such file; expected a CSV file with the columns image and group, or a regular expression")
-    grid = read_grid(groups)
+    return _groups_by_table(groups, names) if groups.lower().endswith(".csv") else _groups_by_pattern(groups, names)
+
+# %% ../../nbs/api/selection/00_images.ipynb #e8772d07
+def _listed_groups(path: str, names: pd.Series) -> tuple[pd.Series, list[str]]:
+    "The groups that a CSV file lists, by image, and what is odd in the file."
+    if not Path(path).is_file():
+        raise UserError(f"groups {path}: no such file; expected a CSV file with the columns image and group, or a regular expression")
+    grid = read_grid(path)
     columns = [column.casefold() for column in grid.columns]
     if columns.count("image") != 1 or columns.count("group") != 1:
-        raise UserError(f"groups {groups}: columns {', '.join(grid.columns)}; expected image and group, each once")
+        raise UserError(f"groups {path}: columns {', '.join(grid.columns)}; expected image and group, each once")
     image, group = (grid.cells[columns.index(name)].map(lambda cell: str(cell).strip()) for name in ("image", "group"))
-    if image.empty or (image == "").any():
-        raise UserError(f"groups {groups}: no image in line {grid.lines[(image == '').argmax()]}" if len(image) else f"groups {groups}: lists no image")
+    if image.empty:
+        raise UserError(f"groups {path}: lists no image")
+    if (image == "").any():
+        raise UserError(f"groups {path}: no image in line {grid.lines[(image == '').argmax()]}")
     if "" in columns and grid.cells[columns.index("")].astype(str).isin([*names, *names.str.split("/").str[-1]]).any():  # taken for row names
-        raise UserError(f"groups {groups}: line {grid.lines[0]} has {len(columns)} cells, the header has {len(columns) - 1}; name every column in the header")
+        raise UserError(f"groups {path}: line {grid.lines[0]} has {len(columns)} cells, the header has {len(columns) - 1}; name every column in the header")
     if len(repeated := image[image.duplicated()]):
-        raise UserError(f"groups {groups}: image {repeated.iloc[0]!r} is listed twice; expected each image once")
-    by_name, last = group.replace("", None).set_axis(image), names.str.split("/").str[-1]
-    if len(several := last[last.duplicated() & last.isin(image) & ~names.isin(image)]):
-        both = " or ".join(map(repr, names[last == several.iloc[0]].head(2)))
-        raise UserError(f"groups {groups}: image {several.iloc[0]!r} could be {both}; write the whole name")
-    found = names.map(by_name).fillna(last.map(by_name))
-    if found.isna().all():
-        raise UserError(f"groups {groups}: image {image.iloc[0]!r} is not among the images; the first of these is {names.iloc[0]!r}")
-    unknown = image[~image.isin(names) & ~image.isin(last)].tolist()
-    found.attrs["notes"] = [f"groups {groups}: {remark}" for remark in grid.remarks]
-    found.attrs["notes"] += [f"groups {groups}: {len(unknown):,} of its images are not among the images (first: {unknown[0]})"] if unknown else []
-    return found
+        raise UserError(f"groups {path}: image {repeated.iloc[0]!r} is listed twice; expected each image once")
+    return group.replace("", None).set_axis(image), list(grid.remarks)
+
+
+def _groups_by_table(path: str, names: pd.Series) -> pd.Series:
+    "The file may name an image by the last part of its name, where that is unique."
+    listed, remarks = _listed_groups(path, names)
+    last = names.str.split("/").str[-1]
+    if len(ambiguous := last[last.duplicated() & last.isin(listed.index) & ~names.isin(listed.index)]):
+        both = " or ".join(map(repr, names[last == ambiguous.iloc[0]].head(2)))
+        raise UserError(f"groups {path}: image {ambiguous.iloc[0]!r} could be {both}; write the whole name")
+    groups = names.map(listed).fillna(last.map(listed))
+    if groups.isna().all():
+        raise UserError(f"groups {path}: image {listed.index[0]!r} is not among the images; the first of these is {names.iloc[0]!r}")
+    if len(unknown := listed.index[~listed.index.isin(names) & ~listed.index.isin(last)]):
+        remarks.append(f"{len(unknown):,} of its images are not among the images (first: {unknown[0]})")
+    groups.attrs["notes"] = [f"groups {path}: {remark}" for remark in remarks]
+    return groups
 
 # %% ../../nbs/api/selection/00_images.ipynb #4eac0ddd
 def _groups_by_pattern(pattern: str, names: pd.Series) -> pd.Series:
@@ -89,10 +100,10 @@ def _groups_by_pattern(pattern: str, names: pd.Series) -> pd.Series:
     except re.error as error:
         raise UserError(f"groups {pattern!r}: not a regular expression ({error}); expected one, or a CSV file") from error
     matches = [compiled.search(name) for name in names]
-    found = pd.Series([m and (m.group(1) if compiled.groups else m.group(0)) for m in matches], index=names.index, dtype=object)
-    if found.isna().all():
+    groups = pd.Series([m and (m.group(1) if compiled.groups else m.group(0)) for m in matches], index=names.index, dtype=object)
+    if groups.isna().all():
         raise UserError(f"groups {pattern!r}: matches no image name; the first is {names.iloc[0]!r}")
-    return found
+    return groups
 
 # %% ../../nbs/api/selection/00_images.ipynb #14d555f1
 def joined_groups(

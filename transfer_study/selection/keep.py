@@ -7,14 +7,14 @@ __all__ = ['find_run', 'KeptHead', 'fit_head', 'KeptClassifier', 'keep_classifie
 
 # %% ../../nbs/api/selection/15_keep.ipynb #40286b20
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from ..classifiers.calibration import ACCURACIES, accuracy_interval, fit_temperature
-from ..classifiers.linear_probe import select_rows
+from ..classifiers.linear_probe import fit_path, select_rows, view_weights
 from ..classifiers.logistic import LogisticPath
 from ..classifiers.metrics import METRICS, SCORE_METRICS
 from ..core import UserError, unknown_name_error
@@ -59,6 +59,9 @@ def find_run(
 
     Raises `UserError` for a name that is not in the study, for a run that is not finished, and if network or images have changed since.
     """
+    if (Path(runs) / "recommendation.json").is_file():
+        place = f", and its classifier lies in {Path(runs) / 'classifier'}" * (Path(runs) / "classifier").is_dir()
+        raise UserError(f"{runs}: written by recommend{place}; keep takes the runs directory of a study")
     study = Study.from_runs(runs)
     if study.file.protocols.linear is None:
         raise UserError(f"{runs}: the study has no protocol linear, and only its classifiers are kept; add [protocols.linear] and run it again")
@@ -107,24 +110,23 @@ def fit_head(
     y, split = used_images(run, features.rows)
     if unseen := sorted(set(range(len(run.dataset.classes))) - set(y[split == "train"].tolist())):
         name = run.dataset.classes[unseen[0]]
-        raise UserError(f"dataset {run.dataset.name}: no training image of class {name!r} ({len(unseen)} such classes); a kept classifier needs some of each")
-    weight = np.full(len(y), 1 / (features.copy.max() + 1)) if features.copy.any() else None
-    original, fitted, train = features.copy == 0, np.isin(split, ("train", "val")), split == "train"
-
-    def head(rows: np.ndarray) -> LogisticPath:
-        return LogisticPath(np.array([l2])).fit(select_rows(features.X, rows), y[rows], None if weight is None else weight[rows])
+        raise UserError(f"dataset {run.dataset.name}: no training image of class {name!r} (such classes: {len(unseen)}); a kept classifier needs some of each")
+    X, weight, original = features.X, view_weights(features.copy), features.copy == 0
+    fitted, validation, test = np.isin(split, ("train", "val")), original & (split == "val"), original & (split == "test")
 
     def scores(path: LogisticPath, rows: np.ndarray) -> np.ndarray:
-        return next(iter(path.scores(select_rows(features.X, rows))))
+        return next(path.scores(select_rows(X, rows)))
 
-    whole, validation, test = head(fitted), original & (split == "val"), original & (split == "test")
-    temperature = fit_temperature(scores(head(train), validation), y[validation]) if validation.any() else 1.0
-    of_test, of_run = scores(whole, test), run.dataset.metric
-    y_pred, metric = whole.classes_[of_test.argmax(axis=1)], of_run if of_run in ACCURACIES else "top1"
-    score = float(METRICS[of_run](y[test], of_test if of_run in SCORE_METRICS else y_pred))
+    temperature = 1.0
+    if validation.any():  # known to the head that is kept, so a head without them is calibrated
+        temperature = fit_temperature(scores(fit_path(X, y, split == "train", np.array([l2]), weight), validation), y[validation])
+    head, of_run = fit_path(X, y, fitted, np.array([l2]), weight), run.dataset.metric
+    test_scores = scores(head, test)
+    y_pred, metric = head.classes_[test_scores.argmax(axis=1)], of_run if of_run in ACCURACIES else "top1"
+    score = float(METRICS[of_run](y[test], test_scores if of_run in SCORE_METRICS else y_pred))
     accuracy, interval = float(METRICS[metric](y[test], y_pred)), accuracy_interval(y[test], y_pred, metric)
-    kept = select_rows(features.X, original & fitted)
-    return KeptHead(*whole.coefficients(0), l2, temperature, kept, score, metric, accuracy, interval, int(test.sum()))
+    kept = select_rows(X, original & fitted)
+    return KeptHead(*head.coefficients(0), l2, temperature, kept, score, metric, accuracy, interval, int(test.sum()))
 
 # %% ../../nbs/api/selection/15_keep.ipynb #5c52a3cb
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def keep_classifier(
     (features,) = extract_features([model], run.dataset, cache, study.file.on_bad_image, device=device, **run.extraction)
     head = fit_head(run, features, result["l2"])
     save_classifier(
-        folder, network=replace(run.network), head=(head.weight, head.bias), class_names=run.dataset.classes, lambda_=head.l2,
+        folder, network=run.network, head=(head.weight, head.bias), class_names=run.dataset.classes, lambda_=head.l2,
         temperature=head.temperature, expected_accuracy=head.accuracy, interval=head.interval, n_test=head.n_test, bundle=bundle,
         training_features=head.training_features, licence=licence, model=model, overwrite=overwrite, dataset=run.dataset.name,
         n_train=len(head.training_features), metric=head.metric, precision=run.extraction["precision"], storage=run.extraction["storage"],

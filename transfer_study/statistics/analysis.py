@@ -118,7 +118,7 @@ class Analysis:
 
     @property
     def ranks_first(self) -> bool:
-        "Whether half of the datasets or more have a metric whose log-odds are no odds of a right answer, so that rank correlations come first."
+        "Whether half of the datasets or more have a metric that is not a share of right answers, so that rank correlations come first."
         return 2 * len(_odd_datasets(self.rows)) >= self.rows["dataset"].nunique()
 
     @property
@@ -399,7 +399,7 @@ def _classes_not_used(results: pd.DataFrame, classes: dict[str, int]) -> list[st
 
 # %% ../../nbs/api/statistics/08_analysis.ipynb #ef43beda
 def _odd_datasets(rows: pd.DataFrame) -> dict[str, str]:
-    "The metric of every dataset whose log-odds are no odds of a right answer."
+    "The metric of every dataset whose metric is not a share of right answers."
     if "metric" not in rows:
         return {}
     odd = rows[rows["metric"].isin(odd_metrics(rows["metric"]))]
@@ -413,10 +413,10 @@ def _metric_messages(rows: pd.DataFrame, correlations: pd.DataFrame) -> list[str
         return []
     listed = _listed([f"{dataset} ({metric})" for dataset, metric in odd.items()])
     if 2 * len(odd) < n:
-        return [f"{len(odd)} of {n} datasets with a metric whose log-odds are no odds of a right answer: {listed}"]
+        return [f"on {len(odd)} of {n} datasets the metric is not a share of right answers; read their log-odds with care: {listed}"]
     ranks = correlations[(correlations["dataset"] == HEADLINE) & (correlations["method"] == "spearman")]
     by_protocol = "; ".join(f"{row.protocol}: Spearman's ρ = {row.estimate:.2f} ({row.low:.2f} to {row.high:.2f})" for row in ranks.itertuples())
-    return [f"log-odds of the metric are no odds of a right answer: {listed}; go by the rank correlations ({by_protocol}), and read r with care"]
+    return [f"the metric is not a share of right answers: {listed}; go by the rank correlations ({by_protocol}), and read r with care"]
 
 # %% ../../nbs/api/statistics/08_analysis.ipynb #b134871f
 def analyze(

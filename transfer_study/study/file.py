@@ -298,7 +298,7 @@ def _feature_problems(file: StudyFile) -> list[str]:
 
 # %% ../../nbs/api/study/00_file.ipynb #e4baf88f
 _TOML_ADVICE = {
-    r"hex value|Unescaped '\\\\'": "a backslash in double quotes; write / between folders, or put the path in single quotes",  # as in "C:\\Users"
+    r"hex value|Unescaped '\\'": "a backslash in double quotes; write / between folders, or put the path in single quotes",  # as in "C:\Users"
     r"Cannot mutate immutable namespace": "a table for a key that has a value above; write all of it in one place",
     r"Cannot declare .* twice|Cannot overwrite a value|Duplicate": "a key or a table that stands above already; keep one of the two",
 }

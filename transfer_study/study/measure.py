@@ -155,7 +155,7 @@ def probe_dataset(
 ) -> ImageDataset:
     "Both as one dataset with the splits train and test; raises `UserError` for a class without training images."
     if missing := sorted(set(test.images["class"]) - set(train.images["class"])):
-        raise UserError(f"{train.root}: no training image of {missing[0]} ({len(missing)} such classes)")
+        raise UserError(f"{train.root}: no training image of {missing[0]} (such classes: {len(missing)})")
     root = Path(os.path.commonpath([train.root.resolve(), test.root.resolve()]))
     parts = []
     for split, part in {"train": train, "test": test}.items():

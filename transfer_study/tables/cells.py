@@ -17,7 +17,7 @@ import pandas as pd
 # %% ../../nbs/api/tables/00_cells.ipynb #c49d85c0
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")  # Markdown
 _EMPHASIS = re.compile(r"^(?:\*\*|__|`|\*|\\textbf\{|\\textit\{|\\underline\{|\\emph\{)(.*?)(?:\*\*|__|`|\*|\})$")
-_INVISIBLE = dict.fromkeys([0xFEFF, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])  # also marks that turn text round
+_INVISIBLE = dict.fromkeys([0xFEFF, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2061, 0x206A)])  # also marks that turn text round
 
 
 def clean_text(
@@ -45,7 +45,7 @@ MISSING = {"", "-", "--", "---", "–", "—", "n/a", "n.a.", "n.a", "na", "nan"
 _NUMBER = r"[+-]?(?:\d[\d.,' \u00a0\u202f]*|[.,]\d+)(?:[eE][+-]?\d+)?"
 _CELL = re.compile(
     rf"(?P<number>{_NUMBER})\s*(?P<sign>%?)\s*"
-    rf"(?P<spread>(?:(?:±|\+/-|\+-|\\pm)\s*{_NUMBER}\s*%?)|(?:\(\s*±?\s*{_NUMBER}\s*%?\s*\))|(?:_\{{[^}}]*\}}))?\s*(?P<marks>[*†‡§¶]*)"
+    rf"(?P<spread>(?:(?:±|\+/-|\+-|\\pm)\s*{_NUMBER}\s*%?)|(?:\(\s*±?\s*{_NUMBER}\s*%?\s*\))|(?:_\{{[^}}]*\}}))?\s*(?P<marks>[*∗†‡§¶]*)"
 )
 
 

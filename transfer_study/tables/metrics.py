@@ -54,7 +54,7 @@ def chance_levels(
 def odd_metrics(
     metric: pd.Series,  # names of metrics, NA for accuracies
 ) -> list[str]:
-    "The metrics whose log-odds are no odds of a right answer, except for the one that the paper treats like an accuracy."
+    "The metrics that are not shares of right answers, except for the one that the paper treats like an accuracy."
     return [name for name in metric.dropna().unique() if metric_kind(name) not in ("accuracy", "top5") and name != MAP_OF_THE_PAPER]
 
 # %% ../../nbs/api/tables/06_metrics.ipynb #2a318267

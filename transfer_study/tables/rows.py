@@ -330,6 +330,21 @@ def _path_shown(table: Path | str | pd.DataFrame, grid: Grid) -> str:
     return f"{path} ({sheets[0]})" if sheets else path
 
 # %% ../../nbs/api/tables/05_rows.ipynb #2c0d25b2
+def _converted(rows: pd.DataFrame, percent: bool, by_name: dict[str, bool], grid: Grid, path: object) -> tuple[pd.DataFrame, list[str]]:
+    "`rows` with scores and source accuracies in [0, 1], whole numbers where counts stand, clean texts and usual protocols; and remarks."
+    remarks = []
+    for column in ("score", "source_accuracy"):
+        if column in rows and len(rows):
+            rows, of_column = _scaled(rows, column, percent, by_name, grid, path)
+            remarks += of_column
+    rows = _with_counts(rows, grid, path)
+    for column in [name for name, kind in COLUMNS.items() if kind == "str" and name in rows and name not in ("network", "dataset")]:
+        rows[column] = _texts(rows[column])
+    if "protocol" in rows:
+        rows["protocol"] = rows["protocol"].map(protocol_name, na_action="ignore")
+    return rows, remarks
+
+# %% ../../nbs/api/tables/05_rows.ipynb #a6607f0d
 def table_rows(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
     *,
@@ -359,22 +374,13 @@ def table_rows(
     by_name = {name: word for pattern, word in by_name.items() for name in matching([pattern], names, "scale")}
     if (rows["network"] == "").any():
         raise UserError(f"{path}: no network in {grid.place} {rows.loc[rows['network'] == '', 'line'].iloc[0]}; every row needs a name")
-    remarks = list(grid.remarks)
-    for column in ("score", "source_accuracy"):
-        if column in rows and len(rows):
-            rows, said = _scaled(rows, column, percent, by_name, grid, path)
-            remarks += [text for text in said if text not in remarks]
-    rows = _with_counts(rows, grid, path)
-    for column in [name for name, kind in COLUMNS.items() if kind == "str" and name in rows and name not in ("network", "dataset")]:
-        rows[column] = _texts(rows[column])
-    if "protocol" in rows:
-        rows["protocol"] = rows["protocol"].map(protocol_name, na_action="ignore")
+    rows, remarks = _converted(rows, percent, by_name, grid, path)
     remarks += _named_remarks(rows) if not roles.datasets else []
     source_column = grid.columns[roles.source] if roles.source is not None else ""
     source_column = grid.columns[roles.standard["source_accuracy"]] if "source_accuracy" in roles.standard else source_column
     return TableRows(
         rows, path, grid.place, " ".join(grid.columns[i] or "the row names" for i in roles.network), source_column,
-        tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*remarks, *_missing_remarks(rows, grid.place), *_look_alikes(rows)),
+        tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*dict.fromkeys([*grid.remarks, *remarks]), *_missing_remarks(rows, grid.place), *_look_alikes(rows)),
     )  # fmt: skip
 
 # %% ../../nbs/api/tables/05_rows.ipynb #00819736

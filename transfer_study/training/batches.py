@@ -15,28 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..features.loading import CROP_AREA, CROP_RATIO
 from .image_cache import CachedImages
 
 if TYPE_CHECKING:
     import torch
 
 # %% ../../nbs/api/training/02_batches.ipynb #51b50ebd
-_RATIOS, _N_TRIES = (3 / 4, 4 / 3), 10  # smallest and largest width divided by height; boxes tried for each image
+_N_TRIES = 10  # boxes for each image, as in torchvision
 
 
 def random_crops(
     sizes: np.ndarray,  # (n, 2) original width and height of each image in pixels
     generator: np.random.Generator,
-    area_min: float = 0.08,  # smallest area of a crop, as a fraction of the image's
+    area_min: float = CROP_AREA[0],  # smallest area of a crop, as a fraction of the image's
 ) -> np.ndarray:
     "Boxes (n, 4): left, top, width and height as fractions of the image's width and height (Szegedy et al. 2015)."
     n, aspect = len(sizes), sizes[:, 0] / sizes[:, 1]
-    area, position = generator.uniform(area_min, 1, (_N_TRIES, n)), generator.random((2, n))
-    ratio = np.exp(generator.uniform(np.log(_RATIOS[0]), np.log(_RATIOS[1]), (_N_TRIES, n)))
+    area, position = generator.uniform(area_min, CROP_AREA[1], (_N_TRIES, n)), generator.random((2, n))
+    ratio = np.exp(generator.uniform(np.log(CROP_RATIO[0]), np.log(CROP_RATIO[1]), (_N_TRIES, n)))
     width, height = np.sqrt(area * ratio / aspect), np.sqrt(area / ratio * aspect)
     fits = (width <= 1) & (height <= 1)
     tried, image = fits.argmax(0), np.arange(n)
-    nearest = np.clip(aspect, *_RATIOS)  # the largest box of an allowed ratio
+    nearest = np.clip(aspect, *CROP_RATIO)  # the largest box of an allowed ratio
     width = np.where(fits.any(0), width[tried, image], np.minimum(1, nearest / aspect))
     height = np.where(fits.any(0), height[tried, image], np.minimum(1, aspect / nearest))
     position = np.where(fits.any(0), position, 0.5)
@@ -128,7 +129,7 @@ class TrainingBatches:
     batch_size: int
     stops: list[int]  # steps after which an iteration ends, ascending
     seed: int = 0
-    area_min: float = 0.08
+    area_min: float = CROP_AREA[0]
     flip: bool = True
     n_parts: int = 1  # number of parts into which the batch of each step is split
     process: int = 0  # number of this process, if several train together

@@ -76,11 +76,10 @@ def train_point(
         images = stage_images(dataset, input_configuration(model), protocol, seed, stage, protocol.validation_share, n_train_per_class, **options)
         if working_directory:
             working_directory.mkdir(parents=True, exist_ok=True)
-        run = TrainingRun(
+        result = train_run(TrainingRun(
             specification, protocol, build, images, device, working_directory, max(1, checkpoint_every), list(callbacks),
             protocol.decay_normalization, protocol.batch_norm_rule,
-        )  # fmt: skip
-        result = train_run(run)
+        ))  # fmt: skip
     if working_directory and directory:
         commit_run(partial(write_training, result), specification, working_directory, directory)
     return result

@@ -129,6 +129,12 @@ def test_texts_like_scores_are_refused_not_dropped(cells):
         read_table(table, percent=True)
 
 
+def test_bounds_in_brackets_are_a_spread():
+    rows = read_table(WIDE.assign(pets=[f"{score:.3f} [0.860, 0.982]" for score in WIDE["pets"]]))
+    check(rows)
+    assert "spreads such as ± 0.3 are not read" in rows.attrs["reading"]
+
+
 @pytest.mark.parametrize("texts", ["v1.{}", "2024-05-0{}", "1{}.3M", "0{}.05.2025", "10.1109/CVPR.{}", "run {}"])
 def test_other_texts_with_digits_are_left_out(texts):
     check(read_table(WIDE.assign(extra=[texts.format(i) for i in range(1, 5)])))

@@ -6,7 +6,6 @@ import pickle
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -109,17 +108,17 @@ def test_one_that_bears_an_official_name_is_counted_like_it(tmp_path, hf):
 
 
 def test_what_the_library_cannot_tell_is_asked_for(tmp_path, hf):
-    feature = hf.ClassLabel(names=["square", "circle", "star"])
+    feature, text = hf.ClassLabel(names=["square", "circle", "star"]), hf.Value("string")
     cases = {
         "no_test": ({"train": [0, 1], "validation": [0, 1]}, feature, {}, "no split 'test', found: train, validation"),
         "hidden": ({"train": [0, 1, 0, 1], "test": [-1, -1]}, feature, {}, "labels are missing in split test"),
         "unseen": ({"train": [0, 1, 0, 1], "test": [2, 1]}, feature, {}, "class 'star' is in test but not in train"),
-        "numbers": ({"train": [0.5, 1.0], "test": [0.5, 1.0]}, hf.Value("float32"), {}, "contains float32, such as 0.5; save it as whole numbers or text"),
-        "blank": ({"train": ["a", "b", " ", ""], "test": ["a", "b"]}, hf.Value("string"), {}, r"row 2 \(from 0\) of split train .*remove these rows \(2 of 4\)"),
-        "none": ({"train": ["a", "b"], "test": ["a", None, "b"]}, hf.Value("string"), {}, r"row 1 \(from 0\) of split test .*remove these rows \(1 of 3\)"),
+        "numbers": ({"train": [0.5, 1.0], "test": [1.0, 0.5]}, hf.Value("float32"), {}, "float32, such as 0.5; save it as whole"),
+        "blank": ({"train": ["a", "b", " ", ""], "test": ["a", "b"]}, text, {}, r"row 2 \(from 0\) of split train .* \(2 of 4\)"),
+        "none": ({"train": ["a", "b"], "test": ["a", None, "b"]}, text, {}, r"row 1 .* of split test .*remove .*\(1 of 3\)"),
         "some": ({"train": [0, 1, 0, -1], "test": [0, 1]}, feature, {}, "row 3 .* has no label"),
         "unnamed": ({"train": [0, 1], "test": [0, 1]}, hf.ClassLabel(names=["", "a"]), {}, "row 0 .* a blank one"),
-        "lists": ({"train": [["a"], ["b", ""]], "test": [["a"], ["b"]]}, hf.List(hf.Value("string")), {}, "row 1 .* a blank one"),
+        "lists": ({"train": [["a"], ["b", ""]], "test": [["a"], ["b"]]}, hf.List(text), {}, "row 1 .* a blank one"),
     }
     for name, (labels, kind, more, message) in cases.items():
         parquet(hf, tmp_path / name, labels, kind, **more)
@@ -132,11 +131,13 @@ def test_what_the_library_cannot_tell_is_asked_for(tmp_path, hf):
 
 
 def test_labels_of_any_whole_number_and_spelling_are_classes(tmp_path, hf):
-    for kind in ("uint16", "uint32", "float64", "bool"):
-        labels = [0.0, 1.0] if kind == "float64" else [False, True] if kind == "bool" else [0, 1]
-        parquet(hf, tmp_path / kind, {"train": labels * 2, "test": labels}, hf.Value(kind))
-        dataset = open_dataset(f"hf:{kind}", tmp_path)
-        assert dataset.classes == (["False", "True"] if kind == "bool" else ["0", "1"]) and dataset.targets.tolist() == [0, 1, 0, 1, 0, 1]
+    given = {"uint16": [0, 1], "uint32": [0, 1], "float64": [0.0, 1.0], "bool": [False, True]}
+    columns = {kind: (hf.Value(kind), {"train": labels * 2, "test": labels}) for kind, labels in given.items()}
+    parquet(hf, tmp_path / "kinds", {"train": [0, 1] * 2, "test": [0, 1]}, hf.Value("int8"), **columns)
+    for kind in given:
+        dataset = open_dataset({"hf": "kinds", "label": kind}, tmp_path)
+        assert dataset.classes == (["False", "True"] if kind == "bool" else ["0", "1"])
+        assert dataset.targets.tolist() == [0, 1, 0, 1, 0, 1]
     spelled = {"train": ["zo\u00eb", "cat", " zoe\u0308", "cat"], "test": ["zoe\u0308", "cat "]}
     parquet(hf, tmp_path / "pets", spelled, hf.Value("string"))
     assert open_dataset("hf:pets", tmp_path).classes == ["cat", "zo\u00eb"]
@@ -149,24 +150,27 @@ def test_labels_of_any_whole_number_and_spelling_are_classes(tmp_path, hf):
 
 
 def test_shards_that_pandas_wrote_are_images_by_their_bytes(tmp_path, hf):
-    import pyarrow
+    import pyarrow.parquet
 
-    shapes = {
-        "structs": [png(i) for i in range(4)], "plain": [png(i)["bytes"] for i in range(4)], "gap": [None, *(png(i)["bytes"] for i in (1, 2, 3))],
-        "more": [png(i) | {"width": 4, "path": None} for i in range(4)],
-        "large": pyarrow.array([png(i)["bytes"] for i in range(4)], pyarrow.large_binary()),
+    files = [png(i)["bytes"] for i in range(4)]
+    columns = {
+        "structs": [png(i) for i in range(4)], "more": [png(i) | {"width": 4, "path": None} for i in range(4)],
+        "gap": [None, *files[1:]], "large": pyarrow.array(files, pyarrow.large_binary()),
     }  # fmt: skip
-    for name, images in shapes.items():
+    other = {"mask": [b"\0\1"] * 4, "label": ["a", "b", "a", "b"]}
+    for name, images in {"one": {"photo": files}, "several": columns}.items():
         (tmp_path / name).mkdir()
-        columns = {"photo": images, "thumb": [b"\0\1"] * 4, "label": ["a", "b", "a", "b"]}
         for split in ("train", "test"):
-            table = pyarrow.table(columns) if name == "large" else pyarrow.Table.from_pandas(pd.DataFrame(columns))
-            pyarrow.parquet.write_table(table, tmp_path / name / f"{split}.parquet")
-        dataset = pickle.loads(pickle.dumps(open_dataset(f"hf:{name}", tmp_path)))
-        assert [dataset.read(i) for i in (0, 1, 7)] == [b"" if name == "gap" else png(0)["bytes"], png(1)["bytes"], png(3)["bytes"]]
-        assert open_dataset({"hf": name, "image": "photo"}, tmp_path).fingerprint == dataset.fingerprint
-    with pytest.raises(UserError, match="column 'thumb' does not contain images"):
-        open_dataset({"hf": "plain", "image": "thumb"}, tmp_path)
+            pyarrow.parquet.write_table(pyarrow.table(images | other), tmp_path / name / f"{split}.parquet")
+    dataset = pickle.loads(pickle.dumps(open_dataset("hf:one", tmp_path)))
+    assert [dataset.read(i) for i in range(8)] == files * 2
+    for column in columns:
+        same = pickle.loads(pickle.dumps(open_dataset({"hf": "several", "image": column}, tmp_path)))
+        assert [same.read(i) for i in range(8)] == [b"" if column == "gap" and i % 4 == 0 else files[i % 4] for i in range(8)]
+    with pytest.raises(UserError, match="one image column expected, 4 found among the columns structs, more, gap, large"):
+        open_dataset("hf:several", tmp_path)
+    with pytest.raises(UserError, match="column 'mask' does not contain images"):
+        open_dataset({"hf": "one", "image": "mask"}, tmp_path)
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path, hf):

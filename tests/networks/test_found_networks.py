@@ -66,20 +66,20 @@ def test_any_prefix_of_all_names_is_removed_and_two_networks_are_refused(tiny):
         load_weights(model, folder / "w.pth")
 
 
-def test_numbers_of_numpy_beside_the_weights_are_read(tiny):
+def test_numbers_of_numpy_and_paths_beside_the_weights_are_read(tiny):
     folder, model = tiny
-    torch.save({"state_dict": model.state_dict(), "best": np.float64(0.7), "epoch": np.int64(3), "hyper_parameters": {"data": Path("x/y")}}, folder / "w.pth")
+    others = {"best": np.float64(0.7), "epoch": np.int64(3), "hyper_parameters": {"data": Path("x/y")}}  # Lightning saves paths
+    torch.save({"state_dict": model.state_dict(), **others}, folder / "w.pth")
     load_weights(other := build_architecture("nets:Small", folder), folder / "w.pth")
     assert torch.equal(other.head.weight, model.head.weight)
 
 
 def test_a_network_in_a_wrapper_is_refused(tiny):
     folder, _ = tiny
-    text = "import torch\nfrom nets import Small\n\n\ndef parallel():\n    return torch.nn.DataParallel(Small())\n\n\ndef compiled():\n    return torch.compile(Small())\n"
+    text = "import torch\nfrom nets import Small\n\n\ndef parallel():\n    return torch.nn.DataParallel(Small())\n"
     (folder / "wrapped.py").write_text(text)
-    for function, name in {"parallel": "DataParallel", "compiled": r"torch\.compile"}.items():
-        with pytest.raises(UserError, match=f"wrapped:{function}: returned a network wrapped in {name}; return the network without it"):
-            build_architecture(f"wrapped:{function}", folder)
+    with pytest.raises(UserError, match="returned a network wrapped in DataParallel; return the network without"):
+        build_architecture("wrapped:parallel", folder)
 
 
 def test_packed_files_wrong_names_and_addresses(tiny):

@@ -93,12 +93,13 @@ def test_formulas_of_a_page_are_read_once(tmp_path):
 
 
 def test_subscripts_and_superscripts_are_no_digits_of_the_number(tmp_path):
-    noted = [[name, source, f"{pets}<sup>2</sup>", f"{birds}<sub>±.003</sub>"] for name, source, pets, birds in CELLS]
-    (tmp_path / "t.html").write_text(page(noted))
-    read, said = scores(tmp_path / "t.html")
-    assert read == SCORES and "superscripts are not read" in said
-    for low in ("<sub>3</sub>", "<sub>.3</sub>", "<math><msub><mn></mn><mn>3</mn></msub></math>", "<p>3</p>"):
-        (tmp_path / "t.html").write_text(page([[*CELLS[0][:3], f"{CELLS[0][3]}{low}"], *CELLS[1:]]))
+    for below in ("<sub>±.003</sub>", "<sub>3</sub>", "<math><msub><mn></mn><mn>3</mn></msub></math>"):
+        noted = [[name, source, f"{pets}<sup>2</sup>", f"{birds}{below}"] for name, source, pets, birds in CELLS]
+        (tmp_path / "t.html").write_text(page(noted))
+        read, said = scores(tmp_path / "t.html")
+        assert read == SCORES and "superscripts are not read" in said and "spreads such as ± 0.3 are not read" in said
+    for other in ("<sub>.3</sub>", "<p>3</p>", "<div>3</div>"):
+        (tmp_path / "t.html").write_text(page([[*CELLS[0][:3], f"{CELLS[0][3]}{other}"], *CELLS[1:]]))
         with pytest.raises(UserError, match=r"score '0.50 \.?3' of network 'n0' on dataset 'birds': expected a number"):
             read_table(tmp_path / "t.html")
 

@@ -247,7 +247,6 @@ def _target(member: str, target: str) -> _Link:
 
 # %% ../../nbs/api/images/00_archives.ipynb #82096dee
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # first bytes of gzip, bzip2, xz and zstd files
-_OTHERS = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar"}  # first bytes of archives that are not read
 
 
 _PART = re.compile(r"\.(z\d\d|\d{3}|part\d+\.rar|(tar|tgz|tar\.\w+|zip|7z)\.?(part)?[ab][a-y])$", re.IGNORECASE)
@@ -269,11 +268,18 @@ def _text_kind(start: bytes) -> str:
 
 _ARRAYS = "not images; write each image to a file in a folder of its class, such as with PIL.Image.fromarray(pixels).save(path)"
 _LIST = "not an archive of images; if it lists images and labels, save it as CSV, and give it as csv:PATH"
+_UNPACK = "which is not supported; unpack it and give the folder"
 _DOCUMENT = "not an archive of images; save its images in a folder for each class"
 _OTHER_FILES = {  # first bytes of files that are no archives
     b"PAR1": "a Parquet file; if it holds images and labels, give the folder that it lies in as hf:FOLDER",
     b"\x93NUMPY": f"an array of NumPy, {_ARRAYS}", b"\x89HDF": f"arrays (HDF5), {_ARRAYS}", b"MATLAB ": f"arrays (MATLAB), {_ARRAYS}",
     b"\xd0\xcf\x11\xe0": f"a file of an old Office program, {_LIST}", b"%PDF": f"a PDF, {_DOCUMENT}",
+    b"7z\xbc\xaf\x27\x1c": f"a 7z archive, {_UNPACK}", b"Rar!": f"a rar archive, {_UNPACK}",
+}  # fmt: skip
+_ZIPS_OF_PROGRAMS = {  # by a member that all of them have
+    "xl/workbook.xml": f"a workbook of Excel, {_LIST}", "xl/workbook.bin": f"a workbook of Excel, {_LIST}",
+    "word/document.xml": f"a document of Word, {_DOCUMENT}", "ppt/presentation.xml": f"slides of PowerPoint, {_DOCUMENT}",
+    "META-INF/manifest.xml": f"a file of LibreOffice (OpenDocument), {_LIST}",
 }  # fmt: skip
 
 
@@ -284,15 +290,9 @@ def _zip_kind(archive: Path) -> str:
             names = set(packed.namelist())
     except Exception:  # damaged, which `_list_zip` says
         return ""
-    tops = {name.partition("/")[0] for name in names}
-    if "[Content_Types].xml" in names:
-        kinds = {"xl": ("a workbook of Excel", _LIST), "word": ("a document of Word", _DOCUMENT), "ppt": ("slides of PowerPoint", _DOCUMENT)}
-        return ", ".join(next((words for top, words in kinds.items() if top in tops), ("a file of Office", _DOCUMENT)))
-    if {"mimetype", "content.xml"} <= names:
-        return f"a file of LibreOffice (OpenDocument), {_LIST}"
     if names and all(name.endswith(".npy") and "/" not in name for name in names):
         return f"arrays of NumPy, {_ARRAYS}"
-    return "a file of torch.save, not an archive of images" if any(name.rpartition("/")[2] == "data.pkl" for name in names) else ""
+    return next((kind for member, kind in _ZIPS_OF_PROGRAMS.items() if member in names), "")
 
 
 def _second_archive(stream: BinaryIO) -> int | None:
@@ -314,8 +314,6 @@ def _no_tar(archive: Path, error: Exception) -> UserError:
         return UserError(f"dataset {archive}: {part}")
     if start.startswith(COMPRESSED):
         return UserError(f"dataset {archive}: compressed tars are not supported; decompress it first (gunzip, unxz, unzstd)")
-    if kind := next((kind for sign, kind in _OTHERS.items() if start.startswith(sign)), ""):
-        return UserError(f"dataset {archive}: a {kind} archive, which is not supported; unpack it and give the folder")
     if kind := next((kind for sign, kind in _OTHER_FILES.items() if start.startswith(sign)), ""):
         return UserError(f"dataset {archive}: {kind}")
     if text := _text_kind(start):

@@ -265,14 +265,14 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     root, decoded = path.parent, files.map(_decoded)
     listed, plain = (texts.str.replace("\\", "/").str.split("/") for texts in (files, decoded))
     for k in range(1, max(len(listed.iloc[0]), len(plain.iloc[0]))):
-        first = _first_file(*(parts.iloc[:1].str[k:].str.join("/") for parts in (listed, plain)), root)
+        first = _first_file(listed.iloc[:1].str[k:].str.join("/"), plain.iloc[:1].str[k:].str.join("/"), root)
         if first.iloc[0] and (root / first.iloc[0]).is_file():
             ends = _first_file(listed.str[k:].str.join("/"), plain.str[k:].str.join("/"), root)
             return ends, f"no image is where the list says; those at the ends of the paths are used, such as {ends.iloc[0]}"
-    places = _by_name(root)
-    names = [parts.str[-1].map(lambda name: places.get(unicodedata.normalize("NFC", name), [])) for parts in (listed, plain)]
+    below = _by_name(root)
+    names = [parts.str[-1].map(lambda name: below.get(unicodedata.normalize("NFC", name), [])) for parts in (listed, plain)]
     candidates = names[0].where(names[0].str.len() > 0, names[1])
-    chosen = candidates.str[0].fillna(files)
+    chosen = pd.Series([places[0] if places else file for places, file in zip(candidates, files, strict=True)], files.index)
     absent = (candidates.str.len() == 0) & files.str.match(rf"{_ADDRESS}|file:|/|[A-Za-z]:[/\\]")
     if absent.any():
         raise UserError(f"dataset {path}: {files[absent].iloc[0]!r}: no image of this name below the folder of the list (such lines: {absent.sum():,}); copy or download the images there")

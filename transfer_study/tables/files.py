@@ -298,8 +298,8 @@ def _grid_of_bytes(data: bytes, path: Path) -> Grid:
     if page := html_records(text, path):
         cleaned = [(line, [clean_text(cell) for cell in cells]) for line, cells in page[0]]
         return grid_of_records([(line, cells) for line, cells in cleaned if any(cells)], path, remarks=remarks + page[1])
-    if records := markdown_records(text, path):
-        return grid_of_records(records, path, remarks=remarks)
+    if rows := markdown_records(text, path):
+        return grid_of_records(rows, path, remarks=remarks)
     records, decimal = delimited_records(text, path)
     return grid_of_records(records, path, "line", decimal, remarks)
 

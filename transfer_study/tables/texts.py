@@ -104,7 +104,7 @@ def _check_quotes(rows: list[tuple[int, int, list[str]]], text: str, delimiter: 
 
 def delimited_records(
     text: str,
-    path: Path | str,  # for messages
+    path: Path | str = "table",  # for messages
 ) -> tuple[Records, str]:
     "The rows of delimited text, and its usual decimal mark: a comma where semicolons separate the cells; raises `UserError` for an open quote."
     delimiter = _delimiter(text)
@@ -147,6 +147,7 @@ def markdown_records(
 
 # %% ../../nbs/api/tables/01_texts.ipynb #7f911dee
 _SKIPPED = ("script", "style", "sup", "annotation", "annotation-xml")
+_SUBSCRIPT = re.compile(r"([+-]?[\d.,]*\d ?%?) (\d[\d.,]*)")  # a number, and what stands below it
 _EMPTY = ("img", "input", "hr", "wbr")  # never closed
 _APART = ("sub", "mn", "p", "div", "li", "dd", "tr", "td", "th")  # what begins or ends here does not continue a number
 
@@ -167,7 +168,7 @@ class _HtmlTables(HTMLParser):
         super().__init__()
         self.tables: list[_HtmlTable] = []
         self.depth, self.open = 0, Counter[str]()  # of tables; of tags that are skipped
-        self.in_head = self.apart = False  # whether in <thead>; whether a number begins anew
+        self.in_head = self.apart = self.below = False  # whether in <thead>; a number begins anew; the cell has a subscript
         self.cell: Any = None  # texts, columns, rows and hidden texts of the open cell
         self.hidden: list[str] = []  # an open tag that is hidden from readers of the screen, as often as it is open
 
@@ -191,6 +192,7 @@ class _HtmlTables(HTMLParser):
             self.hidden.append(tag)
         self.open[tag] += tag in _SKIPPED
         self.apart |= tag in _APART
+        self.below |= tag in ("sub", "msub")
 
     def handle_endtag(self, tag: str) -> None:
         self.open[tag] -= tag in _SKIPPED and self.open[tag] > 0
@@ -216,8 +218,9 @@ class _HtmlTables(HTMLParser):
         if self.cell:
             texts, columns, rows, hidden = self.cell
             text = " ".join("".join(texts).split()) or " ".join("".join(hidden).split())
-            self.tables[-1].rows[-1][1].append((text, columns, rows))
-        self.cell, self.apart, self.hidden = None, False, []
+            match = _SUBSCRIPT.fullmatch(text) if self.below else None
+            self.tables[-1].rows[-1][1].append((f"{match[1]}_{{{match[2]}}}" if match else text, columns, rows))
+        self.cell, self.apart, self.below, self.hidden = None, False, False, []
 
 # %% ../../nbs/api/tables/01_texts.ipynb #2cbf42a7
 def _spread_out(table: _HtmlTable) -> Records:

@@ -1,5 +1,7 @@
 """Tables as people have them, and runs on disk."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -193,3 +195,38 @@ def test_source_accuracies_in_any_container():
         assert read_table(table, source_accuracy=given)["source_accuracy"].tolist() == [0.6, 0.7]
     with pytest.raises(UserError, match="table: a list; expected a file"):
         read_table(table, source_accuracy=[0.6, 0.7])
+
+
+def test_source_accuracies_that_are_not_used_are_said():
+    rows = pd.DataFrame({"network": ["a", "b"], "ImageNet": [0.7, 0.8], "pets": [0.9, 0.91]})
+    given = {"a": 0.75, "b": 0.8}
+    said = "the table's own source accuracies are used; those given differ for 1 network: to use them, --leave-out 'ImageNet'"
+    assert read_table(rows, source_accuracy=given).attrs["reading"][-1] == said
+    used = read_table(rows, source_accuracy=given, leave_out="ImageNet")
+    assert used["source_accuracy"].tolist() == [0.75, 0.8] and said not in used.attrs["reading"]
+    with pytest.raises(
+        UserError, match="source accuracies are given for A, B, but the table has the networks a, b; correct the names"
+    ):
+        read_table(rows, source_accuracy={"A": 0.75, "B": 0.8})
+    both = rows.melt("network", var_name="dataset", value_name="score").assign(source_accuracy=[0.7, 0.85, 0.7, 0.85])
+    said = "the column 'source_accuracy' is used; for 1 network the dataset 'ImageNet' differs from it"
+    assert read_table(both).attrs["reading"][-1] == said
+
+
+def test_a_single_run_or_a_file_is_no_directory_of_runs(tmp_path):
+    run = tmp_path / "home" / "runs" / "study" / "abc"
+    run.mkdir(parents=True)
+    (run / "result.json").write_text(
+        '{"network": "a", "dataset": "pets", "score": 0.5, "source_accuracy": 0.7, "protocol": "linear", "run_id": "abc"}'
+    )
+    for name in ("table.csv", "study.toml"):
+        (tmp_path / name).write_text("")
+    messages = {
+        run: f"abc: a single run; give the folder of its study, {run.parent}",
+        tmp_path / "home": f"did you mean {run.parents[1]}",
+        tmp_path / "table.csv": "a file, no directory of runs; for a table of results, `transfer-study analyze",
+        tmp_path / "study.toml": "a file, no directory of runs; run the study, and give the folder of its runs",
+    }  # fmt: skip
+    for path, message in messages.items():
+        with pytest.raises(UserError, match=re.escape(message)):
+            read_runs(path)

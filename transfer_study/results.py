@@ -24,12 +24,13 @@ from transfer_study.source_accuracy import (
     known_source_accuracies,
     origin_in_words,
     source_spread,
+    unused_accuracies,
     with_source_accuracy,
 )  # fmt: skip
 from .tables.columns import COLUMNS
 from .tables.files import table_path
 from .tables.metrics import undeclared_metrics, with_metrics, with_n_classes
-from .tables.rows import PROTOCOLS, TableRows, class_counts, table_rows
+from .tables.rows import TableRows, class_counts, protocol_name, table_rows
 from .tables.sources import MATCHED, matched_columns
 
 # %% ../nbs/api/03_results.ipynb #366dd967
@@ -54,8 +55,7 @@ def _stated_protocol(table: Path | str | pd.DataFrame, protocol: str | None) -> 
     if not isinstance(protocol, str | None):
         raise UserError(f"protocol = {protocol!r}: expected a text, such as linear")
     if protocol is not None and protocol.strip():
-        known = {name.casefold(): name for name in PROTOCOLS}
-        return known.get(protocol.strip().casefold(), protocol.strip())
+        return protocol_name(protocol.strip())
     if isinstance(table, pd.DataFrame):
         return None
     path = table_path(table)
@@ -144,7 +144,7 @@ def read_table(
     check_source_accuracies(result.assign(line=rows["line"].to_numpy()), read, matched, source_per_dataset)
     in_table = "protocol" in scores and bool(scores["protocol"].notna().all())
     words = "as the table says" if in_table else stated or "not stated, analysed as linear"
-    reading = _reading(read, result, origin_in_words(read, rows, matched, given), words, matched)
+    reading = (*_reading(read, result, origin_in_words(read, rows, matched, given), words, matched), *unused_accuracies(read, rows, given))
     result.attrs["reading"] = (*reading, *([] if given is None else given.attrs.get("remarks", [])))
     result.attrs["protocol_stated"] = stated is not None or in_table
     return result
@@ -267,8 +267,13 @@ def _stated_accuracies(study: Path) -> dict[tuple[str, str], dict]:
 def _studies(runs: Path | str) -> list[Path]:
     "`runs` itself and its subdirectories, any of which may hold runs."
     runs = Path(runs)
+    if runs.is_file():
+        advice = "run the study, and give the folder of its runs" if runs.suffix == ".toml" else f"for a table of results, `transfer-study analyze {runs}`"
+        raise UserError(f"{runs}: a file, no directory of runs; {advice}")
     if not runs.is_dir():
         raise UserError(f"{runs}: no such directory of runs; check the path")
+    if (runs / "result.json").is_file():
+        raise UserError(f"{runs}: a single run; give the folder of its study, {runs.resolve().parent}")
     return [runs, *sorted(path for path in runs.glob("[!.]*") if path.is_dir())]
 
 # %% ../nbs/api/03_results.ipynb #e2d65149
@@ -327,7 +332,9 @@ def read_runs(
     "The tidy results table of every complete run below `runs`; raises `UserError` if there is none."
     complete = list(complete_runs(runs))
     if not complete:
-        raise UserError(f"{runs}: no finished run; compute some with `transfer-study run STUDY --out {runs}`")
+        deeper = next((path.parents[2] for path in Path(runs).glob("[!.]*/[!.]*/[!.]*/result.json")), None)
+        advice = f"did you mean {deeper}?" if deeper else f"compute some with `transfer-study run STUDY --out {runs}`"
+        raise UserError(f"{runs}: no finished run; {advice}")
     if without := [directory for directory, result in complete if "score" not in result]:
         raise UserError(f"{without[0] / 'result.json'}: has no 'score', so it is not the result of a run of transfer_study; expected a directory of runs")
     results = [result for _, result in complete]

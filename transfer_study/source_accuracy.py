@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['known_source_accuracies', 'with_source_accuracy', 'given_accuracies', 'source_spread', 'check_source_accuracies',
-           'origin_in_words']
+           'unused_accuracies', 'origin_in_words']
 
 # %% ../nbs/api/06_source_accuracy.ipynb #5e7f3092
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ import pandas as pd
 
 from .core import UserError, data_path
 from .networks.table import published_top1
-from .tables.columns import is_source
+from .tables.names import is_source
 from .tables.rows import TableRows, source_accuracies
 from .tables.sources import matched_source
 
@@ -96,6 +96,34 @@ def check_source_accuracies(
             f"{read.path}: network {network!r} has source accuracies from {spread['min']:g} to {spread['max']:g}; expected one, "
             "or give --source-per-dataset (source_per_dataset=True) if each dataset has its own"
         )
+
+# %% ../nbs/api/06_source_accuracy.ipynb #3d09c1b6
+def _differing(rows: pd.DataFrame, others: pd.DataFrame) -> int:
+    "The number of networks whose source accuracy is none of those in `others`, as far as those are rounded."
+    both = rows[["network", "source_accuracy"]].merge(others, on="network")
+    same = np.isclose(both["source_accuracy"], both["other"], rtol=0, atol=5.1e-4)
+    return int((~pd.Series(same).groupby(both["network"]).any()).sum())
+
+
+def unused_accuracies(
+    read: TableRows,  # a table
+    rows: pd.DataFrame,  # its scores, with the source accuracies of `with_source_accuracy`
+    given: pd.Series | None = None,  # of `given_accuracies`
+) -> list[str]:
+    "On source accuracies that differ from those used; raises `UserError` if none of those given is of a network of the table."
+    listed, own = read.rows[read.rows["in_source"].astype(bool)].dropna(subset="score"), read.source
+    remarks = []
+    if own and len(listed) and (n := _differing(rows, listed[["network", "score"]].rename(columns={"score": "other"}))):
+        remarks.append(f"the column {own!r} is used; for {n} network{'s' * (n > 1)} the dataset {listed['dataset'].iloc[0]!r} differs from it")
+    if given is None:
+        return remarks
+    if not rows["network"].isin(given.index).any():
+        names = [", ".join(map(str, list(part)[:5])) for part in (given.index, rows["network"].unique())]
+        raise UserError(f"{read.path}: source accuracies are given for {names[0]}, but the table has the networks {names[1]}; correct the names")
+    if n := _differing(rows, given.rename_axis("network").rename("other").reset_index()):
+        column = own or listed["dataset"].iloc[0]
+        remarks.append(f"the table's own source accuracies are used; those given differ for {n} network{'s' * (n > 1)}: to use them, --leave-out {column!r}")
+    return remarks
 
 # %% ../nbs/api/06_source_accuracy.ipynb #818c4aab
 def _looked_up(scores: pd.DataFrame, rows: pd.DataFrame, given: pd.Series | None) -> int:

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from transfer_study.core import UserError, data_path
 from transfer_study.results import COLUMNS, read_table, tidy
-from transfer_study.statistics.analysis import PAPER_CORRELATIONS, TABLES, analyze
+from transfer_study.statistics.analysis import PAPER_CORRELATIONS, TABLES, analyze, headline_rows
 
 
 def study(n_networks=10, n_datasets=4, seed=0, **columns):
@@ -161,6 +161,22 @@ def test_only_another_setting_or_size_is_used_and_said():
     analysis = quick(study(setting="dropout", n_train_per_class=16))
     assert "no rows of setting 'default'; the headline uses 'dropout'" in analysis.messages[0]
     assert "the headline uses 16 a class" in analysis.messages[1]
+
+
+def test_a_setting_of_each_network_is_its_label_and_what_the_headline_lacks_is_said():
+    rows = pd.DataFrame({"network": list("aabbcc"), "dataset": ["pets", "birds"] * 3, "n_train_per_class": pd.NA})
+    labels = rows.assign(setting=["default"] * 2 + ["augreg"] * 4)
+    kept, messages = headline_rows(labels)
+    assert (
+        len(kept) == 6
+        and "each network has one setting" in messages[0]
+        and "'default', 'augreg' are in the headline" in messages[0]
+    )
+    kept, messages = headline_rows(rows.assign(setting=["default", "dropout"] + ["dropout"] * 2 + ["default"] * 2))
+    assert len(kept) == 3 and messages == ["1 of 3 networks has no score in setting 'default' and is not in the headline: b"]
+    kept, messages = headline_rows(rows.assign(setting="default", n_train_per_class=[pd.NA, 10, pd.NA, 10, 10, 10]))
+    said = "has no score with all training images and is not in the headline"
+    assert len(kept) == 2 and messages == [f"1 of 3 networks {said}: c", f"1 of 2 datasets {said}: birds"]
 
 
 def test_missing_cells_are_listed_and_no_network_is_lost():

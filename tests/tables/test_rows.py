@@ -273,3 +273,28 @@ def test_digits_of_other_scripts_are_digits_and_superscripts_are_none(digits):
     assert rows["score"].tolist()[:3] == pytest.approx([0.881, 0.904, 0.915])
     with pytest.raises(UserError, match="score '88.1²' of network 'n1'"):
         read_table(PERCENT.assign(pets=["88.1²", "90.4", "91.5"]), percent=True)
+
+
+def test_a_row_is_left_out_by_its_exact_name(tmp_path):
+    table = PERCENT.rename(columns={"network": "model"}).assign(model=["VGG-16 [31]", "ViT-B/16, 384", "n3"], source_accuracy=70)
+    for pattern, left in (("model=VGG-16 [31]", 0), ("Model=vgg-16*", 0), ("model=ViT-B/16, 384", 1), ("model=n3", 2)):
+        rows = read_table(table, percent=True, leave_out=pattern)
+        assert list(rows["network"].unique()) == [name for i, name in enumerate(table["model"]) if i != left]
+    rows = read_table(table, percent=True, leave_out="model=n3,birds")
+    assert len(rows) == 2 and set(rows["dataset"]) == {"pets"}
+
+
+def test_one_is_one_as_far_as_numbers_are_rounded():
+    rows = read_table(FRACTIONS.assign(pets=[0.9, 1.0000000000000002, 0.8], source_accuracy=0.7))
+    assert rows["score"].tolist()[:3] == [0.9, 1.0, 0.8]
+    with pytest.raises(UserError, match=r"score reaches 1\.000001, expected at most 1"):
+        read_table(FRACTIONS.assign(pets=[0.9, 1.000001, 0.8], source_accuracy=0.7))
+
+
+def test_protocols_have_one_name_each():
+    table = FRACTIONS.melt("network", var_name="dataset", value_name="score").assign(source_accuracy=0.7)
+    rows = read_table(table.assign(protocol=["Linear", "linear", "LINEAR", "Fine-tune", "finetune", "k-NN"]))
+    assert rows["protocol"].tolist() == ["linear"] * 3 + ["finetune"] * 2 + ["knn"]
+    rows = read_table(table.assign(protocol=["Prompt tuning", "prompt-tuning", "x", "x", "x", "x"]))
+    assert "'Prompt tuning' and 'prompt-tuning' are read as different protocols" in " ".join(rows.attrs["reading"])
+    assert set(read_table(table, protocol="Fine-Tune")["protocol"]) == {"finetune"}

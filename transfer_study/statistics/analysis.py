@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.special import expit
 
 from ..core import UserError
-from ..results import COLUMNS, PROTOCOLS, read_table
+from ..results import COLUMNS, read_table
 from .columns import TABLES
 from transfer_study.statistics.comparison import (
     BEST_COMPARED,
@@ -44,24 +44,40 @@ from .resampling import RunDraws, exact_repeats, other_datasets_interval, run_de
 from .summary import PAPER_CORRELATIONS, headline_json, headline_table, headline_texts, markdown_table
 from ..tables.cells import name_key
 from ..tables.metrics import odd_metrics, with_n_classes
-from ..tables.rows import class_counts
+from ..tables.rows import PROTOCOLS, class_counts
 
 # %% ../../nbs/api/statistics/08_analysis.ipynb #b626fe01
-def headline_rows(
-    rows: pd.DataFrame,  # rows of one protocol
-) -> tuple[pd.DataFrame, list[str]]:
-    "The rows of setting `default` with all training images, or the closest alternative, with messages about the alternative."
+def _not_in_headline(rows: pd.DataFrame, kept: pd.DataFrame, what: str) -> list[str]:
+    "A line on networks and one on datasets of `rows` that `kept` no longer has."
     messages = []
-    setting = "default" if (rows["setting"] == "default").any() else rows["setting"].mode()[0]
-    if setting != "default":
-        messages.append(f"no rows of setting 'default'; the headline uses {setting!r}")
-    rows = rows[rows["setting"] == setting]
-    full = rows["n_train_per_class"].isna()
+    for kind in ("network", "dataset"):
+        names = list(rows[kind].unique())
+        if gone := sorted(set(names) - set(kept[kind])):
+            listed = ", ".join(map(str, gone[:5])) + ", …" * (len(gone) > 5)
+            has, is_ = ("has", "is") if len(gone) == 1 else ("have", "are")
+            messages.append(f"{len(gone)} of {len(names)} {kind}s {has} no score {what} and {is_} not in the headline: {listed}")
+    return messages
+
+
+def headline_rows(
+    rows: pd.DataFrame,  # rows of one protocol: network, dataset, setting and n_train_per_class
+) -> tuple[pd.DataFrame, list[str]]:
+    "The rows of setting `default` with all training images, or the closest alternative, with messages about the alternative and what it lacks."
+    messages, settings = [], list(rows["setting"].unique())
+    setting = "default" if "default" in settings else rows["setting"].mode()[0]
+    if len(settings) > 1 and rows.groupby("network")["setting"].nunique().max() == 1:
+        messages.append(f"each network has one setting, which is taken as its label: all of {', '.join(map(repr, settings[:5]))} are in the headline")
+        chosen = rows
+    else:
+        chosen = rows[rows["setting"] == setting]
+        messages += [] if setting == "default" else [f"no rows of setting 'default'; the headline uses {setting!r}"]
+        messages += _not_in_headline(rows, chosen, f"in setting {setting!r}")
+    full, size = chosen["n_train_per_class"].isna(), "with all training images"
     if not full.any():
-        largest = rows["n_train_per_class"].max()
-        full = rows["n_train_per_class"] == largest
+        largest = chosen["n_train_per_class"].max()
+        full, size = chosen["n_train_per_class"] == largest, f"with {largest} images a class"
         messages.append(f"no rows with all training images; the headline uses {largest} a class")
-    return rows[full], messages
+    return chosen[full], messages + _not_in_headline(chosen, chosen[full], size)
 
 # %% ../../nbs/api/statistics/08_analysis.ipynb #13aa9a74
 @dataclass(frozen=True, repr=False)

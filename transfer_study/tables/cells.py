@@ -45,7 +45,7 @@ MISSING = {"", "-", "--", "---", "–", "—", "n/a", "n.a.", "n.a", "na", "nan"
 _NUMBER = r"[+-]?(?:\d[\d.,' \u00a0\u202f]*|[.,]\d+)(?:[eE][+-]?\d+)?"
 _CELL = re.compile(
     rf"(?P<number>{_NUMBER})\s*(?P<sign>%?)\s*"
-    rf"(?P<spread>(?:(?:±|\+/-|\+-|\\pm)\s*{_NUMBER}\s*%?)|(?:\(\s*±?\s*{_NUMBER}\s*%?\s*\))|(?:_\{{[^}}]*\}}))?\s*(?P<marks>[*∗†‡§¶]*)"
+    rf"(?P<spread>(?:(?:±|\+/-|\+-|\\pm)\s*{_NUMBER}\s*%?)|(?:\(\s*±?\s*{_NUMBER}\s*%?\s*\))|(?:\[\s*{_NUMBER}\s*[,;–-]\s*{_NUMBER}\s*\])|(?:_\{{[^}}]*\}}))?\s*(?P<marks>[*∗†‡§¶]*)"
 )
 
 

@@ -1,0 +1,177 @@
+"""What a name says by itself, and what is decided by the columns and cells around it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from transfer_study.core import UserError
+from transfer_study.results import read_table
+from transfer_study.tables.names import could_be_source, is_source, reason_no_dataset, summary_of
+
+NETWORKS = ["resnet18", "resnet34", "resnet50", "resnet101"]
+WIDE = pd.DataFrame(
+    {
+        "network": NETWORKS,
+        "imagenet": [0.71, 0.72, 0.79, 0.78],
+        "pets": [0.881, 0.904, 0.915, 0.92],
+        "birds": [0.612, 0.663, 0.68, 0.701],
+    }
+)
+TARGETS = WIDE.drop(columns="imagenet")
+LONG = TARGETS.melt("network", var_name="dataset", value_name="score")
+OWN = WIDE.set_index("network")["imagenet"]
+
+
+def check(rows, datasets=("pets", "birds")):
+    "The table was read as `WIDE` is, with these names of the two datasets."
+    assert list(rows["dataset"].unique()) == list(datasets) and list(rows["network"].unique()) == NETWORKS
+    assert rows["source_accuracy"].tolist() == pytest.approx([*OWN, *OWN])
+    assert rows["score"].tolist() == pytest.approx([*WIDE["pets"], *WIDE["birds"]])
+
+
+SOURCES = [
+    "acc_imagenet", "Top-1 ImageNet", "top1_imagenet", "metrics.imagenet", "imagenet mean", "ImageNet (source)", "test/imagenet",
+    "val/imagenet_acc", "wds/imagenet1k", "Acc. ImageNet", "IN top-1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_source_under_names_with_prefixes(name):
+    check(read_table(WIDE.rename(columns={"imagenet": name})))
+    check(read_table(LONG.assign(**{name: LONG["network"].map(OWN)})))
+
+
+@pytest.mark.parametrize("name", ["ImageNet linear", "IN", "imagenet1k-unverified"])
+def test_what_could_be_the_source_is_refused_with_the_option_that_decides(name):
+    assert could_be_source(name) and not is_source(name)
+    table = WIDE.rename(columns={"imagenet": name})
+    for shape in (table, table.melt("network", var_name="dataset", value_name="score")):
+        with pytest.raises(
+            UserError, match=f"'{name}' could be the source accuracy; if so, give --source '{name}'; if not, .* --datasets"
+        ):
+            read_table(shape)
+        check(read_table(shape, source=name))
+        assert set(read_table(shape, datasets=[name, "pets", "birds"])["dataset"]) == {name, "pets", "birds"}
+    assert set(read_table(WIDE.assign(**{name: 0.5}))["dataset"]) == {name, "pets", "birds"}
+
+
+def test_a_column_of_sources_in_a_long_table():
+    table = LONG.assign(imagenet_top1=LONG["network"].map(OWN))
+    assert "source accuracy: column 'imagenet_top1'" in read_table(table).attrs["reading"][0]
+    check(read_table(table.rename(columns={"imagenet_top1": "upstream"}), source="upstream"))
+    assert "looked up by name for 4" in read_table(table, leave_out="imagenet_top1").attrs["reading"][0]
+    with pytest.raises(UserError, match="'imagenet_top1' and 'ImageNet val' could be the source accuracy; name it with --source"):
+        read_table(table.assign(**{"ImageNet val": 0.7}))
+    check(read_table(table.assign(**{"ImageNet val": 0.7}), source="imagenet_top1"))
+
+
+def test_settings_of_a_run_are_no_datasets():
+    "As Weights & Biases and MLflow export them."
+    settings = {
+        "momentum": 0.9,
+        "dropout": [0, 0.1, 0.2, 0.1],
+        "num_epochs": [9, 9, 7, 9],
+        "best_epoch": 3,
+        "GPU Count": [1, 2, 4, 8],
+        "_step": 7,
+    }
+    check(read_table(WIDE.assign(**settings)))
+    runs = WIDE.rename(columns={"network": "params.model"} | {name: f"metrics.{name}" for name in ("imagenet", "pets", "birds")})
+    runs.insert(0, "run_id", list("abcd"))
+    check(read_table(runs.assign(experiment_id=0, **{"params.momentum": 0.9})), ["metrics.pets", "metrics.birds"])
+    with pytest.raises(UserError, match="--network 'Model used'"):
+        read_table(
+            WIDE.rename(columns={"network": "Model used"}).assign(status="done")[["status", "Model used", "imagenet", "pets"]]
+        )
+
+
+def test_numbers_that_count_rows_or_are_odd():
+    percent = WIDE.assign(**{name: 100 * WIDE[name] for name in ("imagenet", "pets", "birds")})
+    rows = read_table(percent.assign(X=[1, 2, 3, 4], order=[3, 0, 2, 1]), percent=True)
+    check(rows)
+    assert rows.attrs["reading"][2] == "left out: X (it counts the rows), order (it counts the rows)"
+    rows = read_table(percent.assign(hosts=[8, 2, 4, 8], ratio=50), percent=True)
+    said = "'hosts' (whole numbers only), 'ratio' (the same number throughout): if these are no accuracies, leave them out"
+    assert f"{said} with --leave-out" in rows.attrs["reading"]
+
+
+def test_what_columns_are_by_those_beside_them():
+    runs = pd.concat(
+        [WIDE.assign(**{name: WIDE[name] + shift for name in ("imagenet", "pets", "birds")}) for shift in (-0.01, 0, 0.01)]
+    )
+    grouped = runs.groupby("network", sort=False)
+    check(read_table(grouped.agg(["mean", "std", "count"])), ["pets mean", "birds mean"])
+    check(read_table(grouped[["imagenet", "pets", "birds"]].describe()), ["pets mean", "birds mean"])
+    check(read_table(WIDE.assign(pets_n=[3, 3, 2, 3], **{"train/pets": 0.99, "Natural mean": 0.8, "Activations (M)": 0.2})))
+    assert set(read_table(TARGETS.rename(columns={"pets": "Natural mean", "birds": "Structured mean"}))["dataset"]) == {
+        "Natural mean",
+        "Structured mean",
+    }
+
+
+def test_melted_tables_have_their_usual_names():
+    check(read_table(WIDE.melt("network")))
+    check(read_table(WIDE.melt("network", var_name="name")))
+
+
+def test_a_spread_or_a_dataset():
+    with pytest.raises(UserError, match="'SD' could be a dataset or a spread; leave it out with --leave-out 'SD', or"):
+        read_table(WIDE.assign(SD=0.3))
+    check(read_table(WIDE.assign(Mean=0.8, SD=0.3)))
+
+
+@pytest.mark.parametrize("cells", ["{:.1f} [86.0, 98.2] x", "tensor({:.2f})", "≈ {:.1f}", "{:.1f} / 99.0"])
+def test_texts_like_scores_are_refused_not_dropped(cells):
+    table = WIDE.assign(pets=[cells.format(100 * score) for score in WIDE["pets"]])
+    with pytest.raises(
+        UserError, match=r"score '.*' of network 'resnet18' on dataset 'pets': expected a number.*--leave-out 'pets'"
+    ):
+        read_table(table, percent=True)
+
+
+def test_bounds_in_brackets_are_a_spread():
+    rows = read_table(WIDE.assign(pets=[f"{score:.3f} [0.860, 0.982]" for score in WIDE["pets"]]))
+    check(rows)
+    assert "spreads such as ± 0.3 are not read" in rows.attrs["reading"]
+
+
+@pytest.mark.parametrize("texts", ["v1.{}", "2024-05-0{}", "1{}.3M", "0{}.05.2025", "10.1109/CVPR.{}", "run {}"])
+def test_other_texts_with_digits_are_left_out(texts):
+    check(read_table(WIDE.assign(extra=[texts.format(i) for i in range(1, 5)])))
+
+
+@pytest.mark.parametrize("name", [
+    "CropDisease", "Train stations", "Total-Text", "Median strip", "SD-198", "Clevr-Count", "fMoW ID", "Office (D)",
+    "pets", "X", "Mean Teacher",
+])  # fmt: skip
+def test_names_of_datasets_stay_datasets(name):
+    assert name in set(read_table(WIDE.assign(**{name: [0.5, 0.55, 0.6, 0.61]}))["dataset"]) or name == "Mean Teacher"
+    assert not summary_of(name)
+
+
+@pytest.mark.parametrize("name", [
+    "Δ", "Gain", "Best", "Weights (M)", "Size (MB)", "Top-1 Accuracy", "Durchschnitt", "Moyenne", "Promedio",
+    "level_0", "_runtime", "num_epochs", "crop_pct",
+])  # fmt: skip
+def test_names_that_are_no_datasets(name):
+    assert reason_no_dataset(name)
+    check(read_table(WIDE.assign(**{name: [0.5, 0.55, 0.6, 0.61]})))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Average (8 models)", "Mittelwert", "Durchschnitt (8 Modelle)", "Moyenne", "Media", "Chance", "Random guess", "Mean ± std"],
+)
+def test_rows_of_summaries_in_several_languages(name):
+    last = pd.DataFrame({"network": [name], "imagenet": 0.7, "pets": 0.9, "birds": 0.6})
+    rows = read_table(pd.concat([WIDE, last]))
+    check(rows)
+    assert f"row {name!r} (a summary, no network)" in rows.attrs["reading"][2]
+
+
+def test_summaries_in_a_long_table_are_said():
+    more = pd.DataFrame({"network": NETWORKS, "dataset": "Average", "score": np.linspace(0.7, 0.8, 4)})
+    assert (
+        "read as datasets: 'Average' (an average); leave them out with --leave-out if they are none"
+        in read_table(pd.concat([LONG, more])).attrs["reading"]
+    )

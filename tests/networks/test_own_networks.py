@@ -265,7 +265,7 @@ def test_files_that_are_not_weights_say_what_they_are(nets, model):
     torch.save({name: tensor.to(torch.complex64) for name, tensor in model.state_dict().items()}, nets / "complex.pth")
     messages = {
         "script.pt": "a TorchScript program", "pointer.safetensors": "a pointer of Git LFS", "page.pth": "a web page",
-        "nan.pth": r"body\.0\.weight contains NaN \(4 such tensors\)", "empty.pth": "is missing",
+        "nan.pth": r"body\.0\.weight contains NaN \(such tensors: 4\)", "empty.pth": "is missing",
         "list.pth": "holds no tensors by name", "complex.pth": "is torch.complex64, expected torch.float32",
     }  # fmt: skip
     for name, message in messages.items():

@@ -296,8 +296,7 @@ def _grid_of_bytes(data: bytes, path: Path) -> Grid:
         raise UserError(f"{path}: an old Excel file (.xls); save it as .xlsx or CSV")
     text, remarks = decode(data, path)
     if page := html_records(text, path):
-        cleaned = [(line, [clean_text(cell) for cell in cells]) for line, cells in page[0]]
-        return grid_of_records([(line, cells) for line, cells in cleaned if any(cells)], path, remarks=remarks + page[1])
+        return grid_of_records(page[0], path, remarks=remarks + page[1])
     if rows := markdown_records(text, path):
         return grid_of_records(rows, path, remarks=remarks)
     records, decimal = delimited_records(text, path)

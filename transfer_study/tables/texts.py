@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import UserError
+from .cells import clean_text
 
 # %% ../../nbs/api/tables/01_texts.ipynb #c49d85c0
 def _is_chinese(data: bytes) -> bool:
@@ -217,7 +218,7 @@ class _HtmlTables(HTMLParser):
     def _end_cell(self) -> None:
         if self.cell:
             texts, columns, rows, hidden = self.cell
-            text = " ".join("".join(texts).split()) or " ".join("".join(hidden).split())
+            text = clean_text("".join(texts)) or clean_text("".join(hidden))
             match = _SUBSCRIPT.fullmatch(text) if self.below else None
             self.tables[-1].rows[-1][1].append((f"{match[1]}_{{{match[2]}}}" if match else text, columns, rows))
         self.cell, self.apart, self.below, self.hidden = None, False, False, []

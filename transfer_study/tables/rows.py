@@ -249,8 +249,10 @@ def _without_rows(grid: Grid, leave_out: str | Iterable[str] | None, path: objec
     "The grid without the rows that a pattern COLUMN=VALUE fits, the other patterns, and what is left out."
     drop, others, reasons = np.zeros(len(grid.cells), bool), [], {}
     texts = {name: _texts(grid.cells[i]).fillna("") for i, name in enumerate(grid.columns)} if leave_out is not None else {}
-    whole = _column_and_value(leave_out, grid.columns) if isinstance(leave_out, str) else None  # a cell may hold a comma
-    for pattern in [leave_out] if whole and (texts[whole[0]] == whole[1]).any() else names_in(leave_out):
+    patterns = names_in(leave_out)
+    if isinstance(leave_out, str) and (parts := _column_and_value(leave_out, grid.columns)) and (texts[parts[0]] == parts[1]).any():
+        patterns = [leave_out]  # its cell may hold a comma
+    for pattern in patterns:
         if (parts := _column_and_value(pattern, grid.columns)) is None:
             others.append(pattern)
             continue

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,10 +32,10 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def cluster(tmp_path_factory, monkeypatch):
+def cluster(monkeypatch):
     "Address of a cluster of two `ray start` nodes on loopback, and the nodes' processes."
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else a head asks for the token that Ray left in ~/.ray, which no node sends
-    port, folder = free_port(), tmp_path_factory.mktemp("r")
+    port, folder = free_port(), Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # the paths of Ray's sockets must be short
     # Workers as urgent as this process: Ray's own niceness of 15 leaves them nothing beside a test on the other core.
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_DASHBOARD": "1", "RAY_worker_niceness": "0"}
     common = ["--num-cpus=1", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1", "--block"]
@@ -46,10 +48,13 @@ def cluster(tmp_path_factory, monkeypatch):
     for command in commands:
         log = (folder / f"node{len(nodes)}.log").open("w")
         nodes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
-        wait_for(lambda log=log: "Ray runtime started" in Path(log.name).read_text(), f"node did not start: {log.name}")
+        text, node = Path(log.name).read_text, nodes[-1]
+        wait_for(lambda text=text, node=node: "Ray runtime started" in text() or node.poll() is not None, "a node does not start")
+        assert node.poll() is None, text()
     yield f"127.0.0.1:{port}", nodes
     for node in nodes:
         kill_tree(node.pid)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def kill_tree(pid: int) -> None:

@@ -264,3 +264,23 @@ def test_splits_that_the_library_saved(tmp_path, hf):
     assert shifted.notes == ("dataset several: left out: splits test, extra",)
     with pytest.raises(UserError, match="labels are missing in split extra"):
         open_dataset({"hf": "several", "splits": {"train": "train", "test": "extra"}}, tmp_path)
+
+
+def test_a_column_divides_a_single_split(tmp_path, hf):
+    labels, places = {"train": [0, 1] * 4}, {"train": ["Train", "Test", "Test", "Train"] * 2}
+    parquet(hf, tmp_path / "one", labels, hf.Value("int8"), Split=(hf.Value("string"), places))
+    dataset = pickle.loads(pickle.dumps(open_dataset("hf:one", tmp_path)))
+    assert dataset.counts == {"classes": 2, "train": 4, "val": 0, "test": 4}
+    assert [dataset.read(i) for i in range(8)] == [png(i)["bytes"] for i in (0, 3, 4, 7, 1, 2, 5, 6)]
+    assert open_dataset({"hf": "one", "splits": {"train": "Test", "test": "Train"}}, tmp_path).read(0) == png(1)["bytes"]
+    undivided = open_dataset({"hf": "one", "splits": {"train": "train"}, "test_share": 0.25}, tmp_path)
+    assert undivided.counts == {"classes": 2, "train": 6, "val": 0, "test": 2}
+    kinds = {
+        "folds": (hf.ClassLabel(names=["a", "b"]), [0, 1] * 4, "no split 'train', found: a, b; name the splits"),
+        "gap": (hf.Value("string"), ["train", None] * 4, "4 of 8 rows have no value in the column 'split'"),
+        "hidden": (hf.ClassLabel(names=["train", "test"]), [0, -1] * 4, "4 of 8 rows have no value in the column 'split'"),
+    }
+    for name, (feature, values, message) in kinds.items():
+        parquet(hf, tmp_path / name, labels, hf.Value("int8"), split=(feature, {"train": values}))
+        with pytest.raises(UserError, match=message):
+            open_dataset(f"hf:{name}", tmp_path)

@@ -142,6 +142,29 @@ def _our_splits(
         )
     return {split: splits[split] for split in SPLITS if split in splits and not (without_test and split == "test")}
 
+# %% ../../nbs/api/images/09_hub.ipynb #9d6348e5
+def _divided(
+    loaded: "datasets.DatasetDict",
+    dataset: str,  # for the message
+    chosen: Mapping[str, str],  # the name of each of our splits; empty for the usual names
+    used: Iterable[str],  # columns that have been named as something else
+) -> "datasets.DatasetDict":
+    "A single split, divided by its column `split` unless the library's split is chosen; raises `UserError` for rows without a value there."
+    from datasets import ClassLabel, DatasetDict, Value
+
+    (of_library, part), *more = loaded.items()
+    columns = [name for name, kind in part.features.items() if name.casefold() == "split" and isinstance(kind, ClassLabel | Value)]
+    if more or not len(part) or not (columns := [name for name in columns if name not in used]):
+        return loaded
+    feature, cells = part.features[columns[0]], list(part[columns[0]])
+    cells = [feature.names[cell] for cell in cells if not _is_missing(cell)] if isinstance(feature, ClassLabel) else cells
+    values = np.array(["" if cell is None else str(cell).strip() for cell in cells], dtype=str)
+    if chosen and set(chosen.values()) <= {of_library} - set(values):
+        return loaded
+    if (empty := len(part) - np.count_nonzero(values != "")):
+        raise UserError(f"dataset hf:{dataset}: {empty:,} of {len(part):,} rows have no value in the column {columns[0]!r}; complete or remove them")
+    return DatasetDict({name: part.select(np.flatnonzero(values == name)) for name in dict.fromkeys(values.tolist())})
+
 # %% ../../nbs/api/images/09_hub.ipynb #a9a618d9
 def _holds_images(part: "datasets.Dataset", column: str) -> bool:
     "Whether a column without the library's type holds image files, as bytes or as {bytes, path}, by the first of them."
@@ -290,6 +313,7 @@ def hub_dataset(
     source, _, configuration = reference.partition(":")
     local = directory / os.path.expanduser(source)
     loaded = _load(str(local) if local.exists() else source, configuration or None, revision)
+    loaded = _divided(loaded, reference, splits or {}, (image, label))
     chosen = _our_splits(loaded, reference, splits or {}, test_share is not None)
     parts, others = [loaded[of_library] for of_library in chosen.values()], [name for name in loaded if name not in chosen.values()]
     image, label = _columns(parts[0], reference, image, label)

@@ -19,7 +19,7 @@ CHECKS = {
     "export": [sys.executable, "tools/check_notebooks.py"],
     "tests": [
         sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder",  # as tests/conftest.py has it
-        "--max-worker-restart", "0", "--durations", "20",
+        "--max-worker-restart", "0", "--durations", "20", "--basetemp={folder}/t",  # short: sockets have short paths
     ],
     "wheel": ["make", "--no-print-directory", "build/.wheel-checked"],
     "pages": [sys.executable, "-W", "ignore", "tools/check_pages.py"],
@@ -33,8 +33,8 @@ def run(name: str) -> bool:
     started = time.monotonic()
     print(f"\n== {name}", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        environment = os.environ | ENVIRONMENT | {"TMPDIR": folder}
-        passed = subprocess.run([str(part) for part in CHECKS[name]], cwd=ROOT, env=environment).returncode == 0
+        command = [str(part).format(folder=folder) for part in CHECKS[name]]
+        passed = subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT | {"TMPDIR": folder}).returncode == 0
     print(f"== {name}: {'passed' if passed else 'FAILED'} in {time.monotonic() - started:.0f} s", flush=True)
     return passed
 

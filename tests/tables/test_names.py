@@ -109,6 +109,33 @@ def test_what_columns_are_by_those_beside_them():
     }
 
 
+def test_means_of_columns_are_known_by_their_values():
+    groups = {f"a{i}": np.random.default_rng(i).uniform(0.3, 0.9, 5).round(3) for i in range(4)}
+    table = pd.DataFrame({"network": list("vwxyz"), "source_accuracy": [0.1, 0.2, 0.3, 0.4, 0.5]} | groups)
+    table = table.assign(group=table[["a0", "a1"]].mean(axis=1).round(4), score_of_all=table[[*groups]].mean(axis=1).round(4))
+    rows = read_table(table)
+    assert set(rows["dataset"]) == set(groups)
+    assert "group (the mean of 'a0' to 'a1'), score_of_all (the mean of 'a0' to 'a3')" in rows.attrs["reading"][2]
+    assert "group" in set(read_table(table, datasets="a0,a1,group")["dataset"])
+    same = table[["network", "source_accuracy", "a0"]].assign(b=table["a0"], c=table["a0"])
+    assert set(read_table(same)["dataset"]) == {"a0", "b", "c"}
+
+
+def test_training_images_beside_test_images():
+    table = WIDE.rename(columns={"pets": "pets/test_acc"}).assign(**{"pets/train_acc": 0.9})
+    check(read_table(table), ["pets/test_acc", "birds"])
+    rows = read_table(WIDE[["network", "imagenet"]].assign(train=0.99, val=0.81, test=[0.7, 0.75, 0.8, 0.82]))
+    assert set(rows["dataset"]) == {"test"}
+
+
+@pytest.mark.parametrize("name", ["Top-1", "Acc@1", "Accuracy", "Upstream", "Clean acc", "Pre-training accuracy"])
+def test_a_metric_alone_may_be_the_source(name):
+    table = WIDE.rename(columns={"imagenet": name})
+    with pytest.raises(UserError, match=f"'{name}' could be the source accuracy; if so, give --source '{name}'"):
+        read_table(table)
+    check(read_table(table, source=name))
+
+
 def test_melted_tables_have_their_usual_names():
     check(read_table(WIDE.melt("network")))
     check(read_table(WIDE.melt("network", var_name="name")))
@@ -142,7 +169,7 @@ def test_other_texts_with_digits_are_left_out(texts):
 
 @pytest.mark.parametrize("name", [
     "CropDisease", "Train stations", "Total-Text", "Median strip", "SD-198", "Clevr-Count", "fMoW ID", "Office (D)",
-    "pets", "X", "Mean Teacher",
+    "pets", "X", "Mean Teacher", "CIFAR-10-N", "KITTI-Range",
 ])  # fmt: skip
 def test_names_of_datasets_stay_datasets(name):
     assert name in set(read_table(WIDE.assign(**{name: [0.5, 0.55, 0.6, 0.61]}))["dataset"]) or name == "Mean Teacher"
@@ -151,7 +178,7 @@ def test_names_of_datasets_stay_datasets(name):
 
 @pytest.mark.parametrize("name", [
     "Δ", "Gain", "Best", "Weights (M)", "Size (MB)", "Top-1 Accuracy", "Durchschnitt", "Moyenne", "Promedio",
-    "level_0", "_runtime", "num_epochs", "crop_pct",
+    "level_0", "_runtime", "num_epochs", "crop_pct", "IN-C (mCE)", "FID ↓", "CO2 (kg)", "Price ($)", "VRAM", "Citations",
 ])  # fmt: skip
 def test_names_that_are_no_datasets(name):
     assert reason_no_dataset(name)

@@ -218,6 +218,12 @@ def test_an_empty_protocol_is_none_stated():
     assert not read_table(FRACTIONS.assign(source_accuracy=0.7), protocol=" ").attrs["protocol_stated"]
 
 
+def test_a_method_called_like_a_difference_is_one_by_its_scores():
+    for score, expected in ((0.8, {*NETWORKS, "DELTA"}), (0.02, set(NETWORKS))):
+        last = pd.DataFrame({"network": ["DELTA"], "pets": [score], "birds": [score]})
+        assert set(read_table(pd.concat([FRACTIONS, last]).assign(source_accuracy=0.7))["network"]) == expected
+
+
 @pytest.mark.parametrize("name", ["Best", "Worst", "Δ", "Delta", "Mean", "Std", "Range", "Max. gain", "Improvement"])
 def test_a_line_of_extremes_or_differences_is_no_network(name):
     last = pd.DataFrame({"network": [name], "pets": [0.9], "birds": [0.7]})

@@ -64,7 +64,7 @@ def headline_rows(
 ) -> tuple[pd.DataFrame, list[str]]:
     "The rows of setting `default` with all training images, or the closest alternative, with messages about the alternative and what it lacks."
     messages, settings = [], list(rows["setting"].unique())
-    setting = "default" if "default" in settings else rows["setting"].mode()[0]
+    setting = "default" if "default" in settings else rows.groupby("setting", sort=False).size().idxmax()
     if len(settings) > 1 and rows.groupby("network")["setting"].nunique().max() == 1:
         messages.append(f"each network has one setting, which is taken as its label: all of {', '.join(map(repr, settings[:5]))} are in the headline")
         chosen = rows

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import numpy as np
+import pandas as pd
 
 from ..core import UserError, unknown_name_error
 from .cells import clean_text, name_key, read_numbers
@@ -151,6 +152,8 @@ def _counts_rows(grid: Grid, i: int) -> bool:
 _STATISTICS = (
     "count", "n", "size", "std", "sd", "sem", "var", "min", "max", "median", "sum", "25", "50", "75", "range", "rank", "gain", "delta", "δ", "diff", "difference",
 )  # fmt: skip
+_AMBIGUOUS = ("n", "sum", "range", "size")  # `pets_n` is a statistic, CIFAR-10-N a dataset
+_METRIC = re.compile(r"( (acc|accuracy|top ?1|acc ?1|score))+$")
 _OTHER_IMAGES = ("train", "training", "val", "valid", "validation")
 
 
@@ -158,24 +161,61 @@ def _reasons_beside(
     names: Iterable[str],  # of all columns
 ) -> dict[str, str]:
     "What columns are by the columns beside them, if they are no datasets."
-    by_words, reasons = {name_words(untracked(name)): name for name in names}, {}
+    by_words, reasons = {_METRIC.sub("", name_words(untracked(name))): name for name in names}, {}
     for words, name in by_words.items():
         first, _, rest = words.partition(" ")
         base, _, last = words.rpartition(" ")
+        if last in _AMBIGUOUS and re.search(r"-\w+$", name):
+            continue
         if last in _STATISTICS and (beside := by_words.get(f"{base} mean") or (None if last.isdigit() else by_words.get(base))):
             reasons[name] = f"a statistic beside {beside!r}"
         for part, of in ((first, rest), (last, base)):
-            same = next((by_words[other] for other in (f"test {of}", f"{of} test", of) if part in _OTHER_IMAGES and other in by_words), None)
-            if same is not None and of:
+            others = (f"test {of}".strip(), f"{of} test".strip(), of)
+            same = next((by_words[other] for other in others if other and part in _OTHER_IMAGES and other in by_words), None)
+            if same is not None and not is_source(name):
                 reasons[name] = f"on other images than {same!r}"
     return reasons
+
+
+def _precision(cells: pd.Series) -> float:
+    "The unit of the last decimal of the cell with most decimals."
+    decimals = cells.astype(str).str.extract(r"[.,](\d+)")[0].str.len().max()
+    return 10.0 ** -(0 if np.isnan(decimals) else decimals)
+
+
+def _mean_of_neighbours(value: np.ndarray, others: np.ndarray, precision: float) -> tuple[int, int] | None:
+    "First and last of two or more neighbours among the columns `others` (n, k), not all of them equal, whose mean is `value` (n,)."
+    sums = np.cumsum(np.column_stack([np.zeros(len(others)), others]), axis=1)
+    for first in range(others.shape[1] - 1):
+        n = np.arange(2, others.shape[1] - first + 1)
+        means = (sums[:, first + 2 :] - sums[:, [first]]) / n
+        for k in np.flatnonzero((np.abs(means - value[:, None]) <= 0.6 * precision).all(axis=0)):
+            if np.ptp(others[:, first : first + n[k]], axis=1).max() > precision:
+                return first, int(first + n[k] - 1)
+    return None
+
+
+def _means_by_value(grid: Grid, chosen: list[int]) -> dict[int, str]:
+    "Which columns are in every row the mean of neighbouring ones, such as Natural behind the seven data sets of this group, and of which."
+    means: dict[int, str] = {}
+    if not 3 <= len(chosen) <= 60:  # more would take long
+        return means
+    values = np.column_stack([read_numbers(grid.cells[i], usual=grid.decimal).values for i in chosen])
+    values = values[np.isfinite(values).all(axis=1)]
+    for k, i in enumerate(chosen if len(values) >= 4 else []):
+        others, precision = [j for j in range(len(chosen)) if j != k and chosen[j] not in means], _precision(grid.cells[i])
+        is_telling = len(values) * np.log10(max(values[:, k].std() / precision, 1.0)) >= 7  # by chance, once in 10^7 trials
+        if is_telling and (ends := _mean_of_neighbours(values[:, k], values[:, others], precision)):
+            first, last = (grid.columns[chosen[others[end]]] for end in ends)
+            means[i] = f"the mean of {first!r} to {last!r}"
+    return means
 
 
 def _averages(
     datasets: list[str],  # names of the columns that may be datasets
     names: Iterable[str],  # of all columns
 ) -> list[str]:
-    "Those of `datasets` that are averages over others."
+    "Those of `datasets` that are averages over others by their names."
     words = {name_words(untracked(name)) for name in names}
     means = {name: mean_of(name) for name in datasets if mean_of(name)}
     of_runs = [name for name, base in means.items() if words & {f"{base} {word}" for word in _STATISTICS} | words & {f"{word} {base}" for word in _STATISTICS}]
@@ -210,7 +250,11 @@ def _names_source(grid: Grid, i: int, beside: dict[str, str]) -> bool:
 
 
 def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int], reasons: dict[str, str]) -> None:
-    "Raises `UserError` for a name that stands twice, for two sources, and for no dataset."
+    "Raises `UserError` for a name that stands twice, for two sources or a metric that could be it, and for no dataset."
+    metrics = [name for name, reason in reasons.items() if reason == "a metric, no dataset" and re.search(r"top ?1|acc", name_words(untracked(name)))]
+    if metrics and datasets and not sources:
+        name = metrics[0]
+        raise UserError(f"{path}: {name!r} could be the source accuracy; if so, give --source {name!r}; if not, --leave-out {name!r}")
     for i in [*datasets, *sources]:
         _unique(grid, grid.columns[i], path)
     if len(sources) > 1:
@@ -255,6 +299,7 @@ def wide_roles(
     whys = {i: _reason_left_out(grid, i, path, named, only, beside) for i in free if i not in sources}
     averages = _averages([names[i] for i, reason in whys.items() if not reason], names)
     whys |= {i: "an average" for i, reason in whys.items() if not reason and names[i] in averages and names[i] not in only}
+    whys |= {i: why for i, why in _means_by_value(grid, [i for i, reason in whys.items() if not reason]).items() if names[i] not in only}
     chosen = [i for i, reason in whys.items() if not reason]
     filled = [i for i in whys if names[i] or not grid.cells[i].map(clean_text).eq("").all()]
     reasons |= {names[i] or f"column {i + 1}": whys[i] for i in filled if whys[i]}
@@ -302,9 +347,10 @@ def long_roles(
     """
     dataset, names = _dataset_column(grid, path), grid.columns
     scores = _unique(grid, matching([score], names, "score")[0], path) if score else _standard(grid, "score", path)
-    if dataset is None and (score or name_key("score") in map(name_key, names)):
+    keys = [name_key(untracked(name)) for name in names]
+    if dataset is None and (score or "score" in keys):
         raise UserError(f"{path}: no column 'dataset'; found: {', '.join(names)}")
-    if dataset is None or (scores is None and name_key("dataset") not in map(name_key, names)):
+    if dataset is None or (scores is None and "dataset" not in keys):
         return None
     if scores is None:
         raise UserError(f"{path}: no column 'score'; found: {', '.join(names)}; name it with --score, or exchange rows and columns if each column is a network")

@@ -31,8 +31,9 @@ def name_words(
 # %% ../../nbs/api/tables/03_names.ipynb #54b1c059
 _QUALIFIER = r"(top ?1|acc(uracy)?( ?(at ?)?1)?|test|val(id|idation)?|eval|wds|source|mean|score|percent)"
 _SOURCE = re.compile(
-    rf"({_QUALIFIER} ?)*(imagenet|ilsvrc|imagenet ?ilsvrc|in(?= ?1k| ?1000| top ?1\b| acc))( ?(1k|1000))?( ?(2012|12))?( ?1k)?( ?{_QUALIFIER})*"
+    rf"({_QUALIFIER} ?)*(imagenet|inet|ilsvrc|imagenet ?ilsvrc|in(?= ?1k| ?1000| top ?1\b| acc))( ?(1k|1000))?( ?(2012|12))?( ?1k)?( ?{_QUALIFIER})*"
 )
+_UPSTREAM = re.compile(r"(upstream|clean|pre ?train(ing|ed)?)( (acc(uracy)?|top ?1))?")
 _VARIANT = re.compile(
     r"\b((tiny|mini|tiered|stylized|restricted) imagenet|"
     r"imagenet( 1k)? (v2|a|r|o|c|p|x|d|s|9|10|100|200|21k|22k|sketch|rea ?l|lt|vid|hard|adversarial|renditions?|corrupted))\b"
@@ -49,17 +50,17 @@ def is_source(
 def could_be_source(
     name: str,  # of a column or dataset
 ) -> bool:
-    "Whether a name may stand for ImageNet's 1,000 classes or for something else: it has the word, and is no known variant."
+    "Whether a name may stand for ImageNet's 1,000 classes or for something else: it has the word, and is no known variant; or `upstream`."
     words = name_words(untracked(name))
-    return name == "IN" or bool(re.search(r"\b(imagenet|imagenet1k|ilsvrc)\b", words)) and not (is_source(name) or _VARIANT.search(words))
+    return name == "IN" or bool(_UPSTREAM.fullmatch(words)) or bool(re.search(r"\b(imagenet|imagenet1k|ilsvrc)\b", words)) and not (is_source(name) or _VARIANT.search(words))
 
 # %% ../../nbs/api/tables/03_names.ipynb #8c5211f9
 _AVERAGE = "mean|average|avg|overall|mittelwert|durchschnitt|moyenne|promedio"
 _SUMMARIES = {
     "an average": rf"{_AVERAGE}|mittel|media|median|mediane|mediana|total|gesamt|sum|summe|somme|suma",
     "a spread": "std|stdev|std dev|sd|stderr|sem|standard (deviation|error)|variance|range|spread|standardabweichung|ecart type|desviacion estandar",
-    "an extreme or a difference": "min|minimum|max|maximum|minimo|maximo|best|worst|beste|meilleur|mejor|δ|delta|diff|difference|differenz|diferencia|"
-                                  "gain|improvement",
+    "an extreme": "min|minimum|max|maximum|minimo|maximo|best|worst|beste|meilleur|mejor",
+    "a difference": "δ|delta|diff|difference|differenz|diferencia|gain|improvement",
     "the level of chance": "chance|random (guess|guessing|chance)|zufall|hasard|azar",
 }  # fmt: skip
 _FOLLOWING = (
@@ -84,16 +85,18 @@ def mean_of(
     return (match[1] or match[2]) if match else ""
 
 # %% ../../nbs/api/tables/03_names.ipynb #c3d56489
-_UNIT = re.compile(r"[(\[](M|G|MB|GB|MiB|GiB|ms|s|h|min|sec|hours)[)\]]$")
+_UNIT = re.compile(r"[(\[](k|K|M|G|B|T|MB|GB|MiB|GiB|ms|s|h|d|min|sec|hours|days|g|kg|t|W|kWh|\$|€|USD|EUR)[)\]]$")
 _NO_DATASET = {
     "row numbers": r"|#|no|nr|number|index|idx|id|(run|model|experiment|checkpoint|sample) id|row|level \d|unnamed.*",
     "a rank": r"rank|ranking|.* rank|position|pos|place",
     "parameters": r".*\b[#mn]?params?\b.*|.*\b[nm]?parameters?\b.*|.*param ?count.*|model size.*|size",
     "computation": r".*flops?\b.*|.*\bg?macs?\b.*|.*mult adds?.*|.*latency.*|.*throughput.*|.*\b(time|runtime|speed|fps|memory)\b.*|.*(img|image)s? s|"
                    r"(.* )?gpus?( .*)?|timestamp|duration",
+    "a quantity": r"citations?|price|cost|(.* )?(vram|wall ?time|co2|energy|tokens)( .*)?|days|elo|wins?|win rate|p values?|t stat(istic)?|rk|"
+                  r"n (train|test|images)|images|(n )?heads|(n )?blocks|alpha|l2|vs .*|pt ep|normali[sz]ed score",
     "a spread": r"(.* )?(std|stdev|sd|stderr|sem|ci|ci95|std dev|standard (error|deviation)|variance)( (low|lower|high|upper))?|.* se|"
                 r"(std|stdev|stderr|sem|standard (error|deviation)) .*|.* (lower|upper)( (bound|limit))?",
-    "errors, no accuracies": r".*\b(err|errors?|loss|perplexity)\b.*",
+    "errors, no accuracies": r".*\b(err|errors?|loss|perplexity|m?ce|rmse|mae|mse|nll|ece|brier|fid|eer)\b.*",
     "top-5 accuracies": r".*\btop ?5\b.*|.*\bacc ?5\b.*",
     "a setting": r"(img|image|input)( size| res| resolution)?|res|resolution|crop( (pct|percent|size|ratio|mode))?|(.* )?(epochs?|steps?|iterations)|year|date|"
                  r"batch( size)?|lr|learning rate|depth|width|n? ?layers?|patch( size)?|(.* )?dim(ension)?s?|n? ?features|pretrain.*|samples.*|weight decay|"
@@ -109,6 +112,8 @@ def reason_no_dataset(
     "What a column is by its name, if it is no dataset; otherwise empty."
     if (match := _TRACKED.match(name)) and match[1]:
         return "a setting of the run"
+    if "↓" in name:
+        return "errors, no accuracies"
     name, *spread = re.split(r"±|\+/-|\\pm\b", untracked(name), maxsplit=1)  # `± pets` and `pets ±` are spreads, `pets (mean ± std)` is not
     if spread and not (name.strip() and spread[0].strip()):
         return "a spread"

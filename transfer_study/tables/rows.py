@@ -278,9 +278,17 @@ def _chosen_rows(rows: pd.DataFrame, grid: Grid, datasets: str | Iterable[str] |
     return rows[~rows["dataset"].isin(reasons)].reset_index(drop=True), reasons
 
 # %% ../../nbs/api/tables/05_rows.ipynb #6550afa9
+def _is_method(name: str, rows: pd.DataFrame, lowest: pd.Series) -> bool:
+    "Whether a row such as DELTA or SD is a method of this name: most of its scores are no less than half of the `lowest` of the others."
+    may_be = name.isupper() and len(name) > 1 and summary_of(name) in ("a spread", "a difference")
+    return may_be and bool((rows["score"] >= rows["dataset"].map(lowest) / 2).mean() > 0.5)
+
+
 def _without_summaries(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     "The rows without those of averages, extremes and spreads, such as the last line of many tables; and what is left out."
     names = [name for name in rows["network"].unique() if summary_of(name)]
+    lowest = rows[~rows["network"].isin(names)].groupby("dataset")["score"].min()
+    names = [name for name in names if not _is_method(name, rows[rows["network"] == name], lowest)]
     return rows[~rows["network"].isin(names)].reset_index(drop=True), {f"row {name!r}": "a summary, no network" for name in names}
 
 

@@ -101,6 +101,7 @@ def test_a_recommendation_can_be_read_back_and_shown(answer):
     again = read_recommendation(answer.directory)
     assert again.sentence == answer.sentence and again.tie == answer.tie and again.more_images == answer.more_images
     assert answer.recommended in answer._repr_html_() and answer.chart().to_dict() and answer.curve_chart().to_dict()
+    assert replace(answer, curve=answer.curve.head(1)).curve_chart().to_dict()  # of fewer than four images of each class
     page = (answer.directory / "report.html").read_text()
     assert answer.recommended in page and "transfer-study predict" in page and "<script" not in page
 

@@ -223,7 +223,7 @@ def curve_chart(
     width: int = 620,  # in pixels
 ) -> alt.TopLevelMixin:
     "Accuracy against the number of training images on a logarithmic axis; the extrapolation to twice as many is hollow and dashed."
-    known = require(curve, "n_train accuracy low high extrapolated", "curve_chart").copy()
+    known = require(curve, "n_train accuracy low high extrapolated", "curve_chart", 1).copy()
     known["kind"] = np.where(known["extrapolated"].astype(bool), "extrapolated", "measured")
     axis, scale = alt.Axis(values=known["n_train"].tolist(), format=",d"), alt.Scale(type="log", nice=False, padding=20)
     base = alt.Chart(known).encode(x=alt.X("n_train:Q", title="training images", scale=scale, axis=axis))

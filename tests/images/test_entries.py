@@ -279,6 +279,9 @@ def test_names_that_several_images_have_are_not_guessed(plants):
         (plants / f"more/{i}.png").write_bytes((plants / f"pictures/{i}.png").read_bytes())
     text = (plants / "plants.csv").read_text().replace("pictures/", "elsewhere/")
     (plants / "other.csv").write_text(text)
+    with pytest.raises(UserError, match=r"'elsewhere/0.png' could be more/0.png or pictures/0.png; write the path \(such"):
+        open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
+    (plants / "other.csv").write_text(text.replace(".png", ".bmp"))
     with pytest.raises(UserError, match="none of its 16 train images exists; the first is expected at .*elsewhere"):
         open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
     (plants / "more/0.png").rename(plants / "more/several.png")

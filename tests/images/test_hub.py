@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import logging
 import pickle
 import sys
 
@@ -173,13 +174,22 @@ def test_shards_that_pandas_wrote_are_images_by_their_bytes(tmp_path, hf):
         open_dataset({"hf": "one", "image": "mask"}, tmp_path)
 
 
-def test_what_cannot_be_loaded_is_one_line(tmp_path, hf):
+def test_what_cannot_be_loaded_is_one_line(tmp_path, hf, monkeypatch, caplog):
     with pytest.raises(UserError, match="hf:nobody/nothing: cannot be loaded \\(") as failure:
         open_dataset("hf:nobody/nothing", tmp_path)
     assert "\n" not in str(failure.value)
     layouts.text(tmp_path / "empty/notes.txt2", "x")
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match=r"cannot be loaded \([^\n]*\)$"):
         open_dataset("hf:empty", tmp_path)
+    parquet(hf, tmp_path / "more", {"train": [0, 1]}, hf.Value("int8"), note=(hf.Value("int8"), {"train": [0, 1]}))
+    described = "features:\n  - {name: image, dtype: image}\n  - {name: label, dtype: int8}"
+    layouts.text(tmp_path / "more/README.md", f"---\ndataset_info:\n  {described}\n---\n")
+    monkeypatch.setattr(logging.getLogger("datasets"), "propagate", True)
+    with pytest.raises(UserError, match=r"the columns differ from those of its description: .*\{'note'\}\)\)$"):
+        open_dataset("hf:more", tmp_path)
+    assert not [record for record in caplog.records if record.name.startswith("datasets")]
+    with pytest.raises(UserError, match="parquet: is a file; give its folder"):
+        open_dataset("hf:more/train-00000-of-00001.parquet", tmp_path)
 
 
 def test_the_hub_is_asked_once_and_what_it_says_is_one_line(tmp_path, hf, monkeypatch):
@@ -238,10 +248,39 @@ def test_lists_of_labels_make_multi_label_data(tmp_path, hf):
     assert dataset.targets.tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 1], [0, 0, 1], [1, 1, 0], [0, 0, 0]]
 
 
-def test_a_single_split_that_the_library_saved(tmp_path, hf):
-    values = {"image": [png(i) for i in range(12)], "label": [0, 1, 2] * 4}
+def test_splits_that_the_library_saved(tmp_path, hf):
     features = hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=["square", "circle", "star"])})
-    hf.Dataset.from_dict(values, features=features).save_to_disk(tmp_path / "saved")
+    twelve = hf.Dataset.from_dict({"image": [png(i) for i in range(12)], "label": [0, 1, 2] * 4}, features=features)
+    twelve.save_to_disk(tmp_path / "saved")
     dataset = open_dataset({"hf": "saved", "test_share": 0.25}, tmp_path)
     assert dataset.counts == {"classes": 3, "train": 9, "val": 0, "test": 3} and dataset.classes == ["square", "circle", "star"]
     assert dataset.read(5) == png(5)["bytes"]
+    six, hidden = twelve.select(range(6)), hf.Dataset.from_dict({"image": [png(0)], "label": [-1]}, features=features)
+    hf.DatasetDict({"train": twelve, "test": six, "test_shifted": six, "extra": hidden}).save_to_disk(tmp_path / "several")
+    several = open_dataset("hf:several", tmp_path)
+    assert several.counts == {"classes": 3, "train": 12, "val": 0, "test": 6} and several.read(13) == png(1)["bytes"]
+    assert several.notes == ("dataset several: left out: splits test_shifted, extra",)
+    shifted = open_dataset({"hf": "several", "splits": {"train": "train", "test": "test_shifted"}}, tmp_path)
+    assert shifted.notes == ("dataset several: left out: splits test, extra",)
+    with pytest.raises(UserError, match="labels are missing in split extra"):
+        open_dataset({"hf": "several", "splits": {"train": "train", "test": "extra"}}, tmp_path)
+
+
+def test_a_column_divides_a_single_split(tmp_path, hf):
+    labels, places = {"train": [0, 1] * 4}, {"train": ["Train", "Test", "Test", "Train"] * 2}
+    parquet(hf, tmp_path / "one", labels, hf.Value("int8"), Split=(hf.Value("string"), places))
+    dataset = pickle.loads(pickle.dumps(open_dataset("hf:one", tmp_path)))
+    assert dataset.counts == {"classes": 2, "train": 4, "val": 0, "test": 4}
+    assert [dataset.read(i) for i in range(8)] == [png(i)["bytes"] for i in (0, 3, 4, 7, 1, 2, 5, 6)]
+    assert open_dataset({"hf": "one", "splits": {"train": "Test", "test": "Train"}}, tmp_path).read(0) == png(1)["bytes"]
+    undivided = open_dataset({"hf": "one", "splits": {"train": "train"}, "test_share": 0.25}, tmp_path)
+    assert undivided.counts == {"classes": 2, "train": 6, "val": 0, "test": 2}
+    kinds = {
+        "folds": (hf.ClassLabel(names=["a", "b"]), [0, 1] * 4, "no split 'train', found: a, b; name the splits"),
+        "gap": (hf.Value("string"), ["train", None] * 4, "4 of 8 rows have no value in the column 'split'"),
+        "hidden": (hf.ClassLabel(names=["train", "test"]), [0, -1] * 4, "4 of 8 rows have no value in the column 'split'"),
+    }
+    for name, (feature, values, message) in kinds.items():
+        parquet(hf, tmp_path / name, labels, hf.Value("int8"), split=(feature, {"train": values}))
+        with pytest.raises(UserError, match=message):
+            open_dataset(f"hf:{name}", tmp_path)

@@ -172,6 +172,8 @@ def test_the_extrapolation_of_few_groups_is_wider():
     alone, two, one = (learning_curve(X, y, fold, np.arange(80) // size, order, [1.0]) for size in (1, 40, 80))
     assert alone["accuracy"].equals(two["accuracy"]) and (two["high"] - two["low"] > 3 * (alone["high"] - alone["low"])).iloc[-1]
     assert one[["low", "high"]].to_numpy().tolist() == [[0.0, 1.0]] * 4
+    sure = learning_curve(X + 100 * y[:, None], y, fold, np.arange(80), order, [1.0])[["accuracy", "low", "high"]].to_numpy()
+    assert sure[-2, 0] == 1 and sure[-2, 1] < 0.97 and sure[-1] == pytest.approx(sure[-2])  # without an error as sure as today
 
 
 def test_planted_label_errors_are_found(digits):

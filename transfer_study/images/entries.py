@@ -276,7 +276,10 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     absent = (candidates.str.len() == 0) & files.str.match(rf"{_ADDRESS}|file:|/|[A-Za-z]:[/\\]")
     if absent.any():
         raise UserError(f"dataset {path}: {files[absent].iloc[0]!r}: no image of this name below the folder of the list (such lines: {absent.sum():,}); copy or download the images there")
-    if candidates.str.len().max() != 1 or chosen[~files.duplicated()].duplicated().any():
+    if (several := candidates.str.len() > 1).any():
+        places = " or ".join(sorted(candidates[several].iloc[0])[:3])
+        raise UserError(f"dataset {path}: {files[several].iloc[0]!r} could be {places}; write the path (such lines: {several.sum():,})")
+    if candidates.str.len().max() == 0 or chosen[~files.duplicated()].duplicated().any():
         return files, ""
     return chosen, f"no image is where the list says; those of the same names are used, such as {chosen[candidates.str.len() > 0].iloc[0]}"
 

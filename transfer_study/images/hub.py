@@ -74,6 +74,26 @@ def _check_shards(folder: Path) -> None:
             )
 
 # %% ../../nbs/api/images/09_hub.ipynb #1f91c4b2
+@contextmanager
+def _silent() -> Iterator[None]:
+    "The library raises its errors, and does not log them besides."
+    from datasets.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _reason(error: BaseException) -> str:
+    "The first line of an error of the library, or of its cause; for columns that do not fit the described ones, which they are."
+    cause = error.__cause__ or error
+    lines = str(cause).splitlines() or [type(cause).__name__]
+    return f"the columns differ from those of its description: {cause.details()}" if hasattr(cause, "details") else lines[0]
+
+# %% ../../nbs/api/images/09_hub.ipynb #9ca06c13
 def _load(
     name: str,  # name on the hub, or a path
     configuration: str | None,
@@ -86,17 +106,19 @@ def _load(
     except ImportError as error:
         raise UserError(f'dataset hf:{name} needs the Hugging Face library: pip install "transfer_study[hf]"') from error
     disable_progress_bar()
+    if Path(name).is_file():
+        raise UserError(f"dataset hf:{name}: is a file; give its folder")
     _check_shards(Path(name))
     unreached = "" if Path(name).exists() else _ask_hub(name, revision)
     try:
-        with _without_network() if unreached else nullcontext():
-            if (Path(name) / "state.json").is_file():  # a single split from `save_to_disk`
+        with _silent(), _without_network() if unreached else nullcontext():
+            if any((Path(name) / file).is_file() for file in ("state.json", "dataset_dict.json")):  # from `save_to_disk`
                 saved = load_from_disk(name)
-                return DatasetDict({str(saved.split or "train"): saved})
+                return saved if isinstance(saved, DatasetDict) else DatasetDict({str(saved.split or "train"): saved})
             return load_dataset(name, configuration, revision=revision)
     except Exception as error:  # network, hub, file and format errors of several libraries
-        reason = unreached or (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"dataset hf:{name}: cannot be loaded ({reason}); check the name and the connection") from error
+        advice = "" if Path(name).exists() else "; check the name and the connection"
+        raise UserError(f"dataset hf:{name}: cannot be loaded ({unreached or _reason(error)}){advice}") from error
 
 # %% ../../nbs/api/images/09_hub.ipynb #31ca0251
 def _our_splits(
@@ -119,6 +141,29 @@ def _our_splits(
             'for example splits = { train = "train", test = "validation" }, or draw test images from train with test_share = 0.2'
         )
     return {split: splits[split] for split in SPLITS if split in splits and not (without_test and split == "test")}
+
+# %% ../../nbs/api/images/09_hub.ipynb #9d6348e5
+def _divided(
+    loaded: "datasets.DatasetDict",
+    dataset: str,  # for the message
+    chosen: Mapping[str, str],  # the name of each of our splits; empty for the usual names
+    used: Iterable[str],  # columns that have been named as something else
+) -> "datasets.DatasetDict":
+    "A single split, divided by its column `split` unless the library's split is chosen; raises `UserError` for rows without a value there."
+    from datasets import ClassLabel, DatasetDict, Value
+
+    (of_library, part), *more = loaded.items()
+    columns = [name for name, kind in part.features.items() if name.casefold() == "split" and isinstance(kind, ClassLabel | Value)]
+    if more or not len(part) or not (columns := [name for name in columns if name not in used]):
+        return loaded
+    feature, cells = part.features[columns[0]], list(part[columns[0]])
+    cells = [feature.names[cell] for cell in cells if not _is_missing(cell)] if isinstance(feature, ClassLabel) else cells
+    values = np.array(["" if cell is None else str(cell).strip() for cell in cells], dtype=str)
+    if chosen and set(chosen.values()) <= {of_library} - set(values):
+        return loaded
+    if (empty := len(part) - np.count_nonzero(values != "")):
+        raise UserError(f"dataset hf:{dataset}: {empty:,} of {len(part):,} rows have no value in the column {columns[0]!r}; complete or remove them")
+    return DatasetDict({name: part.select(np.flatnonzero(values == name)) for name in dict.fromkeys(values.tolist())})
 
 # %% ../../nbs/api/images/09_hub.ipynb #a9a618d9
 def _holds_images(part: "datasets.Dataset", column: str) -> bool:
@@ -188,26 +233,26 @@ def _is_missing(label: Any) -> bool:
     return label is None or label in (-1, "") or label != label or isinstance(label, str) and not label.strip()  # NaN is not equal to itself
 
 
-def _check_labels(missing: Iterable[bool], part: "datasets.Dataset", dataset: str) -> None:
+def _check_labels(missing: Iterable[bool], split: str, dataset: str) -> None:
     "Raises `UserError` for rows without a label."
-    rows = np.flatnonzero(list(missing))
-    if len(rows) and len(rows) == len(part):
-        raise UserError(f"dataset hf:{dataset}: labels are missing in split {part.split} (hidden test labels?), so it cannot be scored; use another dataset or split")
+    rows = np.flatnonzero(of_row := list(missing))
+    if len(rows) and len(rows) == len(of_row):
+        raise UserError(f"dataset hf:{dataset}: labels are missing in split {split} (hidden test labels?), so it cannot be scored; use another dataset or split")
     if len(rows):
         raise UserError(
-            f"dataset hf:{dataset}: row {rows[0]} (from 0) of split {part.split} has no label, or a blank one; "
-            f"remove these rows ({len(rows):,} of {len(part):,})"
+            f"dataset hf:{dataset}: row {rows[0]} (from 0) of split {split} has no label, or a blank one; "
+            f"remove these rows ({len(rows):,} of {len(of_row):,})"
         )
 
 # %% ../../nbs/api/images/09_hub.ipynb #8b27b404
-def _class_names(part: "datasets.Dataset", column: str, dataset: str) -> tuple[list[str], list]:
+def _class_names(part: "datasets.Dataset", split: str, column: str, dataset: str) -> tuple[list[str], list]:
     "Class name of each row, and the values that order the classes; raises `UserError` for missing or hidden labels."
     from datasets import ClassLabel
 
     feature, values = part.features[column], list(part[column])
-    _check_labels(map(_is_missing, values), part, dataset)
+    _check_labels(map(_is_missing, values), split, dataset)
     if isinstance(feature, ClassLabel):
-        _check_labels((not feature.names[value].strip() for value in values), part, dataset)
+        _check_labels((not feature.names[value].strip() for value in values), split, dataset)
         return [feature.names[value] for value in values], values
     kind = getattr(feature, "dtype", "structs")
     if kind.startswith("float"):
@@ -228,7 +273,7 @@ def _as_one(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(label=table.groupby("class")["label"].transform("min") if numbered else table["class"])
 
 # %% ../../nbs/api/images/09_hub.ipynb #8e28f5e6
-def _label_matrix(parts: "list[datasets.Dataset]", column: str, dataset: str) -> pd.DataFrame | None:
+def _label_matrix(parts: "list[datasets.Dataset]", splits: Iterable[str], column: str, dataset: str) -> pd.DataFrame | None:
     """Multi-label data: (n_images, n_classes) 1 for each label that an image's list contains. None if images have one label.
 
     Raises `UserError` for a list that contains no label or a blank one; an empty list is an image without any of the classes.
@@ -238,8 +283,8 @@ def _label_matrix(parts: "list[datasets.Dataset]", column: str, dataset: str) ->
     feature = parts[0].features[column]
     if not isinstance(feature, List | LargeList):
         return None
-    for part in parts:
-        _check_labels((labels is None or any(map(_is_missing, labels)) for labels in part[column]), part, dataset)
+    for part, split in zip(parts, splits, strict=True):
+        _check_labels((labels is None or any(map(_is_missing, labels)) for labels in part[column]), split, dataset)
     rows = [labels for part in parts for labels in part[column]]
     if isinstance(feature.feature, ClassLabel):
         rows = [[feature.feature.names[label] for label in labels] for labels in rows]
@@ -268,15 +313,16 @@ def hub_dataset(
     source, _, configuration = reference.partition(":")
     local = directory / os.path.expanduser(source)
     loaded = _load(str(local) if local.exists() else source, configuration or None, revision)
+    loaded = _divided(loaded, reference, splits or {}, (image, label))
     chosen = _our_splits(loaded, reference, splits or {}, test_share is not None)
     parts, others = [loaded[of_library] for of_library in chosen.values()], [name for name in loaded if name not in chosen.values()]
     image, label = _columns(parts[0], reference, image, label)
-    label_matrix, tables = _label_matrix(parts, label, reference), []
-    for split, part in zip(chosen, parts, strict=True):
+    label_matrix, tables = _label_matrix(parts, chosen.values(), label, reference), []
+    for (split, of_library), part in zip(chosen.items(), parts, strict=True):
         names = [f"{split}/{i:06d}" for i in range(len(part))]
         table = pd.DataFrame({"split": split, "name": names, "file": names})
         if label_matrix is None:
-            table["class"], table["label"] = _class_names(part, label, reference)
+            table["class"], table["label"] = _class_names(part, of_library, label, reference)
         tables.append(table)
     table = pd.concat(tables, ignore_index=True).assign(offset=0, size=0)
     table = _as_one(table) if label_matrix is None else table

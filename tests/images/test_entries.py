@@ -180,6 +180,14 @@ def test_folders_of_classes_with_drawn_test_images(tmp_path):
     assert packed.fingerprint == expected.fingerprint and packed.read(3) == expected.read(3)
 
 
+def test_a_class_may_be_called_test(tmp_path):
+    write_images(tmp_path, train=4, test=4, classes=("test", "control"))
+    dataset = open_dataset({"folder": "train", "test_share": 0.25}, tmp_path)
+    assert dataset.classes == ["control", "test"] and dataset.counts["test"] == 2
+    with pytest.raises(UserError, match="has test/ already; remove test_share"):
+        open_dataset({"folder": ".", "test_share": 0.25}, tmp_path)
+
+
 def test_lists_as_other_programs_write_them(plants):
     listed = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
     text = (plants / "plants.csv").read_text()

@@ -234,14 +234,19 @@ def test_files_of_other_programs_say_what_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(("folders", "message"), [
-    (("train", "test"), "test/, train/ are splits, not classes, .* expected train/<class>/<image>, or a CSV file"),
+    (("train", "test"), "test/, train/ are splits, not classes; expected train/<class>/<image> and .*, or a CSV file"),
     (("images/train", "images/val"), "train/, val/ are splits, not classes"),
     (("train/images", "train/masks", "val/images", "val/masks"), "images/ is no class but the layout of object detection"),
     (("VOC/JPEGImages", "VOC/SegmentationClass"), "JPEGImages/ is no class"),
     (("train", "bus"), ""), (("freight_train", "passenger_train"), ""),
-    (("set_train/set/cat", "set_train/set/dog", "set_test/set/cat"), "set_test/, set_train/ look like splits, not classes"),
-    (("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"), "fold1/, fold2/ look like splits"),
+    (("set_train/set/cat", "set_train/set/dog", "set_test/set/cat"), "set_test/, set_train/ are splits, not classes"),
+    (("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"), "fold1/, fold2/ are splits"),
     (("cat/train", "cat/test", "dog/train", "dog/test"), "test/ and train/ lie inside of classes, such as cat/"),
+    (("train", "test1"), "test1/, train/ are splits"), (("train_images", "test_images"), "are splits"),
+    (("Training set", "Test set", "sample"), "Test set/, Training set/ are splits"), (("test A/day", "test B/day"), ""),
+    (("fold/cam1", "no_fold/cam2"), ""), (("train wreck/wiki", "train station/wiki"), ""), (("valid", "invalid"), ""),
+    (("rose", "daisy", "all/rose", "all/daisy"), "all/ is no class: it holds daisy/ and rose/, which stand beside it too"),
+    (("ill/images", "ill/masks", "well/images", "well/masks"), "ill/masks/ lies beside the images of 'ill'"),
     (("bus/test", "car/test"), ""),
 ])  # fmt: skip
 def test_folders_of_splits_and_of_parts_are_no_classes(tmp_path, folders, message):

@@ -6,7 +6,6 @@
 __all__ = ['has_test_images', 'class_folders']
 
 # %% ../../nbs/api/images/11_class_folders.ipynb #24c60688
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +18,7 @@ from transfer_study.images.layout import (
     SPLIT_NAMES,
     case_words,
     check_are_classes,
+    check_inner_folders,
     check_splits_above,
     folder_advice,
     image_files,
@@ -60,17 +60,6 @@ def _check_no_split(root: Path, parts: list[list[str]], depth: int) -> None:
             )
 
 
-_SPLIT_WORD = re.compile(rf"(^|[^a-z])({'|'.join(SPLIT_NAMES)}|pred|fold)([^a-z]|$)")  # as in seg_train, training_set and fold_1
-
-
-def _check_not_splits(root: Path, parts: list[list[str]], depth: int) -> None:
-    "Raises `UserError` for folders named like splits that hold folders, as seg_train/<class>/ and seg_test/<class>/ do, and no classes."
-    names = sorted({one[depth] for one in parts})
-    if len(names) > 1 and all(len(one) > depth + 2 for one in parts) and all(_SPLIT_WORD.search(name.lower()) for name in names):
-        listed = f"{', '.join(f'{name}/' for name in names[:4])}{', …' * (len(names) > 4)}"
-        raise UserError(f"{root}: {listed} look like splits, not classes; name them train/ and test/, or give one of them alone")
-
-
 def _advice(listed: FileList) -> str:
     return folder_advice(file.path for file in listed.files)
 
@@ -106,8 +95,8 @@ def class_folders(
     depth = _class_depth(parts) if min(map(len, parts)) > 1 else 0
     check_splits_above(parts, str(root))
     _check_no_split(root, parts, depth)
-    _check_not_splits(root, parts, depth)
     _check_folders(root, parts, listed, depth)
+    check_inner_folders({(one[depth], one[depth + 1]) for one in parts if len(one) > depth + 2}, {one[depth] for one in parts}, str(root))
     split = ["val" if depth and _split_of(one[depth - 1]) == "val" else "train" for one in parts]
     table = pd.DataFrame({"split": split, "class": [one[depth] for one in parts], "name": names, "file": names})
     table = table.assign(offset=[file.offset for file in files], size=[file.size for file in files])

@@ -326,7 +326,7 @@ def _metric(entry: DatasetEntry, several: bool) -> str:
 # %% ../../nbs/api/images/13_entries.ipynb #21370c39
 def _drawn_test_images(path: Path, entry: DatasetEntry) -> ImageDataset:
     "Folders of classes without test images, some of which are drawn from the training images."
-    if has_test_images(path) or (path / "test").is_dir():
+    if has_test_images(path) or ((path / "test").is_dir() and (path / "train").is_dir()):
         raise UserError(f"dataset {path}: has test/ already; remove test_share")
     given = class_folders(path, entry.name)
     assert isinstance(given.reader, FileReader)  # as always from `class_folders`

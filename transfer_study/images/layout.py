@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'IMAGE_SUFFIXES', 'NO_IMAGE', 'CAMERA', 'NoTestImages', 'is_image', 'image_files',
-           'choose_splits', 'FolderImage', 'check_splits_above', 'folder_advice', 'folder_images', 'nested_words',
-           'same_spelling', 'case_words', 'folder_notes', 'check_are_classes', 'check_classes']
+           'choose_splits', 'FolderImage', 'check_splits_above', 'check_inner_folders', 'folder_advice',
+           'folder_images', 'nested_words', 'same_spelling', 'case_words', 'folder_notes', 'check_are_classes',
+           'check_classes']
 
 # %% ../../nbs/api/images/04_layout.ipynb #93f0209d
+import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,6 +147,24 @@ def check_splits_above(
             "they belong above: train/<class>/<image> and test/<class>/<image>"
         )
 
+# %% ../../nbs/api/images/04_layout.ipynb #13425a5a
+def check_inner_folders(
+    inner: Iterable[tuple[str, str]],  # class and folder inside of it
+    classes: Collection[str],
+    where: str,  # for the message
+) -> None:
+    "Raises `UserError` for a class that holds folders called like its neighbours, such as a copy of all, and for masks beside images."
+    folders: dict[str, set[str]] = {}
+    for label, folder in sorted(inner):
+        folders.setdefault(label, set()).add(folder)
+    for label, names in folders.items():
+        if len(copies := sorted(names & set(classes) - {label})) > 1:
+            raise UserError(f"{where}: {label}/ is no class: it holds {copies[0]}/ and {copies[1]}/, which stand beside it too; remove it, or give it alone")
+        parts = {name.lower(): name for name in names}
+        masks = sorted(parts.keys() & {"mask", "masks", "annotations"})
+        if masks and parts.keys() & {"image", "images", "imgs", "img"}:
+            raise UserError(f"{where}: {label}/{parts[masks[0]]}/ lies beside the images of {label!r}; masks are no images of a class, move them elsewhere")
+
 # %% ../../nbs/api/images/04_layout.ipynb #7bb6c792
 def _tables(listed: FileList) -> list[str]:
     "The files that hold images and labels together."
@@ -200,6 +220,8 @@ def folder_images(
             listed.leave_out(reason, file.path)
         else:
             images.append(_image(file, parts[depth:], splits))
+    inner = {(parts[depth + 1], parts[depth + 2]) for parts, is_inside in zip(paths, inside, strict=True) if is_inside and len(parts) > depth + 3}
+    check_inner_folders(inner, {image.label for image in images}, f"dataset {root}")
     of_classes = [parts for parts in folders if len(parts) == depth + 3 and parts[depth] in splits]
     return sorted(images, key=lambda image: image.stored), {(splits[parts[depth]], readable_name(parts[depth + 1])) for parts in of_classes}
 
@@ -296,6 +318,20 @@ def _check_no_parts(labels: Iterable[str], where: str) -> None:
         raise UserError(f"{where}: {names[0]}/ is no class but the layout of object detection or segmentation; expected a folder for each class")
 
 
+_FILLERS = {"set", "images", "image", "imgs", "img", "data", "dataset", "folder", "split", "fold"}  # beside the name of a split
+
+
+def _splits_named(names: list[str]) -> dict[str, str]:
+    "The split that each name stands for, without the words that all names share: train_images, seg_pred, test1, fold_2."
+    words = {name: re.findall(r"[a-z]+|\d+", name.lower()) for name in names}
+    if all(re.fullmatch(r"(fold|split)\d+", "".join(parts)) for parts in words.values()):
+        return dict.fromkeys(names, "fold")
+    shared = set.intersection(*map(set, words.values()))
+    known = SPLIT_NAMES | {"pred": "test"}
+    rest = {name: [word for word in parts if word not in shared | _FILLERS and not word.isdigit()] for name, parts in words.items()}
+    return {name: known[parts[0]] for name, parts in rest.items() if len(parts) == 1 and parts[0] in known}
+
+
 def check_are_classes(
     labels: Iterable[str],  # names of the folders that hold images
     where: str,  # for the message
@@ -304,10 +340,12 @@ def check_are_classes(
     names = sorted(set(labels))
     if len(names) < 2:
         return
-    if {name.lower() for name in names} <= SPLIT_NAMES.keys():
+    splits = _splits_named(names)
+    if len(splits) == len(names) or {"train", "test"} <= set(splits.values()):
+        listed = f"{', '.join(f'{name}/' for name in list(splits)[:4])}{', …' * (len(splits) > 4)}"
         raise UserError(
-            f"{where}: {', '.join(f'{name}/' for name in names)} are splits, not classes, and their images lie in no class folder; "
-            "expected train/<class>/<image>, or a CSV file with the columns image, label and split"
+            f"{where}: {listed} are splits, not classes; expected train/<class>/<image> and test/<class>/<image>, "
+            "or a CSV file with the columns image, label and split"
         )
     _check_no_parts(names, where)
 

@@ -1,6 +1,7 @@
 """The recommendation from end to end: the same after any number of kills, honest about the test images, clear about mistakes."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -83,8 +84,6 @@ def test_the_classifier_gives_the_accuracy_that_was_reported(answer, photos):
 
 def test_test_images_do_not_change_the_choice(photos, study, answer, tmp_path):
     "With other labels on the test images, everything but the test accuracy stays."
-    from dataclasses import replace
-
     prepared = prepare_images(open_images(photos))
     images = prepared.dataset.images
     test = images["split"] == "test"

@@ -121,7 +121,7 @@ def _as_tables(error: dict, schema: dict) -> str:
     known = [name for name in names if isinstance(name, str) and _entry(schema, (*error["loc"], name))]
     return f": write {', '.join(f'[{last}.{name}]' for name in known)}" if known else ""
 
-
+# %% ../nbs/api/01_options.ipynb #ffa668ee
 def _explain(error: dict, schema: dict) -> str:
     "One of pydantic's errors as one line; an error raised by a model's own validator may have several lines."
     place = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")

@@ -113,7 +113,7 @@ class _Item(NamedTuple):
     bad: str = ""  # why it cannot be decoded
     unreadable: str = ""  # why its file cannot be read
 
-
+# %% ../../nbs/api/features/00_loading.ipynb #7bf14f99
 class _Inputs:
     "The items of a dataset's rows, for worker processes or threads."
 

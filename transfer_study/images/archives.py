@@ -129,7 +129,7 @@ def _of_the_system(path: str) -> bool:
     in_memory = folder.startswith("/dev/shm/")  # Linux keeps ordinary files in memory here, such as a dataset that is read often
     return path == "/" or (folder.startswith(("/proc/", "/sys/", "/dev/")) and not in_memory)
 
-
+# %% ../../nbs/api/images/00_archives.ipynb #afe6dc77
 def _list_folder(root: Path) -> FileList:
     "The files below a folder."
     listed, inside = FileList(), os.path.join(os.path.realpath(root), "")
@@ -265,7 +265,7 @@ def _text_kind(start: bytes) -> str:
         return ""
     return stand_in(start, "archive") or "a text file; if it lists images and labels, give it as csv:PATH"
 
-
+# %% ../../nbs/api/images/00_archives.ipynb #b95577ad
 _ARRAYS = "not images; write each image to a file in a folder of its class, such as with PIL.Image.fromarray(pixels).save(path)"
 _LIST = "not an archive of images; if it lists images and labels, save it as CSV, and give it as csv:PATH"
 _UNPACK = "which is not supported; unpack it and give the folder"

@@ -259,7 +259,7 @@ def _first_file(files: pd.Series, others: pd.Series, root: Path) -> pd.Series:
     chosen[others.index] = others
     return chosen
 
-
+# %% ../../nbs/api/images/13_entries.ipynb #c9cd4558
 def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     "Files none of which is where the list says: those at the ends of the listed paths, or anywhere below the folder under their names."
     root, decoded = path.parent, files.map(_decoded)

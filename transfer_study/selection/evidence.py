@@ -233,7 +233,7 @@ def learning_curve(
         rows.append((2 * rows[-1][0], *_doubled(np.array(right, float), groups, seed), True))
     return pd.DataFrame(rows, columns=["n_train", "accuracy", "low", "high", "extrapolated"])
 
-
+# %% ../../nbs/api/selection/03_evidence.ipynb #d2ae6837
 def _doubled(right: np.ndarray, groups: np.ndarray, seed: int, n_draws: int = 1000) -> tuple[float, float, float]:
     "Accuracy with twice the images, and its 95 % interval, from right answers (n_sizes, n_samples) at doubling sizes; that of today if all are right."
     from scipy.stats import norm, t

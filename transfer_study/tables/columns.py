@@ -182,7 +182,7 @@ def _precision(cells: pd.Series) -> float:
     decimals = cells.astype(str).str.extract(r"[.,](\d+)")[0].str.len().max()
     return 10.0 ** -(0 if np.isnan(decimals) else decimals)
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #4716e07c
 def _mean_of_neighbours(value: np.ndarray, others: np.ndarray, precision: float) -> tuple[int, int] | None:
     "First and last of two or more neighbours among the columns `others` (n, k), not all of them equal, whose mean is `value` (n,)."
     sums = np.cumsum(np.column_stack([np.zeros(len(others)), others]), axis=1)
@@ -248,7 +248,7 @@ def _names_source(grid: Grid, i: int, beside: dict[str, str]) -> bool:
     name = grid.columns[i]
     return (is_source(name) or is_source(_lowest(grid, i))) and not reason_no_dataset(name) and name not in beside
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #64949ef2
 def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int], reasons: dict[str, str]) -> None:
     "Raises `UserError` for a name that stands twice, for two sources or a metric that could be it, and for no dataset."
     metrics = [name for name, reason in reasons.items() if reason == "a metric, no dataset" and re.search(r"top ?1|acc", name_words(untracked(name)))]
@@ -332,7 +332,7 @@ def _source_column(grid: Grid, path: object, free: list[int], source: str | None
         raise UserError(f"{path}: {names} could be the source accuracy; name it with --source, or leave out what is not with --leave-out")
     return certain[0] if certain else None
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #e25db774
 def long_roles(
     grid: Grid,
     path: object,  # for messages

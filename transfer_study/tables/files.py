@@ -68,7 +68,7 @@ def _hidden(data: bytes, name: str, sheet: pd.DataFrame) -> tuple[str, ...]:
     described = [(rows, "row"), (columns, "column")]
     return tuple(f"hidden {kind}s are read: {', '.join(places[:10])}{', …' * (len(places) > 10)}" for places, kind in described if places)
 
-
+# %% ../../nbs/api/tables/02_files.ipynb #77a3a5b5
 def _check_workbook(data: bytes, path: Path | str) -> None:
     "Raises `UserError` for a zip that is no workbook of Excel, as far as it can be opened."
     try:
@@ -139,7 +139,7 @@ def _without_title(records: Records, width: int) -> tuple[Records, tuple[str, ..
         n = 0
     return records[n:], (f"{n} line(s) before the header are no part of the table",) if n else ()
 
-
+# %% ../../nbs/api/tables/02_files.ipynb #2a19dbc7
 def _without_repeated_header(records: Records, path: Path | str, place: str) -> tuple[Records, tuple[str, ...]]:
     "The records without lines that repeat the header, as files have that were joined, and a remark; raises `UserError` for another order."
     header = [clean_text(cell) for cell in records[0][1]]
@@ -209,7 +209,7 @@ def _header_lines(records: Records) -> int:
             break
     return n
 
-
+# %% ../../nbs/api/tables/02_files.ipynb #93c75ce7
 def _levels(lines: list[list[str]]) -> tuple[tuple[str, ...], ...]:
     "The parts of each column's name, from top to bottom; an empty cell of an upper line repeats its neighbour to the left."
     filled = []
@@ -246,7 +246,7 @@ def grid_of_records(
     lines = np.array([line for line, _ in records[n:]], int)
     return Grid(tuple(" ".join(parts) for parts in levels), levels, body, lines, place, decimal, remarks + title + again)
 
-
+# %% ../../nbs/api/tables/02_files.ipynb #e3c5d42a
 def grid_of_frame(
     table: pd.DataFrame,
 ) -> Grid:

@@ -244,7 +244,7 @@ def _column_and_value(pattern: str, columns: Iterable[str]) -> tuple[str, str] |
     column = next((other for same in (str, name_key) for other in columns if same(other) == same(name)), None)
     return (column, value) if equals and column is not None else None
 
-
+# %% ../../nbs/api/tables/05_rows.ipynb #4f6b5032
 def _without_rows(grid: Grid, leave_out: str | Iterable[str] | None, path: object) -> tuple[Grid, list[str], dict[str, str]]:
     "The grid without the rows that a pattern COLUMN=VALUE fits, the other patterns, and what is left out."
     drop, others, reasons = np.zeros(len(grid.cells), bool), [], {}
@@ -305,7 +305,7 @@ def _named_remarks(rows: pd.DataFrame) -> list[str]:
     named = [f"{name!r} ({reason})" for name in rows["dataset"].unique() if (reason := reason_no_dataset(name))]
     return [f"read as datasets: {', '.join(named[:5])}; leave them out with --leave-out if they are none"] if named else []
 
-
+# %% ../../nbs/api/tables/05_rows.ipynb #9374a233
 def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
     "On scores and source accuracies that are missing, and on networks and datasets that have no score at all."
     missing, in_source, remarks = rows["score"].isna(), rows["in_source"].astype(bool), []

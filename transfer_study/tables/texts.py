@@ -86,7 +86,7 @@ def _delimiter(text: str) -> str:
             scores[delimiter] = (width > 1, sum(len(fields) == width for *_, fields in rows) / max(len(rows), 1), delimiter == "\t", width)
     return max(scores, key=lambda delimiter: scores[delimiter], default=",")
 
-
+# %% ../../nbs/api/tables/01_texts.ipynb #31ebadb5
 def _check_quotes(rows: list[tuple[int, int, list[str]]], text: str, delimiter: str, path: Path | str) -> None:
     "Raises `UserError` for a quote that is not closed, or only by the quote of a later row."
     first, _, fields = rows[-1]
@@ -161,7 +161,7 @@ class _HtmlTable:
     n_head: int = 0  # rows in <thead>
     has_notes: bool = False  # whether superscripts were skipped
 
-
+# %% ../../nbs/api/tables/01_texts.ipynb #4a755d0d
 class _HtmlTables(HTMLParser):
     "The rows of every table of a page."
 
@@ -259,7 +259,7 @@ def _without_headings(table: _HtmlTable, records: Records) -> tuple[Records, int
             n_head += i < table.n_head
     return kept, n_head, headings
 
-
+# %% ../../nbs/api/tables/01_texts.ipynb #a1fbe436
 def _with_index_name(records: Records, n_head: int) -> Records:
     "The rows, the names of row labels in the first line of the header where pandas writes them alone in the second."
     if n_head != 2 or len(records) < 3:

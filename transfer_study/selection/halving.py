@@ -198,7 +198,7 @@ def _neighbours(c: Comparison, X: dict[str, np.ndarray], rows: np.ndarray) -> pd
 
 
 def _validated(c: Comparison, name: str, X: np.ndarray, rows: np.ndarray, fold: np.ndarray, l2: np.ndarray = PAPER_L2) -> CrossValidation:
-    "Of validation network on some of the training images; `fold` is of all of them."
+    "Of one network on some of the training images; `fold` is of all of them."
 
     def compute() -> dict[str, Any]:
         validation = cross_validated(X, c.y[rows], fold[rows], l2)

@@ -399,7 +399,7 @@ def _classes_not_used(results: pd.DataFrame, classes: dict[str, int]) -> list[st
 
 # %% ../../nbs/api/statistics/08_analysis.ipynb #ef43beda
 def _odd_datasets(rows: pd.DataFrame) -> dict[str, str]:
-    "The metric of every dataset whose metric is not a share of right answers."
+    "The datasets whose metric is not a share of right answers, with that metric."
     if "metric" not in rows:
         return {}
     odd = rows[rows["metric"].isin(odd_metrics(rows["metric"]))]

@@ -50,7 +50,7 @@ def is_source(
 def could_be_source(
     name: str,  # of a column or dataset
 ) -> bool:
-    "Whether a name may stand for ImageNet's 1,000 classes or for something else: it has the word, and is no known variant; or `upstream`."
+    "Whether a name may stand for ImageNet's 1,000 classes or for something else: it has the word and is no known variant, or is such as `upstream`."
     words = name_words(untracked(name))
     return name == "IN" or bool(_UPSTREAM.fullmatch(words)) or bool(re.search(r"\b(imagenet|imagenet1k|ilsvrc)\b", words)) and not (is_source(name) or _VARIANT.search(words))
 

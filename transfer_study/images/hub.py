@@ -191,8 +191,9 @@ def _columns(
     for column in filter(None, (image, label)):
         if column not in features:
             raise UserError(f"dataset hf:{dataset}: no column {column!r}; columns of this dataset: {', '.join(features)}")
-    images = [name for name in [image] * bool(image) or features if isinstance(features[name], ImageFeature)]
-    images = images or [name for name in [image] * bool(image) or features if _holds_images(part, name)]
+    candidates = [image] if image else list(features)
+    images = [name for name in candidates if isinstance(features[name], ImageFeature)]
+    images = images or [name for name in candidates if _holds_images(part, name)]
     if image and not images:
         raise UserError(f"dataset hf:{dataset}: column {image!r} does not contain images; columns of this dataset: {', '.join(features)}")
     named = [label] if label else [name for name in ("label", "fine_label") if name in features]

@@ -191,18 +191,18 @@ def _columns(
     for column in filter(None, (image, label)):
         if column not in features:
             raise UserError(f"dataset hf:{dataset}: no column {column!r}; columns of this dataset: {', '.join(features)}")
-    candidates = [image] if image else list(features)
-    images = [name for name in candidates if isinstance(features[name], ImageFeature)]
-    images = images or [name for name in candidates if _holds_images(part, name)]
+    columns = [image] if image else list(features)
+    images = [name for name in columns if isinstance(features[name], ImageFeature)]
+    images = images or [name for name in columns if _holds_images(part, name)]
     if image and not images:
         raise UserError(f"dataset hf:{dataset}: column {image!r} does not contain images; columns of this dataset: {', '.join(features)}")
     named = [label] if label else [name for name in ("label", "fine_label") if name in features]
     labels = named[:1] or [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
     for kind, candidates in {"image": images, "label": labels}.items():
         if len(candidates) != 1:
-            columns = ", ".join(candidates or features)
+            among = ", ".join(candidates or features)
             raise UserError(
-                f"dataset hf:{dataset}: one {kind} column expected, {len(candidates)} found among the columns {columns}; "
+                f"dataset hf:{dataset}: one {kind} column expected, {len(candidates)} found among the columns {among}; "
                 f'name it with {kind} = "…"'
             )
     return images[0], labels[0]

@@ -230,7 +230,7 @@ def _curve_panel(
         x=x, y=y, **encodings,
         tooltip=["network:N", "protocol:N", alt.Tooltip("x:Q", title=x.to_dict()["title"] or "at", format=",.0f"),
                  alt.Tooltip("score:Q", title="accuracy", format=".1%")],
-    ).properties(name=f"panel_{panel}").add_params(hover)  # fmt: skip
+    ).properties(name=f"panel_{panel}")  # fmt: skip
     bars = alt.Chart(inline(several, "network protocol x low high")).mark_rule(opacity=0.5).encode(
         x=x, y=alt.Y("low:Q", title=y_title), y2="high:Q", color=encodings["color"],
     )  # fmt: skip
@@ -259,7 +259,7 @@ def _curve_figure(
         )
         for i, (name, part) in enumerate(lines.groupby("dataset", sort=False))
     ]  # fmt: skip
-    return side_by_side(panels, per_row, description, spacing=(78, 50))
+    return side_by_side(panels, per_row, description, (78, 50), [hover_selection()])
 
 # %% ../../nbs/api/figures/04_comparison.ipynb #81b3db88
 def convergence(

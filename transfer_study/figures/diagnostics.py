@@ -323,7 +323,7 @@ def _selection_panel(
     )
     marks = alt.Chart(inline(part[part["chosen"]], columns)).mark_point(filled=True, size=60, opacity=1).encode(
         x=x, y=y, color=colour, tooltip=tooltip
-    ).properties(name=f"panel_{panel}").add_params(hover)  # fmt: skip
+    ).properties(name=f"panel_{panel}")  # fmt: skip
     return alt.layer(lines, marks).properties(width=size[0], height=size[1], title=title)
 
 # %% ../../nbs/api/figures/05_diagnostics.ipynb #6f7f7cf9
@@ -346,4 +346,5 @@ def selection_curves(
         for i, (name, part) in enumerate(curves.groupby("dataset", sort=False))
     ]
     networks = curves["network"].nunique()
-    return side_by_side(panels, per_row, f"Validation accuracy of {networks} networks against the strength of the penalty.", (78, 50))
+    description = f"Validation accuracy of {networks} networks against the strength of the penalty."
+    return side_by_side(panels, per_row, description, (78, 50), [hover_selection()])

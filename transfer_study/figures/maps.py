@@ -37,13 +37,13 @@ def _map_panel(
     colour: alt.Color,
     side: int,  # in pixels
     panel: int,  # its number
+    hover: alt.Parameter,  # the class under the pointer
 ) -> alt.Chart:
-    hover = alt.selection_point(name="hover", fields=["class"], on="pointerover", clear="pointerout")
     x, y = (alt.X("x:Q", axis=None, scale=dict(domain=[-1.05, 1.05])), alt.Y("y:Q", axis=None, scale=dict(domain=[-1.05, 1.05])))
     dots = alt.Chart(inline(part, "class x y", digits=3)).mark_circle(size=24 if len(part) <= 500 else 12).encode(
         x=x, y=y, color=colour, opacity=alt.when(hover).then(alt.value(0.85)).otherwise(alt.value(0.1)), tooltip=["class:N"]
     )  # fmt: skip
-    return dots.properties(width=side, height=side, title=title, name=f"panel_{panel}").add_params(hover)
+    return dots.properties(width=side, height=side, title=title, name=f"panel_{panel}")
 
 # %% ../../nbs/api/figures/06_maps.ipynb #43f3897f
 def feature_map_panels(
@@ -62,12 +62,14 @@ def feature_map_panels(
     scheme = "tableau10" if len(names) <= 10 else "tableau20"
     colour = alt.Color("class:N", scale=dict(domain=names, scheme=scheme), legend=legend)
     texts = {setting: _numbers_text(setting, numbers) for setting in settings}
+    hover = alt.selection_point(name="hover", fields=["class"], on="pointerover", clear="pointerout")
     panels = [
         _map_panel(
             points[points["setting"] == name], alt.Title(SETTING_NAMES.get(name, name), subtitle=texts[name]), colour,
-            width // per_row - 16, i,
+            width // per_row - 16, i, hover,
         )
         for i, name in enumerate(settings)
     ]  # fmt: skip
     described = "; ".join(f"{SETTING_NAMES.get(name, name)}: {text}" for name, text in texts.items() if text)
-    return side_by_side(panels, per_row, f"t-SNE maps of penultimate features, one for each setting. {described}.", (52, 16))
+    description = f"t-SNE maps of penultimate features, one for each setting. {described}."
+    return side_by_side(panels, per_row, description, (52, 16), [hover])

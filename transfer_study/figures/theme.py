@@ -17,9 +17,8 @@ import json
 import os
 import re
 import uuid
-import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import resources
 from importlib.metadata import version
@@ -201,14 +200,14 @@ def dots(
     size: float,  # area of a point in square pixels
     panel: int = 0,  # number of the panel, unique in a figure: selections refer to panels by name
 ) -> alt.Chart:
-    "Points that grow under the pointer and fade when another family is selected."
+    "Points that grow under the pointer and fade when another family is selected, once `side_by_side` has added the selections."
     hover, chosen = hover_selection(), family_selection()
     # Not `alt.when`: for the class of its result, Altair searches all of its classes.
     return base.properties(name=f"panel_{panel}").mark_point(filled=True).encode(
         opacity=alt.OpacityValue(0.07, condition=[{"param": chosen.name, "value": 0.85}]),
         size=alt.SizeValue(size, condition=[{"param": hover.name, "value": 3 * size, "empty": False}]),
         tooltip=tooltip,
-    ).add_params(hover, chosen)  # fmt: skip
+    )  # fmt: skip
 
 
 def dot_size(n: int) -> float:
@@ -216,18 +215,26 @@ def dot_size(n: int) -> float:
     return 80 if n <= 60 else 36 if n <= 300 else 14
 
 # %% ../../nbs/api/figures/01_theme.ipynb #5d6df19c
+def _named_views(panels: Iterable[alt.Chart | alt.LayerChart]) -> list[str]:
+    "Names of the charts and layers that have one."
+    charts = [chart for panel in panels for chart in (panel.layer if isinstance(panel, alt.LayerChart) else [panel])]
+    return [chart.name for chart in charts if isinstance(chart.name, str)]
+
+
 def side_by_side(
-    panels: list[alt.LayerChart],
+    panels: Sequence[alt.Chart | alt.LayerChart],
     columns: int,  # panels in a row
     description: str,  # text alternative: what the figure shows
     spacing: tuple[int, int] = (66, 46),  # pixels between rows and between columns, for axes and titles
+    selections: Sequence[alt.Parameter] | None = None,  # None for `hover_selection` and `family_selection`
 ) -> alt.ConcatChart:
-    "The panels as one chart with aligned plots and shared selections."
-    row, column = spacing
-    with warnings.catch_warnings():  # one selection for all panels is intended
-        warnings.filterwarnings("ignore", "Automatically deduplicated selection parameter")
-        space = {"row": row, "column": column}
-        return alt.concat(*panels, columns=columns, bounds="flush", spacing=space, description=description)
+    "The panels as one chart with aligned plots, and with selections that all charts and layers with a name share."
+    space = dict(zip(("row", "column"), spacing, strict=True))
+    chart = alt.concat(*panels, columns=columns, bounds="flush", spacing=space, description=description)
+    if views := _named_views(chart.concat):  # to merge selections that each panel has, Altair takes longer than to draw the panels
+        shared = (hover_selection(), family_selection()) if selections is None else selections
+        chart.params = [alt.TopLevelSelectionParameter(**selection.param.to_dict(), views=views) for selection in shared]
+    return chart
 
 # %% ../../nbs/api/figures/01_theme.ipynb #b26b47c9
 def theme(

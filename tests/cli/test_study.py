@@ -108,10 +108,11 @@ finally:
 """
 
 
-def test_a_second_ctrl_c_ends_at_once():
+@pytest.mark.parametrize(("first", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_said_and_a_second_ctrl_c_ends_at_once(first, code):
     process = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "busy\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(first)
     assert process.stderr.readline() == "interrupted; all is kept\n" and process.poll() is None
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130 and process.communicate() == ("", "")
+    assert process.wait(60) == code and process.communicate() == ("", "")

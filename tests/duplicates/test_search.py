@@ -43,6 +43,24 @@ def test_train_against_test(folder):
     assert (found.n_source, found.n_target) == (12, 7) and "2 of 7 target images" in repr(found)
 
 
+def test_the_command_compares_any_two_folders(command, folder, tmp_path):
+    "Of new photographs in one folder, and of one split with another."
+    flat = tmp_path / "new"
+    flat.mkdir()
+    for name in ("mirrored_03", "14"):
+        (flat / f"{name}.png").write_bytes((folder / "test" / "a" / f"{name}.png").read_bytes())
+    (flat / "notes.txt").write_text("where they are from")
+    code, out, err = command("overlap", folder, flat, "--source-split", "train", "--similarity", 0.9, "--json")
+    result = json.loads(out)
+    assert code == 0 and (result["n_source"], result["n_target"]) == (12, 2)
+    assert [Path(pair["target_image"]).name for pair in result["pairs"]] == ["mirrored_03.png"]
+    assert "all images below it are compared" in err and "left out: not images: 1 (notes.txt)" in err
+    result = json.loads(command("overlap", folder / "train", folder / "test", "--similarity", 0.9, "--json")[1])
+    assert {Path(pair["target_image"]).stem for pair in result["pairs"]} == {"mirrored_03", "cropped_07"}
+    code, _, err = command("overlap", flat, "--source-split", "train")
+    assert code == 2 and "expected train/<class>/<image>" in err
+
+
 def test_a_set_against_itself_has_each_pair_once_and_training_images_first(folder):
     found = find_overlap(image_folder(folder), similarity=0.9)
     assert len(found.pairs) == 3 and names(found.pairs) == {("03", "mirrored_03"), ("07", "cropped_07"), ("12", "again_12")}

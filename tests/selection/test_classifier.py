@@ -46,6 +46,19 @@ def test_a_folder_a_tar_and_a_list_are_predicted_alike(fitted, saved, finished, 
     assert classifier.predict(folder / "dim" / "0.png")["image"].tolist() == ["0.png"]
 
 
+def test_the_command_takes_the_files_that_a_shell_lists(command, saved, finished):
+    folder = finished[0] / "squares" / "test"
+    files = sorted((folder / "dim").iterdir())[:3]
+    code, out, _ = command("predict", saved, *files, "--json")
+    alone = json.loads(command("predict", saved, folder, "--json")[1])["predictions"]
+    labels = {row["image"]: row["label"] for row in alone}
+    rows = json.loads(out)["predictions"]
+    assert code == 0 and [row["image"] for row in rows] == [str(file) for file in files]
+    assert [row["label"] for row in rows] == [labels[f"dim/{file.name}"] for file in files]
+    code, out, err = command("predict", saved, *files, folder)
+    assert (code, out, err.count("\n")) == (2, "", 1) and "a folder among files; give one folder alone, or files only" in err
+
+
 def test_temperature_changes_probabilities_and_no_label(fitted, saved, tmp_path):
     warm = load_classifier(save_classifier(tmp_path / "warm", temperature=5.0, **fitted.arguments))
     cold, warm = (classifier.predict(fitted.dataset) for classifier in (load_classifier(saved), warm))

@@ -3,19 +3,21 @@
 import shutil
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import save_file
 
+from transfer_study.classifiers.logistic import PAPER_L2
 from transfer_study.core import UserError
 from transfer_study.images.drawn import drawn_dataset
 from transfer_study.networks.networks import Network
 from transfer_study.selection.classifier import load_classifier
-from transfer_study.selection.evidence import interval_of
+from transfer_study.selection.evidence import cross_validated, interval_of, stratified_order
 from transfer_study.selection.images import open_images, prepare_images, write_images
-from transfer_study.selection.recommend import recommend
+from transfer_study.selection.recommend import _curve, recommend
 from transfer_study.selection.recommendation import read_recommendation
 from transfer_study.selection.report import confusion_chart, confusions
 from transfer_study.training.run import best_training, read_training
@@ -178,3 +180,16 @@ def test_the_networks_of_the_extra_lite_are_real():
     for name in ("lite:efficientnet_lite9", "lite:resnet"):
         with pytest.raises(UserError, match="unknown network"):
             build_network(Network(name, name))
+
+
+def test_the_curve_ends_at_the_accuracy_of_the_table_even_for_tiny_features():
+    "Weaker penalties than the weakest of the path would suit them better; the path does not have them."
+    random, y = np.random.default_rng(0), np.arange(60) % 2
+    X, fold = 1e-5 * np.stack([random.normal(0, 30, 60), random.normal(y, 0.3)], axis=1), np.arange(60) // 2 % 5
+    validation = cross_validated(X, y, fold)
+    choice = SimpleNamespace(validations={"tiny": validation}, features={"tiny": X}, fold=fold, order=stratified_order(y))
+    steps = SimpleNamespace(result=lambda name, compute, *key: compute())
+    options = SimpleNamespace(seed=0)
+    work = SimpleNamespace(y=y, groups=np.arange(60), options=options, steps=steps, identities={"tiny": ""})
+    curve = _curve(work, "tiny", choice)
+    assert validation.l2 == PAPER_L2.min() and curve.loc[~curve["extrapolated"], "accuracy"].iloc[-1] == validation.accuracy

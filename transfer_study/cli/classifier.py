@@ -118,7 +118,7 @@ def _summary(predictions: "pd.DataFrame") -> None:
 # %% ../../nbs/api/cli/03_classifier.ipynb #25d3f753
 def predict(
     classifier: Annotated[Path, typer.Argument(help="Folder of a classifier, written by keep or recommend.")],
-    images: Annotated[Path, typer.Argument(help="Folder, tar or image file; folders in any depth.")],
+    images: Annotated[list[Path], typer.Argument(help="Folder, tar or zip, with folders in any depth; or image files.", metavar="IMAGES...")],
     out: Annotated[Path | None, typer.Option(help="Write the predictions to this CSV file instead of printing them.")] = None,
     score: Annotated[bool, typer.Option("--score", help="Images are in folders named like their class: compute the accuracy.")] = False,
     weights: Annotated[Path | None, typer.Option(help="File of the network's weights, if it is not where it was.")] = None,
@@ -133,7 +133,8 @@ def predict(
 
     check_output_file(out, ".csv")
     with interruptible("nothing was written"):
-        dataset, loaded = unlabelled_images(images), load_classifier(classifier, weights=weights, code=code)
+        dataset = unlabelled_images(images[0] if len(images) == 1 else images)
+        loaded = load_classifier(classifier, weights=weights, code=code)
         for line in dataset.notes:
             echo(line)
         with image_bar(len(dataset.images)) as update:

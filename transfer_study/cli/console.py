@@ -121,17 +121,25 @@ def write_analysis(analysis: "Analysis", directory: Path, title: str) -> Path:
     return write_report(analysis, directory / "report.html", title)
 
 # %% ../../nbs/api/cli/00_console.ipynb #ac659166
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt(number)
+
+
 @contextmanager
 def interruptible(
-    message: str,  # what is kept, for the message after Ctrl-C
+    message: str,  # what is kept, for the message
 ) -> Iterator[None]:
-    "Turns Ctrl-C in the block into a message and exit code 130."
+    "Turns Ctrl-C in the block, and SIGTERM, with which clusters end a program, into a message and exit code 130 or 143."
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    except KeyboardInterrupt as stop:
+        code = 128 + (stop.args[0] if stop.args else signal.SIGINT)
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
         echo(f"interrupted; {message}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(code) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 # %% ../../nbs/api/cli/00_console.ipynb #73968ec6
 @contextmanager

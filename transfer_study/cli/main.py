@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -36,6 +36,9 @@ from transfer_study.cli.console import (
     write_analysis,
 )
 from ..core import UserError, is_memory_short, unknown_name_error
+
+if TYPE_CHECKING:
+    from transfer_study.images.datasets import ImageDataset
 
 # %% ../../nbs/api/cli/09_main.ipynb #782e67f0
 def _check_filled(option: Any, values: Any) -> None:
@@ -211,10 +214,28 @@ def networks(
 _datasets = app.command()(datasets.datasets)
 
 # %% ../../nbs/api/cli/09_main.ipynb #c1023655
+def _compared(name: str, splits: list[str] | None, data_root: Path | None) -> "ImageDataset":
+    "The images of a dataset, or of any folder, archive or image file: to be compared, they need neither classes nor splits."
+    from transfer_study.images.catalog import open_dataset
+    from transfer_study.images.unlabelled import unlabelled_images
+
+    path = Path(name).expanduser()
+    try:
+        dataset = open_dataset(name, root=data_root)
+    except UserError:
+        if splits or not path.exists() or path.suffix.lower() == ".csv":
+            raise
+        dataset = unlabelled_images(path)
+        echo(f"{dataset.name}: no train/<class>/ and test/<class>/; all images below it are compared")
+    for note in dataset.notes:
+        echo(note)
+    return dataset
+
+
 @app.command()
 def overlap(
-    source: Annotated[str, typer.Argument(help="Images a network may have seen: name of a dataset, folder or tar.")],
-    target: Annotated[str | None, typer.Argument(help="Images it is tested on; default: the source itself.")] = None,
+    source: Annotated[str, typer.Argument(help="Images a network may have seen: name of a dataset, or any folder, tar or zip of images.")],
+    target: Annotated[str | None, typer.Argument(help="Images it is tested on, likewise; default: the source itself.")] = None,
     source_split: Annotated[list[str] | None, typer.Option(help="Only this split of the source; may be repeated.")] = None,
     target_split: Annotated[list[str] | None, typer.Option(help="Only this split of the target; may be repeated.")] = None,
     similarity: Annotated[float | None, typer.Option(min=0, max=1, callback=finite, help="Minimum correlation of near-duplicates.")] = None,
@@ -227,10 +248,10 @@ def overlap(
     from transfer_study.duplicates import figures
     from transfer_study.duplicates import scores as overlap_scores
     from transfer_study.duplicates.search import SIMILARITY, find_overlap
-    from transfer_study.images import catalog
 
     check_output(out)
-    sets = [catalog.open_dataset(name, root=data_root) for name in (source, target or source)]
+    first = _compared(source, source_split, data_root)
+    sets = [first, first if target is None and not target_split else _compared(target or source, target_split, data_root)]
     with stderr_bars() as bars:
         tasks = {stage: bars.add_task(stage, total=None) for stage in ("images", "searches", "pairs")}
         result = find_overlap(

@@ -136,12 +136,12 @@ def _with_notes(dataset: ImageDataset, root: Path) -> ImageDataset:
 # %% ../../nbs/api/images/17_catalog.ipynb #5aa55e4b
 def open_dataset(
     reference: str | dict | DatasetEntry,  # one of the paper's names, a path, folder:PATH, tar:PATH, zip:PATH, csv:PATH, hf:NAME[:CONFIGURATION] or drawn:NAME; or a table
-    directory: Path = Path(),  # base directory of relative paths, such as the study file's folder; ~ is the user's home
-    root: Path | None = None,  # the data root of official datasets; None for `data_root()`
+    directory: Path | str = Path(),  # base directory of relative paths, such as the study file's folder; ~ is the user's home
+    root: Path | str | None = None,  # the data root of official datasets; None for `data_root()`
     max_pixels: int = MAX_PIXELS,  # width times height of the largest image that is decoded
 ) -> ImageDataset:
     "The dataset of a reference, or of a table with the keys of `DatasetEntry`; raises `UserError` if it does not exist or cannot be scored."
-    entry = dataset_entry(reference)
+    entry, directory, root = dataset_entry(reference), Path(directory), None if root is None else Path(root)
     dataset = _opened(entry.reference, directory, root) if entry.source == "reference" else open_entry(entry, directory)
     return limit_pixels(dataset, max_pixels)
 

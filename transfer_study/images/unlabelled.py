@@ -60,6 +60,8 @@ class _InOrder:
 def _from_list(images: Sequence) -> tuple[list[str], _InOrder]:
     for k, image in enumerate(images):
         if isinstance(image, str | Path):
+            if Path(image).is_dir():
+                raise UserError(f"images[{k}]: {image}: a folder among files; give one folder alone, or files only")
             if not Path(image).is_file():
                 raise UserError(f"images[{k}]: {image}: no such file; check the path")
         elif isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.ndim not in (2, 3)):

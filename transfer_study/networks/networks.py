@@ -34,11 +34,16 @@ class Network:
 
     name: str  # in tables and figures
     architecture: str  # one of the paper's names, a timm name, LIBRARY:NAME, or module:function
-    weights: Path | None = None  # a safetensors or state-dict file; None for the library's weights, which are downloaded
+    weights: Path | None = None  # a safetensors or state-dict file, or its path as text; None for the library's weights, which are downloaded
     source_accuracy: float | None = None  # top-1 on the source dataset, in [0, 1]
     setting: str = "default"  # of the training on the source dataset
     directory: Path = Path()  # searched first for the module of module:function, such as the study file's folder
     pooling: str = "default"  # of a transformer's tokens, one of `POOLINGS`
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "directory"):
+            if isinstance(given := getattr(self, name), str):
+                object.__setattr__(self, name, Path(given))
 
 # %% ../../nbs/api/networks/04_networks.ipynb #7106ad9c
 def _is_from_library(model: "torch.nn.Module") -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ..classifiers.calibration import fit_temperature
-from ..classifiers.logistic import LogisticPath
+from ..classifiers.logistic import PAPER_L2, LogisticPath
 from ..core import UserError, digest
 from ..features.extraction import extract_features
 from ..features.inference import resolve_device
@@ -240,12 +240,12 @@ def _test(work: _Work, network: Network, choice: Choice) -> tuple[dict[str, Any]
     return {"accuracy": accuracy, "low": low, "high": high, "n": len(y_test)}, predictions
 
 # %% ../../nbs/api/selection/11_recommend.ipynb #f7736c44
-NEAR_L2 = 10.0 ** np.arange(-2, 3)  # factors of the chosen λ that are tried with fewer images
+NEAR_L2 = 10.0 ** np.arange(-2, 3)  # factors of the chosen λ that are tried with fewer images, within the range it was chosen from
 
 
 def _curve(work: _Work, name: str, choice: Choice) -> pd.DataFrame:
     columns = ["n_train", "accuracy", "low", "high", "extrapolated"]
-    l2 = choice.validations[name].l2 * NEAR_L2
+    l2 = np.unique(np.clip(choice.validations[name].l2 * NEAR_L2, PAPER_L2.min(), PAPER_L2.max()))
 
     def compute() -> dict[str, Any]:
         curve = learning_curve(choice.features[name], work.y, choice.fold, work.groups, choice.order, l2, work.options.seed)

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -224,8 +225,10 @@ def _import_libraries(kind: str) -> None:
         return
     gc.disable()  # else a fifth of the time goes into collections
     try:
-        for library in ("torch", *["timm"] * (kind != "fit"), *["fastai.learner"] * (kind not in ("extract", "fit"))):
-            import_module(library)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # fastai uses deprecated functions of PyTorch and pandas
+            for library in ("torch", *["timm"] * (kind != "fit"), *["fastai.learner"] * (kind not in ("extract", "fit"))):
+                import_module(library)
         gc.freeze()  # else the collection after each training visits half a million objects
     finally:
         gc.enable()

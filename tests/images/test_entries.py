@@ -1,6 +1,7 @@
 """Datasets described by a table: named splits and columns, CSV files, torchvision, drawn test images."""
 
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -59,14 +60,45 @@ def test_a_column_of_splits_is_found_or_asked_for(plants):
     assert listed.counts == {"classes": 2, "train": 10, "val": 0, "test": 10} and listed.notes == ()
     text = (plants / "plants.csv").read_text()
     (plants / "subset.csv").write_text(text.replace("Split", "subset"))
-    with pytest.raises(UserError, match="the column 'subset' holds names of splits; call it split"):
+    found = open_dataset({"csv": "subset.csv"}, plants)
+    assert found.fingerprint == listed.fingerprint
+    assert found.notes == ("dataset subset: the splits are those of the column 'subset': 10 Train, 10 test",)
+    with pytest.raises(UserError, match="has test images already; remove test_share"):
         open_dataset({"csv": "subset.csv", "test_share": 0.2}, plants)
-    assert open_dataset({"csv": "subset.csv", "split": "subset"}, plants).fingerprint == listed.fingerprint
+    for column, train, test in (("is_test", "0", "1"), ("Is_Train", "True", "False"), ("is_training", "1", "0")):
+        (plants / "flag.csv").write_text(text.replace("Train", train).replace("test", test).replace("Split", column))
+        assert open_dataset({"csv": "flag.csv"}, plants).fingerprint == listed.fingerprint, column
     (plants / "valid.csv").write_text(text.replace("Split", "is_valid").replace("Train", "0").replace("test", "1"))
-    with pytest.raises(UserError, match="'is_valid' says which images are held out; write a column split"):
-        open_dataset({"csv": "valid.csv", "test_share": 0.2}, plants)
+    validated = open_dataset({"csv": "valid.csv", "test_share": 0.2}, plants)
+    assert validated.counts == {"classes": 2, "train": 8, "val": 10, "test": 2}
     (plants / "size.csv").write_text(text.replace("Split", "width").replace("Train", "6").replace("test", "6"))
     assert open_dataset({"csv": "size.csv", "test_share": 0.2}, plants).notes == ("dataset size: columns not used: width",)
+
+
+def test_lists_of_labels_with_another_sign_are_said(plants):
+    text = (plants / "plants.csv").read_text()
+    for i in (1, 2, 3, 15, 16, 17):
+        text = re.sub(f"/{i}.png,.*", f'/{i}.png,"{"moss, wet" if i < 10 else "Fern, royal"}"', text)
+    (plants / "plants.csv").write_text(text)
+    dataset = open_dataset({"csv": "plants.csv", "test_share": 0.25}, plants)
+    message = "labels with , or ; are one label each, such as 'moss, wet'; several labels of an image are separated by |"
+    assert dataset.notes == (f"dataset plants: {message}",) and len(dataset.classes) == 4
+
+
+def test_of_two_columns_of_splits_one_is_named(plants):
+    with_column(plants, "phase", ["train", "test"] * 10)
+    with_column(plants, "subset", ["test", "train"] * 10)
+    with pytest.raises(UserError, match="the columns 'phase' and 'subset' hold splits; call the right one split, or in"):
+        open_dataset({"csv": "plants.csv"}, plants)
+    chosen = open_dataset({"csv": "plants.csv", "split": "phase"}, plants)
+    assert chosen.images.groupby("split")["file"].first()["test"] == "pictures/1.png"
+    assert chosen.notes == ("dataset plants: columns not used: subset",)
+
+
+def test_a_column_of_splits_has_no_gaps(plants):
+    with_column(plants, "subset", ["test", ""] * 10)
+    with pytest.raises(UserError, match="10 of 20 rows have no value in the column 'subset', which holds splits"):
+        open_dataset({"csv": "plants.csv"}, plants)
 
 
 def test_labels_separated_by_bars_are_several_labels(plants):
@@ -303,7 +335,7 @@ def test_images_and_labels_of_a_list_are_the_same_however_they_are_spelled(plant
     (plants / "accents.csv").write_text(accents)
     dataset = open_dataset({"csv": "accents.csv", "test_share": 0.2}, plants)
     assert dataset.classes == ["Fern", "fern", "moss", "m\u00f6s"] and len(dataset.images) == 20 and not dataset.missing
-    assert "classes that differ only in upper and lower case: 'Fern' and 'fern'" in dataset.notes[0]
+    assert "classes that differ only in case or spaces: 'Fern' and 'fern'" in dataset.notes[0]
     for line, message in {
         "./pictures/2.png,fern": r"'pictures/2.png' has the labels 'moss' and 'fern' \(lines 4 and 22\).*separated by \|",
         "pictures//2.png,moss": "'pictures/2.png' is listed twice in train .*keep one line of each",

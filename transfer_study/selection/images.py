@@ -233,13 +233,19 @@ def _all_for_training(images: Any, data_root: Path | None) -> ImageDataset:
 def open_images(
     images: Any,  # class folders with or without train/ and test/, what `open_dataset` takes, or an `ImageDataset`
     data_root: Path | None = None,  # directory of the official datasets
+    class_level: int = 1,  # which folder names the class: 2 for <domain>/<class>/<image>
 ) -> ImageDataset:
     "The images, in the splits that they have. Raises `UserError` where they have several labels each, or cannot be opened."
     reference = str(images) if isinstance(images, str | Path) else ""
+    folder = re.sub("^(folder|tar|zip):", "", reference)
+    if class_level > 1 and not (folder and Path(folder).expanduser().exists()):
+        raise UserError(f"{folder or 'images'}: class_level {class_level} needs a folder, tar or zip of class folders")
     if isinstance(images, ImageDataset):
         dataset = images
     elif reference and (path := _class_folders_without_test(reference)):
-        dataset = class_folders(path)
+        dataset = class_folders(path, class_level=class_level)
+    elif class_level > 1:
+        dataset = open_dataset({"folder": folder, "class_level": class_level})
     else:
         try:
             dataset = open_dataset(reference or images, root=data_root)

@@ -13,7 +13,7 @@ from transfer_study.core import UserError
 from transfer_study.images.catalog import open_dataset
 from transfer_study.images.datasets import listed_dataset
 from transfer_study.images.entries import DatasetEntry, dataset_entry
-from transfer_study.images.splits import draw_test_images
+from transfer_study.images.splits import draw_test_images, split_images, used_split
 from transfer_study.study.file import read_study_file, study_part
 
 
@@ -73,6 +73,48 @@ def test_a_column_of_splits_is_found_or_asked_for(plants):
     assert validated.counts == {"classes": 2, "train": 8, "val": 10, "test": 2}
     (plants / "size.csv").write_text(text.replace("Split", "width").replace("Train", "6").replace("test", "6"))
     assert open_dataset({"csv": "size.csv", "test_share": 0.2}, plants).notes == ("dataset size: columns not used: width",)
+
+
+def write_patients(folder):
+    "Forty images of two classes: two of each patient."
+    for i in range(40):
+        path = folder / f"scans/{'moss' if i < 20 else 'fern'}/p{i // 2}_{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 6), (5 * i, 0, 90)).save(path)
+    return folder
+
+
+def test_images_of_a_group_stay_together_wherever_images_are_drawn(tmp_path):
+    "As with `recommend --groups`; without the key, patients are on both sides."
+    keys = {"folder": "scans", "test_share": 0.25}
+    plain = open_dataset(keys, write_patients(tmp_path))
+    patients = plain.images["name"].str.extract(r"(p\d+)_")[0]
+    assert set(patients[plain.images["split"] == "test"]) & set(patients[plain.images["split"] == "train"])
+    grouped = open_dataset(keys | {"groups": r"(p\d+)_"}, tmp_path)
+    assert grouped.counts == {"classes": 2, "train": 30, "val": 0, "test": 10}
+    for seed in range(3):
+        split = split_images(grouped, seed)
+        assert pd.Series(split).groupby(patients).nunique().max() == 1 and (split == "val").sum() == 6
+    assert grouped.notes == ("dataset scans: 20 groups; 0 images belong to none",)
+    rows = [f"{name.rpartition('/')[2]},{patient}" for name, patient in zip(plain.images["name"], patients, strict=True)]
+    (tmp_path / "patients.csv").write_text("\n".join(["image,group", *rows]))
+    listed = open_dataset(keys | {"groups": "patients.csv"}, tmp_path)
+    assert listed.fingerprint == grouped.fingerprint != plain.fingerprint
+
+
+def test_groups_of_given_test_images_are_said_and_mistakes_are_one_line(tmp_path):
+    dataset = open_dataset({"folder": "scans", "test_share": 0.25}, write_patients(tmp_path))
+    table = dataset.images[["file", "class", "split"]].set_axis(["image", "label", "split"], axis=1)
+    table.assign(image="scans/" + table["image"]).to_csv(tmp_path / "scans.csv", index=False)
+    given = open_dataset({"csv": "scans.csv", "groups": r"(p\d+)_"}, tmp_path)
+    assert "groups are in training and test: the accuracy is not that of new groups" in given.notes[-1]
+    assert given.images["split"].tolist() == open_dataset({"csv": "scans.csv"}, tmp_path).images["split"].tolist()
+    with pytest.raises(UserError, match="groups 'zzz': matches no image name"):
+        open_dataset({"csv": "scans.csv", "groups": "zzz"}, tmp_path)
+    with pytest.raises(UserError, match="n_train_per_class 4 draws single images, not groups"):
+        used_split(given, np.arange(40), n_train_per_class=4)
+    with pytest.raises(UserError, match="groups: has no meaning for hf"):
+        open_dataset({"hf": "scans", "groups": "a"}, tmp_path)
 
 
 def test_lists_of_labels_with_another_sign_are_said(plants):

@@ -13,16 +13,13 @@ from tests.conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.images.class_folders import class_folders
 from transfer_study.images.drawn import drawn_dataset
+from transfer_study.images.splits import draw_split, group_folds, joined_groups, read_groups
 from transfer_study.selection.checks import check_images
 from transfer_study.selection.images import (
     check_outside,
-    draw_split,
-    group_folds,
     has_test_images,
-    joined_groups,
     open_images,
     prepare_images,
-    read_groups,
 )
 from transfer_study.selection.images import (
     write_images as write_dataset,

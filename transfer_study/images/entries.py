@@ -36,7 +36,7 @@ from transfer_study.images.layout import (
     split_column,
     unused_words,
 )
-from .splits import draw_test_images
+from .splits import draw_test_images, with_groups
 from ..options import Section, explain_errors
 from ..tables.texts import decode, delimited_records
 
@@ -44,10 +44,10 @@ from ..tables.texts import decode, delimited_records
 SOURCES = ("reference", "hf", "folder", "tar", "csv", "torchvision")
 _KEYS_OF = {  # of the keys that only some sources have
     "hf": {"configuration", "revision", "splits", "image", "label", "split", "test_share", "seed"},
-    "csv": {"splits", "image", "label", "split", "test_share", "seed"},
+    "csv": {"splits", "image", "label", "split", "test_share", "seed", "groups"},
     "torchvision": {"splits", "root", "download", "test_share", "seed"},
-    "folder": {"test_share", "seed", "class_level"},
-    "tar": {"class_level"},
+    "folder": {"test_share", "seed", "class_level", "groups"},
+    "tar": {"class_level", "groups"},
     "reference": set(),
 }
 MetricName = Literal["top1", "mean_per_class", "balanced", "f1", "map", "map_11_point", "roc_auc"]
@@ -70,6 +70,7 @@ class DatasetEntry(Section):
     label: str = Field("", description="hf, csv: name of the label column")
     split: str = Field("", description="hf, csv: name of the column of splits; none: split, or the only one whose values are splits")
     class_level: int = Field(1, ge=1, le=9, description="folder, tar: which folder below train/ names the class; 2 for <domain>/<class>/<image>")
+    groups: str = Field("", description="folder, tar, csv: CSV file (image, group) or regular expression on names; images of a group stay together where test or validation images are drawn")
     root: str = Field("", description="torchvision: folder of the files")
     download: bool = Field(False, description="torchvision: download the files if they are missing")
     test_share: float | None = Field(None, gt=0, lt=1, description="share of each class's training images to take as test images, for data without test images")
@@ -433,6 +434,14 @@ def open_entry(
     directory: Path = Path(),  # base directory of relative paths
 ) -> ImageDataset:
     "The dataset of an entry; raises `UserError` if it does not exist or cannot be scored."
+    dataset = _opened(entry, directory)
+    if not entry.groups:
+        return dataset
+    is_file = entry.groups.lower().endswith(".csv")
+    return with_groups(dataset, str(directory / Path(entry.groups).expanduser()) if is_file else entry.groups, entry.test_share, entry.seed)
+
+# %% ../../nbs/api/images/13_entries.ipynb #16c90573
+def _opened(entry: DatasetEntry, directory: Path) -> ImageDataset:
     if entry.source == "csv":
         return csv_dataset(entry, directory)
     if entry.source == "torchvision":

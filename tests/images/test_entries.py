@@ -1,6 +1,7 @@
 """Datasets described by a table: named splits and columns, CSV files, torchvision, drawn test images."""
 
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from transfer_study.core import UserError
 from transfer_study.images.catalog import open_dataset
 from transfer_study.images.datasets import listed_dataset
 from transfer_study.images.entries import DatasetEntry, dataset_entry
-from transfer_study.images.splits import draw_test_images
+from transfer_study.images.splits import draw_test_images, split_images, used_split
 from transfer_study.study.file import read_study_file, study_part
 
 
@@ -59,14 +60,87 @@ def test_a_column_of_splits_is_found_or_asked_for(plants):
     assert listed.counts == {"classes": 2, "train": 10, "val": 0, "test": 10} and listed.notes == ()
     text = (plants / "plants.csv").read_text()
     (plants / "subset.csv").write_text(text.replace("Split", "subset"))
-    with pytest.raises(UserError, match="the column 'subset' holds names of splits; call it split"):
+    found = open_dataset({"csv": "subset.csv"}, plants)
+    assert found.fingerprint == listed.fingerprint
+    assert found.notes == ("dataset subset: the splits are those of the column 'subset': 10 Train, 10 test",)
+    with pytest.raises(UserError, match="has test images already; remove test_share"):
         open_dataset({"csv": "subset.csv", "test_share": 0.2}, plants)
-    assert open_dataset({"csv": "subset.csv", "split": "subset"}, plants).fingerprint == listed.fingerprint
+    for column, train, test in (("is_test", "0", "1"), ("Is_Train", "True", "False"), ("is_training", "1", "0")):
+        (plants / "flag.csv").write_text(text.replace("Train", train).replace("test", test).replace("Split", column))
+        assert open_dataset({"csv": "flag.csv"}, plants).fingerprint == listed.fingerprint, column
     (plants / "valid.csv").write_text(text.replace("Split", "is_valid").replace("Train", "0").replace("test", "1"))
-    with pytest.raises(UserError, match="'is_valid' says which images are held out; write a column split"):
-        open_dataset({"csv": "valid.csv", "test_share": 0.2}, plants)
+    validated = open_dataset({"csv": "valid.csv", "test_share": 0.2}, plants)
+    assert validated.counts == {"classes": 2, "train": 8, "val": 10, "test": 2}
     (plants / "size.csv").write_text(text.replace("Split", "width").replace("Train", "6").replace("test", "6"))
     assert open_dataset({"csv": "size.csv", "test_share": 0.2}, plants).notes == ("dataset size: columns not used: width",)
+
+
+def write_patients(folder):
+    "Forty images of two classes: two of each patient."
+    for i in range(40):
+        path = folder / f"scans/{'moss' if i < 20 else 'fern'}/p{i // 2}_{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 6), (5 * i, 0, 90)).save(path)
+    return folder
+
+
+def test_images_of_a_group_stay_together_wherever_images_are_drawn(tmp_path):
+    "As with `recommend --groups`; without the key, patients are on both sides."
+    keys = {"folder": "scans", "test_share": 0.25}
+    plain = open_dataset(keys, write_patients(tmp_path))
+    patients = plain.images["name"].str.extract(r"(p\d+)_")[0]
+    assert set(patients[plain.images["split"] == "test"]) & set(patients[plain.images["split"] == "train"])
+    grouped = open_dataset(keys | {"groups": r"(p\d+)_"}, tmp_path)
+    assert grouped.counts == {"classes": 2, "train": 30, "val": 0, "test": 10}
+    for seed in range(3):
+        split = split_images(grouped, seed)
+        assert pd.Series(split).groupby(patients).nunique().max() == 1 and (split == "val").sum() == 6
+    assert grouped.notes == ("dataset scans: 20 groups; 0 images belong to none",)
+    rows = [f"{name.rpartition('/')[2]},{patient}" for name, patient in zip(plain.images["name"], patients, strict=True)]
+    (tmp_path / "patients.csv").write_text("\n".join(["image,group", *rows]))
+    listed = open_dataset(keys | {"groups": "patients.csv"}, tmp_path)
+    assert listed.fingerprint == grouped.fingerprint != plain.fingerprint
+
+
+def test_groups_of_given_test_images_are_said_and_mistakes_are_one_line(tmp_path):
+    dataset = open_dataset({"folder": "scans", "test_share": 0.25}, write_patients(tmp_path))
+    table = dataset.images[["file", "class", "split"]].set_axis(["image", "label", "split"], axis=1)
+    table.assign(image="scans/" + table["image"]).to_csv(tmp_path / "scans.csv", index=False)
+    given = open_dataset({"csv": "scans.csv", "groups": r"(p\d+)_"}, tmp_path)
+    assert "groups are in training and test: the accuracy is not that of new groups" in given.notes[-1]
+    assert given.images["split"].tolist() == open_dataset({"csv": "scans.csv"}, tmp_path).images["split"].tolist()
+    with pytest.raises(UserError, match="groups 'zzz': matches no image name"):
+        open_dataset({"csv": "scans.csv", "groups": "zzz"}, tmp_path)
+    with pytest.raises(UserError, match="n_train_per_class 4 draws single images, not groups"):
+        used_split(given, np.arange(40), n_train_per_class=4)
+    with pytest.raises(UserError, match="groups: has no meaning for hf"):
+        open_dataset({"hf": "scans", "groups": "a"}, tmp_path)
+
+
+def test_lists_of_labels_with_another_sign_are_said(plants):
+    text = (plants / "plants.csv").read_text()
+    for i in (1, 2, 3, 15, 16, 17):
+        text = re.sub(f"/{i}.png,.*", f'/{i}.png,"{"moss, wet" if i < 10 else "Fern, royal"}"', text)
+    (plants / "plants.csv").write_text(text)
+    dataset = open_dataset({"csv": "plants.csv", "test_share": 0.25}, plants)
+    message = "labels with , or ; are one label each, such as 'moss, wet'; several labels of an image are separated by |"
+    assert dataset.notes == (f"dataset plants: {message}",) and len(dataset.classes) == 4
+
+
+def test_of_two_columns_of_splits_one_is_named(plants):
+    with_column(plants, "phase", ["train", "test"] * 10)
+    with_column(plants, "subset", ["test", "train"] * 10)
+    with pytest.raises(UserError, match="the columns 'phase' and 'subset' hold splits; call the right one split, or in"):
+        open_dataset({"csv": "plants.csv"}, plants)
+    chosen = open_dataset({"csv": "plants.csv", "split": "phase"}, plants)
+    assert chosen.images.groupby("split")["file"].first()["test"] == "pictures/1.png"
+    assert chosen.notes == ("dataset plants: columns not used: subset",)
+
+
+def test_a_column_of_splits_has_no_gaps(plants):
+    with_column(plants, "subset", ["test", ""] * 10)
+    with pytest.raises(UserError, match="10 of 20 rows have no value in the column 'subset', which holds splits"):
+        open_dataset({"csv": "plants.csv"}, plants)
 
 
 def test_labels_separated_by_bars_are_several_labels(plants):
@@ -303,7 +377,7 @@ def test_images_and_labels_of_a_list_are_the_same_however_they_are_spelled(plant
     (plants / "accents.csv").write_text(accents)
     dataset = open_dataset({"csv": "accents.csv", "test_share": 0.2}, plants)
     assert dataset.classes == ["Fern", "fern", "moss", "m\u00f6s"] and len(dataset.images) == 20 and not dataset.missing
-    assert "classes that differ only in upper and lower case: 'Fern' and 'fern'" in dataset.notes[0]
+    assert "classes that differ only in case or spaces: 'Fern' and 'fern'" in dataset.notes[0]
     for line, message in {
         "./pictures/2.png,fern": r"'pictures/2.png' has the labels 'moss' and 'fern' \(lines 4 and 22\).*separated by \|",
         "pictures//2.png,moss": "'pictures/2.png' is listed twice in train .*keep one line of each",

@@ -259,9 +259,9 @@ def test_splits_that_the_library_saved(tmp_path, hf):
     hf.DatasetDict({"train": twelve, "test": six, "test_shifted": six, "extra": hidden}).save_to_disk(tmp_path / "several")
     several = open_dataset("hf:several", tmp_path)
     assert several.counts == {"classes": 3, "train": 12, "val": 0, "test": 6} and several.read(13) == png(1)["bytes"]
-    assert several.notes == ("dataset several: left out: splits test_shifted, extra",)
+    assert several.notes[1:] == ("dataset several: left out: splits test_shifted, extra",) and "byte for byte" in several.notes[0]
     shifted = open_dataset({"hf": "several", "splits": {"train": "train", "test": "test_shifted"}}, tmp_path)
-    assert shifted.notes == ("dataset several: left out: splits test, extra",)
+    assert shifted.notes[1:] == ("dataset several: left out: splits test, extra",) and "byte for byte" in shifted.notes[0]
     with pytest.raises(UserError, match="labels are missing in split extra"):
         open_dataset({"hf": "several", "splits": {"train": "train", "test": "extra"}}, tmp_path)
 
@@ -284,3 +284,33 @@ def test_a_column_divides_a_single_split(tmp_path, hf):
         parquet(hf, tmp_path / name, labels, hf.Value("int8"), split=(feature, {"train": values}))
         with pytest.raises(UserError, match=message):
             open_dataset(f"hf:{name}", tmp_path)
+
+
+def test_a_column_of_another_name_divides_a_single_split(tmp_path, hf):
+    "Test images are not trained on because their column is called `subset` or `is_test`."
+    labels, text = {"train": [0, 1] * 4}, hf.Value("string")
+    parquet(hf, tmp_path / "split", labels, hf.Value("int8"), split=(text, {"train": ["train", "test", "test", "train"] * 2}))
+    expected = open_dataset("hf:split", tmp_path)
+    columns = {
+        "subset": (text, ["train", "test", "test", "train"] * 2),
+        "partition": (hf.ClassLabel(names=["train", "test"]), [0, 1, 1, 0] * 2),
+        "is_test": (hf.Value("bool"), [False, True, True, False] * 2), "is_train": (hf.Value("int64"), [1, 0, 0, 1] * 2),
+    }  # fmt: skip
+    for name, (feature, values) in columns.items():
+        parquet(hf, tmp_path / name, labels, hf.Value("int8"), **{name: (feature, {"train": values})})
+        found = open_dataset(f"hf:{name}", tmp_path)
+        assert found.fingerprint == expected.fingerprint, name
+        assert found.notes == (f"dataset {name}: the splits are those of the column {name!r}: 4 train, 4 test",)
+    places = {"train": ["train", "train", "test", "test"] * 2}
+    both = {"subset": (text, places), "phase": (text, {"train": ["test", "train"] * 4})}
+    parquet(hf, tmp_path / "both", labels, hf.Value("int8"), fold=(hf.Value("int8"), {"train": [0, 1] * 4}), **both)
+    with pytest.raises(UserError, match="the columns 'subset' and 'phase' hold splits; call the right one split"):
+        open_dataset("hf:both", tmp_path)
+    chosen = open_dataset({"hf": "both", "split": "subset"}, tmp_path)
+    assert [chosen.read(i) for i in (0, 4)] == [png(i)["bytes"] for i in (0, 2)]
+    assert chosen.notes == ("dataset both: columns not used: fold, phase",)
+    with pytest.raises(UserError, match="no column 'part' divides it; found: the columns image, label, fold, subset, phase"):
+        open_dataset({"hf": "both", "split": "part"}, tmp_path)
+    parquet(hf, tmp_path / "gap", labels, hf.Value("int8"), subset=(text, {"train": ["test", None] * 4}))
+    with pytest.raises(UserError, match="4 of 8 rows have no value in the column 'subset'"):
+        open_dataset("hf:gap", tmp_path)

@@ -73,8 +73,80 @@ def test_folders_inside_classes_are_said(tmp_path):
     assert dataset.classes == ["animals", "things"]
     assert dataset.notes == (
         "dataset squares: folders inside classes are not classes: animals/bright, animals/dim; "
-        "their images belong to the class above, such as 'animals'",
+        "their images belong to the class above, such as 'animals'; "
+        "if they are the classes: --class-level 2 of recommend, class_level = 2 in a study file",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_classes_can_be_inside_of_domains(tmp_path, packed):
+    "As in PACS: art/dog and photo/dog are one class."
+    domains = tmp_path / "pacs"
+    write_images(tmp_path / "one", train=6, test=2)
+    for split in ("train", "test"):
+        for domain in ("art", "photo"):
+            shutil.copytree(tmp_path / "one" / split, domains / split / domain)
+    place = pack(domains, tmp_path / "pacs.tar", "pacs/") if packed else domains
+    outer, inner = image_folder(place), open_dataset({"folder": str(place), "class_level": 2})
+    assert (outer.classes, inner.classes) == (["art", "photo"], ["bright", "dim"])
+    assert inner.counts == {"classes": 2, "train": 24, "val": 0, "test": 8} and "inside" not in str(inner.notes)
+    assert outer.fingerprint != inner.fingerprint
+    (domains / "train/art/0.png").write_bytes(png_bytes())
+    stray = image_folder(domains, class_level=2)
+    assert "left out: beside the folders of the classes: 1 (train/art/0.png)" in stray.notes[0]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_classes_inside_of_domains_without_test_images(tmp_path, packed):
+    domains = tmp_path / "pacs"
+    for seed, domain in enumerate(("art", "photo")):
+        shutil.copytree(write_images(tmp_path / str(seed), train=6, test=0) / "train", domains / domain)
+    place = pack(domains, tmp_path / "pacs.tar", "data/pacs/") if packed else domains
+    given = class_folders(place, class_level=2)
+    assert (class_folders(place).classes, given.classes) == (["art", "photo"], ["bright", "dim"])
+    assert given.fingerprint != class_folders(place).fingerprint and given.notes == ()
+    drawn = open_dataset({"folder": str(place), "class_level": 2, "test_share": 0.25})
+    assert drawn.counts == {"classes": 2, "train": 18, "val": 0, "test": 6}
+    (domains / "art/0.png").write_bytes(png_bytes())
+    with pytest.raises(UserError, match="art/0.png lies in no class folder"):
+        class_folders(domains, class_level=2)
+
+
+def test_pictures_and_archives_that_are_not_read_are_named(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    for name in ("a.svg", "b.psd", "c.dcm", "more.zip", "notes.txt", "splits.csv"):
+        (folder / "train/dim" / name).write_bytes(b"x" * 80)
+    (note,) = image_folder(folder).notes
+    assert "SVG, PSD, PDF, DICOM), which have to be saved as PNG first: 3 (train/dim/a.svg, …)" in note
+    assert "archives, which have to be unpacked first: 1 (train/dim/more.zip); not images: 1 (train/dim/notes.txt)" in note
+    assert "tables, which are not read beside folders of classes (a CSV file of images, labels and splits: csv:PATH): 1" in note
+
+
+def test_images_beside_labels_of_object_detection_are_named(tmp_path):
+    "As YOLO has them."
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "images").mkdir()
+    for i in range(3):
+        (tmp_path / f"images/{i}.png").write_bytes(png_bytes())
+        (tmp_path / f"labels/{i}.txt").write_text("0 0.5 0.5 0.1 0.1")
+    with pytest.raises(UserError, match="images/ is no class but the layout of object detection or segmentation"):
+        class_folders(tmp_path)
+
+
+def test_links_to_places_outside_are_said_without_test_images_too(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=0) / "train"
+    (folder / "dim").rename(tmp_path / "elsewhere")
+    (folder / "dim").symlink_to(tmp_path / "elsewhere")
+    assert class_folders(folder).notes == ("1 link to places outside of the folder followed (first: dim)",)
+
+
+def test_classes_that_differ_only_in_spaces_are_said(tmp_path):
+    folder = write_images(tmp_path / "pets", train=3, test=0, classes=("dog", "dog ")) / "train"
+    assert "classes that differ only in case or spaces: 'dog' and 'dog '" in class_folders(folder).notes[0]
+    split = write_images(tmp_path / "split", train=3, test=2)
+    (split / "test/dim").rename(split / "test/dim ")
+    with pytest.raises(UserError, match="class 'dim ' is in test but not in train .*; train has 'dim'"):
+        image_folder(split)
 
 
 def test_a_class_that_holds_no_image_is_refused_whatever_else_it_holds(tmp_path):
@@ -319,7 +391,7 @@ def test_images_without_folders_of_classes_say_what_to_do(tmp_path):
 def test_classes_that_differ_only_in_case_are_said(tmp_path):
     folder = write_images(tmp_path / "pets", train=3, test=2, classes=("Cat", "cat", "dog"))
     assert image_folder(folder).notes == (
-        "dataset pets: classes that differ only in upper and lower case: 'Cat' and 'cat'; if they are one, use one name",
+        "dataset pets: classes that differ only in case or spaces: 'Cat' and 'cat'; if they are one, use one name",
     )  # fmt: skip
 
 

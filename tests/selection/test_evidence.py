@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from transfer_study.classifiers.calibration import fit_temperature
 from transfer_study.classifiers.transferability import leave_one_out
+from transfer_study.images.splits import group_folds
 from transfer_study.selection.candidates import TransferPrior
 from transfer_study.selection.checks import label_errors
 from transfer_study.selection.evidence import (
@@ -23,7 +24,6 @@ from transfer_study.selection.evidence import (
     training_variance,
 )
 from transfer_study.selection.halving import Comparison, Steps, best_affordable, choose, posterior, rung_sizes, survivors
-from transfer_study.selection.images import group_folds
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Images without a test split: what is opened, what stays together, what is refused."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,13 @@ from tests.conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.images.class_folders import class_folders
 from transfer_study.images.drawn import drawn_dataset
+from transfer_study.images.splits import draw_split, group_folds, joined_groups, read_groups
 from transfer_study.selection.checks import check_images
 from transfer_study.selection.images import (
     check_outside,
-    draw_split,
-    group_folds,
     has_test_images,
-    joined_groups,
     open_images,
     prepare_images,
-    read_groups,
 )
 from transfer_study.selection.images import (
     write_images as write_dataset,
@@ -262,3 +260,17 @@ def test_a_list_of_groups_as_other_programs_write_it(photos, tmp_path):
     (tmp_path / "g.csv").write_text(f"image,group\n{first},a\nelse.png,b\n")
     notes = prepare_images(open_images(photos), str(tmp_path / "g.csv")).notes
     assert notes[1] == f"groups {tmp_path}/g.csv: 1 of its images are not among the images (first: else.png)"
+
+
+def test_classes_inside_of_domains_are_one_by_one_option(tmp_path):
+    "As in PACS: art/dog and photo/dog are one class; given as a folder, a tar, or with test images."
+    for seed, domain in enumerate(("art", "photo")):
+        shutil.copytree(write_images(tmp_path / str(seed), train=6, test=0) / "train", tmp_path / "pacs" / domain)
+    for place in (tmp_path / "pacs", pack(tmp_path / "pacs", tmp_path / "pacs.tar"), f"folder:{tmp_path / 'pacs'}"):
+        given = open_images(str(place), class_level=2)
+        assert given.classes == ["bright", "dim"] and given.counts["train"] == 24
+    for split in ("train", "test"):
+        shutil.copytree(tmp_path / "pacs", tmp_path / "split" / split)
+    assert open_images(tmp_path / "split", class_level=2).counts == {"classes": 2, "train": 24, "val": 0, "test": 24}
+    with pytest.raises(UserError, match="hf:pacs: class_level 2 needs a folder, tar or zip of class folders"):
+        open_images("hf:pacs", class_level=2)

@@ -10,6 +10,7 @@ from transfer_study import load_classifier
 from transfer_study.core import UserError
 from transfer_study.images.datasets import image_folder
 from transfer_study.selection.keep import find_run, keep_classifier
+from transfer_study.selection.record import read_record
 from transfer_study.study.study import Study
 
 
@@ -111,6 +112,33 @@ def test_another_metric_than_an_accuracy(weights, finished, tmp_path):
         kept = keep_classifier(tmp_path / "runs" / metric, "test_efficientnet", "noise", device="cpu")
         assert kept.score == kept.reported == results["score"][0] and "as the run reported" in str(kept)
         assert kept.metric == ("mean_per_class" if metric == "balanced" else "top1") == load_classifier(kept.path).record.metric
+
+
+def test_groups_of_the_study_are_those_of_the_classifier(weights, finished, tmp_path):
+    "Three images of a patient are one observation: validation, calibration, interval and flag leave patients out, not images."
+    folder, _ = finished
+    kept = {}
+    for name, groups in {"grouped": 'groups = "(dim|bright)/[012]"', "single": ""}.items():
+        (tmp_path / f"{name}.toml").write_text(f"""
+            name = "{name}"
+            [[datasets]]
+            folder = "{folder / "squares"}"
+            {groups}
+            [[networks]]
+            name = "test_resnet"
+            weights = "{weights / "test_resnet.safetensors"}"
+            source_accuracy = 0.5
+            [protocols.linear]
+            n_l2 = 3
+        """)
+        study = Study.from_file(tmp_path / f"{name}.toml")
+        study.run(tmp_path / "runs", device="cpu", processes=1, n_workers=0, progress=False)
+        kept[name] = keep_classifier(tmp_path / "runs" / name, "test_resnet", "squares", device="cpu")
+    records = {name: read_record(one.path) for name, one in kept.items()}
+    assert {name: record.held_out for name, record in records.items()} == {"grouped": "groups", "single": "images"}
+    assert kept["grouped"].run.run_id != kept["single"].run.run_id
+    width = {name: one.interval[1] - one.interval[0] for name, one in kept.items()}
+    assert width["grouped"] > width["single"]
 
 
 def test_images_that_have_changed_are_no_basis(finished, tmp_path, weights):

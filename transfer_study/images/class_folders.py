@@ -22,6 +22,7 @@ from transfer_study.images.layout import (
     check_splits_above,
     folder_advice,
     image_files,
+    link_words,
     nested_words,
 )  # fmt: skip
 
@@ -30,12 +31,12 @@ def _split_of(folder: str) -> str | None:
     return SPLIT_NAMES.get(folder.lower())
 
 
-def _class_depth(parts: list[list[str]]) -> int:
-    "How many folders stand above the folders of the classes: those that all images share, and train/ or val/."
-    depth, shortest = 0, min(map(len, parts))
-    while depth < shortest - 2 and len({names[depth] for names in parts}) == 1:
+def _shared_depth(parts: list[list[str]], class_level: int) -> int:
+    "How many folders stand above those that can name classes: those that all images share, and train/ or val/."
+    depth, most = 0, min(map(len, parts)) - 1 - class_level
+    while depth < most and len({names[depth] for names in parts}) == 1:
         depth += 1
-    return depth + (depth < shortest - 2 and {_split_of(names[depth]) for names in parts} == {"train", "val"})
+    return depth + (depth < most and {_split_of(names[depth]) for names in parts} == {"train", "val"})
 
 # %% ../../nbs/api/images/11_class_folders.ipynb #a95f0405
 def has_test_images(
@@ -66,15 +67,15 @@ def _advice(listed: FileList) -> str:
 
 def _check_folders(root: Path, parts: list[list[str]], listed: FileList, depth: int) -> None:
     "Raises `UserError` for images outside the folders of classes, folders that are no classes, an empty folder and a single class."
-    stray = ["/".join(names) for names in parts if len(names) < 2]
+    stray = ["/".join(names) for names in parts if len(names) < depth + 2]
     if stray:
         raise UserError(f"{root}: {stray[0]} lies in no class folder (such images: {len(stray)}); move it to the folder of its class{_advice(listed)}")
     classes = {names[depth] for names in parts}
+    empty = sorted({folder.split("/")[depth] for folder in map(readable_name, listed.folders) if folder.count("/") == depth} - classes)
     try:
-        check_are_classes(classes, str(root))
+        check_are_classes({*classes, *empty}, str(root))
     except UserError as error:
         raise UserError(f"{error}{_advice(listed)}") from error
-    empty = sorted({folder.split("/")[depth] for folder in map(readable_name, listed.folders) if folder.count("/") == depth} - classes)
     if empty or len(classes) < 2:
         problem = f"folder {empty[0]!r} contains no image; add images or remove it" if empty else f"one class only, {min(classes)!r}"
         raise UserError(f"{root}: {problem}; expected two or more class folders with images{_advice(listed)}")
@@ -83,6 +84,7 @@ def _check_folders(root: Path, parts: list[list[str]], listed: FileList, depth: 
 def class_folders(
     path: Path | str,  # a folder, or a tar or zip of one, with <class>/<image>, or train/<class>/<image> and val/<class>/<image>
     name: str = "",  # of the dataset; empty for the name of the folder or archive
+    class_level: int = 1,  # which folder names the class: 2 for <domain>/<class>/<image>
 ) -> ImageDataset:
     "The images in `path`, labelled by their folders, in the split train (or val). Raises `UserError` for fewer than two classes."
     root = Path(path)
@@ -92,18 +94,20 @@ def class_folders(
         raise UserError(f"{root}: no image files; expected <class>/<image>, in one of the formats {', '.join(FORMATS)}{_advice(listed)}")
     names = [readable_name(file.path) for file in files]
     parts = [one.split("/") for one in names]
-    depth = _class_depth(parts) if min(map(len, parts)) > 1 else 0
+    top = max(0, _shared_depth(parts, class_level))
+    depth = top + class_level - 1
     check_splits_above(parts, str(root))
-    _check_no_split(root, parts, depth)
+    _check_no_split(root, parts, top)
     _check_folders(root, parts, listed, depth)
     check_inner_folders({(one[depth], one[depth + 1]) for one in parts if len(one) > depth + 2}, {one[depth] for one in parts}, str(root))
-    split = ["val" if depth and _split_of(one[depth - 1]) == "val" else "train" for one in parts]
+    split = ["val" if top and _split_of(one[top - 1]) == "val" else "train" for one in parts]
     table = pd.DataFrame({"split": split, "class": [one[depth] for one in parts], "name": names, "file": names})
     table = table.assign(offset=[file.offset for file in files], size=[file.size for file in files])
     labels = {label: i for i, label in enumerate(sorted(table["class"].unique()))}
     table.insert(2, "label", table["class"].map(labels))
     reader, name = FileReader(root, files), name or dataset_name(root)
     contents = hashed_contents(names, table, root, name, reader)  # where the images lie, and how they are split, does not matter
-    words = nested_words("/".join(one[depth : depth + 2]) for one in parts if len(one) > depth + 2), case_words(labels), frame_words(table, root, reader)
+    nested = nested_words(("/".join(one[depth : depth + 2]) for one in parts if len(one) > depth + 2), class_level)
+    words = nested, case_words(labels), frame_words(table, root, reader), link_words(listed)
     notes = (*((f"left out: {listed.left_out_words}",) if listed.left_out else ()), *filter(None, words))
-    return ImageDataset(name, root, table, digest(["class_folders", *contents]) if contents else "", reader=reader, notes=notes)
+    return ImageDataset(name, root, table, digest(["class_folders", *([class_level] if class_level > 1 else []), *contents]) if contents else "", reader=reader, notes=notes)

@@ -255,19 +255,21 @@ def image_folder(
     path: Path | str,  # a folder, or an uncompressed tar or a zip of one, with train/<class>/ and test/<class>/
     name: str = "",  # name of the dataset in tables; empty for the name of the folder or archive
     metric: str = "top1",
+    class_level: int = 1,  # which folder below train/ names the class: 2 for train/<domain>/<class>/<image>
 ) -> ImageDataset:
     "The images in `path`, labelled by their folders; raises `UserError` if the folders allow no valid score."
     root = Path(os.path.expanduser(path))
     listed, name = list_files(root), name or dataset_name(root)
-    images, folders = folder_images(listed, root)
+    images, folders = folder_images(listed, root, class_level)
     table, reader = _table(images), _stored_reader(images, root)
     check_classes(table, root, folders, listed.left_out)
     if (large := table["size"].to_numpy() > MAX_FILE_BYTES).any():
         raise UserError(f"dataset {root}: {table['name'][large.argmax()]} is larger than {MAX_FILE_BYTES:,} bytes; it is not a photograph, remove it")
     keys = [image.stored for image in images]
     contents = hashed_contents(keys, table, root, name, reader)
-    notes = (*folder_notes(listed, images, name), *_framed(table, root, name, reader), *_repeated(contents, table, name))
-    return ImageDataset(name, root, table, _fingerprint(contents), metric, reader=reader, notes=notes)
+    notes = (*folder_notes(listed, images, name, class_level), *_framed(table, root, name, reader), *_repeated(contents, table, name))
+    level = [[class_level]] if class_level > 1 and contents else []
+    return ImageDataset(name, root, table, _fingerprint([*level, *contents]), metric, reader=reader, notes=notes)
 
 # %% ../../nbs/api/images/05_datasets.ipynb #1bedd6d7
 def _check_list(table: pd.DataFrame, name: str) -> None:

@@ -11,7 +11,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -27,19 +27,27 @@ from .archives import FileReader, list_files, readable_name
 from .class_folders import class_folders, has_test_images
 from .datasets import ImageDataset, image_folder, listed_dataset
 from .hub import hub_dataset
-from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
-from .splits import draw_test_images
+from transfer_study.images.layout import (
+    IMAGE_SUFFIXES,
+    SPLIT_NAMES,
+    SPLITS,
+    NoTestImages,
+    same_spelling,
+    split_column,
+    unused_words,
+)
+from .splits import draw_test_images, with_groups
 from ..options import Section, explain_errors
 from ..tables.texts import decode, delimited_records
 
 # %% ../../nbs/api/images/13_entries.ipynb #f57ac800
 SOURCES = ("reference", "hf", "folder", "tar", "csv", "torchvision")
 _KEYS_OF = {  # of the keys that only some sources have
-    "hf": {"configuration", "revision", "splits", "image", "label", "test_share", "seed"},
-    "csv": {"splits", "image", "label", "split", "test_share", "seed"},
+    "hf": {"configuration", "revision", "splits", "image", "label", "split", "test_share", "seed"},
+    "csv": {"splits", "image", "label", "split", "test_share", "seed", "groups"},
     "torchvision": {"splits", "root", "download", "test_share", "seed"},
-    "folder": {"test_share", "seed"},
-    "tar": set(),
+    "folder": {"test_share", "seed", "class_level", "groups"},
+    "tar": {"class_level", "groups"},
     "reference": set(),
 }
 MetricName = Literal["top1", "mean_per_class", "balanced", "f1", "map", "map_11_point", "roc_auc"]
@@ -60,7 +68,9 @@ class DatasetEntry(Section):
     splits: dict[Literal["train", "val", "test"], str] = Field({}, description="the source's name of each split, such as { train = \"train\", test = \"validation\" }")
     image: str = Field("", description="hf, csv: name of the image column")
     label: str = Field("", description="hf, csv: name of the label column")
-    split: str = Field("", description="csv: name of the column of splits")
+    split: str = Field("", description="hf, csv: name of the column of splits; none: split, or the only one whose values are splits")
+    class_level: int = Field(1, ge=1, le=9, description="folder, tar: which folder below train/ names the class; 2 for <domain>/<class>/<image>")
+    groups: str = Field("", description="folder, tar, csv: CSV file (image, group) or regular expression on names; images of a group stay together where test or validation images are drawn")
     root: str = Field("", description="torchvision: folder of the files")
     download: bool = Field(False, description="torchvision: download the files if they are missing")
     test_share: float | None = Field(None, gt=0, lt=1, description="share of each class's training images to take as test images, for data without test images")
@@ -187,35 +197,27 @@ def _check_one_label(files: pd.Series, labels: pd.Series, path: Path) -> None:
             )
 
 # %% ../../nbs/api/images/13_entries.ipynb #e0b301f4
-_HELD_OUT = ("is_valid", "is_val", "is_test", "is_train")
-
-
-def _split_column(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> str | None:
-    "The column of splits, also as `Split`; raises `UserError` for one of another name, which would otherwise be ignored."
+def _split_column(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple[str, pd.Series, str] | None:
+    "As `split_column`, of the columns beside images and labels; raises `UserError` for a named column that is not there."
     if entry.split and entry.split not in table:
         raise UserError(f"dataset {path}: no column {entry.split!r}; found: {', '.join(table)}")
-    if found := [name for name in table if (name == entry.split if entry.split else name.casefold() == "split")]:
-        return found[0]
-    for name in table.columns.difference([entry.image or "image", entry.label or "label"], sort=False):
-        values = table[name].str.strip().str.lower()
-        if values.nunique() > 1 and values.isin(SPLIT_NAMES).all():
-            raise UserError(f'dataset {path}: the column {name!r} holds names of splits; call it split, or in a study file name it with split = "{name}"')
-        if name.casefold() in _HELD_OUT:
-            raise UserError(f"dataset {path}: {name!r} says which images are held out; write a column split with train, val and test instead")
-    return None
+    others = [name for name in table if name not in (entry.image or "image", entry.label or "label") or name == entry.split]
+    return split_column({name: table[name] for name in others}, f"dataset {path}", entry.split)
 
-
-def _unused_words(table: pd.DataFrame, used: Iterable[str | None]) -> str:
-    "A line on the columns that are not used; empty if all are."
-    unused = [name for name in table if name not in used]
-    return f"columns not used: {', '.join(unused[:6])}{', …' * (len(unused) > 6)}" if unused else ""
+# %% ../../nbs/api/images/13_entries.ipynb #1f46f7f6
+def _list_words(labels: pd.Series) -> str:
+    "A line on labels that may be lists with another sign than |, because others have a part of theirs; empty if there are none."
+    parts = {label: {part.strip() for part in re.split("[,;]", label)} for label in labels.unique() if "|" not in label}
+    n = Counter(part for of_label in parts.values() for part in of_label)
+    lists = [label for label, of_label in parts.items() if len(of_label) > 1 and any(n[part] > 1 for part in of_label)]
+    return f"labels with , or ; are one label each, such as {lists[0]!r}; several labels of an image are separated by |" if lists else ""
 
 # %% ../../nbs/api/images/13_entries.ipynb #3bb113e4
-def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple[pd.Series, pd.Series, str]:
-    "The columns of images and labels, and a line if the labels are columns of 0 and 1; raises `UserError` for missing columns and lists."
+def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, split: str | None, path: Path) -> tuple[pd.Series, pd.Series, str]:
+    "The columns of images and labels, beside that of splits, and a line if the labels are columns of 0 and 1; raises `UserError` for missing columns and lists."
     image, label = entry.image or "image", entry.label or "label"
     if image in table and label not in table and not entry.label:
-        ones = table.drop(columns=[image, _split_column(table, entry, path) or image]).replace({"0.0": "0", "1.0": "1"})
+        ones = table.drop(columns=[image, split or image]).replace({"0.0": "0", "1.0": "1"})
         if ones.shape[1] > 1 and ones.isin(["0", "1"]).all(axis=None):
             names = f"{', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}"
             return table[image], (ones == "1").apply(lambda row: "|".join(row.index[row]), axis=1), f"the labels are the columns {names}, of 0 and 1"
@@ -302,16 +304,16 @@ def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     if not path.is_file():
         raise UserError(f"dataset {path}: no such file; expected a CSV file with the columns image, label and split")
     table, remarks = _listed_cells(path)
-    given, labels, words = _image_and_label(table, entry, path)
-    split = _split_column(table, entry, path)
-    unused = "" if words else _unused_words(table, (given.name, labels.name, split))
+    split, splits, found = _split_column(table, entry, path) or (None, "train", "")
+    given, labels, words = _image_and_label(table, entry, split, path)
+    unused = "" if words else unused_words(table, (given.name, labels.name, split))
     labels, (files, elsewhere) = _one_spelling(labels), _located(_stored_paths(_slashes(given, path.parent), path.parent), path)
-    remarks = (*remarks, *filter(None, [words, unused, elsewhere]))
+    remarks = (*remarks, *filter(None, [words, found, unused, elsewhere, _list_words(labels)]))
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
         raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line (such lines: {len(empty)})")
     _check_one_label(files, labels, path)
     several = bool(labels.str.contains("|", regex=False).any())
-    table = pd.DataFrame({"split": table[split] if split else "train", "labels" if several else "class": labels, "file": files})
+    table = pd.DataFrame({"split": splits, "labels" if several else "class": labels, "file": files})
     table = _with_our_splits(table, entry, f"dataset {path}")
     label_matrix = _matrix(table.pop("labels")) if several else None
     dataset = listed_dataset(entry.name or path.stem, path.parent, table, _metric(entry, several), label_matrix)
@@ -328,7 +330,7 @@ def _drawn_test_images(path: Path, entry: DatasetEntry) -> ImageDataset:
     "Folders of classes without test images, some of which are drawn from the training images."
     if has_test_images(path) or ((path / "test").is_dir() and (path / "train").is_dir()):
         raise UserError(f"dataset {path}: has test/ already; remove test_share")
-    given = class_folders(path, entry.name)
+    given = class_folders(path, entry.name, entry.class_level)
     assert isinstance(given.reader, FileReader)  # as always from `class_folders`
     table = given.images.drop(columns="label").assign(stored=given.reader.files, parts=given.images["name"].str.split("/"))
     table = _with_our_splits(table.sort_values("parts").reset_index(drop=True), entry, f"dataset {path}").sort_values("name")
@@ -432,6 +434,14 @@ def open_entry(
     directory: Path = Path(),  # base directory of relative paths
 ) -> ImageDataset:
     "The dataset of an entry; raises `UserError` if it does not exist or cannot be scored."
+    dataset = _opened(entry, directory)
+    if not entry.groups:
+        return dataset
+    is_file = entry.groups.lower().endswith(".csv")
+    return with_groups(dataset, str(directory / Path(entry.groups).expanduser()) if is_file else entry.groups, entry.test_share, entry.seed)
+
+# %% ../../nbs/api/images/13_entries.ipynb #16c90573
+def _opened(entry: DatasetEntry, directory: Path) -> ImageDataset:
     if entry.source == "csv":
         return csv_dataset(entry, directory)
     if entry.source == "torchvision":
@@ -441,9 +451,9 @@ def open_entry(
         metric = _metric(entry, False) if entry.metric else ""
         return hub_dataset(
             reference, directory, entry.revision or None, dict(entry.splits.items()), entry.image, entry.label, entry.name, metric,
-            entry.test_share, entry.seed,
+            entry.test_share, entry.seed, entry.split,
         )  # fmt: skip
     path = directory / Path(entry.folder or entry.tar).expanduser()
     if entry.test_share is not None:
         return _drawn_test_images(path, entry)
-    return image_folder(path, entry.name, _metric(entry, False))
+    return image_folder(path, entry.name, _metric(entry, False), entry.class_level)

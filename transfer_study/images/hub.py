@@ -21,7 +21,16 @@ from ..core import UserError
 from .datasets import ImageDataset, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
-from .layout import SPLITS, NoTestImages, choose_splits, same_spelling
+from transfer_study.images.layout import (
+    FLAGS,
+    SPLIT_NAMES,
+    SPLITS,
+    NoTestImages,
+    choose_splits,
+    same_spelling,
+    split_column,
+    unused_words,
+)
 from .official import known_datasets
 from .splits import draw_test_images
 
@@ -143,27 +152,51 @@ def _our_splits(
     return {split: splits[split] for split in SPLITS if split in splits and not (without_test and split == "test")}
 
 # %% ../../nbs/api/images/09_hub.ipynb #9d6348e5
+def _texts(part: "datasets.Dataset", column: str) -> pd.Series:
+    "The cells of a column of names, numbers or texts, empty where there is none."
+    from datasets import ClassLabel
+
+    feature, cells = part.features[column], list(part[column])
+    if isinstance(feature, ClassLabel):
+        cells = [None if _is_missing(cell) else feature.names[cell] for cell in cells]
+    return pd.Series(["" if cell is None else str(cell).strip() for cell in cells], dtype=str)
+
+# %% ../../nbs/api/images/09_hub.ipynb #a15812a9
+def _can_hold_splits(part: "datasets.Dataset", column: str) -> bool:
+    "Whether a column may say which rows are for the test, by its name and its first cells, since reading all columns would take long."
+    from datasets import ClassLabel, Value
+
+    if not isinstance(part.features[column], ClassLabel | Value):
+        return False
+    first = _texts(part.select(range(min(len(part), 1000))), column)
+    return column.strip().casefold() == "split" or set(first.str.lower()) <= {*SPLIT_NAMES, *FLAGS, ""}
+
+# %% ../../nbs/api/images/09_hub.ipynb #95a7c486
 def _divided(
     loaded: "datasets.DatasetDict",
     dataset: str,  # for the message
     chosen: Mapping[str, str],  # the name of each of our splits; empty for the usual names
     used: Iterable[str],  # columns that have been named as something else
-) -> "datasets.DatasetDict":
-    "A single split, divided by its column `split` unless the library's split is chosen; raises `UserError` for rows without a value there."
-    from datasets import ClassLabel, DatasetDict, Value
+    split: str = "",  # name of the column of splits; empty for `split`, or the only one whose values are splits
+) -> "tuple[datasets.DatasetDict, str | None, str]":
+    """A single split, divided by its column of splits unless the library's split is chosen; that column; and a line on it.
+
+    Raises `UserError` for rows without a value there, and as `split_column` does.
+    """
+    from datasets import DatasetDict
 
     (of_library, part), *more = loaded.items()
-    columns = [name for name, kind in part.features.items() if name.casefold() == "split" and isinstance(kind, ClassLabel | Value)]
-    if more or not len(part) or not (columns := [name for name in columns if name not in used]):
-        return loaded
-    feature, cells = part.features[columns[0]], list(part[columns[0]])
-    cells = [feature.names[cell] for cell in cells if not _is_missing(cell)] if isinstance(feature, ClassLabel) else cells
-    values = np.array(["" if cell is None else str(cell).strip() for cell in cells], dtype=str)
-    if chosen and set(chosen.values()) <= {of_library} - set(values):
-        return loaded
-    if (empty := len(part) - np.count_nonzero(values != "")):
-        raise UserError(f"dataset hf:{dataset}: {empty:,} of {len(part):,} rows have no value in the column {columns[0]!r}; complete or remove them")
-    return DatasetDict({name: part.select(np.flatnonzero(values == name)) for name in dict.fromkeys(values.tolist())})
+    if split and (more or split not in part.features):
+        found = f"the splits {', '.join(loaded)}" if more else f"the columns {', '.join(part.features)}"
+        raise UserError(f"dataset hf:{dataset}: no column {split!r} divides it; found: {found}")
+    names = [name for name in part.features if name not in used and (not split or name == split)]
+    columns = {name: _texts(part, name) for name in names if not more and (split or _can_hold_splits(part, name))}
+    column, values, words = split_column(columns, f"dataset hf:{dataset}", split) or (None, pd.Series(dtype=str), "")
+    if column is None or chosen and set(chosen.values()) <= {of_library} - set(values):
+        return loaded, None, ""
+    if empty := int((values == "").sum()):
+        raise UserError(f"dataset hf:{dataset}: {empty:,} of {len(part):,} rows have no value in the column {column!r}; complete or remove them")
+    return DatasetDict({name: part.select(np.flatnonzero(values == name)) for name in values.unique()}), column, words
 
 # %% ../../nbs/api/images/09_hub.ipynb #a9a618d9
 def _holds_images(part: "datasets.Dataset", column: str) -> bool:
@@ -309,12 +342,14 @@ def hub_dataset(
     metric: str = "",  # empty for that of the official dataset of this name, or top1 (multi-label: map)
     test_share: float | None = None,  # share of the training images to take as test images if there are none, between 0 and 1
     seed: int = 0,  # of that draw
+    split: str = "",  # name of the column of splits; empty for `split`, or the only one whose values are splits
 ) -> ImageDataset:
     "A dataset of the Hugging Face library; raises `UserError` if it cannot be loaded or scored."
     source, _, configuration = reference.partition(":")
     local = directory / os.path.expanduser(source)
     loaded = _load(str(local) if local.exists() else source, configuration or None, revision)
-    loaded = _divided(loaded, reference, splits or {}, (image, label))
+    named = (image or "image", label or "label")
+    loaded, column, words = _divided(loaded, reference, splits or {}, named, split)
     chosen = _our_splits(loaded, reference, splits or {}, test_share is not None)
     parts, others = [loaded[of_library] for of_library in chosen.values()], [name for name in loaded if name not in chosen.values()]
     image, label = _columns(parts[0], reference, image, label)
@@ -334,4 +369,5 @@ def hub_dataset(
     usual = "top1" if label_matrix is None else "map"
     metric = metric or known_datasets().set_index("name")["metric"].get(name, usual)
     dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader)
-    return replace(dataset, notes=(f"dataset {name}: left out: splits {', '.join(others)}",)) if others else dataset
+    remarks = words, unused_words(parts[0].features, (image, label, column)), f"left out: splits {', '.join(others)}" if others else ""
+    return replace(dataset, notes=(*dataset.notes, *(f"dataset {name}: {remark}" for remark in remarks if remark)))

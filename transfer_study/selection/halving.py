@@ -19,6 +19,7 @@ import pandas as pd
 from ..classifiers.logistic import PAPER_L2
 from ..classifiers.transferability import leave_one_out
 from ..core import committed_directory, digest
+from ..images.splits import group_folds
 from .candidates import TransferPrior, transfer_prior
 from transfer_study.selection.evidence import (
     N_NEIGHBORS,
@@ -31,7 +32,6 @@ from transfer_study.selection.evidence import (
     stratified_order,
     tie_set,
 )
-from .images import group_folds
 
 # %% ../../nbs/api/selection/04_halving.ipynb #891bf7b9
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ..features.extraction import Features, extract_features
 from ..images.entries import DatasetEntry
 from ..networks.networks import build_network
 from .classifier import save_classifier
+from .evidence import interval_of
 from ..study.plan import network_label
 from ..study.runs import Run, used_images
 from ..study.study import Study
@@ -97,6 +98,7 @@ class KeptHead:
     accuracy: float  # on the test images, in [0, 1]
     interval: tuple[float, float]  # of the accuracy, 95 %
     n_test: int
+    training_groups: np.ndarray | None = None  # (n_train,) which training images belong together; None where that is not known
 
 # %% ../../nbs/api/selection/15_keep.ipynb #3df028cd
 def fit_head(
@@ -124,9 +126,12 @@ def fit_head(
     test_scores = scores(head, test)
     y_pred, metric = head.classes_[test_scores.argmax(axis=1)], of_run if of_run in ACCURACIES else "top1"
     score = float(METRICS[of_run](y[test], test_scores if of_run in SCORE_METRICS else y_pred))
+    group = run.dataset.images["group"].to_numpy()[features.rows] if "group" in run.dataset.images else None
     accuracy, interval = float(METRICS[metric](y[test], y_pred)), accuracy_interval(y[test], y_pred, metric)
-    kept = select_rows(X, original & fitted)
-    return KeptHead(*head.coefficients(0), l2, temperature, kept, score, metric, accuracy, interval, int(test.sum()))
+    if group is not None and metric == "top1":
+        interval = interval_of(y_pred == y[test], group[test])
+    kept, groups = original & fitted, None if group is None else group[original & fitted]
+    return KeptHead(*head.coefficients(0), l2, temperature, select_rows(X, kept), score, metric, accuracy, interval, int(test.sum()), groups)
 
 # %% ../../nbs/api/selection/15_keep.ipynb #5c52a3cb
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ class KeptClassifier:
     accuracy: float  # of the classifier on the test images, in [0, 1]
     interval: tuple[float, float]  # of the accuracy, 95 %
     n_test: int
+    training_groups: np.ndarray | None = None  # (n_train,) which training images belong together; None where that is not known
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -177,7 +183,7 @@ def keep_classifier(
     save_classifier(
         folder, network=run.network, head=(head.weight, head.bias), class_names=run.dataset.classes, lambda_=head.l2,
         temperature=head.temperature, expected_accuracy=head.accuracy, interval=head.interval, n_test=head.n_test, bundle=bundle,
-        training_features=head.training_features, licence=licence, model=model, overwrite=overwrite, dataset=run.dataset.name,
+        training_features=head.training_features, training_groups=head.training_groups, licence=licence, model=model, overwrite=overwrite, dataset=run.dataset.name,
         n_train=len(head.training_features), metric=head.metric, precision=run.extraction["precision"], storage=run.extraction["storage"],
         decode=run.extraction.get("decode", "full"),
     )  # fmt: skip

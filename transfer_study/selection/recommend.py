@@ -83,6 +83,7 @@ class _Options:
     "What `recommend` is asked for, in numbers, and whom it tells what it does."
 
     groups: str | None
+    class_level: int
     budget: float | None  # seconds
     max_parameters: float | None
     max_latency: float | None  # milliseconds
@@ -155,7 +156,7 @@ def _built(candidates: Sequence[Candidate], tell: Callable[[str], None]) -> "tup
 # %% ../../nbs/api/selection/11_recommend.ipynb #cf0532f1
 def _begin(images: Any, networks: str | Iterable[str | Network], out: Path, data_root: Path | None, options: _Options) -> _Work:
     "Opens, splits and checks the images, and lists and builds the networks."
-    dataset = open_images(images, data_root)
+    dataset = open_images(images, data_root, options.class_level)
     options.tell(f"{dataset.name}: {len(dataset.images):,} images of {len(dataset.classes)} classes")
     listed, beyond_limits = find_candidates(networks, options.max_parameters, options.licence)
     at_hand, without_weights = with_weights(listed)
@@ -353,6 +354,7 @@ def recommend(
     networks: str | Iterable[str | Network] = ("lite", "small"),  # names, timm patterns, tiers (tiny, small, base, large), lite, study files
     *,
     groups: str | None = None,  # CSV file (image, group) or regular expression: images of a group stay on one side of every split that is drawn
+    class_level: int = 1,  # which folder names the class: 2 for <domain>/<class>/<image>
     budget: str | float | None = "10min",  # time for computing; None for no limit
     max_parameters: str | float | None = None,  # such as "30M"
     max_latency: float | None = None,  # milliseconds for one image on this machine
@@ -377,10 +379,11 @@ def recommend(
         raise UserError(f"prefer {prefer!r}: expected one of {', '.join(PREFERENCES)}")
     check_outside(images, Path(out))
     with staged_progress_bar(progress) as update:
-        options = _Options(groups, *limits, licence, prefer, finetune, bundle, seed, resolve_device(device), tell, update)
+        options = _Options(groups, class_level, *limits, licence, prefer, finetune, bundle, seed, resolve_device(device), tell, update)
         work = _begin(images, networks, Path(out), data_root, options)
         answer = _recommendation(work)
     asked = {"seed": seed, "budget": str(budget), "prefer": prefer, "groups": groups or "none", "device": options.device}
+    asked |= {"class_level": class_level} if class_level > 1 else {}
     asked["networks"] = ", ".join(candidate.name for candidate in work.candidates)
     answer = replace(answer, options=asked, seconds=round(time.monotonic() - options.started, 1))
     _write(work, answer)

@@ -63,9 +63,9 @@ def _outside_headline(rows: pd.DataFrame, kept: pd.DataFrame) -> list[str]:
     "A line on the scores of `rows` that are not in `kept`: how many, and of which settings and training-set sizes."
     outside = rows[~rows.index.isin(kept.index)]
     settings = [repr(name) for name in outside["setting"].unique() if name not in set(kept["setting"])]
-    sizes = outside.loc[outside["setting"].isin(kept["setting"]), "n_train_per_class"].unique()
+    sizes = [f"{size:g}" for size in sorted(outside.loc[outside["setting"].isin(kept["setting"]), "n_train_per_class"].dropna().unique())]
     parts = [f"setting {', '.join(settings[:5])}{', …' * (len(settings) > 5)}"] if settings else []
-    parts += [f"{', '.join('all' if pd.isna(size) else str(size) for size in sizes)} training images a class"] if len(sizes) else []
+    parts += [f"{', '.join(sizes)} training images a class"] if sizes else []
     return [f"{len(outside):,} of {len(rows):,} scores are outside the headline: {' and '.join(parts)}"] if len(outside) else []
 
 

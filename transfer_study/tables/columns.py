@@ -128,7 +128,7 @@ def network_columns(
         return [position]
     if grid.columns and grid.columns[0] == "" and len(grid.cells) and is_text(grid, 0):  # row names
         return [0]
-    texts = [grid.columns[i] for i in range(len(grid.columns)) if len(grid.cells) and is_text(grid, i)]
+    texts = [grid.columns[i] for i in range(len(grid.columns)) if len(grid.cells) and is_text(grid, i) and name_key(grid.columns[i]) not in _SAME["dataset"]]
     texts.sort(key=lambda name: (not _words(name, *_SAME["network"]), _words(name, "id", "status", "state", "date", "time", "created", "uri", "user")))
     hint = f"name it with --network, such as --network {texts[0]!r}" if texts else "name it with --network"
     raise UserError(f"{path}: no column 'network' (or 'model'); found: {', '.join(grid.columns) or 'no columns'}; {hint}")

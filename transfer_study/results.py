@@ -131,13 +131,13 @@ def read_table(
     `attrs["reading"]` of the result has a tuple of lines: what was read as what and left out. Raises `UserError`, with the line, for a
     table that cannot be read without guessing.
     """
-    read = table_rows(table, network=network, source=source, datasets=datasets, leave_out=leave_out, score=score, percent=percent, scale=scale)
+    given = None if source_accuracy is None else given_accuracies(source_accuracy, percent, scale, network)
+    known = known_source_accuracies() if given is None else given.combine_first(known_source_accuracies())
+    read = table_rows(table, network=network, source=source, datasets=datasets, leave_out=leave_out, score=score, percent=percent, scale=scale, known=known.index)
     stated, scores = _stated_protocol(table, protocol), read.rows.dropna(subset="score")
     if scores.empty or scores["in_source"].all():
         raise UserError(f"{read.path}: no scores on a target dataset")
     _refuse_repeated(scores, metric, stated or "linear", read)
-    given = None if source_accuracy is None else given_accuracies(source_accuracy, percent, scale, network)
-    known = known_source_accuracies() if given is None else given.combine_first(known_source_accuracies())
     rows = with_metrics(with_source_accuracy(scores, known), metric)
     rows = rows if n_classes is None else with_n_classes(rows, class_counts(n_classes))
     result, matched = tidy(rows, stated or "linear"), matched_columns(scores[scores["in_source"]])

@@ -45,8 +45,8 @@ def with_source_accuracy(
     rows = rows.assign(source_accuracy=rows["source_accuracy"].fillna(rows["network"].map(accuracies)))
     missing = sorted(rows.loc[rows["source_accuracy"].isna(), "network"].unique())
     if missing:
-        is_turned = any(map(is_source, missing)) or rows["dataset"].isin(known_source_accuracies().index).any()
-        hint = "if each column is a network, exchange rows and columns; else " if is_turned else ""
+        may_be_datasets = "line" in rows and len(missing) == rows["network"].nunique()
+        hint = "if these are datasets and the columns networks, call the first column dataset; else " if may_be_datasets else ""
         raise UserError(
             f"no source accuracy for {len(missing)} of {rows['network'].nunique()} networks ({', '.join(missing[:5])}); {hint}"
             "give source_accuracy in the study file; for a table, give it as a column, as rows of the dataset imagenet, "
@@ -113,7 +113,7 @@ def unused_accuracies(
     "On source accuracies that differ from those used; raises `UserError` if none of those given is of a network of the table."
     listed, own = read.rows[read.rows["in_source"].astype(bool)].dropna(subset="score"), read.source
     remarks = []
-    if own and len(listed) and (n := _differing(rows, listed[["network", "score"]].rename(columns={"score": "other"}))):
+    if own and own not in set(listed["dataset"]) and len(listed) and (n := _differing(rows, listed[["network", "score"]].rename(columns={"score": "other"}))):
         remarks.append(f"the column {own!r} is used; for {n} network{'s' * (n > 1)} the dataset {listed['dataset'].iloc[0]!r} differs from it")
     if given is None:
         return remarks

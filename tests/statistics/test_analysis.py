@@ -173,10 +173,22 @@ def test_a_setting_of_each_network_is_its_label_and_what_the_headline_lacks_is_s
         and "'default', 'augreg' are in the headline" in messages[0]
     )
     kept, messages = headline_rows(rows.assign(setting=["default", "dropout"] + ["dropout"] * 2 + ["default"] * 2))
-    assert len(kept) == 3 and messages == ["1 of 3 networks has no score in setting 'default' and is not in the headline: b"]
+    assert len(kept) == 3 and messages == [
+        "1 of 3 networks has no score in setting 'default' and is not in the headline: b",
+        "3 of 6 scores are outside the headline: setting 'dropout'",
+    ]
     kept, messages = headline_rows(rows.assign(setting="default", n_train_per_class=[pd.NA, 10, pd.NA, 10, 10, 10]))
     said = "has no score with all training images and is not in the headline"
-    assert len(kept) == 2 and messages == [f"1 of 3 networks {said}: c", f"1 of 2 datasets {said}: birds"]
+    assert len(kept) == 2 and messages == [
+        f"1 of 3 networks {said}: c",
+        f"1 of 2 datasets {said}: birds",
+        "4 of 6 scores are outside the headline: 10 training images a class",
+    ]
+    kept, messages = headline_rows(
+        rows.assign(setting=["default", "dropout"] * 3, n_train_per_class=[pd.NA, pd.NA, 5, 5, pd.NA, 5])
+    )
+    assert messages[-1] == "4 of 6 scores are outside the headline: setting 'dropout' and 5 training images a class"
+    assert not headline_rows(rows.assign(setting="default"))[1]
 
 
 def test_missing_cells_are_listed_and_no_network_is_lost():

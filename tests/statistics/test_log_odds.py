@@ -115,8 +115,10 @@ def test_network_without_the_hard_dataset_is_not_favoured():
 
 def test_parts_that_share_no_network():
     logits = pd.DataFrame({"a": [1.0, 2, np.nan, np.nan], "b": [np.nan, np.nan, 1, 2]})
-    with pytest.raises(UserError, match="without a common network"):
+    with pytest.raises(UserError, match=r"common network, which cannot be compared: a \| b; analyse each .* --datasets"):
         dataset_effects(logits)
+    with pytest.raises(UserError, match=r"compared: a, c \| b; analyse"):
+        dataset_effects(logits.assign(c=[1.0, np.nan, np.nan, np.nan]))
 
 
 def test_morey_against_the_formula():

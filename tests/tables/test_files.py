@@ -179,12 +179,21 @@ def test_what_cannot_be_read_is_one_line(table, content, message):
     assert "\n" not in str(error.value)
 
 
-def test_an_address_and_networks_as_columns_are_said(tmp_path):
+def test_an_address_is_said():
     with pytest.raises(UserError, match="an address, not a file; download"):
         read_table("https://example.com/table.csv")
-    (tmp_path / "table.csv").write_text("dataset,resnet34,resnet50\npets,0.8,0.9\n")
-    with pytest.raises(UserError, match="exchange rows and columns"):
-        read_table(tmp_path / "table.csv")
+
+
+def test_bold_numbers_of_latex_are_numbers_and_a_body_of_latex_is_said(tmp_path):
+    cells = [r"\textbf{91.2} $\pm$ 0.3", r"$\mathbf{91.2 \pm 0.3}$", r"\underline{\textbf{91.2}}", r"{\bf 91.2}$_{\pm 0.3}$"]
+    (tmp_path / "table.csv").write_text("network,imagenet,pets\n" + "".join(f"n{i},70,{cell}\n" for i, cell in enumerate(cells)))
+    assert read_table(tmp_path / "table.csv", percent=True)["score"].tolist() == pytest.approx([0.912] * 4)
+    (tmp_path / "table.csv").write_text("network,pets\nresnet34,\\best{91.2}\nresnet50,\\best{90.2}\n")
+    with pytest.raises(UserError, match="expected a number or an empty cell"):
+        read_table(tmp_path / "table.csv", percent=True)
+    (tmp_path / "table.csv").write_text("Model & ImageNet & Pets \\\\\nresnet34 & 73.3 & 91.2 \\\\\n")
+    with pytest.raises(UserError, match="LaTeX, which is not read"):
+        read_table(tmp_path / "table.csv", percent=True)
 
 
 def test_a_parquet_file_without_columns(tmp_path):

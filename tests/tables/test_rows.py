@@ -208,12 +208,6 @@ def test_contradictory_numbers_of_classes_and_scales(tmp_path):
             read_table(PERCENT, scale=options, percent=len(options) == 1)
 
 
-def test_a_table_of_networks_as_columns_says_so(tmp_path):
-    PERCENT.assign(network=["resnet34", "resnet50", "resnet101"]).set_index("network").T.to_csv(tmp_path / "turned.csv")
-    with pytest.raises(UserError, match="if each column is a network, exchange rows and columns"):
-        read_table(tmp_path / "turned.csv", percent=True)
-
-
 def test_an_empty_protocol_is_none_stated():
     assert not read_table(FRACTIONS.assign(source_accuracy=0.7), protocol=" ").attrs["protocol_stated"]
 

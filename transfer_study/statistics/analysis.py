@@ -59,10 +59,20 @@ def _not_in_headline(rows: pd.DataFrame, kept: pd.DataFrame, what: str) -> list[
     return messages
 
 
+def _outside_headline(rows: pd.DataFrame, kept: pd.DataFrame) -> list[str]:
+    "A line on the scores of `rows` that are not in `kept`: how many, and of which settings and training-set sizes."
+    outside = rows[~rows.index.isin(kept.index)]
+    settings = [repr(name) for name in outside["setting"].unique() if name not in set(kept["setting"])]
+    sizes = [f"{size:g}" for size in sorted(outside.loc[outside["setting"].isin(kept["setting"]), "n_train_per_class"].dropna().unique())]
+    parts = [f"setting {', '.join(settings[:5])}{', …' * (len(settings) > 5)}"] if settings else []
+    parts += [f"{', '.join(sizes)} training images a class"] if sizes else []
+    return [f"{len(outside):,} of {len(rows):,} scores are outside the headline: {' and '.join(parts)}"] if len(outside) else []
+
+
 def headline_rows(
     rows: pd.DataFrame,  # rows of one protocol: network, dataset, setting and n_train_per_class
 ) -> tuple[pd.DataFrame, list[str]]:
-    "The rows of setting `default` with all training images, or the closest alternative, with messages about the alternative and what it lacks."
+    "The rows of setting `default` with all training images, or the closest alternative, with messages about the alternative, what it lacks and what is outside."
     messages, settings = [], list(rows["setting"].unique())
     setting = "default" if "default" in settings else rows.groupby("setting", sort=False).size().idxmax()
     if len(settings) > 1 and rows.groupby("network")["setting"].nunique().max() == 1:
@@ -77,7 +87,8 @@ def headline_rows(
         largest = chosen["n_train_per_class"].max()
         full, size = chosen["n_train_per_class"] == largest, f"with {largest} images a class"
         messages.append(f"no rows with all training images; the headline uses {largest} a class")
-    return chosen[full], messages + _not_in_headline(chosen, chosen[full], size)
+    kept = chosen[full]
+    return kept, messages + _not_in_headline(chosen, kept, size) + _outside_headline(rows, kept)
 
 # %% ../../nbs/api/statistics/08_analysis.ipynb #13aa9a74
 @dataclass(frozen=True, repr=False)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, logit
 
 from ..core import UserError
@@ -183,6 +184,15 @@ def to_log_odds_table(
     return LogOddsTable(source, logits, own)
 
 # %% ../../nbs/api/statistics/00_log_odds.ipynb #a1f55192
+def _groups_in_words(logits: pd.DataFrame) -> str:
+    "The first groups of datasets that have no network in common, with the first datasets of each."
+    present = logits.notna().to_numpy().astype(int)
+    n, group = connected_components(present.T @ present)
+    groups = [list(map(str, logits.columns[group == k])) for k in range(n)]
+    listed = [", ".join(names[:5]) + ", …" * (len(names) > 5) for names in groups[:8]]
+    return " | ".join(listed) + " | …" * (n > 8)
+
+
 def dataset_effects(
     logits: pd.DataFrame,  # log-odds, (n_networks, n_datasets); NaN for a missing cell
 ) -> pd.Series:
@@ -195,7 +205,10 @@ def dataset_effects(
     deviation = np.where(present > 0, values - np.nanmean(values, axis=1, keepdims=True), 0.0)
     system = np.diag(present.sum(axis=0)) - (present / per_network).T @ present
     if np.linalg.matrix_rank(system) < logits.shape[1] - 1:
-        raise UserError("the table consists of groups of datasets without a common network, which cannot be compared; analyse each group separately")
+        raise UserError(
+            f"the table consists of groups of datasets without a common network, which cannot be compared: {_groups_in_words(logits)}; "
+            "analyse each group separately, with --datasets (datasets=)"
+        )
     effects = np.linalg.lstsq(system, deviation.sum(axis=0), rcond=None)[0]
     networks = np.nanmean(np.where(present > 0, values - effects, np.nan), axis=1)
     return pd.Series(effects + networks.mean(), index=logits.columns, name="effect")

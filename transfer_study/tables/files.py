@@ -15,6 +15,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,8 +192,9 @@ def _n_index_names(records: Records, n: int) -> int:
 def _header_lines(records: Records) -> int:
     "The number of lines of the header: a line with empty or repeated names is followed by another as long as that has no number."
     for n in range(1, min(len(records) - 1, 6)):
-        if any(_has_numbers(fields[1:]) for _, fields in records[:n]):
-            break
+        numbered = any(_has_numbers(fields[1:]) for _, fields in records[:n])  # such as seeds below the names of datasets
+        if numbered and (_has_numbers(records[0][1][1:]) or name_key(records[n][1][0]) not in _ROW_LABELS):
+            continue
         if _n_index_names(records, n) and _has_numbers(records[n + 1][1][1:]):
             return n + 1
     n, names = 1, [clean_text(cell) for cell in records[0][1]]
@@ -210,6 +212,15 @@ def _header_lines(records: Records) -> int:
     return n
 
 # %% ../../nbs/api/tables/02_files.ipynb #93c75ce7
+def _named_numbers(
+    names: Sequence[str],  # of the columns, in one line of the header
+    k: int,  # how many first columns are rows' names, the last of which names the line itself
+) -> list[str]:
+    "The names of a line of the header; a number stands behind the name of the line, such as seed 0."
+    label = clean_text(names[k - 1]) if k else ""
+    return [f"{label} {name}" if label and i >= k and re.fullmatch(r"\d+", clean_text(name)) else name for i, name in enumerate(names)]
+
+
 def _levels(lines: list[list[str]]) -> tuple[tuple[str, ...], ...]:
     "The parts of each column's name, from top to bottom; an empty cell of an upper line repeats its neighbour to the left."
     filled = []
@@ -237,8 +248,8 @@ def grid_of_records(
     records, again = _without_repeated_header(records, path, place)
     records = _rectangular(records, path, place)
     n = _header_lines(records)
-    levels = _levels([fields for _, fields in records[:n]])
     k = _n_index_names(records, n - 1) if n > 1 else 0
+    levels = _levels([_named_numbers(fields, k) for _, fields in records[:n]])
     levels = (*((clean_text(cell),) for cell in records[n - 1][1][:k]), *levels[k:])
     if levels and levels[0] and levels[0][0].startswith("# "):  # as numpy writes it
         levels = ((levels[0][0][2:], *levels[0][1:]), *levels[1:])
@@ -251,6 +262,7 @@ def grid_of_frame(
     table: pd.DataFrame,
 ) -> Grid:
     "The grid of a data frame; an index with a name, or of texts, becomes the first column."
+    labels = list(table.columns.names)
     if any(name is not None for name in table.index.names) or not pd.api.types.is_numeric_dtype(table.index.dtype):
         index = table.index.to_frame(index=False)
         index.columns = ["" if name is None else str(name) for name in table.index.names]
@@ -258,6 +270,7 @@ def grid_of_frame(
             index.columns = pd.MultiIndex.from_tuples([(name, *[""] * (table.columns.nlevels - 1)) for name in index.columns])
         table = pd.concat([index, table.reset_index(drop=True)], axis=1)
     names = [name if isinstance(name, tuple) else (name,) for name in table.columns]
+    names = [tuple(_named_numbers([label, part], 1)[1] for label, part in zip(labels, name, strict=True)) for name in names]
     levels = tuple(tuple(dict.fromkeys(text for part in name if (text := clean_text(part)))) for name in names)
     cells = table.set_axis(range(table.shape[1]), axis=1).reset_index(drop=True)
     cells = cells.astype({i: object for i, kind in cells.dtypes.items() if isinstance(kind, pd.CategoricalDtype)})
@@ -327,7 +340,7 @@ def _check_kind_of_text(data: bytes, path: Path) -> None:
         raise UserError(f"{path}: JSON, no table; save it as CSV, for example by pandas.DataFrame(…).to_csv")
     if re.search(rb"(?im)^content-(?:type:\s*multipart/related|transfer-encoding:\s*(?:quoted-printable|base64))", data[:10_000]):
         raise UserError(f"{path}: a web page with all its parts in one file (MHTML), which is not read; save the page as HTML only")
-    if re.search(rb"\\begin\{(tabular|longtable|table)", data):
+    if re.search(rb"\\begin\{(tabular|longtable|table)|(?m:&[^\n&]*\\\\[ \t\r]*$)", data):
         raise UserError(f"{path}: LaTeX, which is not read; save the table as CSV, Markdown, HTML, Excel or Parquet")
 
 # %% ../../nbs/api/tables/02_files.ipynb #eb5fe876

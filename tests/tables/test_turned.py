@@ -1,0 +1,83 @@
+"""A table with a column per network is turned, and no other."""
+
+import pandas as pd
+import pytest
+
+from transfer_study.core import UserError
+from transfer_study.results import read_table
+
+NETWORKS = ["resnet18", "resnet34", "resnet50", "resnet101"]
+WIDE = pd.DataFrame(
+    {
+        "network": NETWORKS,
+        "ImageNet": [70.1, 73.2, 76.3, 77.4],
+        "pets": [88.1, 90.4, 91.5, 92.6],
+        "birds": [61.2, 66.3, 68.4, 70.1],
+    }
+)
+TARGETS = WIDE.drop(columns="ImageNet")
+TURNED = WIDE.set_index("network").T
+SAID = "rows and columns are exchanged, because each column is a network"
+FURTHER = pd.DataFrame(
+    {"Params (M)": [11.7, 21.8, 25.6, 44.5], "FLOPs": [1.8, 3.6, 4.1, 7.8], "Average": [74.6, 78.3, 79.9, 81.3]}, index=NETWORKS
+)
+
+
+def same(rows, table=WIDE, said=SAID):
+    "Whether `rows` are those of `table`, read from its turned form."
+    expected = read_table(table, percent=True)
+    columns = ["network", "source_accuracy", "dataset", "score"]
+    pd.testing.assert_frame_equal(rows[columns], expected[columns])
+    return said in rows.attrs["reading"]
+
+
+@pytest.mark.parametrize("corner", ["", "dataset", "Dataset", "Task", "model", "Method"])
+@pytest.mark.parametrize("names", [NETWORKS, ["ours-S", "ours-M", "ours-L", "ours-XL"]])
+def test_a_row_of_imagenet_says_that_each_column_is_a_network(tmp_path, corner, names):
+    turned = TURNED.set_axis(names, axis=1)
+    turned.rename_axis(corner).to_csv(tmp_path / "turned.csv")
+    assert same(read_table(tmp_path / "turned.csv", percent=True), WIDE.assign(network=names))
+    assert same(read_table(turned, percent=True), WIDE.assign(network=names))
+
+
+def test_known_networks_above_the_columns_and_a_column_of_datasets_say_it_too(tmp_path):
+    turned, own = TARGETS.set_index("network").T, pd.Series([0.7, 0.72, 0.74, 0.76], ["a", "b", "c", "d"])
+    assert same(read_table(turned, percent=True), TARGETS)
+    named = turned.set_axis(own.index, axis=1)
+    by_given = read_table(named, percent=True, source_accuracy=own)
+    assert SAID in by_given.attrs["reading"] and by_given["source_accuracy"].tolist() == [*own, *own]
+    with pytest.raises(UserError, match=r"networks \(birds, pets\); if these are datasets .*, call the first column dataset"):
+        read_table(named, percent=True)
+    with pytest.raises(UserError, match=r"no source accuracy for 4 of 4 networks \(a, b, c, d\)"):
+        read_table(named.rename_axis("dataset"), percent=True)
+
+
+def test_rows_and_columns_that_are_neither_are_left_out_and_said():
+    turned = pd.concat([TURNED, FURTHER.T])
+    rows = read_table(turned, percent=True)
+    assert same(rows) and "Params (M) (parameters), FLOPs (computation), Average (an average)" in rows.attrs["reading"][2]
+    turned = TURNED.rename_axis("Task").reset_index().assign(Average=80.0, metric="top-1", n_test=100)
+    rows = read_table(turned, percent=True)
+    assert same(rows, said=f"{SAID}; not read: 'metric', 'n_test'")
+    assert "row 'Average' (a summary, no network)" in rows.attrs["reading"][2]
+
+
+def test_a_cell_of_a_turned_table_is_named_by_its_column():
+    with pytest.raises(UserError, match=r"'oops' of network 'resnet34' on dataset 'pets': .* \(column 3\)"):
+        read_table(TURNED.astype(object).replace(90.4, "oops"), percent=True)
+
+
+def test_usual_tables_are_not_turned():
+    own = pd.Series([0.7, 0.72, 0.74, 0.76], ["ImageNet", "JFT", "Places", "iNat"])
+    pretrained = TARGETS.assign(network=own.index)  # a network per data set of pretraining
+    for table, options in (
+        (WIDE, {}),
+        (TARGETS, {}),
+        (pretrained, {"source_accuracy": own}),
+        (WIDE.rename(columns={"birds": "resnet50"}), {}),
+        (WIDE.melt("network", var_name="dataset", value_name="score"), {}),
+    ):
+        rows = read_table(table, percent=True, **options)
+        assert SAID not in rows.attrs["reading"] and list(rows["network"].unique()) == list(table["network"].unique())
+    with pytest.raises(UserError, match="no column 'network'"):
+        read_table(pretrained.rename(columns={"network": "Pretraining"}), percent=True)

@@ -23,6 +23,7 @@ lab: .venv/.dev
 docs: .venv/.dev
 	@command -v quarto > /dev/null || { echo "make docs needs Quarto: install it from https://quarto.org/docs/get-started/ and run make docs again"; exit 1; }
 	$(BIN)/python tools/make_site.py  # nbdev would make a README of its own where it finds one older than the home page
+	rm -rf _proc _docs  # nbdev copies only pages that changed: the others would be prepared twice, and pages of old names would stay
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_docs
 	$(BIN)/python tools/check_site.py _docs --pictures build/pictures
 

@@ -137,3 +137,6 @@ def test_options_and_names_with_hyphens_stay_whole_in_a_text():
     marked = finish_search.with_whole_names(html)
     assert re.findall(r'<span class="whole">(.*?)</span>', marked) == ["transfer-study", "--out", "--seed"]
     assert re.sub(r"</?span[^>]*>", "", marked) == html
+    cell = '<tr class="odd">\n<td>{}</td>\n<td><code>runs/NAME</code></td></tr>'
+    marked = finish_search.with_whole_names(cell.format("<code>runs/NAME</code> or <code>a_name_of_more_than_20_letters</code>"))
+    assert re.findall(r'<span class="whole">(.*?)</span>', marked) == ["runs/NAME"]

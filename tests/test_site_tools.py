@@ -94,6 +94,15 @@ def test_negative_numbers_in_composed_texts_have_minus_signs():
     assert site_cells.with_minus_signs(text) == "from −0.3 to x-1 (−2), [a](b-2.html), `-1`\n| -1 |"
 
 
+def test_a_number_stays_on_one_line_with_its_sign_or_unit():
+    text = "# 90 % of\n\n95 % of 5 GB, odds × 2, 3 ways, `5 %`\n```sh\n5 %\n```"
+    whole = "# 90 % of\n\n95\u00a0% of 5\u00a0GB, odds ×\u00a02, 3 ways, `5 %`\n```sh\n5 %\n```"
+    assert site_cells.with_whole_quantities(text) == whole
+    cell = {"outputs": [{"data": {"text/markdown": "95 %"}}]}
+    site_cells.clean_outputs(cell)
+    assert cell["outputs"][0]["data"]["text/markdown"] == "95\u00a0%"
+
+
 def test_a_text_whose_definition_is_private_ends_with_a_full_stop():
     sources = ["Of all:", "## `f` {#f}", "The rest is counted:", "## Next", "So:", "| a |\n|---|"]
     cells = site_cells.without_open_ends([{"cell_type": "markdown", "source": source} for source in sources])
@@ -208,6 +217,7 @@ def test_help_is_shown_as_it_is():
 
 def test_the_page_of_the_commands_has_every_option_with_its_help():
     page = site_reference.command_line()
+    assert "list[" not in page and "[[" not in page, "a type of Python in the place of a word"
     for name, command in site_reference.commands().items():
         section = page.split(f"## {name} {{#{name}}}")[1].split("\n## ")[0]
         options = [option for p in command.params if p.param_type_name == "option" and p.name != "help" for option in p.opts]

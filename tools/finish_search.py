@@ -4,7 +4,8 @@
 - Each definition of the reference and each term of the glossary becomes an entry of its own, which its name finds first. Quarto
   has one for each section of the second level only.
 - The bar at the top marks the section of the page. Where all sections share a sidebar, Quarto marks the first one on each page.
-- Names with hyphens and options within a text, such as `--out`, are marked, so that they stay whole at the end of a line.
+- Names with hyphens and options within a text, such as `--out`, and short names in the first column of a table are marked: they
+  stay whole at the end of a line.
 """
 
 import json
@@ -48,13 +49,17 @@ def with_own_section(html: str, page: str) -> str:
 
 
 def with_whole_names(html: str) -> str:
-    "A page whose short names with hyphens, in code within a text, have the class `whole`."
+    "A page whose short names in code have the class `whole`: in a text those with hyphens, in the first column of a table all."
     hyphened = re.compile(r"(?<![\w/.-])(?=[\w-]{3,20}(?![\w/.-]))-{0,2}\w+(?:-\w+)*")
 
     def marked(name: re.Match) -> str:
         return f'<span class="whole">{name.group()}</span>' if "-" in name.group() else name.group()
 
+    def first_cell(cell: re.Match) -> str:
+        return re.sub(r"(?<=<code>)[^<\s]{3,20}(?=</code>)", r'<span class="whole">\g<0></span>', cell.group())
+
     parts = re.split(r"(<pre\b.*?</pre>)", html, flags=re.S)
+    parts[::2] = [re.sub(r"<tr[^>]*>\s*<t[dh]\b.*?</t[dh]>", first_cell, part, flags=re.S) for part in parts[::2]]
     parts[::2] = [re.sub(r"(?<=<code>)[^<]+(?=</code>)", lambda m: hyphened.sub(marked, m.group()), part) for part in parts[::2]]
     return "".join(parts)
 

@@ -153,7 +153,7 @@ def prepare(page: Path, notebook: Path) -> bool:
         site_cells.clean_outputs(cell)
         if cell["cell_type"] == "markdown":
             cell["source"] = site_links.link_terms(site_links.link_names(cell["source"], name), name, done)
-            cell["source"] = site_links.link_tests(cell["source"])
+            cell["source"] = site_cells.with_whole_quantities(site_links.link_tests(cell["source"]))
     processed["cells"] = cells
     page.write_text(site_cells.dump(processed), encoding="utf-8")
     return is_interactive

@@ -257,6 +257,13 @@ def with_minus_signs(text: str) -> str:
     return "".join(parts)
 
 
+def with_whole_quantities(text: str) -> str:
+    "Markdown whose numbers stay on one line with the sign or unit behind them, outside code and headings."
+    parts = re.split(r"(```.*?```|`[^`]*`|^#+ [^\n]*)", text, flags=re.S | re.M)
+    parts[::2] = [re.sub(r"(?<=\d) (?=%|[kMG]B\b)|(?<=×) (?=\d)", "\u00a0", part) for part in parts[::2]]
+    return "".join(parts)
+
+
 def clean_outputs(cell: dict) -> None:
     "Rewrites the outputs of a cell in place."
     for output in cell.get("outputs", []):
@@ -264,7 +271,8 @@ def clean_outputs(cell: dict) -> None:
             output["data"] = data = html_as_markdown(output["data"])
             if "text/markdown" in data:
                 text = "".join(data["text/markdown"])
-                data["text/markdown"] = text if text.startswith("```") else with_minus_signs(fold_exclusions(text))
+                composed = with_whole_quantities(with_minus_signs(fold_exclusions(text)))
+                data["text/markdown"] = text if text.startswith("```") else composed
 
 
 def dump(notebook: dict) -> str:

@@ -92,6 +92,7 @@ def literal(text: str) -> str:
 def option(parameter: Any, context: Any) -> str:
     "An argument or option of a command, as a definition in the words of its help."
     name, words = parameter.get_help_record(context)
+    name = re.sub(r" <list\[\w+\]>$", "", name)  # Typer names the type as Python does
     words = re.sub(r"\s*\[((?:default|x|required|[0-9<>=. ]+)[^\]]*)\]$", r" (\1)", " ".join(words.split()))
     return f"`{name}`\n:   {literal(words) or '—'}"
 

@@ -93,8 +93,8 @@ Columns = Annotated[str | None, typer.Option("--network", help="Columns that nam
 Source = Annotated[str | None, typer.Option(help="Column or dataset of source accuracies, such as 'ImageNet 1k'.", metavar="NAME")]
 LeaveOut = Annotated[str | None, typer.Option(help="Columns or datasets to leave out, such as 'params*,FLOPs*'; COLUMN=VALUE: rows.", metavar="NAME,…")]
 OnlyDatasets = Annotated[str | None, typer.Option(help="Only these columns or datasets.", metavar="NAME,…")]
-Scale = Annotated[list[str] | None, typer.Option(help="percent, fraction, or NAME=percent for one column or dataset; may be repeated.")]
-Metric = Annotated[list[str] | None, typer.Option(help="Metric of the scores, such as auc, or DATASET=auc; may be repeated.")]
+Scale = Annotated[list[str] | None, typer.Option(help="percent, fraction, or NAME=percent for one column or dataset; may be repeated.", metavar="SCALE")]
+Metric = Annotated[list[str] | None, typer.Option(help="Metric of the scores, such as auc, or DATASET=auc; may be repeated.", metavar="METRIC")]
 
 # %% ../../nbs/api/cli/09_main.ipynb #a031fc3c
 @app.command()
@@ -173,7 +173,7 @@ def _measure(names: list[str], folder: Path, train: Path | None, device: str, pr
 # %% ../../nbs/api/cli/09_main.ipynb #a5f1f709
 @app.command()
 def networks(
-    names: Annotated[list[str] | None, typer.Argument(help="With --measure: names as in a study file, NAME=WEIGHTS, or study files.", metavar="[NAME]...")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="With --measure: names as in a study file, NAME=WEIGHTS, or study files.", metavar="NAME")] = None,
     search: Annotated[str | None, typer.Option(help="Only names that contain this, including timm's checkpoints; '': all.", metavar="WORD")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Only the paper's 16 networks; the default without --search.")] = False,
     local: Annotated[bool, typer.Option("--local", help="Only networks whose weights pip has installed (the extra lite).")] = False,
@@ -236,8 +236,8 @@ def _compared(name: str, splits: list[str] | None, data_root: Path | None) -> "I
 def overlap(
     source: Annotated[str, typer.Argument(help="Images a network may have seen: name of a dataset, or any folder, tar or zip of images.")],
     target: Annotated[str | None, typer.Argument(help="Images it is tested on, likewise; default: the source itself.")] = None,
-    source_split: Annotated[list[str] | None, typer.Option(help="Only this split of the source; may be repeated.")] = None,
-    target_split: Annotated[list[str] | None, typer.Option(help="Only this split of the target; may be repeated.")] = None,
+    source_split: Annotated[list[str] | None, typer.Option(help="Only this split of the source; may be repeated.", metavar="SPLIT")] = None,
+    target_split: Annotated[list[str] | None, typer.Option(help="Only this split of the target; may be repeated.", metavar="SPLIT")] = None,
     similarity: Annotated[float | None, typer.Option(min=0, max=1, callback=finite, help="Minimum correlation of near-duplicates.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write pairs.csv, not_compared.csv and pairs.html to this directory.")] = None,
     runs: Annotated[Path | None, typer.Option(help="Runs directory with finished runs on the target, for scores without near-duplicates.")] = None,

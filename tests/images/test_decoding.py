@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, TiffImagePlugin, features
 
-from tests.conftest import png_bytes
+from tests.conftest import png_bytes, tiff_of_four_bands
 from transfer_study.images.decoding import BadImage, decode, image_format
 
 
@@ -161,6 +161,8 @@ def test_colours_of_12_bits_in_16_keep_their_range(bits):
     assert np.array_equal(np.asarray(decode(png16(values << (bits - 8)))), values)
     opaque = np.concatenate([values << (bits - 8), np.full((6, 5, 1), 65535, np.uint16)], axis=2)
     assert np.array_equal(np.asarray(decode(png16(opaque))), values)
+    bands = np.concatenate([values << (bits - 8), np.full((6, 5, 1), 40_000, np.uint16)], axis=2)
+    assert np.array_equal(np.asarray(decode(tiff_of_four_bands(bands))), values)
 
 
 @pytest.mark.parametrize(

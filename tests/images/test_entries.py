@@ -292,6 +292,8 @@ def test_lists_as_other_programs_write_them(plants):
         text.replace("5.png,moss", "5.png,\"['moss', 'wet']\""): r"line 7: the label .*'wet'\].* is a list; .* separated by \|",
         text.replace("label", "breed"): "no column 'label'; found: image, breed; rename the column, or in a study file",
         text.replace("label", "image"): "two columns are called 'image'",
+        text.split("\n", 1)[1]: "no header, its first line is 'pictures/.*png .*'; write image,label above it, with",
+        text.split("\n", 1)[1].replace(",", " "): "no header, its first line is 'pictures/.*png .*'; write",
         text.replace("5.png,moss", '5.png,"moss'): "dataset .*wrong.csv: line 7: a quote opens in this row and is never closed",
         text.replace("5.png,moss", '5.png,"moss').replace("12.png,f", '12.png,"f'): "line 7: .* is closed in line 14",
         text.replace("5.png,moss", "5.png,moss,x"): "line 7 has 3 cells, the header has 2", "": "the file is empty",

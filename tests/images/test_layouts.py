@@ -5,10 +5,11 @@ import pickle
 import shutil
 import zipfile
 
+import numpy as np
 import pytest
 from PIL import Image, features
 
-from tests.conftest import pack, png_bytes, write_images
+from tests.conftest import pack, png_bytes, tiff_of_four_bands, write_images
 from transfer_study.core import UserError
 from transfer_study.images.catalog import data_root, open_dataset
 from transfer_study.images.class_folders import class_folders
@@ -361,6 +362,14 @@ def test_that_only_the_first_page_or_frame_is_used_is_said(tmp_path):
         assert any(line in note for note in dataset.notes), dataset.name
     with only_structure():
         assert image_folder(folder).notes == ()
+
+
+def test_bands_that_are_not_used_are_said(tmp_path):
+    folder = write_images(tmp_path / "tiles", train=2, test=1)
+    (folder / "train/dim/near_infrared.tif").write_bytes(tiff_of_four_bands(np.zeros((8, 8, 4), np.uint16)))
+    Image.new("RGBA", (8, 8), "red").save(folder / "train/dim/alpha.tif")
+    (note,) = image_folder(folder).notes
+    assert "1 of 2 GIF, TIFF, WebP and AVIF images hold more bands than red, green and blue, which are not used (" in note
 
 
 def test_test_images_that_are_training_images_are_counted(tmp_path):

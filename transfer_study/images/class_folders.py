@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..core import UserError, digest
 from .archives import FileList, FileReader, list_files, readable_name
-from .datasets import ImageDataset, dataset_name, frame_words, hashed_contents
+from .datasets import ImageDataset, dataset_name, hashed_contents, part_words
 from .decoding import FORMATS
 from transfer_study.images.layout import (
     SPLIT_NAMES,
@@ -108,6 +108,6 @@ def class_folders(
     reader, name = FileReader(root, files), name or dataset_name(root)
     contents = hashed_contents(names, table, root, name, reader)  # where the images lie, and how they are split, does not matter
     nested = nested_words(("/".join(one[depth : depth + 2]) for one in parts if len(one) > depth + 2), class_level)
-    words = nested, case_words(labels), frame_words(table, root, reader), link_words(listed)
+    words = nested, case_words(labels), *part_words(table, root, reader), link_words(listed)
     notes = (*((f"left out: {listed.left_out_words}",) if listed.left_out else ()), *filter(None, words))
     return ImageDataset(name, root, table, digest(["class_folders", *([class_level] if class_level > 1 else []), *contents]) if contents else "", reader=reader, notes=notes)

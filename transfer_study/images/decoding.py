@@ -87,7 +87,7 @@ def _lower_bytes(image: Any) -> np.ndarray | None:
     native = {"little": "16L", "big": "16B"}[sys.byteorder]
     base, _, order = mode.replace("16N", native).partition(";")
     other = {"16B": "16L", "16L": "16B"}.get(order)
-    if rest or base not in ("RGB", "RGBA") or other is None:
+    if rest or base not in ("RGB", "RGBA", "RGBX") or other is None:  # X: a band that is not used
         return None
     swapped = f"{base};{other}"
     image.tile = [type(image.tile[0])(decoder, box, offset, (swapped, *others) if isinstance(details, tuple) else swapped)]

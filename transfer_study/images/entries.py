@@ -143,6 +143,8 @@ def _listed_cells(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         raise UserError(f"dataset {path}: the file is empty; expected the columns image, label and split")
     (_, names), *rows = [(line, [" ".join(cell.splitlines()).strip().removeprefix("\ufeff") for cell in cells]) for line, cells in records]
     n = max((i + 1 for i, name in enumerate(names) if name), default=0)
+    if any(word.lower().endswith(IMAGE_SUFFIXES) for name in names for word in name.split()):
+        raise UserError(f"dataset {path}: no header, its first line is {' '.join(names)[:80]!r}; write image,label above it, with commas between the columns")
     if repeated := [name for name in names[:n] if names.count(name) > 1]:
         raise UserError(f"dataset {path}: two columns are called {repeated[0]!r}; rename or remove one")
     if again := [line for line, cells in rows if cells == names]:  # of a file that was joined from several

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..core import UserError
 from .archives import FileReader, list_files
-from .datasets import ImageDataset, frame_words
+from .datasets import ImageDataset, part_words
 from .layout import IMAGE_SUFFIXES, image_files, is_image
 
 # %% ../../nbs/api/images/16_unlabelled.ipynb #e948db4d
@@ -90,5 +90,5 @@ def unlabelled_images(
             raise UserError("images: an empty list; expected at least one image")
         names, reader = _from_list(images)
     table = pd.DataFrame({"split": "test", "name": names, "file": names, "offset": 0, "size": 0})
-    notes = (*notes, *filter(None, [frame_words(table, root, reader)]))
+    notes = (*notes, *part_words(table, root, reader))
     return ImageDataset(root.name or "images", root, table, "", reader=reader, notes=notes)

@@ -178,6 +178,24 @@ def test_mistakes_are_one_line(plants, keys, message):
     assert "\n" not in str(error.value)
 
 
+def test_columns_may_be_called_otherwise_if_only_one_can_be_either(plants):
+    text = (plants / "plants.csv").read_text()
+    as_usual = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    (plants / "plants.csv").write_text(text.replace("image,label", "File Name,species"))
+    dataset = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    assert dataset.images.equals(as_usual.images) and dataset.fingerprint == as_usual.fingerprint
+    assert "the images are those of the column 'File Name', the labels are those of the column 'species'" in dataset.notes[0]
+    with_column(plants, "subset", ["train", "test"] * 10)
+    divided = open_dataset({"csv": "plants.csv"}, plants)
+    assert divided.counts["test"] == 10 and "the labels are those of the column 'species'" in divided.notes[0]
+    (plants / "plants.csv").write_text(text.replace("label", "mask").replace(",moss", ",a.png").replace(",fern", ",b.png"))
+    dataset = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    assert dataset.classes == ["a.png", "b.png"], "with a column image, the other one holds labels"
+    (plants / "plants.csv").write_text((plants / "plants.csv").read_text().replace("image", "photo"))
+    with pytest.raises(UserError, match="no column 'image'; found: photo, mask; rename the column"):
+        open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+
+
 def test_an_incomplete_line_is_named(plants):
     (plants / "plants.csv").write_text((plants / "plants.csv").read_text().replace("3.png,moss", "3.png,"))
     with pytest.raises(UserError, match="line 5: no image or no label"):
@@ -290,7 +308,7 @@ def test_lists_as_other_programs_write_them(plants):
     for wrong, message in {
         text.replace("pictures/5.png,moss", "https://example.com/5.png,moss"): "5.png' is an address, not a file; download",
         text.replace("5.png,moss", "5.png,\"['moss', 'wet']\""): r"line 7: the label .*'wet'\].* is a list; .* separated by \|",
-        text.replace("label", "breed"): "no column 'label'; found: image, breed; rename the column, or in a study file",
+        text.replace("label", "kind,site").replace("png,", "png,oak,"): "no column 'label'; found: image, kind, site; rename",
         text.replace("label", "image"): "two columns are called 'image'",
         text.split("\n", 1)[1]: "no header, its first line is 'pictures/.*png .*'; write image,label above it, with",
         text.split("\n", 1)[1].replace(",", " "): "no header, its first line is 'pictures/.*png .*'; write",

@@ -206,6 +206,18 @@ def _split_column(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple
     others = [name for name in table if name not in (entry.image or "image", entry.label or "label") or name == entry.split]
     return split_column({name: table[name] for name in others}, f"dataset {path}", entry.split)
 
+# %% ../../nbs/api/images/13_entries.ipynb #dee2ac3b
+def _with_columns(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple[DatasetEntry, str]:
+    "The entry with the only column of image files, where none is called image, and the only other column, where none is called label; and a line on them."
+    files = [name for name in table if len(table) and table[name].str.lower().str.endswith(IMAGE_SUFFIXES).all()]
+    image = entry.image or ("image" if "image" in table or len(files) != 1 else files[0])
+    split = _split_column(table, entry.model_copy(update={"image": image}), path)
+    others = [name for name in table if name and name not in (image, split[0] if split else None)]
+    label = entry.label or (others[0] if image in table and "label" not in table and len(others) == 1 else "")
+    found = [f"the images are those of the column {image!r}"] * (image != (entry.image or "image"))
+    found += [f"the labels are those of the column {label!r}"] * (label != entry.label)
+    return entry.model_copy(update={"image": image, "label": label}), ", ".join(found)
+
 # %% ../../nbs/api/images/13_entries.ipynb #1f46f7f6
 def _list_words(labels: pd.Series) -> str:
     "A line on labels that may be lists with another sign than |, because others have a part of theirs; empty if there are none."
@@ -306,11 +318,12 @@ def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     if not path.is_file():
         raise UserError(f"dataset {path}: no such file; expected a CSV file with the columns image, label and split")
     table, remarks = _listed_cells(path)
+    entry, called = _with_columns(table, entry, path)
     split, splits, found = _split_column(table, entry, path) or (None, "train", "")
     given, labels, words = _image_and_label(table, entry, split, path)
     unused = "" if words else unused_words(table, (given.name, labels.name, split))
     labels, (files, elsewhere) = _one_spelling(labels), _located(_stored_paths(_slashes(given, path.parent), path.parent), path)
-    remarks = (*remarks, *filter(None, [words, found, unused, elsewhere, _list_words(labels)]))
+    remarks = (*remarks, *filter(None, [called, words, found, unused, elsewhere, _list_words(labels)]))
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
         raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line (such lines: {len(empty)})")
     _check_one_label(files, labels, path)

@@ -415,6 +415,15 @@ def _size_words(model: "torch.nn.Module") -> str:
     return '; this size is assumed: if the network takes another one, set its pretrained_cfg = {"input_size": (3, height, width)} where it is built'
 
 # %% ../../nbs/api/networks/04_networks.ipynb #e3557b69
+def _differences(first: "torch.Tensor", second: "torch.Tensor", beside: "torch.Tensor") -> list[str]:
+    "What is wrong if the features of an image differ between two passes, or beside another image."
+    if not first.equal(second):
+        return ["gives other features at every pass, so its results cannot be repeated"]
+    if first.shape == beside.shape and (first - beside).abs().max() > 0.01 * first.abs().max():
+        return ["the features of an image depend on the images beside it in a batch, so its results cannot be repeated"]
+    return []
+
+# %% ../../nbs/api/networks/04_networks.ipynb #9e4b3ea9
 def check_network(
     model: "torch.nn.Module",  # in evaluation mode
     name: str,  # for the message
@@ -452,12 +461,8 @@ def check_network(
     first, second, beside = (values.float().nan_to_num() for values in (first, second, beside[:1]))
     notes = []
     if not hasattr(model, "forward_head") and not classifier_names(model):
-        notes.append(f"network {name!r}: has no classifier; its output, {first.shape[1]:,} values for an image, is taken as its features")
-    if not torch.equal(first, second):
-        notes.append(f"network {name!r}: gives other features at every pass, so its results cannot be repeated")
-    elif first.shape == beside.shape and (first - beside).abs().max() > 0.01 * first.abs().max():
-        notes.append(f"network {name!r}: the features of an image depend on the images beside it in a batch, so its results cannot be repeated")
-    return tuple(notes)
+        notes.append(f"has no classifier; its output, {first.shape[1]:,} values for an image, is taken as its features")
+    return tuple(f"network {name!r}: {note}" for note in notes + _differences(first, second, beside))
 
 # %% ../../nbs/api/networks/04_networks.ipynb #5c28f94b
 def describe_network(

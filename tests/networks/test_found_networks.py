@@ -42,8 +42,15 @@ def test_a_package_that_fails_is_one_line(tmp_path, text, message):
 def test_names_of_other_programs_say_how_to_write_them(tiny):
     for name, message in {
         "nets.py:Small": "expected the name of a module, such as nets for the file nets.py",
-        "hf-hub:timm/resnet50.a1_in1k": "for timm's networks on the hub, timm:NAME", "keras:resnet": "'keras': not found",
-        "facebook/dinov2-base": "write transformers:facebook/dinov2-base",
+        "keras:resnet": "'keras': not found", "facebook/dinov2-base": "write transformers:facebook/dinov2-base",
+        "hf-hub:timm/resnet50.a1_in1k": "; write timm:resnet50.a1_in1k$",
+        "hf_hub:timm/resnet50.a1_in1k": "; write timm:resnet50.a1_in1k$",
+        "timm/resnet50.a1_in1k": "; write timm:resnet50.a1_in1k", "hf-hub:laion/x": "write transformers:laion/x",
+        "https://huggingface.co/timm/resnet18.a1_in1k": "a web address; write timm:resnet18.a1_in1k$",
+        "https://huggingface.co/google/vit-base-patch16-224/tree/main": "write transformers:google/vit-base-patch16-224$",
+        "https://download.pytorch.org/models/resnet18.pth": "a web address; give the name of the architecture, and a file",
+        "dinov2_vits14": "timm has its weights as vit_small_patch14_dinov2.lvd142m$",
+        "dino_vits16": r"timm's networks of dino are .*vit_small_patch16_224\.dino", "resnet5O": "did you mean resnet50",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             build_network(Network("n", name, directory=tiny[0]))

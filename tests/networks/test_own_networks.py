@@ -15,10 +15,13 @@ from transfer_study.networks.networks import (
     build_network,
     check_network,
     classifier_names,
+    describe_network,
     load_weights,
     network_digest,
+    network_structure,
     penultimate_features,
 )
+from transfer_study.training.callbacks import replace_classifier
 
 NETS = """
 import torch
@@ -67,6 +70,76 @@ class Noise(Tiny):
 class Bare(Tiny):
     def forward(self, x):
         return self.body(x)
+
+
+class Headless(Tiny):
+    "As people make it: the classifier replaced, a linear layer inside."
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.norm, self.fc = nn.Linear(4, 7), nn.LayerNorm(7), nn.Identity()
+        del self.head
+
+    def forward(self, x):
+        return self.fc(self.norm(self.inside(self.body(x))))
+
+
+class Trailing(Tiny):
+    "An Identity directly behind the classifier, in place of an activation."
+
+    def __init__(self):
+        super().__init__()
+        self.dropout, self.activation = nn.Dropout(), nn.Identity()
+
+    def forward(self, x):
+        return self.activation(self.dropout(self.head(self.body(x))))
+
+
+class Tokens(Tiny):
+    "A transformer's shape: a linear layer for each token, a norm, then the mean; with or without a classifier after them."
+
+    classify = False
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.linear, self.norm = nn.Conv2d(3, 5, 4, 4), nn.Linear(5, 5), nn.LayerNorm(5)
+
+    def forward(self, x):
+        tokens = self.tokens(x).flatten(2).transpose(1, 2)
+        features = self.norm(tokens + self.linear(tokens)).mean(1)
+        return self.final(features) if self.classify else features
+
+
+class Classified(Tokens):
+    classify = True
+
+    def __init__(self):
+        super().__init__()
+        self.final = nn.Linear(5, 3)
+
+
+class Maps(Tiny):
+    def forward(self, x):
+        return self.body(x)[:, :, None, None]
+
+
+class Pair(Tiny):
+    def forward(self, x):
+        return self.body(x), x
+
+
+def resnet():
+    import torchvision
+
+    network = torchvision.models.resnet18()
+    network.fc = nn.Identity()
+    return network
+
+
+def squeezenet():
+    import torchvision
+
+    return torchvision.models.squeezenet1_1()
 
 
 class First(Tiny):
@@ -171,7 +244,9 @@ def test_an_unused_auxiliary_layer_is_not_the_classifier(nets):
     ("function", "message"),
     [
         ("Fails", r"network 'x': fails for an image of 3 × 16 × 16: RuntimeError: shape '\[1, 2\]' is invalid"),
-        ("Bare", "network 'x': .* its forward pass uses no linear layer"),
+        ("Maps", r"network 'x': .*returns a tensor of the shape \(1, 4, 1, 1\); expected .* the shape \(images, features\)"),
+        ("Pair", "network 'x': .* its forward pass uses no linear layer as a classifier and returns tuple; expected features"),
+        ("squeezenet", "network 'x': .* its classifier is no linear layer, so no penultimate features"),
         ("First", "network 'x': gives 1 rows of features for one image and 1 for two, expected one each"),
         ("gray", "network 'x': fails for an image of 3 × 224 × 224: .*must take colour images"),
         ("one_channel", "network 'x': its input has 1 channels; a network must take colour images"),
@@ -180,6 +255,43 @@ def test_an_unused_auxiliary_layer_is_not_the_classifier(nets):
 def test_what_gives_no_features_is_named(nets, function, message):
     with pytest.raises(UserError, match=message):
         check_network(build_architecture(f"nets:{function}", nets).eval(), "x")
+
+
+@pytest.mark.parametrize(("function", "n_features"), [("Headless", 7), ("resnet", 512), ("Bare", 4), ("body", 4), ("Tokens", 5)])
+def test_the_output_of_a_network_without_a_classifier_is_its_features(nets, function, n_features):
+    module = "blocks" if function == "body" else "nets"
+    model = build_architecture(f"{module}:{function}", nets).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(penultimate_features(model, images), model(images))
+    (note,) = check_network(model, "x")
+    assert note == f"network 'x': has no classifier; its output, {n_features} values for an image, is taken as its features"
+    assert classifier_names(model) == [] and describe_network(model)["n_features"] == n_features
+    replaced = replace_classifier(model, 3)
+    assert replaced(images).shape == (2, 3) and classifier_names(replaced) == ["head"]
+    replaced(images).sum().backward()
+    assert replaced.head.weight.grad is not None
+    assert any(parameter.grad is not None for parameter in replaced.tower.parameters())
+
+
+def test_a_removed_classifier_may_be_in_the_file_and_one_that_is_there_counts(nets):
+    "An Identity behind a linear layer removes nothing; its features and its digest are what they were."
+    import torchvision
+
+    torch.save(torchvision.models.resnet18().state_dict(), nets / "w.pth")
+    loaded = build_network(Network("x", "nets:resnet", nets / "w.pth", directory=nets))
+    assert torch.equal(loaded.conv1.weight, torch.load(nets / "w.pth")["conv1.weight"])
+    assert not getattr(loaded, "notes", ())
+    trailing, headless = (build_architecture(f"nets:{name}", nets).eval() for name in ("Trailing", "Headless"))
+    with torch.no_grad():
+        images = torch.randn(2, 3, 16, 16)
+        assert torch.equal(penultimate_features(trailing, images), trailing.body(images))
+    assert classifier_names(trailing) == ["head"]
+    classified = build_architecture("nets:Classified", nets).eval()
+    with torch.no_grad():
+        assert classifier_names(classified) == ["final"] and penultimate_features(classified, images).shape == (2, 5)
+    assert network_structure(trailing) == str(trailing) + trailing.source_digest
+    assert network_structure(headless) != str(headless) + headless.source_digest, "else kept features of a layer inside are taken"
 
 
 def test_noise_is_said_and_the_rest_is_fine(nets):
@@ -202,7 +314,7 @@ def test_a_function_that_fails_is_one_line(nets):
         build_architecture("nets:needs_argument", nets)
     with pytest.raises(UserError, match=r"nets:needs_argument\(4\): expected module:function, the name of a function"):
         build_architecture("nets:needs_argument(4)", nets)
-    with pytest.raises(UserError, match="unknown function in nets 'torch'; known: Bare, .*, needs_argument, one_channel$"):
+    with pytest.raises(UserError, match="unknown function in nets 'torch'; known: Bare, .*, one_channel, resnet, squeezenet$"):
         build_architecture("nets:torch", nets)
     (nets / "train.py").write_text("import argparse\nargparse.ArgumentParser().parse_args(['--data'])\n")
     with pytest.raises(UserError, match="train.py: ends the program when it is imported; .*__main__"):
@@ -222,14 +334,37 @@ def test_prefixes_of_trainers_are_removed_and_said(nets, model, prefix):
     loaded = build_network(Network("x", "nets:Tiny", nets / "w.ckpt", directory=nets))
     assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True))
     (note,) = loaded.notes
-    assert f"the prefix {prefix!r} of the tensors' names was removed; 1 other tensors are not used, first: loss.weight" in note
+    said = prefix.replace("_orig_mod.", "")
+    assert f"the prefix {said!r} of the tensors' names was removed; 1 other tensors are not used, first: loss.weight" in note
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.model."])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.model.", "module._orig_mod.", "_fsdp_wrapped_module."])
 def test_prefixes_that_timm_removes(nets, model, prefix):
     torch.save({prefix + name: tensor for name, tensor in model.state_dict().items()}, nets / "w.pth")
     load_weights(other := build_architecture("nets:Tiny", nets), nets / "w.pth")
     assert torch.equal(other.head.weight, model.head.weight)
+
+
+def test_averaged_models_and_wrappers_inside_are_read(nets, model):
+    "PyTorch's AveragedModel, also of a parallel or compiled network; names that FSDP, checkpointing and compilation put inside."
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    contents = [averaged.state_dict(), torch.optim.swa_utils.AveragedModel(torch.nn.DataParallel(model)).state_dict()]
+    contents += [torch.optim.swa_utils.AveragedModel(torch.compile(model)).state_dict(), {"model_ema": averaged.state_dict()}]
+    partly = build_architecture("nets:Tiny", nets)
+    partly.load_state_dict(model.state_dict())
+    partly.body = checkpoint_wrapper(torch.compile(partly.body))
+    contents.append(torch.nn.Module.state_dict(partly))
+    wrapped = "_fsdp_wrapped_module.body._fsdp_wrapped_module."
+    contents.append({name.replace("body.", wrapped): tensor for name, tensor in model.state_dict().items()})
+    for content in contents:
+        torch.save(content, nets / "w.pth")
+        load_weights(other := build_architecture("nets:Tiny", nets), nets / "w.pth")
+        assert all(torch.equal(a, b) for a, b in zip(other.state_dict().values(), model.state_dict().values(), strict=True))
+    torch.save(model.state_dict() | {"n_averaged": torch.tensor(3)}, nets / "w.pth")
+    with pytest.raises(UserError, match="n_averaged is not part of the network"):
+        load_weights(model, nets / "w.pth")
 
 
 def test_a_prefix_does_not_hide_what_is_wrong(nets, model):
@@ -391,6 +526,7 @@ def test_checkpoints_of_trainers_say_which_weights_are_used(nets, model):
     for content, note in (
         ({"model_ema": weights, "epoch": 3}, "its weights under 'model_ema' are used"),
         ({"model": weights, "model_ema": zeros}, "its weights under 'model' are used, not those under 'model_ema'"),
+        ({"model_state_dict": weights, "optimizer": {}, "loss": torch.tensor(1.0)}, "under 'model_state_dict' are used"),
         ({"model": weights, "optimizer": {"state": {0: {"momentum": torch.zeros(2)}}}}, ""),
     ):
         torch.save(content, nets / "w.pth")

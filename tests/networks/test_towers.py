@@ -98,6 +98,36 @@ def test_a_study_runs_on_saved_networks(folder, tmp_path):
     assert study.results(tmp_path / "runs")["network"].tolist() == ["resnet", "vit"]
 
 
+def test_what_a_folder_lacks_is_said_and_no_connection_is_blamed(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name, checkpoints in {"run": ("checkpoint-500", "checkpoint-1000"), "models": ("a", "b")}.items():
+        for checkpoint in checkpoints:
+            shutil.copytree(folder / "vit", tmp_path / name / checkpoint)
+    for name, absent in {"bare": "preprocessor_config.json", "empty": "model.safetensors", "weights": "config.json"}.items():
+        shutil.copytree(folder / "vit", tmp_path / name, ignore=shutil.ignore_patterns(absent))
+    for name, file, text in (
+        ("adapter", "adapter_config.json", "{}"), ("cut", "config.json", "{"),
+        ("timm", "config.json", '{"architecture": "resnet18"}'),
+        ("nothing", "x.txt", ""), ("other", "config.json", '{"model_type": "none"}'), ("other", "preprocessor_config.json", "{}"),
+    ):  # fmt: skip
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / file).write_text(text)
+    for name, message in {
+        "run": "run holds checkpoints: give transformers:.*run/checkpoint-1000$",
+        "models": "models holds networks in folders: give .*models/b$",
+        "bare": r"bare has no preprocessor_config\.json; save the image processor .* \(processor\.save_pretrained\(FOLDER\)\)$",
+        "empty": r"empty has no weights, such as model\.safetensors", "weights": "weights has weights but no config.json",
+        "adapter": "adapter of PEFT", "cut": r"config\.json is not JSON",
+        "timm": 'a network of timm; give architecture = "resnet18" and weights',
+        "nothing": "nothing has no config.json; give a folder of model.save_pretrained", "other": "other",
+        "nothing/x.txt": "is a file; give its folder", "./absent": "no such folder",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=message) as error:
+            build_architecture(f"transformers:{name}", tmp_path, pretrained=True)
+        assert "\n" not in str(error.value) and "connection" not in str(error.value) and "huggingface.co" not in str(error.value)
+    assert build_architecture("transformers:run/checkpoint-500", tmp_path, pretrained=True).num_features == 24
+
+
 def difference(model, own, width: int, height: int) -> float:
     "The largest difference of pixels of a noisy picture between the model's transform and the library's, in steps of 8 bits."
     pixels = np.random.default_rng(0).integers(64, 192, (height, width, 3), dtype=np.uint8)  # nothing that resizing would cut off
@@ -191,6 +221,9 @@ def test_open_clip_towers_agree_with_the_library():
         ("open_clip:ViT-B-33/openai", "unknown OpenCLIP model 'ViT-B-33'; did you mean ViT-B-32"),
         ("open_clip:ViT-B-32", "unknown weights of OpenCLIP's ViT-B-32 ''"),
         ("open_clip:RN50/openai", "no separate projection; use open_clip:RN50/openai@projection"),
+        ("ViT-B-32", "write open_clip:ViT-B-32/openai; its weights are .* more, as open_clip.list_pretrained_tags_by_model"),
+        ("ViT-B/32", "write open_clip:ViT-B-32/openai"),
+        ("ViT-B-32/laion2b_e16", "write open_clip:ViT-B-32/laion2b_e16;"),
         ("transformers:nobody/nothing", "'transformers:nobody/nothing': cannot be loaded"),
     ],
 )

@@ -100,14 +100,20 @@ def plain_network() -> torch.nn.Module:
     return torch.nn.Sequential(*layers)
 
 
-@pytest.mark.parametrize("kind", ["test_resnet", "test_vit", "plain"])
+def headless_network() -> torch.nn.Module:
+    "Without a classifier: its output is its features."
+    return plain_network()[:-1]
+
+
+@pytest.mark.parametrize("kind", ["test_resnet", "test_vit", "plain", "headless"])
 def test_the_graph_predicts_as_the_classifier_does(fitted, tmp_path, kind):
     pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
     onnxruntime = pytest.importorskip("onnxruntime")
-    if kind == "plain":
-        (tmp_path / "nets.py").write_text("from tests.selection.test_export import plain_network as plain  # noqa: F401\n")
-        save_file(plain_network().state_dict(), tmp_path / "w.safetensors")
-        network = Network("plain", "nets:plain", tmp_path / "w.safetensors", directory=tmp_path)
+    if kind in ("plain", "headless"):
+        build = plain_network if kind == "plain" else headless_network
+        (tmp_path / "nets.py").write_text(f"from tests.selection.test_export import {build.__name__}  # noqa: F401\n")
+        save_file(build().state_dict(), tmp_path / "w.safetensors")
+        network = Network(kind, f"nets:{build.__name__}", tmp_path / "w.safetensors", directory=tmp_path)
     else:
         torch.manual_seed(2)
         save_file(timm.create_model(kind).state_dict(), tmp_path / "w.safetensors")

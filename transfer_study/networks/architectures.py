@@ -56,13 +56,70 @@ def _download(architecture: str) -> Iterator[None]:
         ) from error
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #f3c7f411
+def _hub_words(name: str) -> str:
+    "How to write OWNER/NAME of the Hugging Face hub."
+    owner, _, rest = name.partition("/")
+    return f"write timm:{rest}" if owner == "timm" else f"of the Hugging Face hub, write transformers:{name}"
+
+
+def _address_words(architecture: str) -> str:
+    "What to write in place of a web address, or of timm's way to name a network on the hub; empty for anything else."
+    if found := re.match(r"(?:hf[-_]hub:|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)(?!datasets/|spaces/)([^/?#]+/[^/?#]+)", architecture):
+        return f"{'a web address; ' if architecture.startswith('http') else ''}{_hub_words(found[1])}"
+    if re.match(r"[a-z0-9]+://", architecture):
+        return "a web address; give the name of the architecture, and a file that you have downloaded with weights = \"…\""
+    return ""
+
+
+def _open_clip_words(name: str) -> str:
+    "How to write a name of OpenCLIP, such as ViT-B-32 or ViT-B/32; empty for anything else, or if the library is not installed."
+    if importlib.util.find_spec("open_clip") is None:
+        return ""
+    import open_clip
+
+    models = open_clip.list_models()
+    model, _, weights = (name.replace("/", "-"), "", "") if name.replace("/", "-") in models else name.partition("/")
+    if model not in models or not (tags := open_clip.list_pretrained_tags_by_model(model)):
+        return ""
+    more = f" and {len(tags) - 5} more, as open_clip.list_pretrained_tags_by_model({model!r}) lists them" if len(tags) > 5 else ""
+    return f"a model of OpenCLIP: write open_clip:{model}/{weights if weights in tags else tags[0]}; its weights are {', '.join(tags[:5])}{more}"
+
+
+def _original_name(name: str) -> str:
+    "timm's names of a network that its authors call `name`, by the file that its weights come from, or else by its first word; empty for none."
+    import timm
+
+    known = timm.list_pretrained()
+    files = {other: getattr(timm.get_pretrained_cfg(other), "url", None) or "" for other in known}
+    if same := [other for other, url in files.items() if url.rpartition("/")[2].startswith(f"{name}_pretrain")]:
+        return f"timm has its weights as {' or '.join(same)}"
+    family, words = name.partition("_")[0], {other: re.split("[._]", other) for other in known}
+    same = [other for other, (first, *rest) in words.items() if family in rest]
+    if not same or any(first == family for first, *_ in words.values()):
+        return ""
+    return f"timm's networks of {family} are {', '.join(same[:12])}{' …' if len(same) > 12 else ''}"
+
+
+def _other_library(name: str) -> str:
+    "How to write the name of a network of OpenCLIP, the Hugging Face hub or torch.hub; empty for a name of timm and an unknown one."
+    import timm
+
+    if timm.is_model(name):
+        return ""
+    if words := _open_clip_words(name):
+        return words
+    if "/" in name:
+        return f"{_hub_words(name)}; of OpenCLIP, open_clip:MODEL/WEIGHTS"
+    return _original_name(name)
+
+# %% ../../nbs/api/networks/02_architectures.ipynb #337c638b
 def _timm_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
     "A timm model; a name without a tag means the pinned default checkpoint."
     import timm
 
     name = default_checkpoint(f"timm:{name}")
-    if "/" in name:
-        raise UserError(f"unknown network {name!r}; of the Hugging Face hub, write transformers:{name}, or for timm what stands behind the /; of OpenCLIP, open_clip:MODEL/WEIGHTS")
+    if advice := _other_library(name):
+        raise UserError(f"unknown network {name!r}; {advice}")
     if not timm.is_model(name):
         raise unknown_name_error("network", name, [*paper_networks()["name"], *timm.list_models(), *timm.list_pretrained()],
                       "or torchvision:NAME, pytorchcv:NAME, or module:function for one of your own")  # fmt: skip
@@ -232,7 +289,7 @@ def _imported(module: str, directory: Path) -> Any:
         if not (isinstance(error, ValueError) and not module) and not (absent and f"{module}.".startswith(f"{absent}.")):
             raise UserError(f"architecture module {module!r}: {type(error).__name__}: {str(error) or 'it ends the program'}") from error
         similar = difflib.get_close_matches(module.casefold(), LIBRARIES, n=1)
-        hint = f"; did you mean the library {similar[0]}?" if similar else "; for timm's networks on the hub, timm:NAME" if module in ("hf-hub", "hf_hub") else ""
+        hint = f"; did you mean the library {similar[0]}?" if similar else ""
         raise UserError(f"architecture module {module!r}: not found, neither as {directory / module}.py nor among the installed modules{hint}") from error
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #87d8a996
@@ -333,6 +390,8 @@ def build_architecture(
         return model
     library, name = split_architecture(architecture)
     if library == "own":
+        if advice := _address_words(architecture):
+            raise UserError(f"unknown network {architecture!r}; {advice}")
         if pretrained:
             raise UserError(f"architecture {architecture}: has no weights; give a file with weights = \"…\"")
         return _own_architecture(name, directory)
@@ -340,6 +399,6 @@ def build_architecture(
         "timm": _timm_architecture, "torchvision": _torchvision_architecture, "pytorchcv": _pytorchcv_architecture,
         "open_clip": open_clip_tower, "transformers": transformers_tower, "lite": _lite_architecture,
     }  # fmt: skip
-    if library == "transformers" and (directory / name).is_dir():
+    if library == "transformers" and (directory / name).exists():
         name = str(directory / name)
     return builders[library](name, pretrained)

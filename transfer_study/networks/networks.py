@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PREFIXES', 'POOLINGS', 'MAX_SIDE', 'Network', 'classifier_names', 'load_weights', 'input_configuration',
-           'input_transform', 'penultimate_features', 'pooled_network', 'unpooled', 'build_network', 'random_network',
-           'check_network', 'describe_network', 'network_structure', 'network_digest']
+           'input_transform', 'penultimate_features', 'pooled_network', 'unpooled', 'headless_network', 'build_network',
+           'random_network', 'check_network', 'describe_network', 'network_structure', 'network_digest']
 
 # %% ../../nbs/api/networks/04_networks.ipynb #b6f713eb
 import hashlib
@@ -50,37 +50,79 @@ def _is_from_library(model: "torch.nn.Module") -> bool:
     return type(model).__module__.split(".")[0] in ("timm", "torchvision", "pytorchcv")
 
 
-def _classifier_candidates(model: "torch.nn.Module") -> list[str]:
-    "Names of the modules of which the last that a forward pass uses is the classifier, in the order of definition."
+def _linear_layers(model: "torch.nn.Module") -> "list[torch.nn.Module]":
     import torch
 
+    return [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+
+
+def _is_classifier_removed(model: "torch.nn.Module") -> bool:
+    "Whether a network without timm's interface ends in an Identity, as people put in place of a classifier, and not behind a linear layer."
+    import torch
+
+    if hasattr(model, "get_classifier") or hasattr(model, "forward_head"):
+        return False
+    layers = [module for module in model.modules() if not list(module.children())]
+    others = [layer for layer in layers if not isinstance(layer, (torch.nn.Identity, torch.nn.Dropout))]
+    return isinstance(layers[-1], torch.nn.Identity) and bool(others) and not isinstance(others[-1], torch.nn.Linear)
+
+
+def _classifier_candidates(model: "torch.nn.Module") -> list[str]:
+    "Names of the modules of which the last that a forward pass uses is the classifier, in the order of definition."
     if hasattr(model, "get_classifier"):
         heads = model.get_classifier()
         heads = heads if isinstance(heads, (tuple, list)) else [heads]
+    elif _is_classifier_removed(model):
+        heads = []
     else:
-        layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+        layers = _linear_layers(model)
         heads = layers[-1:] if _is_from_library(model) else layers
     ids = {id(head) for head in heads}
     return [name for name, module in model.named_modules() if id(module) in ids]
 
 
-def _used(model: "torch.nn.Module", names: list[str]) -> list[str]:
-    "Those of the modules that a forward pass uses; all of them if the pass fails."
+def _forward_pass(model: "torch.nn.Module", names: list[str], images: "torch.Tensor") -> tuple[int, Any, Any]:
+    """The place of the last of the modules that a forward pass uses, -1 for none; the input of that module; and the output of the network.
+
+    A module that sees tokens or maps, before another layer with weights, is inside of a network that returns one vector for each image.
+    """
     import torch
 
-    parameter, training, used = next(model.parameters()), {module: module.training for module in model.modules()}, set()
-    handles = [model.get_submodule(name).register_forward_pre_hook(lambda module, inputs: used.add(module)) for name in names]
+    last: dict[str, Any] = {"place": -1, "input": None, "inside": False}
+
+    def record(place: int, inputs: tuple) -> None:
+        if place >= last["place"]:
+            last.update(place=place, input=inputs[0], inside=False)
+
+    candidates = [model.get_submodule(name) for name in names]
+    others = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None and module not in candidates]
+    handles = [layer.register_forward_pre_hook(lambda module, inputs, place=i: record(place, inputs)) for i, layer in enumerate(candidates)]
+    handles += [layer.register_forward_pre_hook(lambda module, inputs: last.update(inside=last["place"] >= 0)) for layer in others]
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model.eval()(torch.zeros(1, *input_configuration(model)["input_size"], device=parameter.device, dtype=parameter.dtype))
-    except Exception:  # whoever computes features says it
-        return names
+        output = model(images)
     finally:
         for handle in handles:
             handle.remove()
+    if last["inside"] and last["input"].ndim > 2 and isinstance(output, torch.Tensor) and output.ndim == 2:
+        return -1, None, output
+    return last["place"], last["input"], output
+
+
+def _used(model: "torch.nn.Module", names: list[str]) -> list[str]:
+    "The last of the modules that a forward pass uses, if any; all of them if the pass fails."
+    import torch
+
+    parameter, training = next(model.parameters()), {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            images = torch.zeros(1, *input_configuration(model)["input_size"], device=parameter.device, dtype=parameter.dtype)
+            place, *_ = _forward_pass(model.eval(), names, images)
+    except Exception:  # whoever computes features says it
+        return names
+    finally:
         for module, mode in training.items():
             module.training = mode
-    return [name for name in names if model.get_submodule(name) in used]
+    return [] if place < 0 else [names[place]]
 
 # %% ../../nbs/api/networks/04_networks.ipynb #83ec6f86
 def classifier_names(
@@ -88,19 +130,46 @@ def classifier_names(
 ) -> list[str]:
     "Names of the modules that map penultimate features to class scores: those timm reports, or the last linear layer in use; none if there is none."
     candidates = _classifier_candidates(model)
-    if hasattr(model, "get_classifier") or len(candidates) < 2:
+    if hasattr(model, "get_classifier") or _is_from_library(model) or not candidates:
         return candidates
     return _used(model, candidates)[-1:]
 
 
 def _no_linear_layer(model: "torch.nn.Module") -> UserError:
-    return UserError(f"network {type(model).__name__}: no linear layer, so no penultimate features; expected one that ends in torch.nn.Linear")
+    return UserError(
+        f"network {type(model).__name__}: its classifier is no linear layer, so no penultimate features; "
+        "expected one that ends in torch.nn.Linear, or in torch.nn.Identity in place of it"
+    )
+
+
+def _output_features(model: "torch.nn.Module", output: Any) -> "torch.Tensor":
+    "The output of a network without a classifier, which is its features; raises `UserError` if it is not (n, n_features)."
+    import torch
+
+    if _is_from_library(model) and not _is_classifier_removed(model):
+        raise _no_linear_layer(model)
+    if isinstance(output, torch.Tensor) and output.ndim == 2:
+        return output
+    found = f"a tensor of the shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+    raise UserError(
+        f"network {type(model).__name__}: its forward pass uses no linear layer as a classifier and returns {found}; "
+        "expected features of the shape (images, features), or a network that ends in torch.nn.Linear"
+    )
 
 # %% ../../nbs/api/networks/04_networks.ipynb #d5363ade
 _AUXILIARY_CLASSIFIERS = ("aux1.", "aux2.", "AuxLogits.")  # in torchvision's files of GoogLeNet and Inception v3
 
 # %% ../../nbs/api/networks/04_networks.ipynb #24a7ecfb
 PREFIXES = ("model.", "module.", "backbone.", "_orig_mod.")  # that trainers put before the names of tensors
+
+
+# Names that PyTorch's wrappers put before those of the modules that they wrap, wherever in a network.
+_WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+
+
+def _unwrapped(given: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
+    "The tensors without the names of wrappers in theirs, unless the network has such wrappers itself."
+    return given if any(map(_WRAPPERS.search, expected)) else {_WRAPPERS.sub("", name): tensor for name, tensor in given.items()}
 
 
 def _other_prefix(given: dict[str, Any], required: set[str], path: Path) -> str:
@@ -124,6 +193,11 @@ def _without_prefix(given: dict[str, Any], required: set[str], path: Path) -> tu
     if not best[0] and (prefix := _other_prefix(given, required, path)):
         best = (prefix, {name.removeprefix(prefix): tensor for name, tensor in given.items() if name.startswith(prefix)})
     return best
+
+
+def _removed_classifier(model: "torch.nn.Module") -> list[str]:
+    "The name of the Identity in place of a classifier, whose weights may be in the file."
+    return [name for name, _ in model.named_modules()][-1:] if _is_classifier_removed(model) else []
 
 
 def _prefix_note(prefix: str, given: dict[str, Any]) -> str:
@@ -176,8 +250,8 @@ def load_weights(
     if packed := [name for name, value in (given | expected).items() if "_packed_params" in name or getattr(value, "is_quantized", False)]:
         whose = "the architecture" if packed[0] in expected else "the file"
         raise UserError(f"weights {path}: {packed[0]} of {whose} is quantised; expected a network of floating point, as before its quantisation")
-    notes = [note] * bool(note)
-    optional = tuple(f"{name}." for name in classifier_names(model))
+    notes, given = [note] * bool(note), _unwrapped(given, expected)
+    optional = tuple(f"{name}." for name in classifier_names(model) or _removed_classifier(model))
     required = {name for name in expected if not name.endswith("num_batches_tracked") and not (optional and name.startswith(optional))}
     if not required <= given.keys():
         prefix, inner = _without_prefix(given, required, path)
@@ -222,27 +296,11 @@ def penultimate_features(
     model: "torch.nn.Module",  # in evaluation mode
     images: "torch.Tensor",  # (n, 3, height, width), normalised
 ) -> "torch.Tensor":
-    "Penultimate features (n, n_features); raises `UserError` for a network without a linear layer."
+    "Penultimate features (n, n_features), of a network without a classifier its output; raises `UserError` if that is no vector for each image."
     if hasattr(model, "forward_head"):
         return model.forward_head(model.forward_features(images), pre_logits=True).flatten(1)
-    recorded: dict[str, Any] = {"place": -1}
-
-    def record(place: int, inputs: tuple) -> None:
-        if place >= recorded["place"]:
-            recorded.update(place=place, features=inputs[0])
-
-    if not (candidates := _classifier_candidates(model)):
-        raise _no_linear_layer(model)
-    layers = map(model.get_submodule, candidates)
-    handles = [layer.register_forward_pre_hook(lambda module, inputs, place=i: record(place, inputs)) for i, layer in enumerate(layers)]
-    try:
-        model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if recorded["place"] < 0:
-        raise UserError(f"network {type(model).__name__}: its forward pass uses no linear layer, so there are no penultimate features")
-    return recorded["features"].flatten(1)
+    place, features, output = _forward_pass(model, _classifier_candidates(model), images)
+    return _output_features(model, output) if place < 0 else features.flatten(1)
 
 # %% ../../nbs/api/networks/04_networks.ipynb #d15fcc01
 POOLINGS = ("default", "avg", "token", "token+avg")
@@ -316,6 +374,19 @@ def unpooled(model: "torch.nn.Module") -> "torch.nn.Module":
     "The network inside of one from `pooled_network`, without its classifier; any other network unchanged."
     return model.tower if getattr(model, "pooling", "default") != "default" else model
 
+# %% ../../nbs/api/networks/04_networks.ipynb #46df160a
+def headless_network(
+    model: "torch.nn.Module",  # without a classifier and without timm's interface
+) -> "torch.nn.Module":
+    "The network with timm's interface, so that it can get a classifier; raises `UserError` if its output is not (n, n_features)."
+    import torch
+
+    parameter, training = next(model.parameters()), model.training
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        images = torch.zeros(1, *input_configuration(model)["input_size"], device=parameter.device, dtype=parameter.dtype)
+        n_features = penultimate_features(model.eval(), images).shape[1]
+    return as_network(model.train(training), penultimate_features, n_features, input_configuration(model))
+
 # %% ../../nbs/api/networks/04_networks.ipynb #00f243c8
 def build_network(
     network: Network,
@@ -349,11 +420,20 @@ def _size_words(model: "torch.nn.Module") -> str:
     return '; this size is assumed: if the network takes another one, set its pretrained_cfg = {"input_size": (3, height, width)} where it is built'
 
 # %% ../../nbs/api/networks/04_networks.ipynb #e3557b69
+def _differences(first: "torch.Tensor", second: "torch.Tensor", beside: "torch.Tensor") -> list[str]:
+    "What is wrong if the features of an image differ between two passes, or beside another image."
+    if not first.equal(second):
+        return ["gives other features at every pass, so its results cannot be repeated"]
+    if first.shape == beside.shape and (first - beside).abs().max() > 0.01 * first.abs().max():
+        return ["the features of an image depend on the images beside it in a batch, so its results cannot be repeated"]
+    return []
+
+# %% ../../nbs/api/networks/04_networks.ipynb #9e4b3ea9
 def check_network(
     model: "torch.nn.Module",  # in evaluation mode
     name: str,  # for the message
 ) -> tuple[str, ...]:
-    """Computes features of one image of noise; what a user should know of the network, a line each.
+    """Computes features of images of noise; what a user should know of the network, a line each.
 
     Raises `UserError` if the network does not take colour images, or gives no features of them.
     """
@@ -384,24 +464,23 @@ def check_network(
     if len(first) != 1 or len(beside) != 2:
         raise UserError(f"network {name!r}: gives {len(first)} rows of features for one image and {len(beside)} for two, expected one each")
     first, second, beside = (values.float().nan_to_num() for values in (first, second, beside[:1]))
-    if not torch.equal(first, second):
-        return (f"network {name!r}: gives other features at every pass, so its results cannot be repeated",)
-    if first.shape == beside.shape and (first - beside).abs().max() > 0.01 * first.abs().max():
-        return (f"network {name!r}: the features of an image depend on the images beside it in a batch, so its results cannot be repeated",)
-    return ()
+    notes = []
+    if not hasattr(model, "forward_head") and not classifier_names(model):
+        notes.append(f"has no classifier; its output, {first.shape[1]:,} values for an image, is taken as its features")
+    return tuple(f"network {name!r}: {note}" for note in notes + _differences(first, second, beside))
 
 # %% ../../nbs/api/networks/04_networks.ipynb #5c28f94b
 def describe_network(
     model: "torch.nn.Module",  # on any device; the meta device is enough
 ) -> dict[str, Any]:
     """The keys n_features (penultimate; None if unknown without a forward pass), input_size (pixels) and parameters (number, without
-    the classifier). Raises `UserError` for a network without a classifier.
+    the classifier). Raises `UserError` for a network without a classifier whose output is not (n, n_features).
     """
     heads = [model.get_submodule(name) for name in classifier_names(model)]
-    if not heads:
-        raise _no_linear_layer(model)
     classifier = {id(parameter) for head in heads for parameter in head.parameters()}
     n_features = next((head.in_features for head in heads if hasattr(head, "in_features")), None)
+    if not heads and not hasattr(model, "forward_head"):
+        n_features = headless_network(model).num_features
     return {
         "n_features": n_features or getattr(model, "head_hidden_size", None) or getattr(model, "num_features", None),
         "input_size": input_configuration(model)["input_size"][-1],
@@ -413,7 +492,8 @@ def network_structure(
     model: "torch.nn.Module",
 ) -> str:
     "What is computed apart from the values of tensors: the printed structure, with the digest of the code of a network of one's own."
-    return str(model) + getattr(unpooled(model), "source_digest", "")
+    output = " without its classifier" if _is_classifier_removed(model) and _linear_layers(model) else ""  # the other way would take a layer inside
+    return str(model) + output + getattr(unpooled(model), "source_digest", "")
 
 
 def network_digest(

@@ -7,9 +7,13 @@ __all__ = ['PIXEL_DIFFERENCE', 'as_network', 'open_clip_tower', 'transformers_to
 
 # %% ../../nbs/api/networks/01_towers.ipynb #c6b008c3
 import contextlib
+import json
 import math
+import os
+import re
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,10 +78,47 @@ def as_network(
     network.num_prefix_tokens, network.has_class_token = n_prefix_tokens, has_class_token
     return network
 
+# %% ../../nbs/api/networks/01_towers.ipynb #19a437cd
+_WEIGHTS_FILES = ("*.safetensors", "pytorch_model*.bin", "*.index.json")  # of which the Transformers library reads one
+
+# %% ../../nbs/api/networks/01_towers.ipynb #d3689e6e
+def _numbered(folder: Path) -> tuple[int, str]:
+    return int((re.findall(r"\d+", folder.name) or ["-1"])[-1]), folder.name
+
+# %% ../../nbs/api/networks/01_towers.ipynb #6125bcf6
+def _other_folder(folder: Path) -> str:
+    "What lies in a folder without config.json instead of a network, and what to give."
+    if not folder.is_dir():
+        return f"{folder} is a file; give its folder, as model.save_pretrained writes it"
+    if inner := sorted({path.parent for pattern in ("*", "snapshots/*") for path in folder.glob(f"{pattern}/config.json")}, key=_numbered):
+        what = "checkpoints" if all(path.name.startswith("checkpoint-") for path in inner) else "networks in folders"
+        return f"{folder} holds {what}: give transformers:{inner[-1]}"
+    if (folder / "adapter_config.json").exists():
+        return f"{folder} holds an adapter of PEFT, not a network; save model.merge_and_unload() with save_pretrained"
+    if any(path for pattern in _WEIGHTS_FILES for path in folder.glob(pattern)):
+        return f"{folder} has weights but no config.json; save the configuration there (model.config.save_pretrained(FOLDER))"
+    return f"{folder} has no config.json; give a folder of model.save_pretrained"
+
+# %% ../../nbs/api/networks/01_towers.ipynb #0464ea42
+def _missing(folder: Path) -> str:
+    "What a folder lacks of a network of the Transformers library, and what to do; empty if nothing is known to be missing."
+    try:
+        configuration = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return f"{folder / 'config.json'} is not JSON; save the network again" if isinstance(error, ValueError) else _other_folder(folder)
+    if "architecture" in configuration and "model_type" not in configuration:
+        return f"{folder} is a network of timm; give architecture = \"{configuration['architecture']}\" and weights = \"{folder / 'model.safetensors'}\""
+    lacks = []
+    if not any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json")):
+        lacks.append("has no preprocessor_config.json; save the image processor of the network there (processor.save_pretrained(FOLDER))")
+    if not any(path for pattern in _WEIGHTS_FILES for path in folder.glob(pattern)):
+        lacks.append("has no weights, such as model.safetensors; save the network there (model.save_pretrained(FOLDER))")
+    return f"{folder} {'; it '.join(lacks)}" if lacks else ""
+
 # %% ../../nbs/api/networks/01_towers.ipynb #ff405e57
 @contextlib.contextmanager
-def _library(reference: str, extra: str):
-    "Turns a missing library, and anything that goes wrong inside it, into a `UserError` of one line."
+def _library(reference: str, extra: str, folder: Path | None = None):
+    "Turns a missing library, and anything that goes wrong inside it, into a `UserError` of one line; `folder` is that of the network, if it has one."
     try:
         with hub_within_reach():
             yield
@@ -87,6 +128,8 @@ def _library(reference: str, extra: str):
         raise
     except Exception as error:  # errors of the hub, the network and the file formats, of several libraries
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if folder is not None:
+            raise UserError(f"network {reference!r}: {_missing(folder) or f'cannot be loaded ({reason}); save the network and its image processor again'}") from error
         raise UserError(f"network {reference!r}: cannot be loaded ({reason}); check the name and the connection") from error
 
 
@@ -270,7 +313,10 @@ def transformers_tower(
 ) -> "torch.nn.Module":
     "The image tower of a model of the Transformers library; raises `UserError` if it cannot be loaded or takes no images."
     reference = f"transformers:{name}"
-    with _library(reference, "hf"):
+    folder = Path(name) if os.path.lexists(name) else None
+    if folder is None and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise UserError(f"network {reference!r}: no such folder; expected one of model.save_pretrained, or OWNER/NAME on the Hugging Face hub")
+    with _library(reference, "hf", folder):
         from transformers import AutoConfig, AutoImageProcessor, AutoModel
         from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 

@@ -90,7 +90,7 @@ def _chosen(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
         name = "state_dict" if "state_dict" in content else "model"
         others = [repr(other) for other, n in sets.items() if other != name and 2 * n > sets.get(name, 0)]
         return content[name], f"its weights under {name!r} are used, not those under {', '.join(others)}" if others else ""
-    if n_tensors(content) or not sets:
+    if n_tensors(content) > max(sets.values(), default=0) or not sets:  # a loss or a counter may lie beside the weights
         return content, ""
     if len(sets) > 1:
         names = list(sets)
@@ -112,18 +112,27 @@ def _harmless() -> list[Any]:
     return [argparse.Namespace, np.dtype, *kinds, scalar, (scalar, "numpy.core.multiarray.scalar"), *paths]
 
 
+def _cleaned(tensors: dict[str, Any]) -> dict[str, Any]:
+    "The tensors without the prefixes of DDP and torch.compile, and without the counter of PyTorch's `AveragedModel`."
+    from timm.models import clean_state_dict
+
+    inside = [name for name in tensors if name != "n_averaged"]
+    if len(inside) < len(tensors) and all(name.startswith("module.") for name in inside):
+        tensors = {name: tensors[name] for name in inside}
+    return clean_state_dict(tensors)
+
+
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     "The content of a weights file, and what a user should know of it, usually empty."
     import torch
     from safetensors.torch import load_file
-    from timm.models import clean_state_dict
 
     if path.suffix == ".safetensors":
-        return clean_state_dict(load_file(path)), ""
+        return _cleaned(load_file(path)), ""
     with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings(action="ignore"):  # on pickles of others, and quantised tensors
         content = torch.load(path, map_location="cpu", weights_only=True)
     tensors, note = _chosen(content, path)
-    return clean_state_dict(tensors), note
+    return _cleaned(tensors), note
 
 # %% ../../nbs/api/networks/03_weights.ipynb #c01593b8
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")  # under which trainers and hubs store state dicts

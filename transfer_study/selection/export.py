@@ -105,8 +105,8 @@ def _features_only(model: "torch.nn.Module") -> "torch.nn.Module":
         def __init__(self) -> None:
             super().__init__()
             self.network = copy.deepcopy(model).float().eval()
-            if not hasattr(model, "forward_head"):  # the hook of `penultimate_features` cannot be exported
-                name = classifier_names(model)[-1]
+            names = [] if hasattr(model, "forward_head") else classifier_names(model)[-1:]
+            for name in names:  # the hook of `penultimate_features` cannot be exported
                 parent, _, last = name.rpartition(".")
                 setattr(self.network.get_submodule(parent), last, torch.nn.Identity())
 

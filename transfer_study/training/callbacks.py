@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     from fastai.callback.tracker import TerminateOnNaNCallback
 
 from ..core import UserError, unknown_name_error
-from ..networks.networks import classifier_names
+from ..networks.networks import classifier_names, headless_network
 from .batches import cut_crops
 from .protocol import batch_norm_momentum
 
@@ -31,16 +31,12 @@ def replace_classifier(
     model: nn.Module,  # changed in place
     n_classes: int,
 ) -> nn.Module:
-    "`model` with a new classifier with random weights; raises `UserError` if it has no linear layer."
-    if hasattr(model, "reset_classifier"):
+    "`model` with a new classifier with random weights; raises `UserError` if it has none and its output is not (n, n_features)."
+    names = [] if hasattr(model, "reset_classifier") else classifier_names(model)
+    if not names:
+        model = model if hasattr(model, "reset_classifier") else headless_network(model)
         model.reset_classifier(n_classes)
         return model
-    names = classifier_names(model)
-    if not names:
-        raise UserError(
-            f"{type(model).__name__}: no linear layer, so there is no classifier to replace; add a linear layer or a method "
-            "reset_classifier(n_classes)"
-        )
     for name in names:
         old = model.get_submodule(name)
         model.set_submodule(name, nn.Linear(old.in_features, n_classes, bias=old.bias is not None))

@@ -11,7 +11,8 @@ from scipy.special import expit
 
 from transfer_study.core import UserError, data_path
 from transfer_study.results import COLUMNS, read_table, tidy
-from transfer_study.statistics.analysis import PAPER_CORRELATIONS, TABLES, analyze, headline_rows
+from transfer_study.statistics.analysis import PAPER_CORRELATIONS, TABLES, analyze
+from transfer_study.statistics.by_protocol import headline_rows
 
 
 def study(n_networks=10, n_datasets=4, seed=0, **columns):

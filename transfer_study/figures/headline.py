@@ -28,7 +28,8 @@ from transfer_study.figures.theme import (
     side_by_side,
     with_family,
 )  # fmt: skip
-from ..statistics.analysis import Analysis, headline_rows
+from ..statistics.analysis import Analysis
+from ..statistics.by_protocol import headline_rows
 from ..statistics.correlation import FEW_NETWORKS, format_r
 
 # %% ../../nbs/api/figures/03_headline.ipynb #63ca9b8d

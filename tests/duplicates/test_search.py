@@ -57,6 +57,17 @@ def test_the_command_compares_any_two_folders(command, folder, tmp_path):
     assert "all images below it are compared" in err and "left out: not images: 1 (notes.txt)" in err
     result = json.loads(command("overlap", folder / "train", folder / "test", "--similarity", 0.9, "--json")[1])
     assert {Path(pair["target_image"]).stem for pair in result["pairs"]} == {"mirrored_03", "cropped_07"}
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for number, path in enumerate(sorted(flat.glob("*.png"), reverse=True)):
+        (copies / f"{number}.png").write_bytes(path.read_bytes())
+    pairs = json.loads(command("overlap", flat, copies, "--json")[1])["pairs"]
+    assert {(pair["source_image"], pair["target_image"]) for pair in pairs} == {("mirrored_03.png", "0.png"), ("14.png", "1.png")}
+    assert json.loads(command("overlap", flat, "--json")[1])["pairs"] == [], "an image is no copy of itself"
+    rows = [f"train/{path.parent.name}/{path.name},{path.parent.name}" for path in sorted((folder / "train").rglob("*.png"))]
+    (folder / "list.csv").write_text("\n".join(["image,label", *rows]))
+    pairs = json.loads(command("overlap", folder / "list.csv", flat, "--similarity", 0.9, "--json")[1])["pairs"]
+    assert [Path(pair["target_image"]).name for pair in pairs] == ["mirrored_03.png"]
     code, _, err = command("overlap", flat, "--source-split", "train")
     assert code == 2 and "expected train/<class>/<image>" in err
 

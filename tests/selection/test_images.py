@@ -274,3 +274,10 @@ def test_classes_inside_of_domains_are_one_by_one_option(tmp_path):
     assert open_images(tmp_path / "split", class_level=2).counts == {"classes": 2, "train": 24, "val": 0, "test": 24}
     with pytest.raises(UserError, match="hf:pacs: class_level 2 needs a folder, tar or zip of class folders"):
         open_images("hf:pacs", class_level=2)
+
+
+@pytest.mark.parametrize("name", ["csv", "hf", "tar", "folder", "drawn"])
+def test_a_folder_may_be_called_like_the_prefix_of_a_reference(photos, monkeypatch, name):
+    photos.rename(photos.parent / name)
+    monkeypatch.chdir(photos.parent)
+    assert len(open_images(name).images) == len(open_images(f"folder:{name}").images) == len(open_images(f"./{name}").images) > 0

@@ -107,6 +107,14 @@ def test_a_recommendation_can_be_read_back_and_shown(answer):
     assert answer.recommended in page and "transfer-study predict" in page and "<script" not in page
 
 
+def test_the_recommendation_for_images_elsewhere_is_not_replaced(answer, study, tmp_path):
+    other = write_images(drawn_dataset("digits", n_train_per_class=4, n_test_per_class=1), tmp_path / "digits", ("train",))
+    before = (answer.directory / "recommendation.json").read_bytes()
+    with pytest.raises(UserError, match="holds the recommendation for .*digits; give --out") as error:
+        recommend(other, str(study), out=answer.directory.parent, device="cpu")
+    assert "\n" not in str(error.value) and (answer.directory / "recommendation.json").read_bytes() == before
+
+
 def test_networks_leave_after_a_look_at_a_part_of_the_images_when_time_is_short(study, tmp_path):
     dataset, lines = drawn_dataset("digits", n_train_per_class=54, n_test_per_class=1), []
     photos = write_images(dataset, tmp_path / "digits", ("train",))

@@ -217,11 +217,15 @@ _datasets = app.command()(datasets.datasets)
 def _compared(name: str, splits: list[str] | None, data_root: Path | None) -> "ImageDataset":
     "The images of a dataset, or of any folder, archive or image file: to be compared, they need neither classes nor splits."
     from transfer_study.images.catalog import open_dataset
+    from transfer_study.images.layout import NoTestImages
     from transfer_study.images.unlabelled import unlabelled_images
+    from transfer_study.selection.images import open_images
 
     path = Path(name).expanduser()
     try:
         dataset = open_dataset(name, root=data_root)
+    except NoTestImages:  # in a list; they are not needed here
+        dataset = open_images(name, data_root)
     except UserError:
         if splits or not path.exists() or path.suffix.lower() == ".csv":
             raise
@@ -251,7 +255,7 @@ def overlap(
 
     check_output(out)
     first = _compared(source, source_split, data_root)
-    sets = [first, first if target is None and not target_split else _compared(target or source, target_split, data_root)]
+    sets = [first, first if target in (None, source) and not target_split else _compared(target or source, target_split, data_root)]
     with stderr_bars() as bars:
         tasks = {stage: bars.add_task(stage, total=None) for stage in ("images", "searches", "pairs")}
         result = find_overlap(

@@ -210,9 +210,14 @@ class Overlap:
         return counts | {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
 
 # %% ../../nbs/api/duplicates/01_search.ipynb #a6824de3
+def _is_same(source: ImageDataset, target: ImageDataset) -> bool:
+    "Whether both are one dataset; images without labels have no fingerprint that could tell."
+    return source is target or bool(source.fingerprint) and source.fingerprint == target.fingerprint
+
+
 def _once(proposed: pd.DataFrame, source: _Images, target: _Images) -> pd.DataFrame:
     "Each pair once, where both sides are of one dataset; of a set against itself the source comes first in train, val, test."
-    if source.dataset.fingerprint != target.dataset.fingerprint:
+    if not _is_same(source.dataset, target.dataset):
         return proposed
     if np.array_equal(source.rows, target.rows):
         rank = pd.Categorical(source.dataset.images["split"].loc[source.rows], categories=SPLITS, ordered=True).codes
@@ -250,7 +255,7 @@ def _propose(
 ) -> pd.DataFrame:
     "The pairs that the steps propose, each once."
     itself = np.full(len(target.rows), -1)
-    if source.dataset.fingerprint == target.dataset.fingerprint:
+    if _is_same(source.dataset, target.dataset):
         itself = pd.Series(np.arange(len(source.rows)), index=source.rows).reindex(target.rows).fillna(-1).to_numpy(int)
     options = (source, target, itself, n_neighbors)
     by_hash = _hash_searches(*options)
@@ -282,7 +287,7 @@ def find_overlap(
     if n_neighbors < 1:
         raise UserError(f"n_neighbors = {n_neighbors}: expected at least 1")
     target = source if target is None else target
-    if source.fingerprint != target.fingerprint and source.name == target.name:  # tables identify a dataset by its name
+    if not _is_same(source, target) and source.name == target.name:  # tables identify a dataset by its name
         source = replace(source, name=f"{source.name} (source)")
     asked = ((source, source_splits), (target, target_splits))
     n_images = sum(len(_rows_of(*which)) for which in asked)

@@ -30,7 +30,7 @@ from transfer_study.images.benchmarks import (
 )
 from .datasets import ImageDataset, image_folder, limit_pixels
 from .decoding import MAX_PIXELS
-from .entries import DatasetEntry, dataset_entry, open_entry, torchvision_dataset
+from .entries import DatasetEntry, dataset_entry, open_entry, split_reference, torchvision_dataset
 from .fetching import Fetcher, check_free_space, hub_headers, readable_bytes
 from .hub import hub_dataset
 from transfer_study.images.mirrors import (
@@ -147,10 +147,10 @@ def open_dataset(
 
 
 def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
-    kind, colon, rest = reference.partition(":")
+    kind, rest = split_reference(reference)
     if "://" in reference and kind != "hf":
         raise UserError(f"dataset {reference!r}: an address, not a folder or file; download it and give its path, or name a dataset of the hub with hf:NAME")
-    if colon and not rest.strip() and kind in ("hf", "drawn", "folder", "tar", "zip", "csv"):
+    if kind and not rest.strip():
         raise UserError(f"dataset {reference!r}: nothing follows {kind}:; expected a {'name' if kind in ('hf', 'drawn') else 'path'}")
     if kind == "hf":
         return hub_dataset(rest, directory)
@@ -161,11 +161,11 @@ def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
     official = named_datasets()["name"]
     if reference in set(official):
         return _open_official(reference, data_root(root))
-    path = directory / os.path.expanduser(rest if kind in ("folder", "tar", "zip") else reference)
+    path = directory / os.path.expanduser(rest)
     if "\\" in reference and not path.exists():
         raise UserError(f"dataset {reference!r}: no such folder, tar or zip; write / between folders, not \\")
     if kind == "csv" or path.suffix.lower() == ".csv":
-        return open_entry(DatasetEntry(csv=rest if kind == "csv" else reference), directory)
+        return open_entry(DatasetEntry(csv=rest), directory)
     if not path.exists() and ":" not in reference and "/" not in reference and path.suffix not in (".tar", ".zip"):
         raise unknown_name_error("dataset", reference, official, "or a folder, tar or zip of images")
     return vtab_dataset(path) if is_vtab_folder(path) else image_folder(path)

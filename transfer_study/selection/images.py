@@ -22,7 +22,7 @@ from ..images.benchmarks import is_vtab_folder
 from ..images.catalog import named_datasets, open_dataset
 from ..images.class_folders import class_folders, has_test_images
 from ..images.datasets import ImageDataset, dataset_name
-from ..images.entries import dataset_entry
+from ..images.entries import dataset_entry, split_reference
 from ..images.layout import NoTestImages
 from ..images.splits import draw_split, joined_groups, read_groups
 
@@ -95,8 +95,8 @@ def dataset_rows(
 # %% ../../nbs/api/selection/00_images.ipynb #c2f2ac75
 def _class_folders_without_test(reference: str) -> Path | None:
     "The folder or archive of a reference that is on this machine and has no test images; None for any other reference."
-    kind, _, rest = reference.partition(":")
-    path = Path(rest if kind in ("folder", "tar", "zip") else reference).expanduser()
+    kind, rest = split_reference(reference)
+    path = Path(rest).expanduser()
     elsewhere = kind in ("hf", "drawn", "csv") or path.suffix.lower() == ".csv" or reference in set(named_datasets()["name"])
     return None if elsewhere or not path.exists() or is_vtab_folder(path) or has_test_images(path) else path
 
@@ -104,12 +104,12 @@ def _class_folders_without_test(reference: str) -> Path | None:
 def _all_for_training(images: Any, data_root: Path | None) -> ImageDataset:
     "The images of a list or of the Hugging Face library that have no test split: all of them in train, or in val if they are there."
     entry = dataset_entry(images)
-    kind, _, rest = (entry.reference or "").partition(":")
+    kind, rest = split_reference(entry.reference)
     if kind == "hf":
         name, _, configuration = rest.partition(":")
         keys = {"hf": name, "configuration": configuration} if configuration else {"hf": name}
     else:
-        keys = entry.model_dump(exclude_unset=True, exclude={"reference"}) or {"csv": rest if kind == "csv" else entry.reference}
+        keys = entry.model_dump(exclude_unset=True, exclude={"reference"}) or {"csv": rest}
     drawn = open_dataset(keys | {"test_share": 0.2}, root=data_root)
     table = drawn.images.assign(split=drawn.images["split"].replace("test", "train"))
     return replace(drawn, images=table, fingerprint=digest(["without test images", drawn.fingerprint]))

@@ -19,7 +19,7 @@ from ..classifiers.logistic import LogisticPath
 from ..classifiers.metrics import METRICS, SCORE_METRICS
 from ..core import UserError, unknown_name_error
 from ..features.extraction import Features, extract_features
-from ..images.entries import DatasetEntry
+from ..images.entries import DatasetEntry, split_reference
 from ..networks.networks import build_network
 from .classifier import save_classifier
 from .evidence import interval_of
@@ -30,8 +30,8 @@ from ..study.study import Study
 # %% ../../nbs/api/selection/15_keep.ipynb #5ce3c3d8
 def _names(entry: DatasetEntry) -> set[str]:
     "What a dataset of a study file is called: as the file writes it, and its name in tables."
-    kind, _, rest = entry.reference.partition(":")
-    kind, text = (kind, rest) if rest and kind in ("folder", "tar", "drawn", "hf") else (entry.source, getattr(entry, entry.source))
+    prefix, rest = split_reference(entry.reference)
+    kind, text = (prefix, rest) if prefix else (entry.source, getattr(entry, entry.source))
     text, _, configuration = text.partition(":") if kind == "hf" else (text, "", "")
     configuration = configuration or entry.configuration
     path = PurePosixPath(text)

@@ -34,7 +34,7 @@ from .evidence import interval_of, learning_curve, stratified_order, training_va
 from .halving import Choice, Comparison, Steps, choose, rung_sizes
 from .images import PreparedImages, check_outside, dataset_rows, open_images, prepare_images
 from .measures import MOST_SCORED, BlockFeatures, measure_latency, score_table
-from .recommendation import PREFERENCES, Recommendation, pick
+from .recommendation import PREFERENCES, Recommendation, pick, read_recommendation
 from .report import write_recommendation
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def read_number(
 class _Options:
     "What `recommend` is asked for, in numbers, and whom it tells what it does."
 
+    images: str  # where they are; empty if they were given as a dataset
     groups: str | None
     class_level: int
     budget: float | None  # seconds
@@ -154,9 +155,29 @@ def _built(candidates: Sequence[Candidate], tell: Callable[[str], None]) -> "tup
     return built, models
 
 # %% ../../nbs/api/selection/11_recommend.ipynb #cf0532f1
+def _place(images: Any) -> str:
+    "The path or reference of the images, absolute if it exists; empty if they were given in another way."
+    if not isinstance(images, str | Path):
+        return ""
+    path = Path(images).expanduser()
+    return str(path.resolve()) if path.exists() else str(images)
+
+
+def _check_not_of_others(directory: Path, images: str) -> None:
+    "Raises `UserError` if `directory` has the recommendation for images of another place."
+    try:
+        recorded = read_recommendation(directory).options.get("images", "")
+    except (UserError, OSError):
+        return
+    if recorded and images and recorded != images:
+        raise UserError(f"{directory}: holds the recommendation for {recorded}; give --out (out=) another directory, or remove this one")
+
+# %% ../../nbs/api/selection/11_recommend.ipynb #23c781b5
 def _begin(images: Any, networks: str | Iterable[str | Network], out: Path, data_root: Path | None, options: _Options) -> _Work:
     "Opens, splits and checks the images, and lists and builds the networks."
     dataset = open_images(images, data_root, options.class_level)
+    directory = out / dataset.name
+    _check_not_of_others(directory, options.images)
     options.tell(f"{dataset.name}: {len(dataset.images):,} images of {len(dataset.classes)} classes")
     listed, beyond_limits = find_candidates(networks, options.max_parameters, options.licence)
     at_hand, without_weights = with_weights(listed)
@@ -168,7 +189,7 @@ def _begin(images: Any, networks: str | Iterable[str | Network], out: Path, data
     for line in [*prepared.notes, *finding_lines(check_images(prepared))]:
         options.tell(line)
     candidates, models = _built(at_hand, options.tell)
-    table, directory = prepared.dataset.images, out / prepared.dataset.name
+    table = prepared.dataset.images
     identity = digest([prepared.dataset.fingerprint, table["split"].tolist(), table["label"].tolist(), prepared.groups.tolist(), options.seed])
     return _Work(options, prepared, candidates, models, left_out, directory, Steps(directory / "steps", identity))
 
@@ -379,11 +400,12 @@ def recommend(
         raise UserError(f"prefer {prefer!r}: expected one of {', '.join(PREFERENCES)}")
     check_outside(images, Path(out))
     with staged_progress_bar(progress) as update:
-        options = _Options(groups, class_level, *limits, licence, prefer, finetune, bundle, seed, resolve_device(device), tell, update)
+        options = _Options(_place(images), groups, class_level, *limits, licence, prefer, finetune, bundle, seed, resolve_device(device), tell, update)
         work = _begin(images, networks, Path(out), data_root, options)
         answer = _recommendation(work)
     asked = {"seed": seed, "budget": str(budget), "prefer": prefer, "groups": groups or "none", "device": options.device}
     asked |= {"class_level": class_level} if class_level > 1 else {}
+    asked |= {"images": options.images} if options.images else {}
     asked["networks"] = ", ".join(candidate.name for candidate in work.candidates)
     answer = replace(answer, options=asked, seconds=round(time.monotonic() - options.started, 1))
     _write(work, answer)

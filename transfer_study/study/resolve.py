@@ -303,8 +303,7 @@ def resolve_source(
 ) -> ResolvedDatasets:
     "The source dataset of a study; raises `UserError` if it is missing."
     if reference != "imagenet":
-        kind, _, rest = reference.partition(":")
-        folder = directory / os.path.expanduser(rest if kind == "folder" else reference)
+        folder = directory / os.path.expanduser(reference.removeprefix("folder:"))
         return ResolvedDatasets([source_folder(folder) if folder.is_dir() else open_dataset(reference, directory, root)])
     imagenet = data_root(root) / "imagenet"
     if imagenet.is_dir():

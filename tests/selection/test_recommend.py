@@ -105,6 +105,7 @@ def test_a_recommendation_can_be_read_back_and_shown(answer):
     assert replace(answer, curve=answer.curve.head(1)).curve_chart().to_dict()  # of fewer than four images of each class
     page = (answer.directory / "report.html").read_text()
     assert answer.recommended in page and "transfer-study predict" in page and "<script" not in page
+    assert answer.options["images"] not in page, "a report that is passed on does not say where the images lie"
 
 
 def test_the_recommendation_for_images_elsewhere_is_not_replaced(answer, study, tmp_path):

@@ -30,7 +30,8 @@ from transfer_study.features.inference import keep_freed_memory, prepare_network
 from transfer_study.images.datasets import ImageDataset, image_folder
 from transfer_study.images.decoding import decode
 from transfer_study.images.splits import split_images
-from transfer_study.networks.networks import Network, build_network, input_configuration, input_transform, penultimate_features
+from transfer_study.networks.networks import Network, build_network
+from transfer_study.networks.penultimate import input_configuration, input_transform, penultimate_features
 from transfer_study.statistics.paired_tests import exact_binomial_test
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"

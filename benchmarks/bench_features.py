@@ -39,8 +39,9 @@ from transfer_study.images.datasets import ImageDataset, image_folder
 from transfer_study.images.decoding import decode, reduced_scale
 from transfer_study.images.splits import split_images
 from transfer_study.networks.architectures import build_architecture
-from transfer_study.networks.networks import Network, build_network, input_configuration, penultimate_features
+from transfer_study.networks.networks import Network, build_network
 from transfer_study.networks.openvino import is_installed
+from transfer_study.networks.penultimate import input_configuration, penultimate_features
 from transfer_study.networks.table import paper_networks
 from transfer_study.statistics.paired_tests import exact_binomial_test
 

@@ -32,9 +32,10 @@ from fastai.vision.all import (  # noqa: E402
 )
 
 from transfer_study.images.datasets import ImageDataset, image_folder  # noqa: E402
+from transfer_study.networks.penultimate import input_configuration  # noqa: E402
 from transfer_study.training.batches import cut_crops  # noqa: E402
 from transfer_study.training.finetune import train_point  # noqa: E402
-from transfer_study.training.learner import build_learner, build_model, input_configuration, stage_images  # noqa: E402
+from transfer_study.training.learner import build_learner, build_model, stage_images  # noqa: E402
 from transfer_study.training.protocol import training_protocol  # noqa: E402
 
 

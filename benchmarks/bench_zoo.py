@@ -39,14 +39,8 @@ from torch.nn.functional import cross_entropy
 
 from transfer_study.core import UserError, data_path
 from transfer_study.features.inference import fold_batch_norm, prepare_network
-from transfer_study.networks.networks import (
-    POOLINGS,
-    classifier_names,
-    describe_network,
-    input_configuration,
-    penultimate_features,
-    pooled_network,
-)
+from transfer_study.networks.networks import POOLINGS, describe_network, pooled_network
+from transfer_study.networks.penultimate import classifier_names, input_configuration, penultimate_features
 
 RESULTS = Path(__file__).resolve().parent / "results" / "zoo.csv"
 TOLERANCE = {"features": 1e-4, "channels_last": 1e-3, "bfloat16": 0.05}

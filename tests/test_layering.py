@@ -86,6 +86,8 @@ def test_contributors_read_the_same_order_and_names_of_files_that_exist():
     assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.M)) == ORDER
     named = re.findall(r"`((?:nbs|tests|tools|data|benchmarks)/[\w./-]+)`", text)
     assert len(named) > 10 and [name for name in named if not (ROOT / name).exists()] == []
+    notebooks = re.findall(r"`(\d\d_\w+\.ipynb)`", text)  # of the folder that the sentence is about
+    assert notebooks and {*notebooks} <= {path.name for path in NOTEBOOKS}
 
 
 def test_every_module_has_its_notebook():

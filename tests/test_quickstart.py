@@ -31,7 +31,8 @@ def test_a_small_network_has_the_features_and_the_input_that_it_says(name):
     import torch
 
     from transfer_study.networks.architectures import build_architecture
-    from transfer_study.networks.networks import describe_network, input_configuration, penultimate_features
+    from transfer_study.networks.networks import describe_network
+    from transfer_study.networks.penultimate import input_configuration, penultimate_features
     from transfer_study.training.callbacks import replace_classifier
 
     model = build_architecture(f"transfer_study.small_networks:{name}").eval()

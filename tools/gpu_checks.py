@@ -25,7 +25,7 @@ from transfer_study.features.loading import load_batches, network_view
 from transfer_study.images.datasets import ImageDataset, image_folder
 from transfer_study.images.decoding import decode
 from transfer_study.networks.architectures import build_architecture
-from transfer_study.networks.networks import input_configuration, penultimate_features
+from transfer_study.networks.penultimate import input_configuration, penultimate_features
 from transfer_study.networks.table import paper_networks
 
 LIMITS = {  # seconds that a check may take on a GPU, in the order in which they run; the last gets what the others leave

@@ -8,7 +8,7 @@ import torch
 from tests.conftest import write_images
 from transfer_study.images.datasets import image_folder
 from transfer_study.images.decoding import decode
-from transfer_study.networks.networks import input_transform, penultimate_features
+from transfer_study.networks.penultimate import input_transform, penultimate_features
 
 NAMES = ("test_resnet", "test_efficientnet", "test_vit")
 

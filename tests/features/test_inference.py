@@ -11,7 +11,7 @@ import torch
 from tests.features.conftest import build, close
 from transfer_study.core import UserError
 from transfer_study.features.inference import fold_batch_norm, keep_freed_memory, prepare_network, resolve_precision
-from transfer_study.networks.networks import penultimate_features
+from transfer_study.networks.penultimate import penultimate_features
 
 
 def test_folding_keeps_features_and_leaves_no_norm_after_a_convolution(models):

@@ -8,7 +8,7 @@ import torch
 from tests.features.conftest import alone, build, close
 from transfer_study.features.extraction import extract_features
 from transfer_study.features.loading import load_batches, network_view
-from transfer_study.networks.networks import input_transform
+from transfer_study.networks.penultimate import input_transform
 
 
 def test_networks_of_other_normalisation_share_their_pixels(models):

@@ -9,14 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from transfer_study.core import UserError
-from transfer_study.networks.networks import (
-    Network,
-    build_network,
-    input_configuration,
-    load_weights,
-    network_digest,
-    penultimate_features,
-)
+from transfer_study.networks.networks import Network, build_network, load_weights, network_digest
+from transfer_study.networks.penultimate import input_configuration, penultimate_features
 
 MODULE = """
 import torch

@@ -11,7 +11,6 @@ import torch
 from tests.features.conftest import build, close
 from transfer_study.core import UserError
 from transfer_study.features.inference import prepare_network
-from transfer_study.networks.networks import penultimate_features
 from transfer_study.networks.openvino import (
     AGREEMENT,
     checked_features,
@@ -21,6 +20,7 @@ from transfer_study.networks.openvino import (
     probe_images,
     resolve_backend,
 )
+from transfer_study.networks.penultimate import penultimate_features
 
 needs_openvino = pytest.mark.skipif(not is_installed(), reason="OpenVINO is not installed (the extra openvino)")
 

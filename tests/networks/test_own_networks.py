@@ -14,13 +14,12 @@ from transfer_study.networks.networks import (
     Network,
     build_network,
     check_network,
-    classifier_names,
     describe_network,
     load_weights,
     network_digest,
     network_structure,
-    penultimate_features,
 )
+from transfer_study.networks.penultimate import classifier_names, penultimate_features
 from transfer_study.training.callbacks import replace_classifier
 
 NETS = """

@@ -15,16 +15,8 @@ from timm.models import get_pretrained_cfg
 
 from transfer_study.core import UserError, data_path
 from transfer_study.networks.architectures import build_architecture, split_architecture
-from transfer_study.networks.networks import (
-    Network,
-    build_network,
-    classifier_names,
-    describe_network,
-    input_configuration,
-    input_transform,
-    network_digest,
-    penultimate_features,
-)
+from transfer_study.networks.networks import Network, build_network, describe_network, network_digest
+from transfer_study.networks.penultimate import classifier_names, input_configuration, input_transform, penultimate_features
 from transfer_study.networks.table import default_checkpoint, imagenet_top1, known_networks, paper_networks
 from transfer_study.results import known_source_accuracies
 

@@ -5,15 +5,8 @@ import timm
 import torch
 
 from transfer_study.core import UserError
-from transfer_study.networks.networks import (
-    Network,
-    build_network,
-    input_configuration,
-    network_digest,
-    penultimate_features,
-    pooled_network,
-    random_network,
-)
+from transfer_study.networks.networks import Network, build_network, network_digest, pooled_network, random_network
+from transfer_study.networks.penultimate import input_configuration, penultimate_features
 from transfer_study.networks.portable import weights_digest
 from transfer_study.study.study import Study
 

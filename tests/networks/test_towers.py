@@ -10,16 +10,8 @@ from PIL import Image
 from tests.conftest import write_images
 from transfer_study.core import UserError
 from transfer_study.networks.architectures import build_architecture
-from transfer_study.networks.networks import (
-    Network,
-    build_network,
-    describe_network,
-    input_configuration,
-    input_transform,
-    network_digest,
-    network_structure,
-    penultimate_features,
-)
+from transfer_study.networks.networks import Network, build_network, describe_network, network_digest, network_structure
+from transfer_study.networks.penultimate import input_configuration, input_transform, penultimate_features
 from transfer_study.study.resolve import meta_network
 from transfer_study.study.study import Study
 from transfer_study.training.callbacks import replace_classifier

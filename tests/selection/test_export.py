@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from transfer_study import load_classifier
 from transfer_study.core import UserError
 from transfer_study.images.drawn import drawn_dataset
-from transfer_study.networks.networks import Network, build_network, penultimate_features
+from transfer_study.networks.networks import Network, build_network
+from transfer_study.networks.penultimate import penultimate_features
 from transfer_study.selection.classifier import save_classifier
 from transfer_study.selection.export import export_onnx, folder_labels, safe_cell, split_of, write_predictions_csv
 

@@ -12,7 +12,8 @@ from transfer_study.core import digest
 from transfer_study.features.extraction import extract_features, feature_key
 from transfer_study.images.catalog import open_dataset
 from transfer_study.networks.architectures import build_architecture
-from transfer_study.networks.networks import Network, build_network, input_configuration, network_digest, network_structure
+from transfer_study.networks.networks import Network, build_network, network_digest, network_structure
+from transfer_study.networks.penultimate import input_configuration
 from transfer_study.study.resolve import meta_network
 from transfer_study.study.study import Study
 

@@ -11,6 +11,7 @@ from tests.training.common import SIDE, network, weights_of
 from transfer_study.core import UserError
 from transfer_study.images.datasets import image_folder
 from transfer_study.networks.networks import Network
+from transfer_study.networks.penultimate import input_configuration
 from transfer_study.training.finetune import train_point
 from transfer_study.training.protocol import (
     training_protocol,
@@ -23,7 +24,7 @@ def test_the_steps_are_pytorchs(squares, decay_normalization):
     import torch
 
     from transfer_study.training.batches import cut_crops, training_batch
-    from transfer_study.training.learner import build_model, input_configuration, stage_images
+    from transfer_study.training.learner import build_model, stage_images
 
     changes = {"channels_last": False, "decay_normalization": decay_normalization}
     protocol = training_protocol("scratch", steps=5, batch_size=8, n_evaluations=2, **changes)

@@ -33,8 +33,9 @@ from transfer_study.features.inference import (
 from .loading import load_batches, report_lost_workers
 from ..images.datasets import ImageDataset
 from ..images.decoding import DECODINGS
-from ..networks.networks import input_configuration, network_digest
+from ..networks.networks import network_digest
 from ..networks.openvino import BACKENDS
+from ..networks.penultimate import input_configuration
 from ..progress_bars import progress_bar
 
 if TYPE_CHECKING:

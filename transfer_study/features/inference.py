@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import UserError, is_memory_short
 from .loading import View, network_view
-from ..networks.networks import input_configuration, penultimate_features
 from ..networks.openvino import checked_features, openvino_conflicts
+from ..networks.penultimate import input_configuration, penultimate_features
 
 if TYPE_CHECKING:
     import torch

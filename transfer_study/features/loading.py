@@ -21,7 +21,7 @@ from PIL import Image
 from ..core import UserError, digest
 from ..images.datasets import ImageDataset, read_file
 from ..images.decoding import BadImage, decode, reduced_scale
-from ..networks.networks import input_configuration, input_transform
+from ..networks.penultimate import input_configuration, input_transform
 
 if TYPE_CHECKING:
     import torch

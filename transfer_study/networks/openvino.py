@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..core import UserError, digest, user_cache
 from ..fingerprints import read_entries, write_entries
-from .networks import input_configuration, network_digest, penultimate_features
+from .networks import network_digest
+from .penultimate import input_configuration, penultimate_features
 
 if TYPE_CHECKING:
     import openvino

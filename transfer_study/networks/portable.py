@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from .networks import classifier_names, input_transform, penultimate_features, unpooled
+from .networks import unpooled
+from .penultimate import classifier_names, input_transform, penultimate_features
 
 if TYPE_CHECKING:
     import torch

@@ -26,7 +26,8 @@ from ..features.loading import load_batches
 from ..images.datasets import ImageDataset
 from ..images.unlabelled import unlabelled_images
 from ..networks.architectures import split_architecture
-from ..networks.networks import Network, build_network, input_configuration
+from ..networks.networks import Network, build_network
+from ..networks.penultimate import input_configuration
 from ..networks.portable import feature_weights, reference_features, weights_digest
 from ..options import explain_errors
 from ..progress_bars import progress_bar

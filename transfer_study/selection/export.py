@@ -21,7 +21,7 @@ from ..features.inference import prepare_network
 from ..features.loading import load_batches
 from ..images.datasets import ImageDataset
 from ..images.unlabelled import unlabelled_images
-from ..networks.networks import classifier_names, penultimate_features
+from ..networks.penultimate import classifier_names, penultimate_features
 from .classifier import Classifier
 from .images import dataset_rows
 

@@ -21,7 +21,7 @@ from ..core import UserError, digest
 from ..features.extraction import extract_features
 from ..features.inference import prepare_network
 from ..images.datasets import ImageDataset
-from ..networks.networks import input_configuration
+from ..networks.penultimate import input_configuration
 from .halving import Steps
 from .images import dataset_rows
 

@@ -25,7 +25,8 @@ from ..core import UserError, digest
 from ..features.extraction import extract_features
 from ..features.inference import resolve_device
 from ..images.datasets import ImageDataset
-from ..networks.networks import Network, build_network, input_configuration, network_digest
+from ..networks.networks import Network, build_network, network_digest
+from ..networks.penultimate import input_configuration
 from ..progress_bars import staged_progress_bar
 from .candidates import Candidate, find_candidates, prior_accuracy, with_weights
 from .checks import check_images, finding_lines, label_errors, label_findings

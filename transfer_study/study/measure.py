@@ -26,7 +26,8 @@ from ..features.loading import load_batches
 from ..images.datasets import ImageDataset
 from ..images.splits import split_images
 from ..networks.measured import MeasuredAccuracy, accuracy_digest, keep_measured, measured_folder
-from ..networks.networks import Network, build_network, input_configuration
+from ..networks.networks import Network, build_network
+from ..networks.penultimate import input_configuration
 from ..progress_bars import progress_bar
 from .file import read_study_file
 from .resolve import resolve_networks

@@ -29,11 +29,11 @@ from transfer_study.networks.networks import (
     build_network,
     check_network,
     describe_network,
-    input_configuration,
     network_digest,
     network_structure,
     random_network,
 )  # fmt: skip
+from ..networks.penultimate import input_configuration
 from ..networks.table import imagenet_top1, imagenet_top1_source
 from .file import RESERVED_NAMES, SourceOptions, StudyFile, check_table_name
 from ..tables.columns import is_source

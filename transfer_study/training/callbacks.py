@@ -22,7 +22,8 @@ with warnings.catch_warnings():
     from fastai.callback.tracker import TerminateOnNaNCallback
 
 from ..core import UserError, unknown_name_error
-from ..networks.networks import classifier_names, headless_network
+from ..networks.networks import headless_network
+from ..networks.penultimate import classifier_names
 from .batches import cut_crops
 from .protocol import batch_norm_momentum
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..features.inference import resolve_device
 from ..images.datasets import ImageDataset
-from ..networks.networks import Network, input_configuration, network_digest
+from ..networks.networks import Network, network_digest
+from ..networks.penultimate import input_configuration
 from .learner import build_model, check_hyperparameters, stage_images
 from .protocol import GRID_KEYS, FineTuneProtocol
 from transfer_study.training.run import (

@@ -22,7 +22,8 @@ from ..classifiers.metrics import METRICS, SCORE_METRICS
 from ..core import UserError
 from ..images.datasets import ImageDataset
 from ..images.splits import used_split
-from ..networks.networks import Network, build_network, input_configuration
+from ..networks.networks import Network, build_network
+from ..networks.penultimate import input_configuration
 from .batches import EvaluationBatches, TrainingBatches
 from .image_cache import CachedImages, CentralCrop, WholeImage, cached_images, largest_side
 from .protocol import TrainingProtocol, optimizer_weight_decay

@@ -22,7 +22,8 @@ from ..images.archives import is_hidden
 from ..images.datasets import ImageDataset, image_folder, listed_dataset
 from ..images.layout import IMAGE_SUFFIXES
 from ..networks.architectures import build_architecture
-from ..networks.networks import Network, input_configuration, network_digest
+from ..networks.networks import Network, network_digest
+from ..networks.penultimate import input_configuration
 from ..progress_bars import progress_bar
 from .batches import TrainingBatches
 from .learner import build_model, stage_images

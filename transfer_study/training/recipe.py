@@ -31,7 +31,7 @@ with warnings.catch_warnings():
     from fastai.torch_core import get_model
 
 from ..core import UserError
-from ..networks.networks import classifier_names, input_configuration
+from ..networks.penultimate import classifier_names, input_configuration
 from .batches import TrainingBatches, training_batch
 
 # %% ../../nbs/api/training/10_recipe.ipynb #37ac04bb

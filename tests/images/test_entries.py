@@ -428,10 +428,11 @@ def test_training_keeps_the_images_of_a_small_class(tmp_path, source):
     dataset = open_dataset({source: "many" + ".csv" * (source == "csv"), "test_share": 0.2}, tmp_path)
     counts = dataset.images.groupby(["class", "split"]).size().to_dict()
     assert counts == {("a", "test"): 1, ("a", "train"): 2, ("elk", "train"): 2, ("lynx", "test"): 2, ("lynx", "train"): 8}
-    assert dataset.notes == ("dataset many: no test image drawn of 1 class, because training needs its images (first: 'elk' with 2 images)",)
+    (note,) = dataset.notes
+    assert note.endswith("no test image drawn of 1 class, because training needs its images (first: 'elk' with 2 images)")
     (tmp_path / "many/elk/1.png").unlink()
     (tmp_path / "many.csv").write_text((tmp_path / "many.csv").read_text().replace("many/elk/1.png,elk\n", ""))
-    with pytest.raises(UserError, match="dataset many: class 'elk' has one training image; expected at least two, because one is held out"):
+    with pytest.raises(UserError, match="dataset many: class 'elk' has one training image; expected at least two"):
         open_dataset({source: "many" + ".csv" * (source == "csv"), "test_share": 0.2}, tmp_path)
 
 
@@ -443,8 +444,9 @@ def test_given_validation_images_leave_one_image_of_a_class_for_training():
 def test_a_level_that_no_folder_has_is_one_line(tmp_path):
     flat = write_squares(tmp_path, {"lynx": 3, "elk": 3}) / "many"
     expected = "class_level 2, but its images lie in 1 level of folders; leave class_level out"
-    for open_it in (lambda: open_images(flat, class_level=2), lambda: open_dataset({"folder": "many", "class_level": 2, "test_share": 0.3}, tmp_path)):
-        with pytest.raises(UserError, match=expected):
-            open_it()
+    with pytest.raises(UserError, match=expected):
+        open_images(flat, class_level=2)
+    with pytest.raises(UserError, match=expected):
+        open_dataset({"folder": "many", "class_level": 2, "test_share": 0.3}, tmp_path)
     with pytest.raises(UserError, match=f"squares: {expected}"):
         open_dataset({"folder": str(write_images(tmp_path / "squares")), "class_level": 2})

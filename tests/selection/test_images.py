@@ -365,7 +365,8 @@ def test_only_equal_pixels_are_an_exact_copy(tmp_path):
     for label, others in {"a": [pixels], "b": [pixels, pixels + 110, np.repeat(pixels[..., :1], 3, axis=2)]}.items():
         (tmp_path / "set" / label).mkdir(parents=True)
         for i in range(8):
-            Image.fromarray(np.random.default_rng([ord(label), i]).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / f"set/{label}/{i}.png")
+            noise = np.random.default_rng([ord(label), i]).integers(0, 255, (40, 40, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / f"set/{label}/{i}.png")
         for i, other in enumerate(others):
             Image.fromarray(other).save(tmp_path / f"set/{label}/copy{i}.{'bmp' if i == 0 else 'png'}")
     gray = Image.fromarray(pixels[..., 0])

@@ -367,8 +367,7 @@ def hub_dataset(
         table["split"] = draw_test_images(table["split"], table.get("class"), test_share, seed)
     reader = _HubReader([_undecoded(part, image) for part in parts], np.cumsum([0, *map(len, parts[:-1])]))
     name = name or "-".join(filter(None, (Path(source).name, configuration)))
-    usual = "top1" if label_matrix is None else "map"
-    metric = metric or known_datasets().set_index("name")["metric"].get(name, usual)
+    metric = metric or known_datasets().set_index("name")["metric"].get(name, "top1" if label_matrix is None else "map")
     dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader, unseen_classes)
     remarks = words, unused_words(parts[0].features, (image, label, column)), f"left out: splits {', '.join(others)}" if others else ""
     return replace(dataset, notes=(*dataset.notes, *(f"dataset {name}: {remark}" for remark in remarks if remark)))

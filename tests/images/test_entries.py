@@ -14,6 +14,7 @@ from transfer_study.images.catalog import open_dataset
 from transfer_study.images.datasets import listed_dataset
 from transfer_study.images.entries import DatasetEntry, dataset_entry
 from transfer_study.images.splits import draw_test_images, split_images, used_split
+from transfer_study.selection.images import open_images
 from transfer_study.study.file import read_study_file, study_part
 
 
@@ -406,3 +407,46 @@ def test_images_and_labels_of_a_list_are_the_same_however_they_are_spelled(plant
         (plants / "wrong.csv").write_text(f"{text}\n{line}")
         with pytest.raises(UserError, match=message):
             open_dataset({"csv": "wrong.csv", "test_share": 0.2}, plants)
+
+
+def write_squares(folder, counts):
+    "A folder `many` with as many images of each class, and a list of them beside it."
+    lines = ["image,label"]
+    for label, n in counts.items():
+        (folder / "many" / label).mkdir(parents=True)
+        for i in range(n):
+            pixels = np.random.default_rng([len(label), i]).integers(0, 255, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"many/{label}/{i}.png")
+            lines.append(f"many/{label}/{i}.png,{label}")
+    (folder / "many.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("source", ["folder", "csv"])
+def test_training_keeps_the_images_of_a_small_class(tmp_path, source):
+    write_squares(tmp_path, {"lynx": 10, "elk": 2, "a": 3})
+    dataset = open_dataset({source: "many" + ".csv" * (source == "csv"), "test_share": 0.2}, tmp_path)
+    counts = dataset.images.groupby(["class", "split"]).size().to_dict()
+    assert counts == {("a", "test"): 1, ("a", "train"): 2, ("elk", "train"): 2, ("lynx", "test"): 2, ("lynx", "train"): 8}
+    (note,) = dataset.notes
+    assert note.endswith("no test image drawn of 1 class, because training needs its images (first: 'elk' with 2 images)")
+    (tmp_path / "many/elk/1.png").unlink()
+    (tmp_path / "many.csv").write_text((tmp_path / "many.csv").read_text().replace("many/elk/1.png,elk\n", ""))
+    with pytest.raises(UserError, match="dataset many: class 'elk' has one training image; expected at least two"):
+        open_dataset({source: "many" + ".csv" * (source == "csv"), "test_share": 0.2}, tmp_path)
+
+
+def test_given_validation_images_leave_one_image_of_a_class_for_training():
+    drawn = draw_test_images(pd.Series(["train", "train", "val", "train"]), pd.Series(["a", "a", "a", "b"]), 0.9)
+    assert sorted(drawn[:2]) == ["test", "train"] and drawn[2:].tolist() == ["val", "train"]
+
+
+def test_a_level_that_no_folder_has_is_one_line(tmp_path):
+    flat = write_squares(tmp_path, {"lynx": 3, "elk": 3}) / "many"
+    expected = "class_level 2, but its images lie in 1 level of folders; leave class_level out"
+    with pytest.raises(UserError, match=expected):
+        open_images(flat, class_level=2)
+    with pytest.raises(UserError, match=expected):
+        open_dataset({"folder": "many", "class_level": 2, "test_share": 0.3}, tmp_path)
+    with pytest.raises(UserError, match=f"squares: {expected}"):
+        open_dataset({"folder": str(write_images(tmp_path / "squares")), "class_level": 2})

@@ -81,6 +81,13 @@ def test_of_several_folders_named_like_classes_those_that_differ_count():
         folder_labels(pd.DataFrame({"image": ["old/new/0.png", "new/old/0.png"]}), classes)
 
 
+def test_a_folder_of_another_system_is_the_class_of_the_same_letters():
+    images = pd.DataFrame({"image": ["A\u0308pfel/0.png", "Birnen/0.png"]})
+    for classes in (("\u00c4pfel", "Birnen"), ("A\u0308pfel", "Birnen")):
+        assert folder_labels(images, classes).tolist() == list(classes)
+        assert folder_labels(images.replace("A\u0308", "\u00c4", regex=True), classes).tolist() == list(classes)
+
+
 @pytest.mark.parametrize("images", ["nowhere", "empty"])
 def test_no_images_are_one_line(saved, command, tmp_path, images):
     (tmp_path / "empty").mkdir()

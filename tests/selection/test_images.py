@@ -281,3 +281,107 @@ def test_a_folder_may_be_called_like_the_prefix_of_a_reference(photos, monkeypat
     photos.rename(photos.parent / name)
     monkeypatch.chdir(photos.parent)
     assert len(open_images(name).images) == len(open_images(f"folder:{name}").images) == len(open_images(f"./{name}").images) > 0
+
+
+@pytest.mark.parametrize("counts", [{"lynx": 12, "elk": 2, "roc": 6}, {"lynx": 12, "elk": 1, "roc": 6}])
+def test_a_list_with_a_rare_class_reads_like_the_folder_of_its_images(tmp_path, counts):
+    lines = ["image,label"]
+    for label, n in counts.items():
+        (tmp_path / "wild" / label).mkdir(parents=True)
+        for i in range(n):
+            pixels = np.random.default_rng([len(lines), i]).integers(0, 255, (24, 24, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "wild" / label / f"{i}.png")
+            lines.append(f"wild/{label}/{i}.png,{label}")
+    (tmp_path / "wild.csv").write_text("\n".join(lines))
+    listed, folder = open_images(tmp_path / "wild.csv"), open_images(tmp_path / "wild")
+    assert set(listed.images["split"]) == {"train"} and listed.notes == ()
+    assert listed.images["class"].value_counts().to_dict() == folder.images["class"].value_counts().to_dict() == counts
+    prepared = prepare_images(listed)
+    assert len(prepared.test) and set(prepared.dataset.images["class"].iloc[prepared.train]) == set(counts)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_large_group_does_not_become_the_test_set(seed):
+    "Of 18 images of each class, one group has 15, 9 and 6; the others are groups of three images of one class."
+    y = np.repeat([0, 1, 2], 18)
+    groups = np.concatenate([[0] * 15, [1] * 3, [0] * 9, np.repeat([2, 3, 4], 3), [0] * 6, np.repeat([5, 6, 7, 8], 3)])
+    split = draw_split(y, groups, seed)
+    assert np.bincount(y[split == "test"]).tolist() == [3, 3, 3] and not (groups[split == "test"] == 0).any()
+    assert np.array_equal(split, draw_split(y, groups, seed)) and all(len(set(split[groups == g])) == 1 for g in range(9))
+    assert np.bincount(y[draw_split(y, groups, seed, 0.6) == "test"]).tolist()[0] in (3, 15)
+
+
+def test_every_class_of_several_groups_is_tested():
+    "Two groups of each class: the smaller one, although it is more than the share."
+    y, groups = np.repeat([0, 1], 10), np.repeat([0, 1, 2, 3], [6, 4, 3, 7])
+    for seed in range(5):
+        split = draw_split(y, groups, seed)
+        assert {*groups[split == "test"]} == {1, 2}
+
+
+def test_other_draws_are_those_of_the_folds():
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        y, groups = random.integers(0, 4, 200), random.permutation(np.arange(200) // 2)
+        assert np.array_equal(draw_split(y, groups) == "test", group_folds(y, groups) == 0)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["ill/01 a.png", "ill/02.png", "ok/o\u0308.png"],
+        ["ill/01 a", "02", "o\u0308"],
+        ["ill\\01 a.png", "ill\\02.png", "ok\\o\u0308.png"],
+        [r"C:\data\p\ill\01 a.png", r"C:\data\p\ill\02.png", "C:\\data\\p\\ok\\o\u0308.png"],
+        ["ill/01%20a.png", "ill/02.png", "ok/o%CC%88.png"],
+        ["https://host/p/ill/01%20a.png?x=1", "https://host/p/ill/02.png", "https://host/p/ok/o%CC%88.png"],
+    ],
+)
+def test_groups_name_images_as_lists_do(tmp_path, texts):
+    names = pd.Series(["ill/01 a.png", "ill/02.png", "ok/\u00f6.png"])
+    pd.DataFrame({"image": texts, "group": ["x", "x", "y"]}).to_csv(tmp_path / "g.csv", index=False)
+    groups = read_groups(str(tmp_path / "g.csv"), names)
+    assert groups.tolist() == ["x", "x", "y"]
+    moved = any("data" in text or "host" in text for text in texts)
+    assert ["the ends of its paths name the images" in note for note in groups.attrs["notes"]] == [True] * moved
+
+
+def test_a_name_that_fits_two_images_or_twice_is_one_line(tmp_path):
+    names = pd.Series(["a/1.jpg", "a/1.png", "b/2.jpg", "2.jpg"])
+    for text, message in (
+        ("1,x\n", "image '1' could be 'a/1.jpg' or 'a/1.png'; write the whole name"),
+        ("a/1.png,x\n1.png,y\n", "image 'a/1.png' is listed twice, as 'a/1.png' and '1.png'"),
+    ):
+        (tmp_path / "g.csv").write_text(f"image,group\n{text}")
+        with pytest.raises(UserError, match=message):
+            read_groups(str(tmp_path / "g.csv"), names)
+    (tmp_path / "g.csv").write_text("image,group\n2.jpg,x\n")  # the whole name of one, the end of another
+    assert read_groups(str(tmp_path / "g.csv"), names).fillna("").tolist() == ["", "", "", "x"]
+
+
+@pytest.mark.parametrize("pattern", ["P*", "(P*)", r"(P\d+)?"])
+def test_a_pattern_that_matches_nothing_is_one_line(pattern):
+    names = pd.Series(["ill/P00_0.png", "ok/1.png"])
+    with pytest.raises(UserError, match="matches without any letter in 'ill/P00_0.png' .such images: 2.; expected an expression"):
+        read_groups(pattern, names)
+    assert read_groups(r"P\d+|ok/(1)", names).tolist() == [None, "1"]
+
+
+def test_only_equal_pixels_are_an_exact_copy(tmp_path):
+    pixels = np.random.default_rng(0).integers(40, 140, (40, 40, 3), np.uint8)
+    for label, others in {"a": [pixels], "b": [pixels, pixels + 110, np.repeat(pixels[..., :1], 3, axis=2)]}.items():
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for i in range(8):
+            noise = np.random.default_rng([ord(label), i]).integers(0, 255, (40, 40, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / f"set/{label}/{i}.png")
+        for i, other in enumerate(others):
+            Image.fromarray(other).save(tmp_path / f"set/{label}/copy{i}.{'bmp' if i == 0 else 'png'}")
+    gray = Image.fromarray(pixels[..., 0])
+    gray.save(tmp_path / "set/a/gray.png")
+    findings = check_images(prepare_images(open_images(tmp_path / "set")))
+    said = {
+        (row.image, row.other): row.detail.partition(", labelled")[0]
+        for row in findings[findings["check"] == "copies with different labels"].itertuples()
+    }
+    assert said["a/copy0.bmp", "b/copy0.bmp"] == said["a/gray.png", "b/copy2.png"] == "exact copy"
+    assert said["a/copy0.bmp", "b/copy1.png"] == "near-duplicate, the same picture with other pixel values"

@@ -137,6 +137,9 @@ def test_groups_of_the_study_are_those_of_the_classifier(weights, finished, tmp_
     records = {name: read_record(one.path) for name, one in kept.items()}
     assert {name: record.held_out for name, record in records.items()} == {"grouped": "groups", "single": "images"}
     assert kept["grouped"].run.run_id != kept["single"].run.run_id
+    cards = {name: (one.path / "README.md").read_text() for name, one in kept.items()}
+    assert {name: "each taken alone" in card for name, card in cards.items()} == {"grouped": False, "single": True}
+    assert "draw of the test images, in groups that belong together; it does not" in cards["grouped"]
     width = {name: one.interval[1] - one.interval[0] for name, one in kept.items()}
     assert width["grouped"] > width["single"]
 

@@ -114,6 +114,16 @@ def test_more_images_per_class_than_there_are(study_file, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("protocol", ["linear", "knn", "finetune"])
+def test_few_images_of_groups_are_refused_before_anything_is_computed(study_file, tmp_path, protocol):
+    text = study_file.read_text().replace('"squares", "packed.tar"', '{ folder = "squares", groups = "/([0-9])" }')
+    study_file.write_text(f"{text}\n[protocols.{protocol}]\nn_train_per_class = [4]\n")
+    for attempt in ("plan", "run"):
+        with pytest.raises(UserError, match="dataset squares: n_train_per_class 4 draws single images, not groups"):
+            getattr(Study.from_file(study_file), attempt)(tmp_path / "runs", **(OPTIONS if attempt == "run" else {}))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_augmented_copies_make_another_run(undisturbed, study_file, tmp_path):
     study_file.write_text(study_file.read_text() + "\n[protocols.linear]\nn_augmentations = 2\n")
     study = Study.from_file(study_file).part(datasets=["squares"])

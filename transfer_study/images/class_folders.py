@@ -18,6 +18,7 @@ from transfer_study.images.layout import (
     SPLIT_NAMES,
     case_words,
     check_are_classes,
+    check_depth,
     check_inner_folders,
     check_splits_above,
     folder_advice,
@@ -98,6 +99,7 @@ def class_folders(
     depth = top + class_level - 1
     check_splits_above(parts, str(root))
     _check_no_split(root, parts, top)
+    check_depth(max(map(len, parts)) - 1 - top, class_level, str(root))
     _check_folders(root, parts, listed, depth)
     check_inner_folders({(one[depth], one[depth + 1]) for one in parts if len(one) > depth + 2}, {one[depth] for one in parts}, str(root))
     split = ["val" if top and _split_of(one[top - 1]) == "val" else "train" for one in parts]

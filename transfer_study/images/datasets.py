@@ -332,7 +332,7 @@ def listed_dataset(
     metric: str = "top1",
     label_matrix: pd.DataFrame | None = None,  # multi-label: (n_images, n_classes) 1 present, 0 absent, -1 present but difficult
     reader: Callable[[int], bytes] | None = None,  # reads row `i` if images are not files; the table then needs offset and size (0 if unknown)
-    unseen_classes: bool = False,  # whether classes may have no training images, as in a benchmark that draws few; their test images count as errors
+    unseen_classes: bool = False,  # whether classes may have no or one training image, as in a benchmark that draws few; test images of a class without count as errors
 ) -> ImageDataset:
     "A dataset from a list of images; raises `UserError` if the list allows no valid score."
     table = table.assign(name=table.get("name", table["file"])).reset_index(drop=True)
@@ -344,7 +344,7 @@ def listed_dataset(
         label_matrix = None if label_matrix is None else label_matrix.iloc[present.index].reset_index(drop=True)
         table = present.reset_index(drop=True)
     if label_matrix is None:
-        check_classes(table, root, unseen_classes=unseen_classes)
+        check_classes(table, Path(name), unseen_classes=unseen_classes)
         table = _with_labels(table)
         labels = table["class"]
     else:

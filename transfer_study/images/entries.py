@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
-from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -33,6 +32,7 @@ from transfer_study.images.layout import (
     SPLIT_NAMES,
     SPLITS,
     NoTestImages,
+    decoded_path,
     same_spelling,
     split_column,
     unused_words,
@@ -259,15 +259,6 @@ def _by_name(root: Path) -> dict[str, list[str]]:
 _ADDRESS = r"(https?|ftp|s3|gs)://"
 
 
-def _decoded(file: str) -> str:
-    "The path in an address or in a link of Label Studio (?d=PATH), without percent-encoding."
-    if linked := re.search(r"\?(?:.*&)?d=([^&]+)", file):
-        return unquote(linked[1])
-    if re.match(r"(https?|ftp)://", file):
-        file = re.split(r"[?#]", file)[0]
-    return unquote(re.sub(r"^\w+://[^/]*", "", file))
-
-
 def _first_file(files: pd.Series, others: pd.Series, root: Path) -> pd.Series:
     "`files`, where one of `others` takes the place of a file that does not exist."
     others = _stored_paths(others[others != files], root)
@@ -279,7 +270,7 @@ def _first_file(files: pd.Series, others: pd.Series, root: Path) -> pd.Series:
 # %% ../../nbs/api/images/14_entries.ipynb #c9cd4558
 def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     "Files none of which is where the list says: those at the ends of the listed paths, or anywhere below the folder under their names."
-    root, decoded = path.parent, files.map(_decoded)
+    root, decoded = path.parent, files.map(decoded_path)
     listed, plain = (texts.str.replace("\\", "/").str.split("/") for texts in (files, decoded))
     for k in range(1, max(len(listed.iloc[0]), len(plain.iloc[0]))):
         first = _first_file(listed.iloc[:1].str[k:].str.join("/"), plain.iloc[:1].str[k:].str.join("/"), root)
@@ -304,7 +295,7 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
 def _located(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     "The files of a list, and a line if they are elsewhere below its folder, or listed percent-encoded."
     root, is_address = path.parent, files.str.match(_ADDRESS)
-    chosen = _first_file(files, files.map(_decoded), root)
+    chosen = _first_file(files, files.map(decoded_path), root)
     if not len(files) or not any((root / file).is_file() for file in chosen):
         return _elsewhere(files, path) if len(files) else (files, "")
     if (outside := is_address & (chosen == files)).any():
@@ -313,7 +304,11 @@ def _located(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     return chosen, f"{len(changed):,} of the listed names are percent-encoded; decoded, such as {changed.iloc[0]}" if len(changed) else ""
 
 # %% ../../nbs/api/images/14_entries.ipynb #a4fd8f93
-def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
+def csv_dataset(
+    entry: DatasetEntry,
+    directory: Path = Path(),
+    unseen_classes: bool = False,  # as `listed_dataset` takes it
+) -> ImageDataset:
     "The dataset of a CSV file that lists images, labels and splits; raises `UserError` if a column, a label or a split is missing."
     path = directory / Path(entry.csv).expanduser()
     if not path.is_file():
@@ -332,7 +327,7 @@ def csv_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     table = pd.DataFrame({"split": splits, "labels" if several else "class": labels, "file": files})
     table = _with_our_splits(table, entry, f"dataset {path}")
     label_matrix = _matrix(table.pop("labels")) if several else None
-    dataset = listed_dataset(entry.name or path.stem, path.parent, table, _metric(entry, several), label_matrix)
+    dataset = listed_dataset(entry.name or path.stem, path.parent, table, _metric(entry, several), label_matrix, unseen_classes=unseen_classes)
     if n := len(dataset.missing):
         remarks += (f"{n:,} of {len(table):,} listed images do not exist and are left out (first: {dataset.missing[0]})",)
     return replace(dataset, notes=(*dataset.notes, *(f"dataset {dataset.name}: {remark}" for remark in remarks)))
@@ -459,18 +454,32 @@ def dataset_entry(value: "str | dict | DatasetEntry") -> DatasetEntry:
 def open_entry(
     entry: DatasetEntry,  # any but a bare reference
     directory: Path = Path(),  # base directory of relative paths
+    unseen_classes: bool = False,  # csv, hf: as `listed_dataset` takes it
 ) -> ImageDataset:
     "The dataset of an entry; raises `UserError` if it does not exist or cannot be scored."
-    dataset = _opened(entry, directory)
-    if not entry.groups:
+    dataset = _opened(entry, directory, unseen_classes)
+    if entry.groups:
+        is_file = entry.groups.lower().endswith(".csv")
+        groups = str(directory / Path(entry.groups).expanduser()) if is_file else entry.groups
+        dataset = with_groups(dataset, groups, entry.test_share, entry.seed)
+    return dataset if entry.test_share is None or unseen_classes else _with_untested(dataset)
+
+
+def _with_untested(dataset: ImageDataset) -> ImageDataset:
+    "The dataset with a line on the classes of which no test image could be drawn."
+    if dataset.label_matrix is not None:
         return dataset
-    is_file = entry.groups.lower().endswith(".csv")
-    return with_groups(dataset, str(directory / Path(entry.groups).expanduser()) if is_file else entry.groups, entry.test_share, entry.seed)
+    counts = dataset.images.groupby(["class", "split"]).size().unstack(fill_value=0)
+    if not len(untested := counts[counts["test"] == 0]):
+        return dataset
+    first = f"{untested.index[0]!r} with {untested.iloc[0].sum():,} images"
+    line = f"dataset {dataset.name}: no test image drawn of {len(untested):,} class{'es' * (len(untested) > 1)}, because training needs its images (first: {first})"
+    return replace(dataset, notes=(*dataset.notes, line))
 
 # %% ../../nbs/api/images/14_entries.ipynb #16c90573
-def _opened(entry: DatasetEntry, directory: Path) -> ImageDataset:
+def _opened(entry: DatasetEntry, directory: Path, unseen_classes: bool) -> ImageDataset:
     if entry.source == "csv":
-        return csv_dataset(entry, directory)
+        return csv_dataset(entry, directory, unseen_classes)
     if entry.source == "torchvision":
         return torchvision_dataset(entry, directory)
     if entry.source == "hf":
@@ -478,7 +487,7 @@ def _opened(entry: DatasetEntry, directory: Path) -> ImageDataset:
         metric = _metric(entry, False) if entry.metric else ""
         return hub_dataset(
             reference, directory, entry.revision or None, dict(entry.splits.items()), entry.image, entry.label, entry.name, metric,
-            entry.test_share, entry.seed, entry.split,
+            entry.test_share, entry.seed, entry.split, unseen_classes,
         )  # fmt: skip
     path = directory / Path(entry.folder or entry.tar).expanduser()
     if entry.test_share is not None:

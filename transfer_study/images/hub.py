@@ -343,6 +343,7 @@ def hub_dataset(
     test_share: float | None = None,  # share of the training images to take as test images if there are none, between 0 and 1
     seed: int = 0,  # of that draw
     split: str = "",  # name of the column of splits; empty for `split`, or the only one whose values are splits
+    unseen_classes: bool = False,  # as `listed_dataset` takes it
 ) -> ImageDataset:
     "A dataset of the Hugging Face library; raises `UserError` if it cannot be loaded or scored."
     source, _, configuration = reference.partition(":")
@@ -366,8 +367,7 @@ def hub_dataset(
         table["split"] = draw_test_images(table["split"], table.get("class"), test_share, seed)
     reader = _HubReader([_undecoded(part, image) for part in parts], np.cumsum([0, *map(len, parts[:-1])]))
     name = name or "-".join(filter(None, (Path(source).name, configuration)))
-    usual = "top1" if label_matrix is None else "map"
-    metric = metric or known_datasets().set_index("name")["metric"].get(name, usual)
-    dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader)
+    metric = metric or known_datasets().set_index("name")["metric"].get(name, "top1" if label_matrix is None else "map")
+    dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader, unseen_classes)
     remarks = words, unused_words(parts[0].features, (image, label, column)), f"left out: splits {', '.join(others)}" if others else ""
     return replace(dataset, notes=(*dataset.notes, *(f"dataset {name}: {remark}" for remark in remarks if remark)))

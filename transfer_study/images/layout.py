@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'IMAGE_SUFFIXES', 'NO_IMAGE', 'CAMERA', 'PICTURE', 'ARCHIVE', 'TABLE', 'FLAGS',
            'NoTestImages', 'is_image', 'image_files', 'choose_splits', 'named_splits', 'split_column', 'unused_words',
-           'FolderImage', 'check_splits_above', 'check_inner_folders', 'folder_advice', 'folder_images', 'nested_words',
-           'link_words', 'same_spelling', 'case_words', 'folder_notes', 'check_are_classes', 'check_classes']
+           'FolderImage', 'check_splits_above', 'check_inner_folders', 'folder_advice', 'check_depth', 'folder_images',
+           'decoded_path', 'nested_words', 'link_words', 'same_spelling', 'case_words', 'folder_notes',
+           'check_are_classes', 'check_classes']
 
 # %% ../../nbs/api/images/05_layout.ipynb #93f0209d
 import re
@@ -15,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 
@@ -253,6 +255,17 @@ def folder_advice(
     return "; medical images (DICOM, NIfTI) are not read: save each as PNG in a folder of its class" if medical else ""
 
 # %% ../../nbs/api/images/05_layout.ipynb #72b6e9ea
+def check_depth(
+    depth: int,  # how many folders lie above the image with the most of them, below that of a split
+    class_level: int,
+    where: str,
+) -> None:
+    "Raises `UserError` if no image has so many folders that one of `class_level` could name its class."
+    if class_level > depth > 0:
+        levels = f"{depth} level{'s' * (depth > 1)} of folders"
+        raise UserError(f"{where}: class_level {class_level}, but its images lie in {levels}; leave class_level out, or give one up to {depth}")
+
+# %% ../../nbs/api/images/05_layout.ipynb #f18d4dd1
 def folder_images(
     listed: FileList,  # of `root`; files that are no images of a class are left out of it
     root: Path,
@@ -272,6 +285,7 @@ def folder_images(
     above = depth + class_level  # the folders above that of a class
     inside = [len(parts) > above + 1 and parts[depth] in splits for parts in paths]
     _check_one_dataset({tuple(parts[:depth]) for parts, is_inside in zip(paths, inside, strict=True) if is_inside}, root)
+    check_depth(max((len(parts) - depth - 2 for parts in paths if parts[depth] in splits), default=0), class_level, f"dataset {root}")
     outside = f"outside {', '.join(f'{name}/' for name in sorted(splits, key=lambda name: SPLITS.index(splits[name]))) or 'folders of classes'}"
     images, reader = [], FileReader(root, listed.files)
     for i, (file, parts) in enumerate(zip(listed.files, paths, strict=True)):
@@ -286,6 +300,17 @@ def folder_images(
     check_inner_folders(inner, {image.label for image in images}, f"dataset {root}")
     of_classes = [parts for parts in folders if len(parts) == above + 2 and parts[depth] in splits]
     return sorted(images, key=lambda image: image.stored), {(splits[parts[depth]], readable_name(parts[above])) for parts in of_classes}
+
+# %% ../../nbs/api/images/05_layout.ipynb #941797ed
+def decoded_path(
+    file: str,  # as a list of images names it
+) -> str:
+    "The path in an address or in a link of Label Studio (?d=PATH), without percent-encoding."
+    if linked := re.search(r"\?(?:.*&)?d=([^&]+)", file):
+        return unquote(linked[1])
+    if re.match(r"(https?|ftp)://", file):
+        file = re.split(r"[?#]", file)[0]
+    return unquote(re.sub(r"^\w+://[^/]*", "", file))
 
 # %% ../../nbs/api/images/05_layout.ipynb #1b7c234c
 def nested_words(
@@ -431,10 +456,10 @@ def check_are_classes(
 # %% ../../nbs/api/images/05_layout.ipynb #2e14a7e1
 def check_classes(
     images: pd.DataFrame,  # one row per image: split, class
-    root: Path,  # for messages
+    root: Path,  # or name of the dataset, for messages
     folders: Iterable[tuple[str, str]] = (),  # split and class of each folder of a class
     left_out: dict[str, list[str]] | None = None,  # paths by the reason
-    unseen_classes: bool = False,  # whether classes may have no training images
+    unseen_classes: bool = False,  # whether classes may have no or one training image
 ) -> None:
     "Raises `UserError` for an empty class or split, a class without training images, a single class, or too few images to hold one out."
     counts = images.groupby(["split", "class"]).size()
@@ -447,7 +472,7 @@ def check_classes(
     if len(counts["train"]) < 2:
         raise UserError(f"dataset {root}: only one class, {counts['train'].index[0]!r}; expected at least two")
     few = counts["train"][counts["train"] < 2]
-    if len(few) and "val" not in counts:
+    if len(few) and "val" not in counts and not unseen_classes:
         raise UserError(
             f"dataset {root}: class {few.index[0]!r} has one training image; expected at least two, "
             "because one is held out for validation (or give a val/ split)"

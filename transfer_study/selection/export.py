@@ -9,6 +9,7 @@ __all__ = ['safe_cell', 'safe_cells', 'write_predictions_csv', 'folder_labels', 
 import copy
 import csv
 import json
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,8 @@ def folder_labels(
     Where the paths have several folders named like classes, those at the one depth that tells images apart count. Raises `UserError`
     for an image outside the folders of the classes, and where several depths could be meant.
     """
-    folders = predictions["image"].str.split("/").str[:-1]
+    stored = {unicodedata.normalize("NFC", name): name for name in class_names}  # an accent has other code points on other systems
+    folders = predictions["image"].str.split("/").str[:-1].map(lambda names: [stored.get(unicodedata.normalize("NFC", name), name) for name in names])
     named = folders.map(lambda names: [name for name in names if name in class_names])
     if (named.str.len() == 0).any():
         first = predictions["image"][named.str.len() == 0].iloc[0]

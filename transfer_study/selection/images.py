@@ -22,7 +22,7 @@ from ..images.benchmarks import is_vtab_folder
 from ..images.catalog import named_datasets, open_dataset
 from ..images.class_folders import class_folders, has_test_images
 from ..images.datasets import ImageDataset, dataset_name
-from ..images.entries import dataset_entry, split_reference
+from ..images.entries import dataset_entry, open_entry, split_reference
 from ..images.layout import NoTestImages
 from ..images.splits import draw_split, joined_groups, read_groups
 
@@ -101,7 +101,7 @@ def _class_folders_without_test(reference: str) -> Path | None:
     return None if elsewhere or not path.exists() or is_vtab_folder(path) or has_test_images(path) else path
 
 
-def _all_for_training(images: Any, data_root: Path | None) -> ImageDataset:
+def _all_for_training(images: Any) -> ImageDataset:
     "The images of a list or of the Hugging Face library that have no test split: all of them in train, or in val if they are there."
     entry = dataset_entry(images)
     kind, rest = split_reference(entry.reference)
@@ -110,7 +110,7 @@ def _all_for_training(images: Any, data_root: Path | None) -> ImageDataset:
         keys = {"hf": name, "configuration": configuration} if configuration else {"hf": name}
     else:
         keys = entry.model_dump(exclude_unset=True, exclude={"reference"}) or {"csv": rest}
-    drawn = open_dataset(keys | {"test_share": 0.2}, root=data_root)
+    drawn = open_entry(dataset_entry(keys | {"test_share": 0.2}), unseen_classes=True)
     table = drawn.images.assign(split=drawn.images["split"].replace("test", "train"))
     return replace(drawn, images=table, fingerprint=digest(["without test images", drawn.fingerprint]))
 
@@ -135,7 +135,7 @@ def open_images(
         try:
             dataset = open_dataset(reference or images, root=data_root)
         except NoTestImages:
-            dataset = _all_for_training(reference or images, data_root)
+            dataset = _all_for_training(reference or images)
     if dataset.label_matrix is not None:
         raise UserError(f"{dataset.name}: its images have several labels each; a recommendation needs one label per image")
     return dataset

@@ -99,6 +99,7 @@ class KeptHead:
     interval: tuple[float, float]  # of the accuracy, 95 %
     n_test: int
     training_groups: np.ndarray | None = None  # (n_train,) which training images belong together; None where that is not known
+    of_groups: bool = False  # whether the interval is of the draw of groups of test images
 
 # %% ../../nbs/api/selection/15_keep.ipynb #3df028cd
 def fit_head(
@@ -128,10 +129,11 @@ def fit_head(
     score = float(METRICS[of_run](y[test], test_scores if of_run in SCORE_METRICS else y_pred))
     group = run.dataset.images["group"].to_numpy()[features.rows] if "group" in run.dataset.images else None
     accuracy, interval = float(METRICS[metric](y[test], y_pred)), accuracy_interval(y[test], y_pred, metric)
+    of_groups = False
     if group is not None and metric == "top1":
-        interval = interval_of(y_pred == y[test], group[test])
+        interval, of_groups = interval_of(y_pred == y[test], group[test]), True
     kept, groups = original & fitted, None if group is None else group[original & fitted]
-    return KeptHead(*head.coefficients(0), l2, temperature, select_rows(X, kept), score, metric, accuracy, interval, int(test.sum()), groups)
+    return KeptHead(*head.coefficients(0), l2, temperature, select_rows(X, kept), score, metric, accuracy, interval, int(test.sum()), groups, of_groups)
 
 # %% ../../nbs/api/selection/15_keep.ipynb #5c52a3cb
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ def keep_classifier(
         folder, network=run.network, head=(head.weight, head.bias), class_names=run.dataset.classes, lambda_=head.l2,
         temperature=head.temperature, expected_accuracy=head.accuracy, interval=head.interval, n_test=head.n_test, bundle=bundle,
         training_features=head.training_features, training_groups=head.training_groups, licence=licence, model=model, overwrite=overwrite, dataset=run.dataset.name,
-        n_train=len(head.training_features), metric=head.metric, precision=run.extraction["precision"], storage=run.extraction["storage"],
+        n_train=len(head.training_features), metric=head.metric, interval_covers="groups of test images" if head.of_groups else "test images",
+        precision=run.extraction["precision"], storage=run.extraction["storage"],
         decode=run.extraction.get("decode", "full"),
     )  # fmt: skip
     return KeptClassifier(folder, run, result["score"], head.score, head.metric, head.accuracy, head.interval, head.n_test)

@@ -48,7 +48,7 @@ class ClassifierRecord(Section):
     metric: Literal["top1", "mean_per_class"] = Field("top1", description="of the expected accuracy")
     expected_accuracy: float = Field(ge=0, le=1, description="on the test images")
     interval: tuple[float, float] = Field(description="95 % interval of the expected accuracy")
-    interval_covers: Literal["test images", "test and training images"] = Field("test images", description="whose draw the interval covers")
+    interval_covers: Literal["test images", "groups of test images", "test and training images"] = Field("test images", description="whose draw the interval covers")
     n_test: int = Field(ge=1, description="number of test images")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's computation")
     storage: Literal["float32", "float16"] = Field("float32", description="number format of the features")

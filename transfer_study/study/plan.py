@@ -304,7 +304,7 @@ def _add_grid_point(builder: _Builder, run: Run, protocol: FineTuneProtocol, net
     rate, decay = point
     needs = network.needs if run.protocol == "finetune" else ()
     identity = [run.inputs, run.dataset.fingerprint, run.protocol, run.parameters, run.seed, builder.file.on_bad_image]
-    name = digest(["grid", NUMERICS_VERSION, *identity, rate, decay])
+    name = digest(["grid", run.specification["numerics_version"], *identity, rate, decay])
     label = f"{run_label(run)}, learning rate {rate:.2g}, weight decay {decay:.2g}"
     held_out = round(protocol.validation_share * _n_images(run, run.dataset, ("train",)))
     costs = _training_costs(run, protocol, network.speed, held_out)  # scored once, at the end

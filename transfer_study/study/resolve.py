@@ -326,7 +326,7 @@ def _check_neighbours(file: StudyFile, dataset: ImageDataset) -> None:
 
 def check_sizes(file: StudyFile, dataset: ImageDataset) -> None:
     """Raises `UserError` if a protocol needs more images or neighbours than the dataset has, validation takes all images of a class, or
-    images have several labels.
+    single images are to be drawn from groups or from images with several labels.
     """
     _check_neighbours(file, dataset)
     protocols = [protocol for _, protocol in file.protocols if protocol]
@@ -340,6 +340,8 @@ def check_sizes(file: StudyFile, dataset: ImageDataset) -> None:
         return
     if dataset.label_matrix is not None:
         raise UserError(f"dataset {dataset.name}: n_train_per_class needs one label per image; its images have several")
+    if "group" in dataset.images:
+        raise UserError(f"dataset {dataset.name}: n_train_per_class {largest} draws single images, not groups; leave out one of the two")
     counts = dataset.images.loc[dataset.images["split"] != "test", "class"].value_counts()
     if counts.min() < largest:
         raise UserError(

@@ -21,7 +21,7 @@ from .cells import clean_text, clean_texts, name_key
 from .columns import COLUMNS, Roles, is_text, long_roles, matching, names_in, network_columns
 from .files import Grid, read_grid
 from .names import could_be_source, is_source, reason_no_dataset, run_of, summary_of
-from .scales import scaled_scores, scales_in, with_counts
+from .scales import grouped_numbers, scaled_scores, scales_in, with_counts
 from .turned import upright
 from .wide import wide_roles
 
@@ -130,17 +130,22 @@ def _chosen_rows(rows: pd.DataFrame, grid: Grid, datasets: str | Iterable[str] |
     return rows[~rows["dataset"].isin(reasons)].reset_index(drop=True), reasons
 
 # %% ../../nbs/api/tables/10_rows.ipynb #6550afa9
-def _is_method(name: str, rows: pd.DataFrame, lowest: pd.Series) -> bool:
-    "Whether a row such as DELTA or SD is a method of this name: most of its scores are no less than half of the `lowest` of the others."
-    may_be = name.isupper() and len(name) > 1 and summary_of(name) in ("a spread", "a difference")
-    return may_be and bool((rows["score"] >= rows["dataset"].map(lowest) / 2).mean() > 0.5)
+def _are_methods(names: list[str], rows: pd.DataFrame, decimal: str) -> list[str]:
+    "Those of the rows `names`, such as DELTA or SD, that are methods: most of their scores are no less than half of the lowest of the other rows."
+    names = [name for name in names if name.isupper() and len(name) > 1 and summary_of(name) in ("a spread", "a difference")]
+    if not names:
+        return []
+    scores = pd.Series(grouped_numbers(rows["score"], rows["dataset"].to_numpy(), decimal).values, rows.index)
+    lowest = scores[~rows["network"].map(summary_of).astype(bool)].groupby(rows["dataset"]).min()
+    high = scores >= rows["dataset"].map(lowest) / 2
+    return [name for name in names if high[rows["network"] == name].mean() > 0.5]
 
 
-def _without_summaries(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+def _without_summaries(rows: pd.DataFrame, decimal: str) -> tuple[pd.DataFrame, dict[str, str]]:
     "The rows without those of averages, extremes and spreads, such as the last line of many tables; and what is left out."
     names = [name for name in rows["network"].unique() if summary_of(name)]
-    lowest = rows[~rows["network"].isin(names)].groupby("dataset")["score"].min()
-    names = [name for name in names if not _is_method(name, rows[rows["network"] == name], lowest)]
+    methods = _are_methods(names, rows, decimal)
+    names = [name for name in names if name not in methods]
     return rows[~rows["network"].isin(names)].reset_index(drop=True), {f"row {name!r}": "a summary, no network" for name in names}
 
 
@@ -245,7 +250,7 @@ def table_rows(
         rows, reasons = _wide_rows(grid, roles), {}
     else:
         rows, reasons = _chosen_rows(_long_rows(grid, roles, source, path), grid, datasets, leave_out)
-    rows, summaries = _without_summaries(rows)
+    rows, summaries = _without_summaries(rows, grid.decimal)
     reasons = on_request | reasons | roles.left_out | summaries
     if source is None and datasets is None:
         _check_doubtful_source(rows, path)

@@ -29,6 +29,18 @@ def _where(rows: pd.DataFrame, row: int, column: str, place: str) -> str:
     return f"{column} {value} {' '.join(parts)}{line}"
 
 
+def _leave_out(rows: pd.DataFrame, row: int, values: np.ndarray, grid: Grid) -> str:
+    "The option that leaves out whichever is odd as a whole: the row of whole numbers in which the cell stands, such as # classes, or its dataset."
+    entry, too_high = rows.iloc[row], pd.Series(values > 100)
+    of_row, of_column = ((rows[name] == entry[name]).to_numpy() for name in ("network", "dataset"))
+    own = values[of_row & np.isfinite(values)]
+    column = next((name for i, name in enumerate(grid.columns) if (clean_texts(grid.cells[i]) == entry["network"]).any()), "")
+    is_odd = (own == np.round(own)).all() and too_high[of_row].mean() > too_high[of_column].mean()
+    if is_odd and column:
+        return f"leave the {'column' if grid.place == 'column' else 'row'} out with --leave-out {column + '=' + entry['network']!r}"
+    return f"leave the column out with --leave-out {entry['dataset']!r}"
+
+
 def _of_both_scales(rows: pd.DataFrame, column: str, values: np.ndarray, scaled: np.ndarray, verb: str) -> list[str]:
     "One line on values of at most 1 beside larger ones of the same dataset, which may be fractions in a column of per cent."
     groups = rows["dataset"] if column == "score" else pd.Series(column, index=rows.index)
@@ -61,13 +73,16 @@ def _check_range(rows: pd.DataFrame, column: str, values: np.ndarray, path: obje
     raise UserError(f"{path}: {_where(rows, int(wrong.argmax()), column, place)}: expected a number from 0 to 1")
 
 
+def _largest(rows: pd.DataFrame, values: np.ndarray, scaled: np.ndarray) -> tuple[pd.Series, pd.Series]:
+    "The largest value of each dataset among those that are said to be in per cent, and the largest values that are at most 1."
+    groups = rows.get("dataset", pd.Series("", index=rows.index))[scaled]
+    largest = pd.Series(values[scaled], dtype=float).groupby(groups.to_numpy()).max()
+    return largest, largest[(largest > 0) & (largest <= 1)]
+
+
 def _check_percent(rows: pd.DataFrame, column: str, values: np.ndarray, scaled: np.ndarray, path: object) -> None:
     "Raises `UserError` if values that are said to be in per cent are at most 1."
-    if not scaled.any() or not np.isfinite(values[scaled]).any():
-        return
-    groups = rows.get("dataset", pd.Series("", index=rows.index))[scaled]
-    largest = pd.Series(values[scaled]).groupby(groups.to_numpy()).max()
-    low = largest[(largest > 0) & (largest <= 1)]
+    largest, low = _largest(rows, values, scaled)
     if len(low):
         every = len(low) == len(largest) or column == "source_accuracy"
         of = "" if every else f" on dataset {low.index[0]!r}"
@@ -139,16 +154,20 @@ def scaled_scores(
     groups = rows["dataset"] if column == "score" else pd.Series(column, index=rows.index)
     numbers = grouped_numbers(rows[column], groups.to_numpy(), grid.decimal)
     if numbers.invalid.any():
-        raise UserError(f"{path}: {_where(rows, int(numbers.invalid.argmax()), column, grid.place)}: expected a number from 0 to 1")
+        row = int(numbers.invalid.argmax())
+        difference = ", no difference" * str(rows[column].iloc[row]).strip().startswith("+")
+        raise UserError(f"{path}: {_where(rows, row, column, grid.place)}: expected a number from 0 to 1{difference}")
     scales = groups.map({name: by_name.get(name, by_name.get(column)) for name in groups.unique()})
     given = scales.notna().to_numpy()
     scaled = np.where(given, scales.fillna(False).astype(bool), percent) & ~numbers.percent
     _check_percent(rows, column, numbers.values, scaled & ~given, path)
-    remarks = [*numbers.remarks, *_of_both_scales(rows, column, numbers.values, scaled, "is read as per cent")]
+    named = [(f"{name!r}" if column == "score" else column, high) for name, high in _largest(rows, numbers.values, scaled & given)[1].items()]
+    low = [f"{name} is read as per cent, as --scale says, though its largest number is {high:g}: {high:g} %" for name, high in named]
+    remarks = [*numbers.remarks, *dict.fromkeys(low), *_of_both_scales(rows, column, numbers.values, scaled, "is read as per cent")]
     is_percent = scaled | numbers.percent
     if (above := is_percent & (numbers.values > 100 * _ROUNDED)).any():
         row = int(above.argmax())
-        leave = f", or leave the column out with --leave-out {groups.iloc[row]!r}" if column == "score" else ""
+        leave = f", or {_leave_out(rows, row, numbers.values, grid)}" if column == "score" else ""
         raise UserError(f"{path}: {_where(rows, row, column, grid.place)}: expected at most 100, as it is read as per cent; correct the cell{leave}")
     remarks += _odd_numbers(rows, numbers.values) if column == "score" else []
     values = np.where(is_percent, numbers.values / 100, numbers.values)

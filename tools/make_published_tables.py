@@ -72,7 +72,7 @@ def self_supervised(mmselfsup: Path) -> pd.DataFrame:
 
 
 def torchvision_top1() -> pd.DataFrame:
-    "A row per network of which torchvision has first weights (IMAGENET1K_V1): network, ImageNet top-1 in [0, 1] and number of parameters."
+    "A row per network with first weights (IMAGENET1K_V1) in torchvision: its ImageNet top-1 in [0, 1] and number of parameters."
     from torchvision import models
 
     rows = []

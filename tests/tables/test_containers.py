@@ -25,7 +25,9 @@ TABLES = {
     "wide with a method that is called SD": with_row("SD", 0.74, 0.89, 0.64),
     "long with gaps": WIDE.melt("network", var_name="dataset", value_name="score"),
     "shipped, wide": SHIPPED.pivot(index="network", columns="dataset", values="score").reset_index(),
-    "shipped, long, with a gap": SHIPPED[["network", "dataset", "score"]].assign(score=lambda df: df["score"].where(df.index != 7)),
+    "shipped, long, with a gap": SHIPPED[["network", "dataset", "score"]].assign(
+        score=lambda df: df["score"].where(df.index != 7)
+    ),
 }
 
 
@@ -38,12 +40,18 @@ def test_every_container_with_every_kind_of_empty_cell(name, empty, tmp_path):
     table.to_excel(tmp_path / "table.xlsx", index=False)
     TABLES[name].to_parquet(tmp_path / "table.parquet", index=False)
     expected = read_table(tmp_path / "table.csv")
-    assert len(expected) == {"wide with a method that is called SD": 8, "shipped, wide": 121, "shipped, long, with a gap": 120}.get(name, 6)
+    assert len(expected) == {
+        "wide with a method that is called SD": 8,
+        "shipped, wide": 121,
+        "shipped, long, with a gap": 120,
+    }.get(name, 6)
     assert "a spread" not in name or "left out: row 'SD' (a summary, no network)" in expected.attrs["reading"]
     for other in (tmp_path / "table.xlsx", tmp_path / "table.parquet", table):
         rows = read_table(other)
         pd.testing.assert_frame_equal(rows.reset_index(drop=True), expected.reset_index(drop=True))
-        assert [line for line in rows.attrs["reading"] if " empty" in line] == [line for line in expected.attrs["reading"] if " empty" in line]
+        assert [line for line in rows.attrs["reading"] if " empty" in line] == [
+            line for line in expected.attrs["reading"] if " empty" in line
+        ]
 
 
 def test_an_empty_cell_of_excel_is_counted(tmp_path):

@@ -7,9 +7,14 @@ from transfer_study.core import UserError
 from transfer_study.results import read_table
 
 WIDE = pd.DataFrame({
-    "network": ["resnet18", "resnet50", "resnet152"], "imagenet": [69.8, 76.1, 78.3], "pets": [81.5, 85.6, 87.7], "cars": [62.1, 63.9, 67.1],
+    "network": ["resnet18", "resnet50", "resnet152"], "imagenet": [69.8, 76.1, 78.3],
+    "pets": [81.5, 85.6, 87.7], "cars": [62.1, 63.9, 67.1],
 })  # fmt: skip
-LONG = WIDE.drop(columns="imagenet").melt("network", var_name="dataset", value_name="score").assign(score=lambda df: df["score"] / 100)
+LONG = (
+    WIDE.drop(columns="imagenet")
+    .melt("network", var_name="dataset", value_name="score")
+    .assign(score=lambda df: df["score"] / 100)
+)
 
 
 def refused(table, **options):
@@ -49,7 +54,11 @@ def test_a_scale_that_the_numbers_do_not_fit_is_said():
 def test_differences_are_no_scores(tmp_path, baseline, shape):
     pets = ["81.5" if baseline else "+0.3", "+4.1", "+6.2"]
     table = WIDE[["network", "imagenet"]].assign(pets=pets)
-    table = table if shape == "wide" else table.rename(columns={"imagenet": "source_accuracy", "pets": "score"}).assign(dataset="pets")
+    table = (
+        table
+        if shape == "wide"
+        else table.rename(columns={"imagenet": "source_accuracy", "pets": "score"}).assign(dataset="pets")
+    )
     table.to_csv(tmp_path / "table.csv", index=False)
     for written in (table, tmp_path / "table.csv"):
         message = refused(written, percent=True)
@@ -77,7 +86,9 @@ def turned():
 
 def test_counts_beside_networks_are_no_networks():
     table = turned()
-    for i, (name, counts) in enumerate({"Classes": [37, 196], "Train size": ["3,680", "8,144"], "Held out": [3669, 8041]}.items()):
+    for i, (name, counts) in enumerate(
+        {"Classes": [37, 196], "Train size": ["3,680", "8,144"], "Held out": [3669, 8041]}.items()
+    ):
         table.insert(1 + i, name, counts)
     table.insert(4, "Metric", ["accuracy", "accuracy"])
     rows = read_table(table, percent=True)
@@ -92,7 +103,9 @@ def test_the_advice_on_a_cell_names_the_row_or_the_column_that_is_odd():
     table = pd.concat([row, WIDE], ignore_index=True)
     assert "leave the row out with --leave-out 'network=# classes'" in refused(table, percent=True)
     assert len(read_table(table, percent=True, leave_out="network=# classes")) == 6
-    assert "leave the column out with --leave-out 'images'" in refused(WIDE.assign(images=[3669, 3669, 8041.5]), percent=True, datasets="pets,images")
+    assert "leave the column out with --leave-out 'images'" in refused(
+        WIDE.assign(images=[3669, 3669, 8041.5]), percent=True, datasets="pets,images"
+    )
 
 
 def german():
@@ -113,14 +126,18 @@ def test_a_long_table_in_another_language_is_no_wide_one():
 
 
 def test_the_tasks_of_an_evaluation_harness_are_datasets():
-    table = LONG.rename(columns={"network": "model", "dataset": "Tasks", "score": "Value"}).assign(Metric="acc", Stderr=0.01, Version=1)
+    table = LONG.rename(columns={"network": "model", "dataset": "Tasks", "score": "Value"}).assign(
+        Metric="acc", Stderr=0.01, Version=1
+    )
     assert read_table(table)["score"].max() == pytest.approx(0.877)
 
 
 def test_a_table_of_images_or_of_classes():
     images = pd.DataFrame({"model": "resnet18", "dataset": "pets", "image": ["a", "b"], "label": [1, 2], "prediction": [1, 0]})
     assert "one row per image, with its label and prediction; expected an accuracy for each network" in refused(images)
-    report = pd.DataFrame({"precision": [0.9, 0.8], "recall": [0.9, 0.7], "f1-score": [0.9, 0.75], "support": [20, 30]}, index=["cat", "dog"])
+    report = pd.DataFrame(
+        {"precision": [0.9, 0.8], "recall": [0.9, 0.7], "f1-score": [0.9, 0.75], "support": [20, 30]}, index=["cat", "dog"]
+    )
     assert "one row per class of one network on one dataset" in refused(report)
 
 

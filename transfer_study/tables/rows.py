@@ -20,8 +20,8 @@ from ..core import UserError
 from .cells import clean_text, clean_texts, name_key
 from .columns import COLUMNS, Roles, is_text, long_roles, matching, names_in, network_columns
 from .files import Grid, read_grid
-from .names import could_be_source, is_source, reason_no_dataset, run_of, summary_of
 from .metrics import metric_kind
+from .names import could_be_source, is_source, reason_no_dataset, run_of, summary_of
 from .scales import grouped_numbers, scaled_scores, scales_in, with_counts
 from .sources import MATCHED
 from .turned import upright

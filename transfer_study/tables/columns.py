@@ -116,7 +116,7 @@ def is_text(grid: Grid, position: int) -> bool:
     numbers = read_numbers(grid.cells[position])
     return bool(numbers.invalid.any() and not np.isfinite(numbers.values).any())
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #955aa991
 def possible_datasets(
     grid: Grid,
     network: list[int],  # the columns that name the network
@@ -129,7 +129,7 @@ def possible_datasets(
     texts = [i for i, name in enumerate(grid.columns) if name and i not in [*network, *beside] and is_text(grid, i)]
     return [grid.columns[i] for i in texts if rows[i].duplicated().any() and (rows.groupby(network)[i].nunique() > 1).any()]
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #9e9e9113
 def network_columns(
     grid: Grid,
     network: str | Iterable[str] | None,  # the columns that name the network, or None to find one
@@ -281,7 +281,7 @@ def long_roles(
     """
     dataset, names = dataset_column(grid, path), grid.columns
     scores = unique_column(grid, matching([score], names, "score")[0], path) if score else standard_column(grid, "score", path)
-    _check_errors([names[scores]] if score else [], path)
+    _check_errors([names[scores]] if score and scores is not None else [], path)
     keys = [name_key(untracked(name)) for name in names]
     if dataset is None and (score or "score" in keys):
         raise UserError(f"{path}: no column 'dataset'; found: {', '.join(names)}")

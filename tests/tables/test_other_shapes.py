@@ -117,6 +117,7 @@ def test_a_long_table_in_another_language_is_no_wide_one():
     assert f"such as --network 'Modell'; {advice}" in refused(german())
     message = refused(german(), network="Modell")
     assert "which 'Datensatz' tells apart; if it names the datasets, call it dataset" in message
+    assert "names the datasets" not in refused(german().rename(columns={"Datensatz": "dataset"}))
     rows = read_table(german().rename(columns={"Datensatz": "dataset", "Genauigkeit (%)": "score"}), network="Modell")
     assert len(rows) == 6
     variants = pd.concat([WIDE.assign(recipe="A"), WIDE.assign(recipe="B")], ignore_index=True)

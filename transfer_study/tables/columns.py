@@ -126,7 +126,7 @@ def possible_datasets(
     rows = pd.DataFrame({i: clean_texts(cells) for i, cells in grid.cells.items()})
     if not rows.duplicated(network).any():
         return []
-    texts = [i for i, name in enumerate(grid.columns) if name and i not in [*network, *beside] and is_text(grid, i)]
+    texts = [i for i, name in enumerate(grid.columns) if name and name_key(name) != "dataset" and i not in [*network, *beside] and is_text(grid, i)]
     return [grid.columns[i] for i in texts if rows[i].duplicated().any() and (rows.groupby(network)[i].nunique() > 1).any()]
 
 # %% ../../nbs/api/tables/04_columns.ipynb #9e9e9113

@@ -230,3 +230,13 @@ def test_a_single_run_or_a_file_is_no_directory_of_runs(tmp_path):
     for path, message in messages.items():
         with pytest.raises(UserError, match=re.escape(message)):
             read_runs(path)
+
+
+def test_source_accuracies_of_other_weights_are_named():
+    rows = pd.DataFrame({"network": ["resnet18", "resnet50", "resnet152"], "pets": [0.668, 0.723, 0.724]})
+    read = read_table(rows)
+    assert read["source_accuracy"].tolist() == [0.69758, 0.7613, 0.78312], "torchvision's, as the neighbours' are"
+    assert "3 of 3 networks (published accuracies of the usual weights)" in read.attrs["reading"][0]
+    read = read_table(pd.concat([rows, pd.DataFrame({"network": ["resnet26", "resnet18.a1_in1k"], "pets": [0.7, 0.7]})]))
+    said = "(published accuracies of torchvision's weights, except resnet26 0.75298 (timm's), resnet18.a1_in1k 0.71504 (timm's))"
+    assert said in read.attrs["reading"][0]

@@ -1,6 +1,7 @@
-"""Makes two published tables from clones of the repositories that print their figures.
+"""Makes three published tables from the libraries and repositories that print their figures.
 
-`tools/make_published_tables.py TIMM MMSELFSUP` writes data/published/timm_distribution_shift.csv and
+`tools/make_published_tables.py` writes data/published/torchvision_imagenet_top1.csv from the installed torchvision.
+`tools/make_published_tables.py TIMM MMSELFSUP` also writes data/published/timm_distribution_shift.csv and
 data/published/self_supervised.csv from clones of huggingface/pytorch-image-models and open-mmlab/mmselfsup (branch main). Figures
 are copied as they are; per cent become proportions.
 """
@@ -70,9 +71,25 @@ def self_supervised(mmselfsup: Path) -> pd.DataFrame:
     return table.dropna(subset="imagenet").dropna(subset=elsewhere, how="all").sort_values("network", ignore_index=True)
 
 
+def torchvision_top1() -> pd.DataFrame:
+    "A row per network with first weights (IMAGENET1K_V1) in torchvision: its ImageNet top-1 in [0, 1] and number of parameters."
+    from torchvision import models
+
+    rows = []
+    for name in models.list_models(module=models):
+        weights = models.get_model_weights(name).__members__.get("IMAGENET1K_V1")
+        if weights is not None:
+            top1 = round(weights.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100, 5)
+            rows.append({"network": name, "imagenet_top1": top1, "num_params": weights.meta["num_params"]})
+    return pd.DataFrame(rows)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (1, 3):
         sys.exit(__doc__)
+    torchvision_top1().to_csv(ROOT / "torchvision_imagenet_top1.csv", index=False)
+    if len(sys.argv) == 1:
+        sys.exit()
     timm, mmselfsup = map(Path, sys.argv[1:])
     distribution_shift(timm).to_csv(ROOT / "timm_distribution_shift.csv", index=False)
     self_supervised(mmselfsup).to_csv(ROOT / "self_supervised.csv", index=False)

@@ -71,10 +71,7 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
         return
     first = repeated.iloc[0]
     both = repeated[(repeated["network"] == first["network"]) & (repeated["dataset"] == first["dataset"])]
-    metrics = both["metric"].dropna().unique()
     advice = "keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting, by --network with further columns, or leave rows out with --leave-out COLUMN=VALUE"
-    if len(metrics) > 1:
-        advice = f"they are {' and '.join(metrics)}: leave one out with --leave-out metric={metrics[-1]}"
     raise UserError(
         f"{read.path}: network {first['network']!r} has more than one score on dataset {first['dataset']!r} "
         f"({read.place}s {', '.join(map(str, both['line'].head(3)))}); {advice}"

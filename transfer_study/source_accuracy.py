@@ -20,11 +20,17 @@ from .tables.rows import TableRows, source_accuracies
 from .tables.sources import matched_source
 
 # %% ../nbs/api/06_source_accuracy.ipynb #f6efaef4
+def _published() -> pd.DataFrame:
+    "Source accuracies in [0, 1] and whose figures they are (columns source_accuracy and by), by network."
+    torchvision = pd.read_csv(data_path("published/torchvision_imagenet_top1.csv"), index_col="network")["imagenet_top1"]
+    others = published_top1().set_axis(["source_accuracy", "by"], axis=1)
+    known = pd.concat([torchvision.rename("source_accuracy").to_frame().assign(by="torchvision"), others])
+    return known[~known.index.duplicated()]
+
+
 def known_source_accuracies() -> pd.Series:
     "ImageNet top-1 accuracy in [0, 1] of torchvision's first weights, the paper's networks and every timm checkpoint, by network."
-    torchvision = pd.read_csv(data_path("published/torchvision_imagenet_top1.csv"), index_col="network")["imagenet_top1"]
-    known = pd.concat([torchvision, published_top1()["imagenet_top1"]])
-    return known[~known.index.duplicated()].rename("source_accuracy")
+    return _published()["source_accuracy"]
 
 # %% ../nbs/api/06_source_accuracy.ipynb #1b1898d1
 def with_source_accuracy(
@@ -126,12 +132,24 @@ def unused_accuracies(
     return remarks
 
 # %% ../nbs/api/06_source_accuracy.ipynb #818c4aab
-def _looked_up(scores: pd.DataFrame, rows: pd.DataFrame, given: pd.Series | None) -> int:
-    "The number of networks whose source accuracy stands neither in the table nor among those given."
+def _looked_up(scores: pd.DataFrame, rows: pd.DataFrame, given: pd.Series | None) -> list[str]:
+    "The networks whose source accuracy stands neither in the table nor among those given."
     own = scores.loc[scores["in_source"], "network"]
     before = scores["source_accuracy"].reindex(rows.index) if "source_accuracy" in scores else pd.Series(np.nan, index=rows.index)
     known = rows["network"].isin(own) | rows["network"].isin([] if given is None else given.index)
-    return rows.loc[before.isna() & ~known, "network"].nunique()
+    return list(rows.loc[before.isna() & ~known, "network"].unique())
+
+
+def _whose(
+    networks: list[str],  # whose source accuracies were looked up
+) -> str:
+    "Whose figures the accuracies are, and by name those that are not of the same weights' publisher as most of the others."
+    found = _published().reindex(networks).dropna()
+    if found["by"].nunique() < 2:
+        return "published accuracies of the usual weights"
+    usual = found["by"].mode()[0]
+    named = [f"{name} {row.source_accuracy:g} ({row.by}'s)" for name, row in found[found["by"] != usual].iterrows()]
+    return f"published accuracies of {usual}'s weights, except {', '.join(named[:5])}{f' and {len(named) - 5} more' * (len(named) > 5)}"
 
 # %% ../nbs/api/06_source_accuracy.ipynb #48cf06e8
 def origin_in_words(
@@ -150,5 +168,5 @@ def origin_in_words(
     if looked_up and given is not None:
         parts.append(f"given for {rows.loc[rows['network'].isin(given.index), 'network'].nunique()} of {n} networks")
     if looked_up:
-        parts.append(f"looked up by name for {looked_up} of {n} networks (published accuracies of the usual weights)")
+        parts.append(f"looked up by name for {len(looked_up)} of {n} networks ({_whose(looked_up)})")
     return " and ".join(parts) or "given"

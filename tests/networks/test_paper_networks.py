@@ -227,9 +227,19 @@ def test_top1_is_looked_up():
     assert imagenet_top1("torchvision:resnet50.IMAGENET1K_V2") is None and imagenet_top1("my_models:small") is None
     known = known_source_accuracies()
     assert all(known[name] == table.loc[name, "imagenet_top1"] == imagenet_top1(name) for name in NAMES)
-    assert known["convnext_tiny"] == known[default_checkpoint("convnext_tiny")] != known["convnext_tiny.fb_in1k"]
-    weights = torchvision.models.GoogLeNet_Weights.IMAGENET1K_V1
-    assert weights.meta["_metrics"]["ImageNet-1K"]["acc@1"] == pytest.approx(100 * imagenet_top1("inception_v1"))
+    assert known["convnext_nano"] == known[default_checkpoint("convnext_nano")] != known["convnext_nano.d1h_in1k"]
+    assert imagenet_top1("convnext_tiny") == known[default_checkpoint("convnext_tiny")] != known["convnext_tiny"]
+
+
+def test_a_plain_name_is_torchvisions_where_it_has_the_network():
+    known, n = known_source_accuracies(), 0
+    for name in torchvision.models.list_models(module=torchvision.models):
+        weights = torchvision.models.get_model_weights(name).__members__.get("IMAGENET1K_V1")
+        if weights is not None:
+            top1 = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+            assert 100 * known[name] == 100 * imagenet_top1(f"torchvision:{name}") == pytest.approx(top1), name
+            n += 1
+    assert n > 70 and known["resnet18"] == 0.69758 and imagenet_top1("resnet18") == known["resnet18.a1_in1k"] == 0.71504
 
 
 def test_top1_of_pytorchcv_is_what_the_package_says():

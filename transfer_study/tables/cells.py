@@ -16,6 +16,7 @@ import pandas as pd
 
 # %% ../../nbs/api/tables/00_cells.ipynb #c49d85c0
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")  # Markdown
+_ESCAPED = re.compile(r"\\([_&%#$])")  # LaTeX
 _EMPHASIS = re.compile(r"^(?:\*\*|__|`|\*)(.*?)(?:\*\*|__|`|\*)$")
 _LATEX = re.compile(r"\\(?:textbf|textit|underline|emph|mathbf|boldsymbol|bm)\s*\{([^{}]*)\}|\{\\(?:bf|bfseries|it|itshape|em)\s+([^{}]*)\}")
 _INVISIBLE = dict.fromkeys([0xFEFF, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2061, 0x206A)])  # also marks that turn text round
@@ -32,6 +33,7 @@ def clean_text(
     text = _LINK.sub(r"\1", text) if "](" in text else text
     while "\\" in text and text != (plain := _LATEX.sub(r"\1\2", text)):  # one within the other
         text = plain
+    text = _ESCAPED.sub(r"\1", text) if "\\" in text else text
     match = _EMPHASIS.match(text) if text[:1] in ("*", "_", "`") else None
     return match[1].strip() if match else text
 
@@ -54,10 +56,10 @@ def name_key(
 
 # %% ../../nbs/api/tables/00_cells.ipynb #a98d3eee
 MISSING = {"", "-", "--", "---", "–", "—", "n/a", "n.a.", "n.a", "na", "nan", "none", "null", "nil", "<na>", "?", "tbd", "/", ".", "…", "...", "−", "‐", "‑", "―", "#n/a", "n/d", "nd"}
-_NUMBER = r"[+-]?(?:\d[\d.,' \u00a0\u202f]*|[.,]\d+)(?:[eE][+-]?\d+)?"
+_NUMBER = r"-?(?:\d[\d.,' \u00a0\u202f]*|[.,]\d+)(?:[eE][+-]?\d+)?"  # +1.5 is a difference
 _CELL = re.compile(
     rf"(?P<number>{_NUMBER})\s*(?P<sign>%?)\s*"
-    rf"(?P<spread>(?:(?:±|\+/-|\+-|\\pm)\s*{_NUMBER}\s*%?)|(?:\(\s*±?\s*{_NUMBER}\s*%?\s*\))|(?:\[\s*{_NUMBER}\s*[,;–-]\s*{_NUMBER}\s*\])|(?:_\{{[^}}]*\}}))?\s*(?P<marks>[*∗†‡§¶]*)"
+    rf"(?P<spread>(?:(?:±|\+/-|\+-|\\pm)\s*\+?{_NUMBER}\s*%?)|(?:\(\s*±?\s*\+?{_NUMBER}\s*%?\s*\))|(?:\[\s*{_NUMBER}\s*[,;–-]\s*{_NUMBER}\s*\])|(?:_\{{[^}}]*\}}))?\s*(?P<marks>[*∗†‡§¶]*)"
 )
 
 

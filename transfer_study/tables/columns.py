@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'STATISTICS', 'names_in', 'matching', 'Roles', 'unique_column', 'standard_column', 'is_text',
-           'network_columns', 'runs_in', 'reasons_beside', 'names_source', 'dataset_column', 'long_roles']
+           'possible_datasets', 'network_columns', 'runs_in', 'reasons_beside', 'names_source', 'dataset_column',
+           'long_roles']
 
 # %% ../../nbs/api/tables/04_columns.ipynb #57f6b525
 import re
@@ -13,9 +14,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import numpy as np
+import pandas as pd
 
 from ..core import UserError, unknown_name_error
-from .cells import clean_text, name_key, read_numbers
+from .cells import clean_text, clean_texts, name_key, read_numbers
 from .files import Grid
 from transfer_study.tables.names import (
     could_be_source,
@@ -66,7 +68,7 @@ def matching(
 # %% ../../nbs/api/tables/04_columns.ipynb #dc2a18fd
 _SAME = {
     "network": ("network", "model", "networkname", "modelname", "architecture", "arch", "backbone", "encoder", "name", "checkpoint"),
-    "dataset": ("dataset", "datasetname", "task", "benchmark", "target"),
+    "dataset": ("dataset", "datasetname", "task", "tasks", "benchmark", "target"),
     "score": ("score", "accuracy", "acc", "acc1", "top1", "value", "result", "performance"),
 } | {name: (name_key(name),) for name in COLUMNS if name not in ("network", "dataset", "score")}  # fmt: skip
 _SAME["n_classes"] += ("classes", "numclasses")
@@ -114,7 +116,20 @@ def is_text(grid: Grid, position: int) -> bool:
     numbers = read_numbers(grid.cells[position])
     return bool(numbers.invalid.any() and not np.isfinite(numbers.values).any())
 
+# %% ../../nbs/api/tables/04_columns.ipynb #955aa991
+def possible_datasets(
+    grid: Grid,
+    network: list[int],  # the columns that name the network
+    beside: Iterable[int] = (),  # columns that are something else
+) -> list[str]:
+    "The columns of texts that may name the datasets of a long table in another language: they tell apart the rows of a network, and repeat."
+    rows = pd.DataFrame({i: clean_texts(cells) for i, cells in grid.cells.items()})
+    if not rows.duplicated(network).any():
+        return []
+    texts = [i for i, name in enumerate(grid.columns) if name and name_key(name) != "dataset" and i not in [*network, *beside] and is_text(grid, i)]
+    return [grid.columns[i] for i in texts if rows[i].duplicated().any() and (rows.groupby(network)[i].nunique() > 1).any()]
 
+# %% ../../nbs/api/tables/04_columns.ipynb #9e9e9113
 def network_columns(
     grid: Grid,
     network: str | Iterable[str] | None,  # the columns that name the network, or None to find one
@@ -131,6 +146,8 @@ def network_columns(
     texts = [grid.columns[i] for i in range(len(grid.columns)) if len(grid.cells) and is_text(grid, i) and name_key(grid.columns[i]) not in _SAME["dataset"]]
     texts.sort(key=lambda name: (not _words(name, *_SAME["network"]), _words(name, "id", "status", "state", "date", "time", "created", "uri", "user")))
     hint = f"name it with --network, such as --network {texts[0]!r}" if texts else "name it with --network"
+    if texts and (others := possible_datasets(grid, [grid.columns.index(texts[0])])):
+        hint += f"; if {others[0]!r} names the datasets, call it dataset, and the column of scores score"
     raise UserError(f"{path}: no column 'network' (or 'model'); found: {', '.join(grid.columns) or 'no columns'}; {hint}")
 
 # %% ../../nbs/api/tables/04_columns.ipynb #8d22842a
@@ -213,6 +230,16 @@ def _columns_of_runs(grid: Grid) -> dict[int, tuple[str, int]]:
 _WORDS_OF_SCORES = {"test", "eval", "val", "valid", "validation", "final", "mean", "average", "avg", "acc", "acc1", "accuracy", "score", "top", "1", "top1", "percent"}
 
 
+def _check_errors(names: Iterable[str], path: object) -> None:
+    "Raises `UserError` for columns of errors in the place of scores."
+    errors = [name for name in names if reason_no_dataset(name) == "errors, no accuracies"]
+    if errors:
+        raise UserError(
+            f"{path}: {errors[0]!r} holds errors, no accuracies, by its name; write accuracies in their place, 100 − error in per cent "
+            "(if they are accuracies, rename the column)"
+        )
+
+
 def _score_column(grid: Grid, used: Iterable[int], path: object) -> int:
     "The column of scores such as `test_acc` or `mean`, if it is the only column of numbers that may hold scores; raises `UserError` otherwise."
     beside = reasons_beside(grid.columns)
@@ -221,6 +248,7 @@ def _score_column(grid: Grid, used: Iterable[int], path: object) -> int:
     others = [i for i in numeric if i not in scores and not any(reason(grid.columns[i]) for reason in (is_source, reason_no_dataset, beside.get))]
     if len(scores) == 1 and not others:
         return scores[0]
+    _check_errors([grid.columns[i] for i in numeric if not scores and not others], path)
     hint = f", such as --score {grid.columns[[*scores, *others][0]]!r}" if scores or others else ""
     raise UserError(f"{path}: no column 'score'; found: {', '.join(grid.columns)}; name it with --score{hint}")
 
@@ -253,6 +281,7 @@ def long_roles(
     """
     dataset, names = dataset_column(grid, path), grid.columns
     scores = unique_column(grid, matching([score], names, "score")[0], path) if score else standard_column(grid, "score", path)
+    _check_errors([names[scores]] if score and scores is not None else [], path)
     keys = [name_key(untracked(name)) for name in names]
     if dataset is None and (score or "score" in keys):
         raise UserError(f"{path}: no column 'dataset'; found: {', '.join(names)}")

@@ -20,8 +20,10 @@ from ..core import UserError
 from .cells import clean_text, clean_texts, name_key
 from .columns import COLUMNS, Roles, is_text, long_roles, matching, names_in, network_columns
 from .files import Grid, read_grid
+from .metrics import metric_kind
 from .names import could_be_source, is_source, reason_no_dataset, run_of, summary_of
-from .scales import scaled_scores, scales_in, with_counts
+from .scales import grouped_numbers, scaled_scores, scales_in, with_counts
+from .sources import MATCHED
 from .turned import upright
 from .wide import wide_roles
 
@@ -130,18 +132,45 @@ def _chosen_rows(rows: pd.DataFrame, grid: Grid, datasets: str | Iterable[str] |
     return rows[~rows["dataset"].isin(reasons)].reset_index(drop=True), reasons
 
 # %% ../../nbs/api/tables/10_rows.ipynb #6550afa9
-def _is_method(name: str, rows: pd.DataFrame, lowest: pd.Series) -> bool:
-    "Whether a row such as DELTA or SD is a method of this name: most of its scores are no less than half of the `lowest` of the others."
-    may_be = name.isupper() and len(name) > 1 and summary_of(name) in ("a spread", "a difference")
-    return may_be and bool((rows["score"] >= rows["dataset"].map(lowest) / 2).mean() > 0.5)
+def _are_methods(names: list[str], rows: pd.DataFrame, decimal: str) -> list[str]:
+    "Those of the rows `names`, such as DELTA or SD, that are methods: most of their scores are no less than half of the lowest of the other rows."
+    names = [name for name in names if name.isupper() and len(name) > 1 and summary_of(name) in ("a spread", "a difference")]
+    if not names:
+        return []
+    scores = pd.Series(grouped_numbers(rows["score"], rows["dataset"].to_numpy(), decimal).values, rows.index)
+    lowest = scores[~rows["network"].map(summary_of).astype(bool)].groupby(rows["dataset"]).min()
+    high = scores >= rows["dataset"].map(lowest) / 2
+    return [name for name in names if high[rows["network"] == name].mean() > 0.5]
 
 
-def _without_summaries(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+def _without_summaries(rows: pd.DataFrame, decimal: str) -> tuple[pd.DataFrame, dict[str, str]]:
     "The rows without those of averages, extremes and spreads, such as the last line of many tables; and what is left out."
     names = [name for name in rows["network"].unique() if summary_of(name)]
-    lowest = rows[~rows["network"].isin(names)].groupby("dataset")["score"].min()
-    names = [name for name in names if not _is_method(name, rows[rows["network"] == name], lowest)]
+    methods = _are_methods(names, rows, decimal)
+    names = [name for name in names if name not in methods]
     return rows[~rows["network"].isin(names)].reset_index(drop=True), {f"row {name!r}": "a summary, no network" for name in names}
+
+
+def _check_metrics(rows: pd.DataFrame, path: object) -> None:
+    "Raises `UserError` for scores of several metrics where one is expected, and for scores that are errors by their metric."
+    if "metric" not in rows:
+        return
+    stated = rows.assign(metric=clean_texts(rows["metric"])).dropna(subset="metric")
+    key = [name for name in ("network", "dataset", *MATCHED) if name in rows]
+    several = stated[stated.groupby(key, dropna=False, sort=False)["metric"].transform("nunique") > 1]
+    names = list(several["metric"].unique())
+    if names:
+        kept = next((name for name in names if metric_kind(name) == "accuracy"), names[0])
+        others = ",".join(f"metric={name}" for name in names if name != kept)
+        listed = f"{', '.join(names[:-1])} and {names[-1]}"
+        entry = several.iloc[0]
+        raise UserError(
+            f"{path}: network {entry['network']!r} has more than one score on dataset {entry['dataset']!r}, of the metrics {listed}; "
+            f"keep one, such as {kept} with --leave-out {others!r}"
+        )
+    if errors := [name for name in stated["metric"].unique() if reason_no_dataset(name) == "errors, no accuracies"]:
+        leave = f", or leave them out with --leave-out 'metric={errors[0]}'" if stated["metric"].nunique() > len(errors) else ""
+        raise UserError(f"{path}: scores of the metric {errors[0]!r} are errors, no accuracies; write accuracies in their place, 100 − error in per cent{leave}")
 
 
 def _check_doubtful_source(rows: pd.DataFrame, path: object) -> None:
@@ -201,6 +230,19 @@ def _look_alikes(rows: pd.DataFrame) -> list[str]:
     return remarks[:5]
 
 
+_PER_IMAGE = (("prediction", "predicted", "pred", "ypred", "predictedlabel"), ("label", "target", "ytrue", "truelabel", "groundtruth", "correct"))
+
+
+def _check_kind(grid: Grid, path: object) -> None:
+    "Raises `UserError` for a table of images or of classes instead of networks."
+    keys = set(map(name_key, grid.columns))
+    expected = "expected an accuracy for each network and dataset: a row per network and a column per dataset, or the columns network, dataset and score"
+    if all(keys.intersection(names) for names in _PER_IMAGE):
+        raise UserError(f"{path}: one row per image, with its label and prediction; {expected}")
+    if {"precision", "recall", "f1score", "support"} <= keys and len(keys) <= 5 and keys.isdisjoint(("network", "model", "dataset")):
+        raise UserError(f"{path}: one row per class of one network on one dataset, as scikit-learn's classification_report; {expected}")
+
+
 def _path_shown(table: Path | str | pd.DataFrame, grid: Grid) -> str:
     "The table in messages; of a workbook with several sheets, which of them is read."
     path = "table" if isinstance(table, pd.DataFrame) else str(table)
@@ -237,7 +279,9 @@ def table_rows(
 ) -> TableRows:
     "One row per score; raises `UserError`, with the line, for a table that cannot be read without guessing."
     grid, (percent, by_name) = read_grid(table), scales_in(scale, percent)
-    path, grid = _path_shown(table, grid), grid if network or score else upright(grid, known, source)
+    path = _path_shown(table, grid)
+    _check_kind(grid, path)
+    grid = grid if network or score else upright(grid, known, source)
     grid, leave_out, on_request = _without_rows(grid, leave_out, path)
     roles = long_roles(grid, path, network, score, source, leave_out)
     if roles is None:
@@ -245,13 +289,14 @@ def table_rows(
         rows, reasons = _wide_rows(grid, roles), {}
     else:
         rows, reasons = _chosen_rows(_long_rows(grid, roles, source, path), grid, datasets, leave_out)
-    rows, summaries = _without_summaries(rows)
+    rows, summaries = _without_summaries(rows, grid.decimal)
     reasons = on_request | reasons | roles.left_out | summaries
     if source is None and datasets is None:
         _check_doubtful_source(rows, path)
     names = sorted({*rows["dataset"], *grid.columns, "score", "source_accuracy"}) if len(rows) else []
     by_name = {name: word for pattern, word in by_name.items() for name in matching([pattern], names, "scale")}
     _check_networks(rows, grid, roles, path)
+    _check_metrics(rows, path)
     rows, remarks = _converted(rows, percent, by_name, grid, path)
     remarks = [*roles.remarks, *remarks, *(_named_remarks(rows) if not roles.datasets or datasets is None else [])]
     of_source = [roles.standard["source_accuracy"]] if "source_accuracy" in roles.standard else roles.sources

@@ -6,6 +6,7 @@
 __all__ = ['upright']
 
 # %% ../../nbs/api/tables/09_turned.ipynb #d91da2d6
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ import pandas as pd
 from .cells import clean_texts, name_key, read_numbers
 from .columns import COLUMNS, dataset_column, is_text, standard_column
 from .files import Grid
-from .names import could_be_source, is_source, reason_no_dataset
+from .names import could_be_source, is_source, name_words, reason_no_dataset
 
 # %% ../../nbs/api/tables/09_turned.ipynb #73d54b26
 def _row_names(grid: Grid) -> int | None:
@@ -38,11 +39,20 @@ def _has_source(grid: Grid, source: str | None) -> bool:
     return wanted or any(map(is_source, names)) or standard_column(grid, "source_accuracy", "table") is not None
 
 
+_COUNTS = re.compile(r"((#|n|num|number of) )?((train(ing)?|test|val(idation)?) )?(size|set size|images|samples|examples|classes|categories)")
+
+
+def _are_counts(name: str, values: np.ndarray) -> bool:
+    "Whether a column counts images or classes, by its name or because it holds whole numbers that no accuracy in per cent reaches."
+    values = values[np.isfinite(values)]
+    return bool(_COUNTS.fullmatch(name_words(name))) or bool((values == np.round(values)).all() and values.max(initial=0) > 100)
+
+
 def _networks(grid: Grid, names: int) -> list[int]:
     "The columns of numbers that are no columns of the results table, such as n_test."
     standard = {standard_column(grid, role, "table") for role in COLUMNS if role not in ("network", "dataset", "score")}
     numbers = {i: read_numbers(grid.cells[i], usual=grid.decimal) for i in range(len(grid.columns)) if i != names and i not in standard}
-    return [i for i, column in numbers.items() if np.isfinite(column.values).any() and grid.columns[i]]
+    return [i for i, column in numbers.items() if np.isfinite(column.values).any() and grid.columns[i] and not _are_counts(grid.columns[i], column.values)]
 
 # %% ../../nbs/api/tables/09_turned.ipynb #9c7ad30e
 def _turned(grid: Grid, names: int, networks: list[int]) -> Grid:

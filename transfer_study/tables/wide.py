@@ -22,6 +22,7 @@ from transfer_study.tables.columns import (
     names_in,
     names_source,
     network_columns,
+    possible_datasets,
     reasons_beside,
     runs_in,
     standard_column,
@@ -44,7 +45,7 @@ def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool
         name = " ".join(clean_text(grid.cells[j][row]) for j in network)
         raise UserError(
             f"{path}: score {texts[0]!r} of {f'network {name!r}' if name else 'a row without network'} on dataset {grid.columns[i]!r}: "
-            f"expected a number or an empty cell ({grid.place} {grid.lines[row]}); correct the cell{'' if name else ', delete the row if it holds units'}, "
+            f"expected a number{', no difference,' * texts[0].startswith('+')} or an empty cell ({grid.place} {grid.lines[row]}); correct the cell{'' if name else ', delete the row if it holds units'}, "
             f"or leave the column out with --leave-out {grid.columns[i]!r}"
         )
     return bool(np.isfinite(numbers.values).any())
@@ -182,6 +183,17 @@ def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int
         raise UserError(f"{path}: {beside}expected the columns network, dataset and score, or one numeric column per dataset{described}; {advice}")
 
 
+def _check_one_row_each(grid: Grid, path: object, named: list[int], standard: dict[str, int]) -> None:
+    "Raises `UserError` for several rows of a network that a column of texts tells apart, as in a long table in another language."
+    apart = [standard[name] for name in ("setting", "protocol", "n_train_per_class", "seed") if name in standard]
+    if texts := possible_datasets(grid, [*named, *apart], standard.values()):
+        names = ",".join(grid.columns[i] for i in named)
+        raise UserError(
+            f"{path}: several rows of a network, which {texts[0]!r} tells apart; if it names the datasets, call it dataset, and the column of scores "
+            f"score; if it belongs to the networks' names, --network {f'{names},{texts[0]}'!r}"
+        )
+
+
 def _check_spreads(path: object, reasons: dict[str, str]) -> None:
     "Raises `UserError` for a column SD or SEM that may be a dataset, because the table has no average to which it belongs."
     spreads = [name for name, reason in reasons.items() if name_words(name) in ("sd", "sem") and reason == "a spread"]
@@ -221,6 +233,7 @@ def wide_roles(
     reasons = dict.fromkeys(left, "on request")
     standard = {role: i for role in COLUMNS if role not in ("network", "dataset", "score") and (i := standard_column(grid, role, path)) is not None}
     standard = {role: i for role, i in standard.items() if i not in named and names[i] not in [*reasons, *only]}
+    _check_one_row_each(grid, path, named, {name: i for name, i in standard.items() if names[i] not in reasons})
     if wanted and "source_accuracy" in standard:
         other = names[standard.pop("source_accuracy")]
         reasons |= {} if other in wanted else {other: "not the source that was named"}

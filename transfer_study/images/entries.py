@@ -442,7 +442,7 @@ def split_reference(
     kind, colon, rest = reference.partition(":")
     return (kind, rest) if colon and kind in PREFIXES else ("", reference)
 
-
+# %% ../../nbs/api/images/14_entries.ipynb #8b723eb9
 def dataset_entry(value: "str | dict | DatasetEntry") -> DatasetEntry:
     "A checked entry from a reference or from the keys of a table; raises `UserError` with one line for each mistake."
     try:

@@ -36,8 +36,6 @@ NUMERICS_VERSION = 3
 
 def _later_changes(protocol: str, dataset: ImageDataset) -> int:
     "The number of later changes of numbers that concern some runs only; all others keep their identity."
-    if "group" in dataset.images and not (dataset.images["split"] == "val").any():
-        return 2  # validation images are drawn otherwise where a group is large
     if protocol not in ("linear", "knn") or dataset.metric not in SCORE_METRICS:
         return 0
     if dataset.label_matrix is not None:  # votes of neighbours are often equal, and equal scores were ranked in the order of the images

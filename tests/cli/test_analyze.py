@@ -47,7 +47,8 @@ def test_a_leaderboard_in_one_command(command, board, tmp_path):
 
 def test_a_second_name_is_needed_where_the_first_repeats(command, board):
     code, _, err = command("analyze", board, "--percent")
-    assert code == 2 and "'ViT-B/16' has more than one score" in err and "lines 4, 5" in err and err.count("\n") == 1
+    assert code == 2 and "several rows of a network, which 'pretrained' tells apart" in err and err.count("\n") == 1
+    assert "--network 'Model,pretrained'" in err
 
 
 def test_exclusions_are_grouped_and_listed_on_request(command):

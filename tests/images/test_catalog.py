@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from tests import layouts
 from tests.conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.images.catalog import arrival, data_root, download_dataset, find_dataset, open_dataset
+from transfer_study.images.mirrors import known_downloads
 from transfer_study.images.official import known_datasets
 
 
@@ -232,6 +234,21 @@ def test_the_command_downloads_and_reports_other_counts(tmp_path, command, serve
     assert "1 official archive" in out and "dtd is not exactly the official dataset: 3 classes found, 47 expected" in err
     code, out, _ = command("datasets", *root, "--json")
     assert pd.DataFrame(json.loads(out)).set_index("name").loc["dtd", "differences"][0].startswith("3 classes found")
+
+
+def test_downloads_at_the_same_time_do_not_take_each_others_folder_away(tmp_path):
+    "Those that have no source end at once and remove what is empty, while others begin."
+    none, names = known_downloads().iloc[:0], known_datasets()["name"].tolist()
+
+    def get(i: int) -> str:
+        with pytest.raises(UserError) as error:
+            download_dataset(names[i % len(names)], tmp_path / "root", none)
+        return str(error.value)
+
+    with ThreadPoolExecutor(8) as pool:
+        reasons = list(pool.map(get, range(600)))
+    assert all("no source is known" in reason or "another process is downloading it" in reason for reason in reasons)
+    assert not (tmp_path / "root").exists()
 
 
 def test_all_are_downloaded_at_once_and_what_fails_is_a_line(tmp_path, command, server, addresses):

@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -324,6 +324,24 @@ def _say_nothing(line: str) -> None:
     pass
 
 
+@contextmanager
+def _download_lock(path: Path) -> Iterator[None]:
+    "Holds the lock of a download; raises `Timeout` if another process has it."
+    lock = FileLock(path, timeout=0)
+    for n_left in reversed(range(100)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            break
+        except (FileNotFoundError, FileExistsError):  # another download has just removed the folder, which was empty
+            if not n_left:
+                raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _remove_empty(root: Path, name: str) -> None:
     "Removes the lock of a download, and the folders that are empty because nothing arrived."
     with suppress(OSError):
@@ -369,10 +387,8 @@ def download_dataset(
     if path := find_dataset(name, root):
         raise UserError(f"dataset {name!r}: exists already at {path}; remove it to download it again")
     sources = _all_sources(name, downloads)
-    lock = root / ".downloads" / f"{listed_as(name)}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(lock, timeout=0):
+        with _download_lock(root / ".downloads" / f"{listed_as(name)}.lock"):
             dataset, reasons = _install_first(sources, root, fetcher, tell)
     except Timeout as error:
         raise UserError(f"dataset {name!r}: another process is downloading it to {root}; wait for it") from error

@@ -235,7 +235,7 @@ def _compared(name: str, splits: list[str] | None, data_root: Path | None) -> "I
         echo(note)
     return dataset
 
-
+# %% ../../nbs/api/cli/09_main.ipynb #80e5ab64
 @app.command()
 def overlap(
     source: Annotated[str, typer.Argument(help="Images a network may have seen: name of a dataset, or any folder, tar or zip of images.")],

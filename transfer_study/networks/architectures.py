@@ -61,7 +61,7 @@ def _hub_words(name: str) -> str:
     owner, _, rest = name.partition("/")
     return f"write timm:{rest}" if owner == "timm" else f"of the Hugging Face hub, write transformers:{name}"
 
-
+# %% ../../nbs/api/networks/02_architectures.ipynb #2bdea25f
 def _address_words(architecture: str) -> str:
     "What to write in place of a web address, or of timm's way to name a network on the hub; empty for anything else."
     if found := re.match(r"(?:hf[-_]hub:|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)(?!datasets/|spaces/)([^/?#]+/[^/?#]+)", architecture):
@@ -70,7 +70,7 @@ def _address_words(architecture: str) -> str:
         return "a web address; give the name of the architecture, and a file that you have downloaded with weights = \"…\""
     return ""
 
-
+# %% ../../nbs/api/networks/02_architectures.ipynb #36090d56
 def _open_clip_words(name: str) -> str:
     "How to write a name of OpenCLIP, such as ViT-B-32 or ViT-B/32; empty for anything else, or if the library is not installed."
     if importlib.util.find_spec("open_clip") is None:
@@ -84,7 +84,7 @@ def _open_clip_words(name: str) -> str:
     more = f" and {len(tags) - 5} more, as open_clip.list_pretrained_tags_by_model({model!r}) lists them" if len(tags) > 5 else ""
     return f"a model of OpenCLIP: write open_clip:{model}/{weights if weights in tags else tags[0]}; its weights are {', '.join(tags[:5])}{more}"
 
-
+# %% ../../nbs/api/networks/02_architectures.ipynb #66798197
 def _original_name(name: str) -> str:
     "timm's names of a network that its authors call `name`, by the file that its weights come from, or else by its first word; empty for none."
     import timm
@@ -99,7 +99,7 @@ def _original_name(name: str) -> str:
         return ""
     return f"timm's networks of {family} are {', '.join(same[:12])}{' …' if len(same) > 12 else ''}"
 
-
+# %% ../../nbs/api/networks/02_architectures.ipynb #38d6b3ee
 def _other_library(name: str) -> str:
     "How to write the name of a network of OpenCLIP, the Hugging Face hub or torch.hub; empty for a name of timm and an unknown one."
     import timm

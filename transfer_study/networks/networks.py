@@ -66,7 +66,7 @@ def _unwrapped(given: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any
     "The tensors without the names of wrappers in theirs, unless the network has such wrappers itself."
     return given if any(map(_WRAPPERS.search, expected)) else {_WRAPPERS.sub("", name): tensor for name, tensor in given.items()}
 
-
+# %% ../../nbs/api/networks/05_networks.ipynb #f672b6b9
 def _other_prefix(given: dict[str, Any], required: set[str], path: Path) -> str:
     "The only prefix with which all required names are there; empty if there is none; raises `UserError` for several, as of two networks."
     longest = max(required, key=len)
@@ -76,7 +76,7 @@ def _other_prefix(given: dict[str, Any], required: set[str], path: Path) -> str:
         raise UserError(f"weights {path}: holds several networks, {', '.join(map(repr, prefixes))}; save the tensors of one, without this prefix")
     return prefixes[0] if prefixes else ""
 
-
+# %% ../../nbs/api/networks/05_networks.ipynb #e769f011
 def _without_prefix(given: dict[str, Any], required: set[str], path: Path) -> tuple[str, dict[str, Any]]:
     "The prefix, of up to three of `PREFIXES` or any other, without which most of the required names are there, and the tensors that have it."
     best = ("", given)
@@ -89,12 +89,12 @@ def _without_prefix(given: dict[str, Any], required: set[str], path: Path) -> tu
         best = (prefix, {name.removeprefix(prefix): tensor for name, tensor in given.items() if name.startswith(prefix)})
     return best
 
-
+# %% ../../nbs/api/networks/05_networks.ipynb #5b222fb7
 def _removed_classifier(model: "torch.nn.Module") -> list[str]:
     "The name of the Identity in place of a classifier, whose weights may be in the file."
     return [name for name, _ in model.named_modules()][-1:] if is_classifier_removed(model) else []
 
-
+# %% ../../nbs/api/networks/05_networks.ipynb #58729d11
 def _prefix_note(prefix: str, given: dict[str, Any]) -> str:
     others = [name for name in given if not name.startswith(prefix)]
     unused = f"; {len(others)} other tensors are not used, first: {others[0]}" if others else ""

@@ -43,7 +43,7 @@ def _not_in_headline(rows: pd.DataFrame, kept: pd.DataFrame, what: str) -> list[
             messages.append(f"{len(gone)} of {len(names)} {kind}s {has} no score {what} and {is_} not in the headline: {listed}")
     return messages
 
-
+# %% ../../nbs/api/statistics/08_by_protocol.ipynb #30ce2397
 def _outside_headline(rows: pd.DataFrame, kept: pd.DataFrame) -> list[str]:
     "A line on the scores of `rows` that are not in `kept`: how many, and of which settings and training-set sizes."
     outside = rows[~rows.index.isin(kept.index)]
@@ -53,7 +53,7 @@ def _outside_headline(rows: pd.DataFrame, kept: pd.DataFrame) -> list[str]:
     parts += [f"{', '.join(sizes)} training images a class"] if sizes else []
     return [f"{len(outside):,} of {len(rows):,} scores are outside the headline: {' and '.join(parts)}"] if len(outside) else []
 
-
+# %% ../../nbs/api/statistics/08_by_protocol.ipynb #bd96cf20
 def headline_rows(
     rows: pd.DataFrame,  # rows of one protocol: network, dataset, setting and n_train_per_class
 ) -> tuple[pd.DataFrame, list[str]]:

@@ -169,12 +169,12 @@ def runs_in(
         numbers.setdefault(name_key(base), set()).add(number)
     return {name: (base, number) for name, (base, number) in runs.items() if len(numbers[name_key(base)]) > 1}
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #fcc477f6
 def _plain(name: str) -> str:
     "The words of a name without those of a run and of the metric."
     return _METRIC.sub("", name_words(untracked((run_of(name) or (name, 0))[0])))
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #3b33c989
 def reasons_beside(
     names: Iterable[str],  # of all columns
 ) -> dict[str, str]:
@@ -197,7 +197,7 @@ def reasons_beside(
     means = {name for name in names if name not in runs and {_plain(name), mean_of(name)} & of_runs}
     return {name: reasons[_plain(name)] for name in names if _plain(name) in reasons} | dict.fromkeys(means, "its runs are read")
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #d547817b
 def names_source(
     grid: Grid,
     i: int,  # the position of a column
@@ -220,7 +220,7 @@ def dataset_column(
         position = next((i for i in melted if i != standard_column(grid, "network", path)), None)
     return position
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #ee52f8b6
 def _columns_of_runs(grid: Grid) -> dict[int, tuple[str, int]]:
     "The columns of a long table that hold one run each, such as seed_0 and seed_1, with its number."
     runs = runs_in(grid.columns)
@@ -229,7 +229,7 @@ def _columns_of_runs(grid: Grid) -> dict[int, tuple[str, int]]:
 
 _WORDS_OF_SCORES = {"test", "eval", "val", "valid", "validation", "final", "mean", "average", "avg", "acc", "acc1", "accuracy", "score", "top", "1", "top1", "percent"}
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #b4e9322a
 def _check_errors(names: Iterable[str], path: object) -> None:
     "Raises `UserError` for columns of errors in the place of scores."
     errors = [name for name in names if reason_no_dataset(name) == "errors, no accuracies"]
@@ -239,7 +239,7 @@ def _check_errors(names: Iterable[str], path: object) -> None:
             "(if they are accuracies, rename the column)"
         )
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #4a2ba0ed
 def _score_column(grid: Grid, used: Iterable[int], path: object) -> int:
     "The column of scores such as `test_acc` or `mean`, if it is the only column of numbers that may hold scores; raises `UserError` otherwise."
     beside = reasons_beside(grid.columns)
@@ -252,7 +252,7 @@ def _score_column(grid: Grid, used: Iterable[int], path: object) -> int:
     hint = f", such as --score {grid.columns[[*scores, *others][0]]!r}" if scores or others else ""
     raise UserError(f"{path}: no column 'score'; found: {', '.join(grid.columns)}; name it with --score{hint}")
 
-
+# %% ../../nbs/api/tables/04_columns.ipynb #5c72fecc
 def _source_column(grid: Grid, path: object, free: list[int], source: str | None) -> int | None:
     "The column of a long table that is the source accuracy, among those that are `free`; raises `UserError` if several could be."
     if source:

@@ -118,7 +118,7 @@ _UNLESS_SCORES = {  # names of datasets have these words, too: SEM-10, CT Upper,
 def _reason_in(patterns: dict[str, str], name: str) -> str:
     return next((reason for reason, pattern in patterns.items() if re.fullmatch(pattern, name_words(name))), "")
 
-
+# %% ../../nbs/api/tables/03_names.ipynb #7cd06d06
 def _reason_by_marks(name: str) -> str:
     "What a column is by signs in its name or by what an experiment tracker writes before it; otherwise empty."
     if (match := _TRACKED.match(name)) and match[1]:
@@ -128,7 +128,7 @@ def _reason_by_marks(name: str) -> str:
     parts = re.split(r"±|\+/-|\\pm\b", untracked(name), maxsplit=1)  # `± pets` and `pets ±` are spreads, `pets (mean ± std)` is not
     return "a spread" if len(parts) > 1 and not (parts[0].strip() and parts[1].strip()) else ""
 
-
+# %% ../../nbs/api/tables/03_names.ipynb #2320a80a
 def reason_no_dataset(
     name: str,  # of a column of numbers
 ) -> str:
@@ -140,7 +140,7 @@ def reason_no_dataset(
         return reason
     return summary_of(name) or ("a quantity with a unit" if re.search(rf"{_UNIT}$", name) else "")
 
-
+# %% ../../nbs/api/tables/03_names.ipynb #56837a60
 def cells_decide(
     name: str,  # of a column of numbers
 ) -> bool:

@@ -142,7 +142,7 @@ def _are_methods(names: list[str], rows: pd.DataFrame, decimal: str) -> list[str
     high = scores >= rows["dataset"].map(lowest) / 2
     return [name for name in names if high[rows["network"] == name].mean() > 0.5]
 
-
+# %% ../../nbs/api/tables/10_rows.ipynb #e280f09e
 def _without_summaries(rows: pd.DataFrame, decimal: str) -> tuple[pd.DataFrame, dict[str, str]]:
     "The rows without those of averages, extremes and spreads, such as the last line of many tables; and what is left out."
     names = [name for name in rows["network"].unique() if summary_of(name)]
@@ -150,7 +150,7 @@ def _without_summaries(rows: pd.DataFrame, decimal: str) -> tuple[pd.DataFrame, 
     names = [name for name in names if name not in methods]
     return rows[~rows["network"].isin(names)].reset_index(drop=True), {f"row {name!r}": "a summary, no network" for name in names}
 
-
+# %% ../../nbs/api/tables/10_rows.ipynb #58435464
 def _check_metrics(rows: pd.DataFrame, path: object) -> None:
     "Raises `UserError` for scores of several metrics where one is expected, and for scores that are errors by their metric."
     if "metric" not in rows:
@@ -172,7 +172,7 @@ def _check_metrics(rows: pd.DataFrame, path: object) -> None:
         leave = f", or leave them out with --leave-out 'metric={errors[0]}'" if stated["metric"].nunique() > len(errors) else ""
         raise UserError(f"{path}: scores of the metric {errors[0]!r} are errors, no accuracies; write accuracies in their place, 100 − error in per cent{leave}")
 
-
+# %% ../../nbs/api/tables/10_rows.ipynb #18745ebf
 def _check_doubtful_source(rows: pd.DataFrame, path: object) -> None:
     "Raises `UserError` if a dataset could be the source accuracy, the table has none, and the name tells it apart from the other datasets."
     names = rows["dataset"].unique()
@@ -180,7 +180,7 @@ def _check_doubtful_source(rows: pd.DataFrame, path: object) -> None:
     if doubtful and (len(doubtful) < len(names) or len(names) == 1) and not rows["in_source"].any() and "source_accuracy" not in rows:
         raise UserError(f"{path}: {doubtful[0]!r} could be the source accuracy; if so, give --source {doubtful[0]!r}; if not, name the datasets with --datasets")
 
-
+# %% ../../nbs/api/tables/10_rows.ipynb #7c415e18
 def _named_remarks(rows: pd.DataFrame) -> list[str]:
     "On datasets that are none by their names: those of a long table, and columns of a wide one by their cells."
     named = [f"{name!r} ({reason})" for name in rows.loc[~rows["in_source"].astype(bool), "dataset"].unique() if (reason := reason_no_dataset(name))]

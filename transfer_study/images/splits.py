@@ -164,7 +164,7 @@ def group_folds(
     return fold
 
 # %% ../../nbs/api/images/08_splits.ipynb #3300a704
-N_ORDERS = 10
+N_ORDERS = 10  # of the groups, in which a draw takes them; the draw nearest to the share counts
 
 
 def _take_groups(

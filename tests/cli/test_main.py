@@ -46,6 +46,25 @@ def test_analyze_writes_a_report(command, tmp_path):
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.html", "results.csv", "analysis.json"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("run", "--bogus"), "transfer-study: run: no such option: --bogus (Possible options: --gpus, --log, --out); see transfer-study run --help"),
+        (("analyze",), "transfer-study: analyze: missing argument 'table'; see transfer-study analyze --help"),
+        (("recommnd", "x"), "transfer-study: no such command 'recommnd'. Did you mean 'recommend'? See transfer-study --help"),
+        (("plan", "a", "b"), "transfer-study: plan: got unexpected extra argument(s) (b); see transfer-study plan --help"),
+    ],
+)
+def test_a_mistake_in_the_command_line_is_one_line_that_names_the_help(command, arguments, line):
+    code, out, err = command(*arguments)
+    assert code == 2 and not out and err.splitlines() == [line]
+
+
+def test_without_a_command_the_help_is_shown(command):
+    code, out, err = command()
+    assert code == 0 and "recommend" in out and not err
+
+
 def test_a_place_that_cannot_be_written_is_one_line(command, tmp_path):
     (tmp_path / "taken").write_text("no directory")
     code, _, err = command("analyze", "embeddings_benchmark_16shot", "--out", tmp_path / "taken", "--bootstrap", 100)

@@ -69,7 +69,7 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    cls=_Commands, add_completion=False, pretty_exceptions_enable=False,
     help="Do better ImageNet models transfer better? Run the study on your own images, or analyse a published table.",
 )  # fmt: skip
 
@@ -290,14 +290,16 @@ _ADVICE = {  # by the number of an error of the operating system that names no f
 
 
 def _run() -> None:
-    "Runs the command, and writes what is still buffered, so that a full disk is found here."
+    "Runs the command, or shows the help without one, and writes what is still buffered, so that a full disk is found here."
     for stream in filter(None, (sys.stdout, sys.stderr)):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack characters such as λ
     try:
-        app(prog_name="transfer-study")
+        code = app(sys.argv[1:] or ["--help"], prog_name="transfer-study", standalone_mode=False)
     finally:
         _flush()
+    if code:
+        sys.exit(code)
 
 
 def _flush() -> None:
@@ -311,10 +313,23 @@ def _flush() -> None:
             raise
 
 # %% ../../nbs/api/cli/09_main.ipynb #a350fd22
+_UsageError = typer.BadParameter.__bases__[0]  # an unknown option or command, a missing or wrong value
+
+
+def _usage(error: Any) -> str:
+    "A mistake in the command line in one line, with the command whose help explains it."
+    command = error.ctx.command_path if error.ctx else "transfer-study"
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    place = f"{command.removeprefix('transfer-study').strip()}: ".removeprefix(": ")
+    return f"{place}{message[:1].lower()}{message[1:]}{' See' if message.endswith('?') else '; see'} {command} --help"
+
+# %% ../../nbs/api/cli/09_main.ipynb #35595f43
 def _problem(error: Exception) -> str | None:
     "What is wrong with the input or the machine; None for an error of the package."
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, _UsageError):
+        return _usage(error)
     if is_memory_short(error):
         return "memory is used up; end other programs, or use fewer processes; what is finished is kept, and the same command continues from there"
     if not isinstance(error, OSError) or not error.strerror:

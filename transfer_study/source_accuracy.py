@@ -7,6 +7,7 @@ __all__ = ['known_source_accuracies', 'with_source_accuracy', 'given_accuracies'
            'unused_accuracies', 'origin_in_words']
 
 # %% ../nbs/api/06_source_accuracy.ipynb #5e7f3092
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def known_source_accuracies() -> pd.Series:
     return _published()["source_accuracy"]
 
 # %% ../nbs/api/06_source_accuracy.ipynb #1b1898d1
+def _other_spellings(
+    names: list[str],  # unknown
+    known: pd.Series,  # accuracies by network
+) -> str:
+    "What to do where `names` differ from known ones only by case and punctuation; else empty."
+    def plain(name: str) -> str:
+        return re.sub(r"[^a-z0-9]", "", name.lower())
+
+    of_letters = {plain(name): name for name in reversed(known.index)}
+    same = [f"{name!r} to {of_letters[plain(name)]!r}" for name in names if plain(name) in of_letters]
+    return f"to use published accuracies, rename {', '.join(same[:5])}{' …' * (len(same) > 5)}; else " if same else ""
+
+# %% ../nbs/api/06_source_accuracy.ipynb #69d7779b
 def with_source_accuracy(
     rows: pd.DataFrame,  # network, dataset, score and, optionally, source_accuracy
     known: pd.Series | None = None,  # accuracies in [0, 1] by network, for networks without one; None for `known_source_accuracies`
@@ -52,7 +66,8 @@ def with_source_accuracy(
     missing = sorted(rows.loc[rows["source_accuracy"].isna(), "network"].unique())
     if missing:
         may_be_datasets = "line" in rows and len(missing) == rows["network"].nunique()
-        hint = "if these are datasets and the columns networks, call the first column dataset; else " if may_be_datasets else ""
+        spelled = _other_spellings(missing, accuracies)
+        hint = "if these are datasets and the columns networks, call the first column dataset; else " if may_be_datasets and not spelled else spelled
         raise UserError(
             f"no source accuracy for {len(missing)} of {rows['network'].nunique()} networks ({', '.join(missing[:5])}); {hint}"
             "give source_accuracy in the study file; for a table, give it as a column, as rows of the dataset imagenet, "

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import pack, write_images
-from transfer_study.core import UserError
-from transfer_study.fingerprints import FileHashes, FileState, read_entries, user_cache, write_entries
+from transfer_study.core import UserError, user_cache
+from transfer_study.fingerprints import FileHashes, FileState, read_entries, write_entries
 from transfer_study.images.class_folders import class_folders
 from transfer_study.images.datasets import image_folder, only_structure
 from transfer_study.study.file import StudyFile

@@ -181,8 +181,8 @@ def test_every_training_of_the_default_setting_has_its_history(results):
 
 
 def test_the_expected_correlations_beside_each_study_are_those_of_its_source():
-    from transfer_study.statistics.analysis import PAPER_CORRELATIONS
     from transfer_study.statistics.correlation import format_interval, format_r, posterior_draws
+    from transfer_study.statistics.summary import PAPER_CORRELATIONS
 
     names = {"linear": "fixed features", "finetune": "fine-tuned", "scratch": "from scratch"}
     r = analyze(RESULTS / "results.csv").correlations.query("dataset == 'mean' and method == 'pearson'").set_index("protocol")

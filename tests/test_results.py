@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from transfer_study.core import UserError, committed_directory, data_path, replaced_file
-from transfer_study.results import COLUMNS, known_source_accuracies, read_runs, read_table, write_plan, write_run
+from transfer_study.results import read_runs, read_table, write_plan, write_run
+from transfer_study.source_accuracy import known_source_accuracies
+from transfer_study.tables.columns import COLUMNS
 
 TABLE = "network,source_accuracy,dataset,score\na,0.6,pets,0.8\nb,0.7,pets,0.85\n"
 

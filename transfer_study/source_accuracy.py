@@ -39,6 +39,7 @@ def _other_spellings(
     known: pd.Series,  # accuracies by network
 ) -> str:
     "What to do where `names` differ from known ones only by case and punctuation; else empty."
+
     def plain(name: str) -> str:
         return re.sub(r"[^a-z0-9]", "", name.lower())
 

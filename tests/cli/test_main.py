@@ -49,7 +49,7 @@ def test_analyze_writes_a_report(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("run", "--bogus"), "transfer-study: run: no such option: --bogus (Possible options: --gpus, --log, --out); see transfer-study run --help"),
+        (("clean", "--bogus"), "transfer-study: clean: no such option: --bogus; see transfer-study clean --help"),
         (("analyze",), "transfer-study: analyze: missing argument 'table'; see transfer-study analyze --help"),
         (("recommnd", "x"), "transfer-study: no such command 'recommnd'. Did you mean 'recommend'? See transfer-study --help"),
         (("plan", "a", "b"), "transfer-study: plan: got unexpected extra argument(s) (b); see transfer-study plan --help"),

@@ -13,8 +13,8 @@ from tests.conftest import pack, png_bytes, tiff_of_four_bands, write_images
 from transfer_study.core import UserError
 from transfer_study.images.catalog import data_root, open_dataset
 from transfer_study.images.class_folders import class_folders
-from transfer_study.images.datasets import MAX_PIXELS, dataset_name, image_folder, limit_pixels, only_structure
-from transfer_study.images.decoding import BadImage, decode
+from transfer_study.images.datasets import dataset_name, image_folder, limit_pixels, only_structure
+from transfer_study.images.decoding import MAX_PIXELS, BadImage, decode
 from transfer_study.images.unlabelled import unlabelled_images
 
 

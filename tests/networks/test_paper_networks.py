@@ -18,7 +18,7 @@ from transfer_study.networks.architectures import build_architecture, split_arch
 from transfer_study.networks.networks import Network, build_network, describe_network, network_digest
 from transfer_study.networks.penultimate import classifier_names, input_configuration, input_transform, penultimate_features
 from transfer_study.networks.table import default_checkpoint, imagenet_top1, known_networks, paper_networks
-from transfer_study.results import known_source_accuracies
+from transfer_study.source_accuracy import known_source_accuracies
 
 # Name, penultimate features and input size of the networks of Kornblith et al. 2019, in the paper's order.
 PAPER = [

@@ -11,13 +11,12 @@ from PIL import Image
 
 from tests.conftest import pack, write_images
 from transfer_study.core import UserError
-from transfer_study.images.class_folders import class_folders
+from transfer_study.images.class_folders import class_folders, has_test_images
 from transfer_study.images.drawn import drawn_dataset
 from transfer_study.images.splits import draw_split, group_folds, joined_groups, read_groups
 from transfer_study.selection.checks import check_images
 from transfer_study.selection.images import (
     check_outside,
-    has_test_images,
     open_images,
     prepare_images,
 )

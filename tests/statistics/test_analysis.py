@@ -10,9 +10,12 @@ import pytest
 from scipy.special import expit
 
 from transfer_study.core import UserError, data_path
-from transfer_study.results import COLUMNS, read_table, tidy
-from transfer_study.statistics.analysis import PAPER_CORRELATIONS, TABLES, analyze
+from transfer_study.results import read_table, tidy
+from transfer_study.statistics.analysis import analyze
 from transfer_study.statistics.by_protocol import headline_rows
+from transfer_study.statistics.columns import TABLES
+from transfer_study.statistics.summary import PAPER_CORRELATIONS
+from transfer_study.tables.columns import COLUMNS
 
 
 def study(n_networks=10, n_datasets=4, seed=0, **columns):

@@ -3,8 +3,8 @@
 import pytest
 
 from transfer_study.core import UserError
-from transfer_study.statistics.analysis import TABLES, analyze
-from transfer_study.statistics.columns import MEANINGS, OF_TABLE, column_meanings
+from transfer_study.statistics.analysis import analyze
+from transfer_study.statistics.columns import MEANINGS, OF_TABLE, TABLES, column_meanings
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 
 from transfer_study.core import UserError
 from transfer_study.results import read_table
-from transfer_study.tables.columns import reason_no_dataset
+from transfer_study.tables.names import reason_no_dataset
 
 LEADERBOARD = """network,flowers,birds,Average,Params (M),Rank
 resnet34,92.0,60.5,76.3,22.5,2

@@ -24,9 +24,10 @@ from .diagnostics import calibration, coefficient_forest, influence_map, left_ou
 from .headline import drawn_rows, headline, per_dataset
 from .page import Figure, Section, extra_section, make_figure, render_page
 from .theme import display_name, figure_tables
-from ..statistics.analysis import PAPER_CORRELATIONS, Analysis
+from ..statistics.analysis import Analysis
 from ..statistics.correlation import HEADLINE, format_interval, format_r  # noqa: F401 (in queries)
 from ..statistics.log_odds import means_over_datasets
+from ..statistics.summary import PAPER_CORRELATIONS
 from ..training.protocol import steps_to_90_percent_of_maximum_odds
 
 # %% ../../nbs/api/figures/08_report.ipynb #0f44d785

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError
-from ..results import COLUMNS, read_table
+from ..results import read_table
 from .by_protocol import ProtocolData, listed, protocol_data, protocol_messages, protocol_tables
 from .columns import TABLES
 from .comparison import gain_table, gains_by_network, setting_table
@@ -25,6 +25,7 @@ from .exclusions import IMAGENET_CLASSES, mark_excluded
 from .log_odds import with_log_odds
 from .summary import PAPER_CORRELATIONS, headline_json, headline_table, headline_texts, markdown_table
 from ..tables.cells import name_key
+from ..tables.columns import COLUMNS
 from ..tables.metrics import odd_metrics, with_n_classes
 from ..tables.rows import PROTOCOLS, class_counts
 

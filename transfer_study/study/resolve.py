@@ -36,7 +36,7 @@ from transfer_study.networks.networks import (
 from ..networks.penultimate import input_configuration
 from ..networks.table import imagenet_top1, imagenet_top1_source
 from .file import RESERVED_NAMES, SourceOptions, StudyFile, check_table_name
-from ..tables.columns import is_source
+from ..tables.names import is_source
 from ..training.pretrain import SETTINGS, source_folder
 
 if TYPE_CHECKING:

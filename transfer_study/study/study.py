@@ -21,7 +21,8 @@ from ..core import UserError, replaced_file
 from ..features.inference import resolve_device, resolve_precision
 from ..networks.networks import Network
 from ..networks.openvino import resolve_backend
-from ..results import complete_runs, read_results, read_runs, tidy, with_source_accuracy, write_plan
+from ..results import complete_runs, read_results, read_runs, tidy, write_plan
+from ..source_accuracy import with_source_accuracy
 from .costs import cost_table, measure_speeds
 from .execute import RunContext, check_loggers, compute, local_executor
 from .executors import Executor

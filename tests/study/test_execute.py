@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
-from tests.conftest import command_line, interrupt_at_work
+from tests.conftest import NETWORKS, command_line, interrupt_at_work
 from tests.study.conftest import HERE, N_TASKS, RUN
 from tests.study.record import record
 from transfer_study.core import UserError, committed_directory
@@ -249,3 +250,20 @@ def test_shards_of_a_large_dataset_are_tasks_of_their_own(study_file, start_proc
     pairs = list(zip(features_of(out), features_of(whole), strict=True))
     assert len(pairs) == 2 and all(np.array_equal(first, second) for first, second in pairs)
     assert not list(out.glob(".features/*/shards"))
+
+
+def test_weights_that_are_replaced_while_a_study_runs_give_no_result(training_study, weights, tmp_path):
+    first, *_ = NETWORKS
+    last = Path(shutil.copy(weights / f"{first}.safetensors", tmp_path / "last.safetensors"))
+    training_study.write_text(training_study.read_text().replace(str(weights / f"{first}.safetensors"), str(last)))
+    study, context = Study.from_file(training_study), RunContext(tmp_path / "runs", "tiny", n_workers=0)
+    plan = study.tasks(context.out, "cpu")
+    save_file({name: tensor + 1 for name, tensor in load_file(last).items()}, last)
+    with pytest.raises(FailedRuns) as error:
+        compute(plan, context, local_executor("cpu", 1), progress="none")
+    messages = {failure.message for failure in error.value.failures}
+    (message,) = messages
+    assert message.startswith(f"network {first!r}: its weights, {last}, changed while the study ran; run the same command again")
+    finished = read_runs(context.out)
+    assert set(finished.loc[finished["network"] == first, "protocol"]) == {"scratch"}
+    assert "finetune" in set(finished["protocol"])  # of the other network

@@ -30,7 +30,7 @@ from transfer_study.features.extraction import (
     read_features,
 )
 from ..features.inference import resolve_device
-from ..networks.networks import Network, build_network, random_network
+from ..networks.networks import Network
 from ..progress_bars import hidden_progress_bars
 from ..results import write_run
 from .costs import known_speeds, measure_speeds, task_seconds
@@ -39,6 +39,7 @@ from .file import LoggerName
 from .locks import Outcome, attempt, forget_failures, read_failures, write_failure
 from .plan import Extraction, Fit, GridPoint, Plan, Pretraining, Refit, Shard
 from .progress import RUN_KINDS, Progress, has_live_display, show_progress, show_status
+from .resolve import planned_network
 from .runs import Run, run_protocol, run_training
 from .tasks import Schedule, Task, pending
 from ..training.protocol import training_protocol
@@ -135,7 +136,7 @@ def _source_accuracy(network: Network, context: RunContext) -> dict[str, Any]:
 # %% ../../nbs/api/study/10_execute.ipynb #3cc4c171
 @lru_cache(maxsize=1)  # tasks that follow each other have the same networks
 def _extractor(networks: tuple[Network, ...], weights: tuple[str, ...], device: str, n_workers: int | None, shard_size: int, options: str) -> Extractor:
-    models = (build_network(network) for network in networks)
+    models = (planned_network(network, planned) for network, planned in zip(networks, weights, strict=True))
     return Extractor(models, device=device, n_workers=n_workers, shard_size=shard_size, **json.loads(options))
 
 
@@ -165,7 +166,7 @@ def _fit(task: Task, payload: Fit, context: RunContext, device: str) -> str:
         features = read_features(context.out / ".features", key)
     except DamagedFeatures:  # since they were written; they are computed again
         options = run.extraction | {"device": device, "n_workers": context.n_workers}
-        features = extract_features([build_network(run.network)], run.dataset, context.out / ".features", context.on_bad_image, **options)[0]
+        features = extract_features([planned_network(run.network, payload.weights)], run.dataset, context.out / ".features", context.on_bad_image, **options)[0]
     result, predictions, curve = run_protocol(run, features)
     return "; ".join([_write(task, run, context, device, result, predictions, curve), *result["notes"]])
 
@@ -184,9 +185,7 @@ def _train(
 ) -> "TrainingResult":  # fmt: skip
     from transfer_study.training.finetune import train_point
 
-    network: Any = run.network
-    if run.protocol == "scratch":
-        network = partial(random_network, network)
+    network = partial(planned_network, run.network, run.inputs, random=run.protocol == "scratch")
     single = {"n_evaluations": 1} if stage == "select" else {}  # only the last score is used for the choice
     parameters = run.parameters | single
     size = parameters.pop("n_train_per_class")

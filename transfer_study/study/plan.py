@@ -64,6 +64,7 @@ class Fit:
     run: Run
     extraction: Path  # output of the extraction's task
     position: int  # index of the run's network in the extraction
+    weights: str  # as in `Extraction`, of the run's network
 
 # %% ../../nbs/api/study/04_plan.ipynb #a3090472
 @dataclass(frozen=True, eq=False)
@@ -272,7 +273,7 @@ def _add_fit(builder: _Builder, run: Run, network: ResolvedNetwork, extraction: 
     costs = ((f"fit {run.protocol}", size),)
     builder.runs.append(run)
     task = Task(run.run_id, "fit", run_label(run), builder.run_directory(run), (extraction,), run.protocol, costs)
-    builder.add(task, Fit(run, builder.tasks[extraction].output, position))
+    builder.add(task, Fit(run, builder.tasks[extraction].output, position, network.weights))
 
 # %% ../../nbs/api/study/04_plan.ipynb #d6b471ba
 def _add_fits(builder: _Builder, networks: list[ResolvedNetwork], dataset: ImageDataset) -> None:

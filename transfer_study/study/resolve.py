@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_COUNTS', 'resolve_all', 'ResolvedNetwork', 'meta_network', 'resolve_networks', 'identify_network',
-           'stated_accuracy', 'noted_copies', 'accuracy_lines', 'identify_source_network', 'ResolvedDatasets',
-           'expected_dataset', 'resolve_datasets', 'resolve_source', 'check_sizes']
+           'planned_network', 'stated_accuracy', 'noted_copies', 'accuracy_lines', 'identify_source_network',
+           'ResolvedDatasets', 'expected_dataset', 'resolve_datasets', 'resolve_source', 'check_sizes']
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e74c370c
 import os
@@ -88,6 +88,10 @@ def _structure(model: "torch.nn.Module") -> str:
     return digest([network_structure(model), input_configuration(model)])
 
 
+def _identity(model: "torch.nn.Module") -> str:
+    return digest([network_digest(model), input_configuration(model)])
+
+
 def _resolved(network: Network, model: "torch.nn.Module", weights: str) -> ResolvedNetwork:
     description = describe_network(model)
     size = {"side": description["input_size"], "n_features": description["n_features"] or 0, "parameters": description["parameters"]}
@@ -146,11 +150,26 @@ def identify_network(
         return _resolved(network, meta_network(network), f"weights of {network.architecture}{pooled}")
     model = build_network(network)
     notes = check_network(model, network.name) if split_architecture(network.architecture)[0] == "own" else ()
-    resolved = _resolved(network, model, digest([network_digest(model), input_configuration(model)]))
+    resolved = _resolved(network, model, _identity(model))
     default = network.pooling == "default"
     identity = resolved.weights if default else accuracy_digest(build_network(replace(network, pooling="default")))
     resolved = replace(resolved, notes=(*getattr(model, "notes", ()), *notes), accuracy_digest=identity)
     return resolved if choose is None else _with_backend(resolved, model, choose)
+
+# %% ../../nbs/api/study/02_resolve.ipynb #ad140b22
+def planned_network(
+    network: Network,
+    identity: str,  # of the plan: `weights` of its `ResolvedNetwork`, or `structure` for random weights
+    random: bool = False,  # with random weights
+) -> "torch.nn.Module":
+    "The network of a task; raises `UserError` if its weights or its code have changed since the plan."
+    model = random_network(network) if random else build_network(network)
+    is_own, weights = split_architecture(network.architecture)[0] == "own", network.weights
+    is_given = is_own if random else weights is not None and weights.parent.name != identity
+    if is_given and identity != (_structure(model) if random else _identity(model)):
+        what = "code" if random else f"weights, {weights}, or its code" if is_own else f"weights, {weights},"
+        raise UserError(f"network {network.name!r}: its {what} changed while the study ran; run the same command again, with a copy that does not change")
+    return model
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e07badc4
 def stated_accuracy(

@@ -46,6 +46,12 @@ NETWORK = '[[networks]]\nname = "resnet50"\n'
     ]),
     ("", ["name: missing; expected text", "datasets: missing", "networks: missing"]),
     (HEAD + "[[networks]", ["not TOML: "]),
+    (HEAD + "source = {\n}", ["not TOML: line 3: a table in { } stands on one line"]),
+    (HEAD + 'source = { dataset = "x", }', ["not TOML: line 3: a table in { } stands on one line"]),
+    (HEAD + "seeds = “0”", ["not TOML: line 3: no value of TOML; texts stand in straight quotes"]),
+    (HEAD + "// seeds", ["not TOML: line 3: expected key = value"]),
+    ('name = "x"\n' + NETWORK + '[datasets]\nfolder = "birds"', ["not empty: write [[datasets]], not [datasets]"]),
+    (HEAD + NETWORK + "[[protocols.linear]]\nn_l2 = 5", ["expected table: write [protocols.linear], not [[protocols.linear]]"]),
 ])  # fmt: skip
 def test_each_mistake_is_a_line_with_its_place(tmp_path, text, lines):
     (tmp_path / "study.toml").write_text(text)

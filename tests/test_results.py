@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 
 from transfer_study.core import UserError, committed_directory, data_path, replaced_file
-from transfer_study.results import read_runs, read_table, write_plan, write_run
+from transfer_study.results import (
+    check_planned,
+    prediction_arrays,
+    read_curves,
+    read_predictions,
+    read_runs,
+    read_table,
+    write_plan,
+    write_run,
+)
 from transfer_study.source_accuracy import known_source_accuracies
 from transfer_study.tables.columns import COLUMNS
 
@@ -222,17 +231,41 @@ def test_a_single_run_or_a_file_is_no_directory_of_runs(tmp_path):
     (run / "result.json").write_text(
         '{"network": "a", "dataset": "pets", "score": 0.5, "source_accuracy": 0.7, "protocol": "linear", "run_id": "abc"}'
     )
-    for name in ("table.csv", "study.toml"):
-        (tmp_path / name).write_text("")
+    for path in (tmp_path / "table.csv", tmp_path / "study.toml", run.parent / "report.html", run.parent / "plan.json"):
+        path.write_text("")
     messages = {
         run: f"abc: a single run; give the folder of its study, {run.parent}",
         tmp_path / "home": f"did you mean {run.parents[1]}",
         tmp_path / "table.csv": "a file, no directory of runs; for a table of results, `transfer-study analyze",
+        run.parent / "report.html": f"a file, no directory of runs; give the folder of its study, {run.parent}",
         tmp_path / "study.toml": "a file, no directory of runs; run the study, and give the folder of its runs",
     }  # fmt: skip
     for path, message in messages.items():
         with pytest.raises(UserError, match=re.escape(message)):
             read_runs(path)
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: bytes(len(data)), lambda data: data[: len(data) // 2]])
+@pytest.mark.parametrize("name", ["result.json", "curve.csv", "predictions.npz"])
+def test_a_damaged_file_of_a_run_is_named(tmp_path, name, damage):
+    labels = {"network": "a", "dataset": "pets", "protocol": "linear", "run_id": "abc"}
+    result = labels | {"score": 0.5, "source_accuracy": 0.7, "l2": 1.0}
+    run, curve = tmp_path / "study" / "abc", pd.DataFrame({"l2": [1.0, 2.0], "validation_score": [0.5, 0.4]})
+    write_run(run, {}, result, prediction_arrays(np.array(["a", "b"]), np.array([0, 1]), np.array([0, 1])), curve)
+    (run / name).write_bytes(damage((run / name).read_bytes()))
+    with pytest.raises(UserError, match=rf"{name}: damaged; delete the folder {run} and run the study again"):
+        read_predictions(run), read_curves(tmp_path), read_runs(tmp_path)
+
+
+def test_two_studies_of_one_name_at_the_same_time_are_told_apart(tmp_path):
+    own, other = pd.DataFrame({"run_id": ["a", "b"]}), pd.DataFrame({"run_id": ["b", "c"]})
+    write_plan(own, tmp_path / "s")
+    check_planned(own["run_id"], tmp_path / "s")
+    write_plan(other, tmp_path / "s", part=True)  # of the same study, elsewhere
+    check_planned(own["run_id"], tmp_path / "s")
+    write_plan(other, tmp_path / "s")
+    with pytest.raises(UserError, match=r"another study called 's' ran at the same time"):
+        check_planned(own["run_id"], tmp_path / "s")
 
 
 def test_source_accuracies_of_other_weights_are_named():

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHECKSUMS', 'PlainError', 'UserError', 'unknown_name_error', 'data_path', 'digest', 'committed_directory',
-           'replaced_file', 'user_cache', 'write_checksums', 'damaged_file', 'whole_directory', 'stand_in', 'printable',
-           'is_memory_short', 'one_thread', 'copy_memory_limit', 'versions', 'git_revision', 'provenance']
+           'replaced_file', 'user_cache', 'write_checksums', 'damaged_file', 'whole_directory', 'finished_file',
+           'stand_in', 'printable', 'is_memory_short', 'one_thread', 'copy_memory_limit', 'versions', 'git_revision',
+           'provenance']
 
 # %% ../nbs/api/00_core.ipynb #db8fdf73
 import difflib
@@ -20,6 +21,7 @@ import tempfile
 import traceback
 import unicodedata
 import uuid
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -165,6 +167,17 @@ def whole_directory(
     if directory.is_dir() and damaged_file(directory) is not None:
         shutil.rmtree(directory, ignore_errors=True)
     return directory.is_dir()
+
+# %% ../nbs/api/00_core.ipynb #57a8b408
+@contextmanager
+def finished_file(
+    path: Path,  # of a finished run or training
+) -> Iterator[None]:
+    "Turns what a reader raises for a damaged file into `UserError`."
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: damaged; delete the folder {path.parent} and run the study again") from error
 
 # %% ../nbs/api/00_core.ipynb #0765b390
 def stand_in(

@@ -8,6 +8,7 @@ __all__ = ['Section', 'key_table', 'explain_errors']
 # %% ../nbs/api/01_options.ipynb #aac5b4ba
 import difflib
 import json
+import re
 from typing import Any
 
 import pandas as pd
@@ -118,6 +119,9 @@ def _as_tables(error: dict, schema: dict) -> str:
     if isinstance(error["input"], str) and isinstance(last, int) and _entry(schema, (*error["loc"], "name")):
         return f": write [[{'.'.join(map(str, table))}]] and below it name = {_given(error)}"
     names = error["input"] if isinstance(error["input"], list) else []
+    if names and all(isinstance(name, dict) for name in names):
+        path = ".".join(map(str, error["loc"]))
+        return f": write [{path}], not [[{path}]]"
     known = [name for name in names if isinstance(name, str) and _entry(schema, (*error["loc"], name))]
     return f": write {', '.join(f'[{last}.{name}]' for name in known)}" if known else ""
 
@@ -132,7 +136,7 @@ def _explain(error: dict, schema: dict) -> str:
     if error["type"] == "extra_forbidden":
         return f"{place}: {_unknown_key(error, schema)}"
     expected = _allowed(_entry(schema, error["loc"]))
-    if expected.startswith("list of tables") and isinstance(error["input"], dict) and error["type"] != "missing":
+    if re.match(r"list of (texts or )?tables", expected) and isinstance(error["input"], dict) and error["type"] != "missing":
         expected += f": write [[{place}]], not [{place}]"
     elif expected == "table":
         expected += _as_tables(error, schema)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHIPPED_PROTOCOLS', 'RUNS_FORMAT', 'CHOICES', 'tidy', 'read_table', 'prediction_arrays', 'write_predictions',
-           'read_predictions', 'write_run', 'write_plan', 'complete_runs', 'read_results', 'read_runs', 'read_curves',
-           'read_histories', 'merged_results', 'write_table']
+           'read_predictions', 'write_run', 'write_plan', 'check_planned', 'complete_runs', 'read_result',
+           'read_results', 'read_runs', 'read_curves', 'read_histories', 'merged_results', 'write_table']
 
 # %% ../nbs/api/03_results.ipynb #69ca4068
 import json
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 import transfer_study
-from .core import UserError, committed_directory, data_path, replaced_file
+from .core import UserError, committed_directory, data_path, finished_file, replaced_file
 from transfer_study.source_accuracy import (
     check_source_accuracies,
     given_accuracies,
@@ -175,10 +175,11 @@ def read_predictions(
     path = directory / "predictions.npz"
     if not path.is_file():
         raise UserError(f"{path}: no such file; the run kept no predictions, so delete its directory and run the study again")
-    with np.load(path) as arrays:
-        predictions = dict(arrays)
-    if "y_pred" in predictions and predictions["y_true"].ndim == 2:
-        predictions["score"] = predictions.pop("y_pred")
+    with finished_file(path):
+        with np.load(path) as arrays:
+            predictions = dict(arrays)
+        if "y_pred" in predictions and predictions["y_true"].ndim == 2:
+            predictions["score"] = predictions.pop("y_pred")
     return predictions
 
 # %% ../nbs/api/03_results.ipynb #854870a8
@@ -245,14 +246,29 @@ def write_plan(
             temporary.write_text(json.dumps(content, indent=1))
 
 # %% ../nbs/api/03_results.ipynb #bc4327a9
+def _planned(plan: dict) -> set[str]:
+    return {run["run_id"] for run in plan["runs"]}
+
+
 def _current_runs(study: Path) -> list[Path]:
     "The directory of each complete run in `study`; if the study has a plan, only of the runs that it lists."
     directories = [path.parent for path in sorted(study.glob("[!.]*/result.json"))]  # unfinished runs and caches begin with a dot
     plan = _read_plan(study)
     if plan is None:
         return directories
-    planned = {run["run_id"] for run in plan["runs"]}
-    return [directory for directory in directories if directory.name in planned]
+    return [directory for directory in directories if directory.name in _planned(plan)]
+
+
+def check_planned(
+    run_ids: Iterable[str],  # of a study that has just run
+    study: Path,  # runs/<study>
+) -> None:
+    "Raises `UserError` if the plan there lists other runs: another study of the same name has run at the same time."
+    if not set(run_ids) <= _planned(_read_plan(study) or {"runs": []}):
+        raise UserError(
+            f"{study}: another study called {study.name!r} ran at the same time, so the results and the report there are of its runs; give each a "
+            "name of its own, or another --out, and run the same command again; finished runs are kept"
+        )
 
 
 def _stated_accuracies(study: Path) -> dict[tuple[str, str], dict]:
@@ -265,7 +281,9 @@ def _studies(runs: Path | str) -> list[Path]:
     "`runs` itself and its subdirectories, any of which may hold runs."
     runs = Path(runs)
     if runs.is_file():
+        of_study = (runs.parent / "plan.json").is_file()
         advice = "run the study, and give the folder of its runs" if runs.suffix == ".toml" else f"for a table of results, `transfer-study analyze {runs}`"
+        advice = f"give the folder of its study, {runs.parent}" if of_study else advice
         raise UserError(f"{runs}: a file, no directory of runs; {advice}")
     if not runs.is_dir():
         raise UserError(f"{runs}: no such directory of runs; check the path")
@@ -287,7 +305,7 @@ def complete_runs(
     for study in _studies(runs):
         stated = _stated_accuracies(study)
         for directory in _current_runs(study):
-            result = _read_result(directory / "result.json")
+            result = read_result(directory / "result.json")
             original, earlier = first.setdefault(result.get("run_id") or str(directory), (directory, result))
             if original != directory:
                 _check_copy(directory, result, original, earlier)
@@ -301,12 +319,12 @@ def _check_copy(directory: Path, result: dict, original: Path, earlier: dict) ->
         raise UserError(f"{what} has score {earlier.get('score')!r} in {original} and {result.get('score')!r} in {directory}; remove one of them")
 
 
-def _read_result(path: Path) -> dict:
+def read_result(
+    path: Path,  # result.json of a run
+) -> dict:
     "A result.json; raises `UserError` for a file that is damaged or not of this package."
-    try:
+    with finished_file(path):
         result = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); delete the folder {path.parent.name} and run the study again") from error
     if missing := [name for name in ("network", "dataset") if not isinstance(result, dict) or name not in result]:
         raise UserError(f"{path}: has no {missing[0]!r}, so it is not the result of a run of transfer_study; expected a directory of runs")
     for name in ("score", "source_accuracy"):
@@ -342,11 +360,14 @@ _LABELS = ["network", "source_accuracy", "dataset", "protocol", "seed", "n_train
 CHOICES = {"linear": ["l2"], "knn": ["n_neighbors"]} | dict.fromkeys(("finetune", "scratch"), ["learning_rate", "weight_decay"])
 
 
-def _run_tables(runs: Path | str, name: str) -> Iterator[tuple[dict, pd.DataFrame]]:
-    "Result and table `name` of every complete run that has such a table."
+def _run_tables(runs: Path | str, name: str, column: str) -> Iterator[tuple[dict, pd.DataFrame]]:
+    "Result and table `name`, which has the column `column`, of every complete run that has such a table."
     for directory, result in complete_runs(runs):
         if (directory / name).is_file():
-            yield result, pd.read_csv(directory / name)
+            with finished_file(directory / name):
+                table = pd.read_csv(directory / name)
+                table[column]  # missing in a damaged file
+            yield result, table
 
 
 def _labelled(table: pd.DataFrame, result: dict) -> pd.DataFrame:
@@ -364,7 +385,7 @@ def read_curves(
     """
     choices = CHOICES[protocol]
     tables = [pd.DataFrame(columns=[*_LABELS, *choices, "validation_score", "chosen"])]
-    for result, curve in _run_tables(runs, "curve.csv"):
+    for result, curve in _run_tables(runs, "curve.csv", "validation_score"):
         if result["protocol"] == protocol:
             chosen = np.isclose(curve[choices], [result[name] for name in choices], rtol=1e-12, atol=0).all(axis=1)
             tables.append(_labelled(curve.assign(chosen=chosen), result))
@@ -380,7 +401,7 @@ def read_histories(
     learning_rate, train_loss, loss, and score on the test images.
     """
     tables = [pd.DataFrame(columns=[*_LABELS, "step", "learning_rate", "train_loss", "loss", "score"])]
-    tables += [_labelled(history, result) for result, history in _run_tables(runs, "history.csv")]
+    tables += [_labelled(history, result) for result, history in _run_tables(runs, "history.csv", "score")]
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 # %% ../nbs/api/03_results.ipynb #9f34f3b0

@@ -6,7 +6,6 @@
 __all__ = ['find_run', 'KeptHead', 'fit_head', 'KeptClassifier', 'keep_classifier']
 
 # %% ../../nbs/api/selection/15_keep.ipynb #40286b20
-import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +20,7 @@ from ..core import UserError, unknown_name_error
 from ..features.extraction import Features, extract_features
 from ..images.entries import DatasetEntry, split_reference
 from ..networks.networks import build_network
+from ..results import read_result
 from .classifier import save_classifier
 from .evidence import interval_of
 from ..study.plan import network_label
@@ -178,7 +178,7 @@ def keep_classifier(
     folder = Path(runs) / "classifiers" / f"{network_label(run.network).replace('/', '_')}-{run.dataset.name}" if folder is None else Path(folder)
     if folder.exists() and not overwrite:
         raise UserError(f"{folder}: exists already; remove it, or choose another folder")
-    result = json.loads((Path(runs) / run.run_id / "result.json").read_text())
+    result = read_result(Path(runs) / run.run_id / "result.json")
     model, cache = build_network(run.network), Path(runs).parent / ".features"
     (features,) = extract_features([model], run.dataset, cache, study.file.on_bad_image, device=device, **run.extraction)
     head = fit_head(run, features, result["l2"])

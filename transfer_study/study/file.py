@@ -299,6 +299,9 @@ def _feature_problems(file: StudyFile) -> list[str]:
 # %% ../../nbs/api/study/00_file.ipynb #e4baf88f
 _TOML_ADVICE = {
     r"hex value|Unescaped '\\'": "a backslash in double quotes; write / between folders, or put the path in single quotes",  # as in "C:\Users"
+    r"Invalid initial character for a key|Unclosed inline table|Expected ',' or '}'": "a table in { } stands on one line, without a comma before }; or write it as a [[table]] of several lines",
+    r"Invalid value": 'no value of TOML; texts stand in straight quotes ("…"), true and false are written in small letters, numbers with a point',
+    r"Invalid statement": "expected key = value, or a table such as [[networks]]; a comment begins with #",
     r"Cannot mutate immutable namespace": "a table for a key that has a value above; write all of it in one place",
     r"Cannot declare .* twice|Cannot overwrite a value|Duplicate": "a key or a table that stands above already; keep one of the two",
 }

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
-from ..core import UserError, replaced_file
+from ..core import UserError, finished_file, replaced_file
 from ..features.inference import resolve_device, resolve_precision
 from ..networks.networks import Network
 from ..networks.openvino import resolve_backend
-from ..results import complete_runs, read_results, read_runs, tidy, write_plan
+from ..results import check_planned, complete_runs, read_results, read_runs, tidy, write_plan
 from ..source_accuracy import with_source_accuracy
 from .costs import cost_table, measure_speeds
 from .execute import RunContext, check_loggers, compute, local_executor
@@ -210,6 +210,7 @@ class Study:
         write_plan(runs_table(plan).drop(columns="done"), Path(out) / self.file.name, self.is_part, stated_accuracies(plan))
         _record(self, Path(out) / self.file.name)
         compute(plan, context, executor, retry_failed, progress if isinstance(progress, str) else "auto" if progress else "none")
+        check_planned((run.run_id for run in plan.runs), Path(out) / self.file.name)
         return self.results(out)
 
     def results(self, out: Path | str = "runs") -> pd.DataFrame:
@@ -324,6 +325,14 @@ def _refuse_two_meanings(rows: pd.DataFrame) -> None:
                 )
 
 
+def _dataset_fingerprint(run: Path) -> str | None:
+    path = run / "spec.json"
+    if not path.is_file():
+        return None
+    with finished_file(path):
+        return json.loads(path.read_text()).get("dataset_fingerprint")
+
+
 def _distinct_runs(runs: Path | str) -> pd.DataFrame:
     "The results table of all runs, each listed once; raises `UserError` if runs of several studies cannot be analysed together."
     table, complete = read_runs(runs), list(complete_runs(runs))  # a copy of a run is not among them
@@ -333,9 +342,7 @@ def _distinct_runs(runs: Path | str) -> pd.DataFrame:
     )  # fmt: skip
     _refuse_repeated(rows)
     if rows["study"].nunique() > 1:
-        specs = [directory / "spec.json" for directory, _ in complete]
-        prints = [json.loads(path.read_text()).get("dataset_fingerprint") if path.is_file() else None for path in specs]
-        _refuse_two_meanings(rows.assign(dataset_fingerprint=prints))
+        _refuse_two_meanings(rows.assign(dataset_fingerprint=[_dataset_fingerprint(directory) for directory, _ in complete]))
     return table
 
 # %% ../../nbs/api/study/11_study.ipynb #97bd9676

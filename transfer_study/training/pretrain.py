@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import Field
 
-from ..core import UserError, digest, unknown_name_error
+from ..core import UserError, digest, finished_file, unknown_name_error
 from ..features.inference import resolve_device
 from ..images.archives import is_hidden
 from ..images.datasets import ImageDataset, image_folder, listed_dataset
@@ -113,8 +113,10 @@ def read_pretraining(
     "The result that `pretrain` wrote; raises `UserError` if there is none."
     if not (directory / "result.json").is_file():
         raise UserError(f"{directory}: contains no finished training; expected result.json")
-    values, weights = json.loads((directory / "result.json").read_text()), directory / "weights.safetensors"
-    history = pd.read_csv(directory / "evaluations.csv")
+    weights = directory / "weights.safetensors"
+    with finished_file(directory / "result.json"):
+        values = json.loads((directory / "result.json").read_text())
+        history = pd.read_csv(directory / "evaluations.csv")
     return PretrainingResult(**values, history=history, weights=weights if weights.is_file() else None)
 
 # %% ../../nbs/api/training/12_pretrain.ipynb #8e50fd87

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, committed_directory, is_memory_short
+from ..core import UserError, committed_directory, finished_file, is_memory_short
 from ..features.inference import keep_freed_memory
 from ..results import prediction_arrays, read_predictions, write_predictions
 from .batches import TrainingBatches
@@ -70,8 +70,9 @@ def read_training(
     "The result that `write_training` wrote; raises `UserError` if there is none."
     if not (directory / "result.json").is_file():
         raise UserError(f"{directory}: contains no finished training; expected result.json")
-    values = json.loads((directory / "result.json").read_text())
-    history = pd.read_csv(directory / "evaluations.csv")
+    with finished_file(directory / "result.json"):
+        values = json.loads((directory / "result.json").read_text())
+        history = pd.read_csv(directory / "evaluations.csv")
     return TrainingResult(**values, history=history, predictions=read_predictions(directory))
 
 # %% ../../nbs/api/training/08_run.ipynb #41d48f64

@@ -18,7 +18,7 @@ from tests.conftest import NETWORKS, command_line, interrupt_at_work
 from tests.study.conftest import HERE, N_TASKS, RUN
 from tests.study.record import record
 from transfer_study.core import UserError, committed_directory
-from transfer_study.results import read_runs
+from transfer_study.results import read_runs, write_plan
 from transfer_study.study.execute import FailedRuns, RunContext, compute, local_executor
 from transfer_study.study.executors import DiskFull, LocalExecutor
 from transfer_study.study.locks import read_failures, try_lock
@@ -188,6 +188,7 @@ def test_what_is_done_needs_no_cache(training_study, finished, tmp_path):
 
 
 def test_nothing_is_cleaned_under_a_running_study(tmp_path):
+    write_plan(pd.DataFrame({"run_id": ["a"]}), tmp_path / "tiny")
     with try_lock(tmp_path / ".locks", "task"), pytest.raises(UserError, match="a study is running there"):
         clean(tmp_path)
 
@@ -250,6 +251,14 @@ def test_shards_of_a_large_dataset_are_tasks_of_their_own(study_file, start_proc
     pairs = list(zip(features_of(out), features_of(whole), strict=True))
     assert len(pairs) == 2 and all(np.array_equal(first, second) for first, second in pairs)
     assert not list(out.glob(".features/*/shards"))
+
+
+def test_a_folder_without_a_study_is_not_cleaned(tmp_path):
+    (tmp_path / "photos" / ".editor.tmp").mkdir(parents=True)
+    (tmp_path / ".images").mkdir()
+    with pytest.raises(UserError, match=r"no study in it, so nothing is removed; give the directory"):
+        clean(tmp_path)
+    assert (tmp_path / "photos" / ".editor.tmp").is_dir() and (tmp_path / ".images").is_dir()
 
 
 def test_weights_that_are_replaced_while_a_study_runs_give_no_result(training_study, weights, tmp_path):

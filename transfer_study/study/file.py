@@ -355,7 +355,8 @@ def find_study(
     try:
         return data_path(f"studies/{name}.toml")
     except FileNotFoundError:
-        raise unknown_name_error("study", str(name), built_in_studies(), "or a study file, such as study.toml") from None
+        beside = path.with_suffix(".toml")
+        raise unknown_name_error("study", str(name), built_in_studies(), f"or a study file, such as {beside if beside.is_file() else 'study.toml'}") from None
 
 # %% ../../nbs/api/study/00_file.ipynb #8b9d2ee0
 def _chosen(kind: str, names: Iterable[str], known: list[str], study: str) -> list[str]:

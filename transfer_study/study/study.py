@@ -383,12 +383,15 @@ def clean(
 ) -> pd.DataFrame:
     """Removes caches and partly written directories, never results or logs; one row per kind of data removed: removed, megabytes.
 
-    All studies in the runs directory share its caches. Raises `UserError` while a study is running there.
+    All studies in the runs directory share its caches. Raises `UserError` while a study is running there, and for a directory without a
+    study, whose hidden files are somebody else's.
     """
     out = Path(out)
     if not out.is_dir():
         raise UserError(f"{out}: no such runs directory")
     out = out.parent if (out / "plan.json").is_file() else out
+    if not any(out.glob("*/plan.json")):
+        raise UserError(f"{out}: no study in it, so nothing is removed; give the directory that `transfer-study run` wrote, such as runs")
     _check_idle(out)
     removed = {kind: [out / name] for name, kind in CACHES.items()}
     removed["partly written directories"] = sorted({*out.glob(".*.tmp"), *out.glob("*/.*.tmp"), *out.glob(".pretrained/.*")})

@@ -22,7 +22,7 @@ def read_lines(
     "The stripped, non-empty lines of a UTF-8 text file; raises `UserError` if the file is missing, not text or empty."
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(f"annotation file {path} is missing; it is part of the dataset's official archive") from error
     except UnicodeDecodeError as error:
         raise UserError(f"annotation file {path}: not text ({error.reason}); download it again") from error
@@ -124,8 +124,10 @@ def read_pickle(
         with open(path, "rb") as stream:
             contents = _ArrayUnpickler(stream, encoding="latin1").load()
         return [contents[field] for field in fields]
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(f"annotation file {path} is missing; it is part of the dataset's official archive") from error
+    except OSError:  # such as a lack of permission
+        raise
     except KeyError as error:
         raise UserError(f"annotation file {path}: no entry {error}; found: {', '.join(map(str, contents))}") from error
     except Exception as error:  # a damaged pickle raises many kinds of exceptions

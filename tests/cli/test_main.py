@@ -97,14 +97,17 @@ def test_what_may_not_be_read_is_told_from_what_may_not_be_written():
             (place / name).write_text("image,group\n")
         for name, mode in {"secret.csv": 0o000, "closed": 0o600, "kept.csv": 0o444, ".": 0o555}.items():
             (place / name).chmod(mode)
-        opened = [("secret.csv", "r"), ("closed/a.csv", "r"), ("kept.csv", "a"), ("new.csv", "w"), ("kept.csv/a", "r"), (".", "r")]
-        arguments = [part for name, mode in opened for part in (str(place / name), mode)]
+        opened = {"secret.csv": "r", "closed/a.csv": "r", "kept.csv": "a", "new.csv": "w", "kept.csv/a": "r", ".": "r"}
+        arguments = [part for name, mode in opened.items() for part in (str(place / name), mode)]
         lines = subprocess.run([sys.executable, "-c", _OPENED, *arguments], capture_output=True, text=True).stdout.splitlines()
         (place / "closed").chmod(0o700)
         place.chmod(0o700)
-    assert lines[0] == f"cannot read {place}/secret.csv: permission denied; its permissions do not let you read {place}/secret.csv; ask its owner, or use a copy"
+    secret = f"{place}/secret.csv"
+    advice = f"its permissions do not let you read {secret}; ask its owner, or use a copy"
+    assert lines[0] == f"cannot read {secret}: permission denied; {advice}"
     assert lines[1].startswith(f"cannot read {place}/closed/a.csv: ") and f"do not let you enter {place}/closed; " in lines[1]
-    assert [line.partition(": ")[0] for line in lines[2:4]] == [f"cannot write to {place}/{name}" for name in ("kept.csv", "new.csv")]
+    written = [f"cannot write to {place}/{name}" for name in ("kept.csv", "new.csv")]
+    assert [line.partition(": ")[0] for line in lines[2:4]] == written
     assert lines[4].startswith(f"{place}/kept.csv/a: not a directory; ") and lines[5].startswith(f"{place}: is a directory; ")
 
 

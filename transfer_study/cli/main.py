@@ -218,6 +218,7 @@ def _compared(name: str, splits: list[str] | None, data_root: Path | None) -> "I
     "The images of a dataset, or of any folder, archive or image file: to be compared, they need neither classes nor splits."
     from transfer_study.images.catalog import open_dataset
     from transfer_study.images.layout import NoTestImages
+    from transfer_study.images.lists import is_list
     from transfer_study.images.unlabelled import unlabelled_images
     from transfer_study.selection.images import open_images
 
@@ -227,7 +228,7 @@ def _compared(name: str, splits: list[str] | None, data_root: Path | None) -> "I
     except NoTestImages:  # in a list; they are not needed here
         dataset = open_images(name, data_root)
     except UserError:
-        if splits or not path.exists() or path.suffix.lower() == ".csv":
+        if splits or not path.exists() or is_list(path):
             raise
         dataset = unlabelled_images(path)
         echo(f"{dataset.name}: no train/<class>/ and test/<class>/; all images below it are compared")

@@ -258,7 +258,7 @@ def test_a_column_of_lists_of_labels_is_found_by_its_type(tmp_path, hf, named):
     dataset = open_dataset("hf:several", tmp_path)
     assert dataset.metric == "map" and dataset.classes == (["dog", "cat"] if named else ["0", "1"])
     assert dataset.label_matrix.to_numpy().tolist() == [[1, 0], [1, 1], [0, 0]] * 2
-    with pytest.raises(UserError, match="several: its images have several labels each; a recommendation needs one label per image"):
+    with pytest.raises(UserError, match="several: its images have several labels each; a recommendation needs one label"):
         open_images(f"hf:{tmp_path / 'several'}")
 
 

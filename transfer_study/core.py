@@ -45,8 +45,17 @@ class PlainError(Exception):
         return [f"line {frame.lineno}: {frame.line}" for frame in user_frames[-1:]] + [f"{type(self).__name__}: {self}"]
 
 
+_LONG_QUOTE = re.compile(r"(?<!\w)'([^'\n]{200,})'(?!\w)")
+
+
 class UserError(PlainError, ValueError):
-    "A mistake in the user's input. The message says in one line what is wrong, what was expected and what to do next."
+    """A mistake in the user's input. The message says in one line what is wrong, what was expected and what to do next.
+
+    A quoted name or cell of more than 200 characters is cut.
+    """
+
+    def __init__(self, *message: object):
+        super().__init__(*(_LONG_QUOTE.sub(lambda quoted: f"'{shortened(quoted[1])}'", part) if isinstance(part, str) else part for part in message))
 
 # %% ../nbs/api/00_core.ipynb #a07c01ec
 def shortened(

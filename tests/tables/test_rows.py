@@ -304,7 +304,8 @@ def test_protocols_have_one_name_each():
     "text",
     [
         "network,dataset,score\na,pets,{}\nb,pets,2\n", "network,dataset,score\n{},pets,1\n{},pets,2\n",
-        "{}\n1\n2\n", "network,{},{}\na,1,2\nb,2,3\n", "network,pets,{}\na,1,2\nb,1,bad {}\n", "label" + ",pixel" * 784 + "\n1" + ",0" * 784 + "\n",
+        "{}\n1\n2\n", "network,{},{}\na,1,2\nb,2,3\n",
+        "network,pets,{}\na,1,2\nb,1,bad {}\n", "label" + ",pixel" * 784 + "\n1" + ",0" * 784 + "\n",
         "network,dataset,score,metric\na,pets,1,{}\na,pets,2,acc\n",
     ],
 )  # fmt: skip

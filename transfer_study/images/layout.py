@@ -45,6 +45,7 @@ _CAMERA_SUFFIXES = (
     ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".thm",
 )  # fmt: skip
 _OTHER_PICTURES = (".svg", ".svgz", ".psd", ".psb", ".xcf", ".ai", ".eps", ".pdf", ".dcm", ".dicom", ".nii", ".jxl", ".tga", ".ico", ".exr", ".hdr", ".pcx")
+_LISTS = (".csv", ".tsv", ".xlsx", ".jsonl")  # tables that may name images and labels
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 # Why a file is left out:
 NO_IMAGE, CAMERA = "not images", "raw files and thumbnails of cameras, which have to be saved as JPEG first"
@@ -66,7 +67,7 @@ def _why_no_image(path: str, start: Callable[[int], bytes]) -> str:
         return CAMERA
     if is_image(path, start):
         return ""
-    others = {PICTURE: _OTHER_PICTURES, ARCHIVE: _ARCHIVES, TABLE: (".csv", ".tsv", ".xlsx", ".jsonl")}
+    others = {PICTURE: _OTHER_PICTURES, ARCHIVE: _ARCHIVES, TABLE: _LISTS}
     return next((why for why, suffixes in others.items() if path.lower().endswith(suffixes)), NO_IMAGE)
 
 
@@ -193,7 +194,7 @@ def folder_advice(
         return "; unpack the archives inside it first"
     if endings & {".arrow", ".parquet"} or last & {"metadata.csv", "metadata.jsonl"}:
         return "; files of the Hugging Face library hold the labels: give the folder as hf:PATH (a table that lists image files: csv:PATH)"
-    if ".csv" in endings:
+    if endings & set(_LISTS):
         return '; if a table lists the images and their labels, give it as csv:PATH, or [[datasets]] with csv = "…" in a study file'
     if ".cls" in endings:
         return "; a shard of WebDataset, whose labels are in the files .cls: move each image to a folder of its class"
@@ -353,7 +354,7 @@ def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]],
         )
     for split in ("train", "test"):
         if split not in splits:
-            names = _inside(left_out, split) + [path for paths in left_out.values() for path in paths if path.lower().endswith(".csv")]
+            names = _inside(left_out, split) + [path for paths in left_out.values() for path in paths if path.lower().endswith(_LISTS)]
             raise UserError(f"dataset {root}: no images in {split}/; expected {split}/<class>/<image>{_below(left_out, split)}{folder_advice(names)}")
     known = set(counts["train"].index)
     for split in ("val", "test"):

@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import typing
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -71,6 +73,42 @@ def test_a_place_that_cannot_be_written_is_one_line(command, tmp_path):
     assert code == 2 and err.splitlines()[-1].startswith(f"transfer-study: cannot write to {tmp_path / 'taken'}: ")
     assert "Traceback" not in err
     assert (tmp_path / "taken").read_text() == "no directory"
+
+
+_OPENED = """
+import os, sys
+from transfer_study.cli.main import _problem
+if os.geteuid() == 0:
+    os.setuid(65534)
+for path, mode in zip(sys.argv[1::2], sys.argv[2::2]):
+    try:
+        open(path, mode).close()
+    except OSError as error:
+        print(_problem(error))
+"""
+
+
+def test_what_may_not_be_read_is_told_from_what_may_not_be_written():
+    "As another user than root, who may do everything."
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        (place / "closed").mkdir()
+        for name in ("secret.csv", "closed/a.csv", "kept.csv"):
+            (place / name).write_text("image,group\n")
+        for name, mode in {"secret.csv": 0o000, "closed": 0o600, "kept.csv": 0o444, ".": 0o555}.items():
+            (place / name).chmod(mode)
+        opened = {"secret.csv": "r", "closed/a.csv": "r", "kept.csv": "a", "new.csv": "w", "kept.csv/a": "r", ".": "r"}
+        arguments = [part for name, mode in opened.items() for part in (str(place / name), mode)]
+        lines = subprocess.run([sys.executable, "-c", _OPENED, *arguments], capture_output=True, text=True).stdout.splitlines()
+        (place / "closed").chmod(0o700)
+        place.chmod(0o700)
+    secret = f"{place}/secret.csv"
+    advice = f"its permissions do not let you read {secret}; ask its owner, or use a copy"
+    assert lines[0] == f"cannot read {secret}: permission denied; {advice}"
+    assert lines[1].startswith(f"cannot read {place}/closed/a.csv: ") and f"do not let you enter {place}/closed; " in lines[1]
+    written = [f"cannot write to {place}/{name}" for name in ("kept.csv", "new.csv")]
+    assert [line.partition(": ")[0] for line in lines[2:4]] == written
+    assert lines[4].startswith(f"{place}/kept.csv/a: not a directory; ") and lines[5].startswith(f"{place}: is a directory; ")
 
 
 def test_a_table_of_source_accuracies_can_be_given(command, tmp_path):

@@ -1,5 +1,6 @@
 """Datasets described by a table: named splits and columns, CSV files, torchvision, drawn test images."""
 
+import gzip
 import pickle
 import re
 
@@ -197,6 +198,94 @@ def test_columns_may_be_called_otherwise_if_only_one_can_be_either(plants):
         open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
 
 
+def test_lists_that_other_programs_write_are_the_same_images(plants):
+    "First lines of Excel, comments, titles, the row names of R, compressed, and other kinds of tables."
+    listed = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    text, table = (plants / "plants.csv").read_text(), pd.read_csv(plants / "plants.csv")
+    rows = [f'"{i}",{line}' for i, line in enumerate(text.splitlines()[1:], 1)]
+    for name, written in {
+        "sep.csv": "\ufeffsep=;\r\n" + text.replace(",", ";"), "comment.csv": "# of 2024-03-01, by Anna\n# two kinds\n" + text,
+        "title.csv": "Mosses and ferns,\n,\n" + text, "r.csv": "\n".join(["image,label", *rows]),
+        "index.csv": "\n".join([",image,label", *rows]), "list.jsonl": table.to_json(orient="records", lines=True),
+        "list.json": table.to_json(orient="records"),
+    }.items():  # fmt: skip
+        (plants / name).write_text(written)
+    (plants / "plants.csv.gz").write_bytes(gzip.compress(text.encode()))
+    table.astype({"label": "category"}).to_parquet(plants / "list.parquet")
+    table.to_excel(plants / "list.xlsx", index=False)
+    notes = dict.fromkeys(("sep.csv", "title.csv"), "1 line(s) before")
+    notes |= {"comment.csv": "2 line(s) before", "r.csv": "not used: one without"}
+    for name in (*notes, "index.csv", "list.jsonl", "list.json", "plants.csv.gz", "list.parquet", "list.xlsx"):
+        found = open_dataset({"csv": name, "test_share": 0.2}, plants)
+        assert found.fingerprint == listed.fingerprint and found.name == name.split(".")[0], name
+        assert len(found.notes) == (name in (*notes, "index.csv")) and notes.get(name, "") in "".join(found.notes)
+    with pytest.raises(UserError, match=r"line 2 has 3 cells, the header has 1 \(line 1: image\); correct the line"):
+        (plants / "short.csv").write_text("image\na.png,moss,1\nb.png,fern,2\n")
+        open_dataset({"csv": "short.csv"}, plants)
+
+
+def test_labels_in_lists_are_several_labels(plants):
+    table = pd.read_csv(plants / "plants.csv")
+    labels = [[kind, "wet"] if i < 6 else [kind] for i, kind in enumerate(table["label"])]
+    table = table.assign(label=labels)
+    table.to_parquet(plants / "list.parquet")
+    table.to_json(plants / "list.jsonl", orient="records", lines=True)
+    table.assign(label=["|".join(some) for some in labels]).to_csv(plants / "list.csv", index=False)
+    listed = [open_dataset({"csv": f"list.{end}", "test_share": 0.2}, plants) for end in ("csv", "parquet", "jsonl")]
+    assert listed[0].classes == ["fern", "moss", "wet"] and listed[0].targets.sum(axis=0).tolist() == [10, 10, 6]
+    assert len({dataset.fingerprint for dataset in listed}) == 1
+
+
+def test_images_in_cells_and_long_tables_are_one_short_line(plants):
+    pixels = " ".join(["7", "130"] * 1152)
+    shards = pd.DataFrame({"image": [{"bytes": b"x", "path": "1.png"}], "label": ["moss"]})
+    shards.to_parquet(plants / "shard.parquet")
+    wide = ",".join(f"pixel{i}" for i in range(784))
+    fer = f"emotion,pixels,Usage\n0,{pixels},Training\n"
+    for name, text, keys, message in (
+        ("fer.csv", fer, {}, r"pixels in cells are not read \(columns of numbers: pixels\); write each"),
+        ("fer.csv", fer, {"image": "pixels"}, "pixels in cells are not read"),
+        ("digits.csv", f"label,{wide}\n" + "1" + ",0" * 784, {}, r"label, pixel0, pixel1, … \(785 in all\)\); write each"),
+        ("wide.csv", f"name,{wide}\n" + "a" + ",b" * 784, {}, r"found: name, .*, … \(785 in all\); rename the column"),
+        ("base64.csv", f"image,label\n{'iVBORw0K' * 500},moss\n", {}, "is no file's name but a text of 4,000 characters"),
+        ("long.csv", f"image,label\n1.png,\"['{'m' * 5000}']\"\n", {}, "is a list; expected one label"),
+        ("coco.json", '{\n "images": []\n}', {}, 'JSON, but not an object such as {"image": "1.png", "label": "cat"} in'),
+        ("shard.parquet", None, {}, "the column 'image' holds images, not their paths; give the folder .* hf:FOLDER"),
+    ):  # fmt: skip
+        if text is not None:
+            (plants / name).write_text(text)
+        with pytest.raises(UserError, match=message) as error:
+            open_dataset({"csv": name, "test_share": 0.2} | keys, plants)
+        assert len(str(error.value)) < 500 and "\n" not in str(error.value)
+
+
+def test_columns_of_addresses_and_ids_are_found(plants):
+    text = (plants / "plants.csv").read_text()
+    listed = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    for name, changed in {
+        "image_url": text.replace("pictures/", "https://example.org/me/pictures/").replace(".png", ".png?signature=" + "x" * 400),
+        "id_code": text.replace("pictures/", "").replace(".png", ""), "id": text.replace("pictures/", "").replace(".png", ""),
+    }.items():  # fmt: skip
+        (plants / "found.csv").write_text(changed.replace("image,", f"{name},"))
+        found = open_dataset({"csv": "found.csv", "test_share": 0.2}, plants)
+        assert found.fingerprint == listed.fingerprint and f"the images are those of the column {name!r}" in found.notes[0]
+
+
+def test_a_file_of_groups_is_a_table_whatever_its_name(tmp_path):
+    keys = {"folder": "scans", "test_share": 0.25}
+    grouped = open_dataset(keys | {"groups": r"(p\d+)_"}, write_patients(tmp_path))
+    names = [path.name for path in sorted((tmp_path / "scans").rglob("*.png"))]
+    table = pd.DataFrame({"image": names, "group": [name.partition("_")[0] for name in names]})
+    table.to_parquet(tmp_path / "g.parquet")
+    table.to_excel(tmp_path / "g.xlsx", index=False)
+    table.to_csv(tmp_path / "g.tsv", index=False, sep="\t")
+    table.to_csv(tmp_path / "patients", index=False)
+    for name in ("g.parquet", "g.xlsx", "g.tsv", "patients"):
+        assert open_dataset(keys | {"groups": name}, tmp_path).fingerprint == grouped.fingerprint, name
+    with pytest.raises(UserError, match=r"groups .*absent.tsv: no such file"):
+        open_dataset(keys | {"groups": "absent.tsv"}, tmp_path)
+
+
 def test_an_incomplete_line_is_named(plants):
     (plants / "plants.csv").write_text((plants / "plants.csv").read_text().replace("3.png,moss", "3.png,"))
     with pytest.raises(UserError, match="line 5: no image or no label"):
@@ -315,7 +404,8 @@ def test_lists_as_other_programs_write_them(plants):
         text.split("\n", 1)[1].replace(",", " "): "no header, its first line is 'pictures/.*png .*'; write",
         text.replace("5.png,moss", '5.png,"moss'): "dataset .*wrong.csv: line 7: a quote opens in this row and is never closed",
         text.replace("5.png,moss", '5.png,"moss').replace("12.png,f", '12.png,"f'): "line 7: .* is closed in line 14",
-        text.replace("5.png,moss", "5.png,moss,x"): "line 7 has 3 cells, the header has 2", "": "the file is empty",
+        text.replace("5.png,moss", "5.png,moss,x"): r"line 7 has 3 cells, the header has 2 \(line 1: image, label\); correct",
+        "": "the file is empty",
     }.items():  # fmt: skip
         (plants / "wrong.csv").write_text(wrong)
         with pytest.raises(UserError, match=message):

@@ -18,6 +18,7 @@ from transfer_study.images.catalog import open_dataset
 from transfer_study.images.datasets import image_folder
 from transfer_study.images.official import count_mismatch
 from transfer_study.images.splits import split_images
+from transfer_study.selection.images import open_images
 
 
 @pytest.fixture
@@ -246,6 +247,19 @@ def test_lists_of_labels_make_multi_label_data(tmp_path, hf):
     dataset = open_dataset("hf:shapes", tmp_path)
     assert dataset.metric == "map" and dataset.classes == ["square", "circle", "star"]
     assert dataset.targets.tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 1], [0, 0, 1], [1, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_column_of_lists_of_labels_is_found_by_its_type(tmp_path, hf, named):
+    labels = {split: [[0], [0, 1], []] for split in ("train", "test")}
+    kind = hf.ClassLabel(names=["dog", "cat"]) if named else hf.Value("int64")
+    boxes = {"boxes": (hf.List(hf.Value("float32")), {split: [[0.5]] * 3 for split in labels})}
+    parquet(hf, tmp_path / "several", labels, hf.List(kind), "labels", **boxes)
+    dataset = open_dataset("hf:several", tmp_path)
+    assert dataset.metric == "map" and dataset.classes == (["dog", "cat"] if named else ["0", "1"])
+    assert dataset.label_matrix.to_numpy().tolist() == [[1, 0], [1, 1], [0, 0]] * 2
+    with pytest.raises(UserError, match="several: its images have several labels each; a recommendation needs one label"):
+        open_images(f"hf:{tmp_path / 'several'}")
 
 
 def test_splits_that_the_library_saved(tmp_path, hf):

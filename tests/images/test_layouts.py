@@ -278,7 +278,7 @@ def test_layouts_of_other_tasks_and_archives_of_others_say_what_to_do(tmp_path):
 
 def test_files_of_other_programs_say_what_they_are(tmp_path):
     for name, members, message in (
-        ("a.xlsx", ("xl/workbook.xml", "xl/styles.xml"), "a workbook of Excel, .* save it as CSV, and give it as csv:PATH"),
+        ("a.xlsm", ("xl/workbook.xml", "xl/styles.xml"), "a workbook of Excel, .* save it as CSV, and give it as csv:PATH"),
         ("a.docx", ("word/document.xml", "word/media/1.png"), "a document of Word, .* a folder for each class"),
         ("a.ods", ("mimetype", "META-INF/manifest.xml"), r"LibreOffice \(OpenDocument\), .* save it as CSV"),
         ("a.npz", ("train_images.npy", "test_images.npy"), r"arrays of NumPy, not images; write each image to a file"),
@@ -411,3 +411,31 @@ def test_addresses_and_references_to_nothing_are_said(tmp_path):
     for kind in ("csv", "hf", "folder", "tar", "zip", "drawn"):
         with pytest.raises(UserError, match=f"nothing follows {kind}:; expected a"):
             open_dataset(f"{kind}:", tmp_path)
+
+
+def test_binary_files_and_splits_without_classes_bring_a_next_step(tmp_path):
+    for folder, names, message in (
+        ("MNIST/raw", ("t10k-images-idx3-ubyte", "t10k-images-idx3-ubyte.gz"), 'of MNIST .idx. are .* torchvision = "MNIST"'),
+        ("cifar-10-batches-py", ("batches.meta", "data_batch_1"), 'of CIFAR-10 are not read; .* torchvision = "CIFAR10"'),
+        ("tfds/1.0.0", ("dataset_info.json", "pets-train.tfrecord-00000-of-00001"), "TFRecord.* are not read; write each"),
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in names:
+            (tmp_path / folder / name).write_bytes(b"\0\0\x08\x03" * 20)
+        for path in (tmp_path / folder.split("/")[0], *([tmp_path / folder / names[1]] if "json" not in names[0] else [])):
+            with pytest.raises(UserError, match=message):
+                class_folders(path)
+    tiny, part = tmp_path / "tiny", tmp_path / "bottle"
+    for folder in (
+        tiny / "train/n1/images", tiny / "train/n2/images", tiny / "val/images", tiny / "test/images",
+        part / "train/good", part / "train/cracked", part / "test/good", part / "test/broken",
+    ):  # fmt: skip
+        folder.mkdir(parents=True)
+        for i in range(3):
+            (folder / f"{i}.png").write_bytes(png_bytes())
+    (tiny / "val/val_annotations.txt").write_text("val_0.JPEG\tn1\n")
+    message = r"class 'images' is in val .*; their labels may be in val/val_annotations.txt; move them to val/<class>/, list"
+    with pytest.raises(UserError, match=message):
+        image_folder(tiny)
+    with pytest.raises(UserError, match="class 'broken' is in test but not in train .*move some there, take it out of test, or"):
+        image_folder(part)

@@ -8,7 +8,7 @@ from transfer_study.classifiers.metrics import mean_average_precision
 from transfer_study.core import UserError
 from transfer_study.results import read_table
 from transfer_study.tables.metrics import chance_levels
-from transfer_study.tables.rows import class_counts
+from transfer_study.tables.rows import class_counts, table_rows
 
 NETWORKS = ["n1", "n2", "n3"]
 FRACTIONS = pd.DataFrame({"network": NETWORKS, "pets": [0.881, 0.904, 0.915], "birds": [0.605, 0.663, 0.682]})
@@ -298,3 +298,24 @@ def test_protocols_have_one_name_each():
     rows = read_table(table.assign(protocol=["Prompt tuning", "prompt-tuning", "x", "x", "x", "x"]))
     assert "'Prompt tuning' and 'prompt-tuning' are read as different protocols" in " ".join(rows.attrs["reading"])
     assert set(read_table(table, protocol="Fine-Tune")["protocol"]) == {"finetune"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "network,dataset,score\na,pets,{}\nb,pets,2\n", "network,dataset,score\n{},pets,1\n{},pets,2\n",
+        "{}\n1\n2\n", "network,{},{}\na,1,2\nb,2,3\n",
+        "network,pets,{}\na,1,2\nb,1,bad {}\n", "label" + ",pixel" * 784 + "\n1" + ",0" * 784 + "\n",
+        "network,dataset,score,metric\na,pets,1,{}\na,pets,2,acc\n",
+    ],
+)  # fmt: skip
+def test_a_message_is_short_however_long_names_and_cells_are(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text.replace("{}", "0 x " * 2000))
+    with pytest.raises(UserError) as error:
+        table_rows(tmp_path / "t.csv")
+    assert len(str(error.value)) - len(str(tmp_path)) < 500 and "…" in str(error.value)
+
+
+def test_words_with_apostrophes_are_no_long_quotes():
+    prose = f"timm's networks, {'many words ' * 30}those of torchvision's"
+    assert str(UserError(prose)) == prose and str(UserError(f"column {'x' * 200!r} of {'a'!r}")) == f"column '{'x' * 79}…' of 'a'"

@@ -218,6 +218,7 @@ def _compared(name: str, splits: list[str] | None, data_root: Path | None) -> "I
     "The images of a dataset, or of any folder, archive or image file: to be compared, they need neither classes nor splits."
     from transfer_study.images.catalog import open_dataset
     from transfer_study.images.layout import NoTestImages
+    from transfer_study.images.lists import is_list
     from transfer_study.images.unlabelled import unlabelled_images
     from transfer_study.selection.images import open_images
 
@@ -227,7 +228,7 @@ def _compared(name: str, splits: list[str] | None, data_root: Path | None) -> "I
     except NoTestImages:  # in a list; they are not needed here
         dataset = open_images(name, data_root)
     except UserError:
-        if splits or not path.exists() or path.suffix.lower() == ".csv":
+        if splits or not path.exists() or is_list(path):
             raise
         dataset = unlabelled_images(path)
         echo(f"{dataset.name}: no train/<class>/ and test/<class>/; all images below it are compared")
@@ -280,7 +281,8 @@ def _without_address_parser() -> None:
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None makes an import fail, which jsonschema expects
 
 
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM)
+_NOT_WRITABLE = (*_NOT_ALLOWED, errno.EROFS, errno.EEXIST)
 _ADVICE = {  # by the number of an error of the operating system that names no file
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space"),
     **dict.fromkeys((errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV), "check the disk or the network drive"),
@@ -324,6 +326,13 @@ def _usage(error: Any) -> str:
     return f"{place}{message[:1].lower()}{message[1:]}{' See' if message.endswith('?') else '; see'} {command} --help"
 
 # %% ../../nbs/api/cli/09_main.ipynb #35595f43
+def _unreadable(path: Path) -> str:
+    "What to do about a file or folder that this user may not read; empty if it may be read, or is not there and could be made."
+    place = next((place for place in (path, *path.absolute().parents) if os.path.lexists(place)), path)
+    wanted = (os.R_OK if place == path else 0) | (os.X_OK if place.is_dir() else 0)
+    return "" if os.access(place, wanted) else f"its permissions do not let you {'read' if place == path else 'enter'} {place}; ask its owner, or use a copy"
+
+
 def _problem(error: Exception) -> str | None:
     "What is wrong with the input or the machine; None for an error of the package."
     if isinstance(error, UserError):
@@ -337,7 +346,9 @@ def _problem(error: Exception) -> str | None:
     reason = error.strerror.lower()
     if error.filename is None or error.errno in (errno.EMFILE, errno.ENFILE):  # such as from reading what is open already
         return f"{reason}; {_ADVICE[error.errno]}; the same command continues from there" if error.errno in _ADVICE else None
-    if error.errno in _NOT_WRITABLE:
+    if error.errno in _NOT_ALLOWED and (unread := _unreadable(Path(error.filename))):
+        return f"cannot read {error.filename}: {reason}; {unread}"
+    if error.errno in _NOT_WRITABLE or error.errno == errno.ENOTDIR and os.path.isfile(error.filename):
         return f"cannot write to {error.filename}: {reason}; use a directory that you can write to"
     return f"{error.filename}: {reason}; check the path, the disk or the network drive; the same command continues from there"
 

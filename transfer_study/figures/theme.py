@@ -31,7 +31,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from ..core import UserError, replaced_file, user_cache
+from ..core import UserError, names_shown, replaced_file, user_cache
 
 # %% ../../nbs/api/figures/01_theme.ipynb #d3e45ad6
 def require(
@@ -43,7 +43,7 @@ def require(
     "`table` itself; raises `UserError` where a column is missing or there are fewer than `minimum` rows."
     missing = [name for name in columns.split() if name not in table]
     if missing:
-        present = ", ".join(map(str, table.columns)) or "none"
+        present = names_shown(table.columns) or "none"
         raise UserError(f"{figure}: the table has no column {', '.join(map(repr, missing))}; found: {present}")
     if len(table) < minimum:
         size = {0: "is empty", 1: "has one row"}.get(len(table), f"has {len(table)} rows")
@@ -72,9 +72,9 @@ def choose_protocol(
     "The rows of one protocol; raises `UserError` where there are several to choose from, or none of that name."
     protocols = list(table["protocol"].unique())
     if protocol is None and len(protocols) > 1:
-        raise UserError(f"{figure}: the table holds the protocols {', '.join(protocols)}; choose one with protocol=")
+        raise UserError(f"{figure}: the table holds the protocols {names_shown(protocols)}; choose one with protocol=")
     if protocol is not None and protocols and protocol not in protocols:
-        raise UserError(f"{figure}: no rows of protocol {protocol!r}; the table holds {', '.join(protocols)}")
+        raise UserError(f"{figure}: no rows of protocol {protocol!r}; the table holds {names_shown(protocols)}")
     return table if protocol is None else table[table["protocol"] == protocol]
 
 # %% ../../nbs/api/figures/01_theme.ipynb #8bbd3d6c

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import UserError
+from ..core import UserError, names_shown, shortened
 
 # %% ../../nbs/api/images/02_annotations.ipynb #d9dbeac6
 def read_lines(
@@ -22,7 +22,7 @@ def read_lines(
     "The stripped, non-empty lines of a UTF-8 text file; raises `UserError` if the file is missing, not text or empty."
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(f"annotation file {path} is missing; it is part of the dataset's official archive") from error
     except UnicodeDecodeError as error:
         raise UserError(f"annotation file {path}: not text ({error.reason}); download it again") from error
@@ -42,7 +42,7 @@ def read_fields(
     rows = [line.split(maxsplit=n_fields - 1) for line in read_lines(path) if not line.startswith("#")]
     for fields in rows:
         if len(fields) != n_fields:
-            raise UserError(f"annotation file {path}: {n_fields} fields expected in each line, found {' '.join(fields)!r}")
+            raise UserError(f"annotation file {path}: {n_fields} fields expected in each line, found {shortened(' '.join(fields))!r}")
     return rows
 
 # %% ../../nbs/api/images/02_annotations.ipynb #b0ba8aa5
@@ -75,7 +75,7 @@ def read_mat(
         raise UserError(f"annotation file {path}: not a readable MATLAB file ({type(error).__name__}); download it again") from error
     absent = [field for field in fields if field not in variables]
     if absent:
-        present = ", ".join(name for name in variables if not name.startswith("__"))
+        present = names_shown(name for name in variables if not name.startswith("__"))
         raise UserError(f"annotation file {path}: no variable {absent[0]!r}; found: {present or 'nothing'}")
     return [np.atleast_1d(variables[field]) for field in fields]
 
@@ -124,9 +124,11 @@ def read_pickle(
         with open(path, "rb") as stream:
             contents = _ArrayUnpickler(stream, encoding="latin1").load()
         return [contents[field] for field in fields]
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(f"annotation file {path} is missing; it is part of the dataset's official archive") from error
+    except OSError:  # such as a lack of permission
+        raise
     except KeyError as error:
-        raise UserError(f"annotation file {path}: no entry {error}; found: {', '.join(map(str, contents))}") from error
+        raise UserError(f"annotation file {path}: no entry {error}; found: {names_shown(contents)}") from error
     except Exception as error:  # a damaged pickle raises many kinds of exceptions
         raise UserError(f"annotation file {path}: not a pickle of arrays ({error}); download it again") from error

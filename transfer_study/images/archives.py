@@ -67,7 +67,7 @@ def _is_unicode(text: str) -> bool:
 # Names, in lower case, of what macOS, Windows, Linux, and the servers of Synology and QNAP add to folders of images.
 SYSTEM_FILES = (
     "__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information",
-    "lost+found", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
+    "lost+found", "@eadir", "#recycle", "#snapshot", "~snapshot", "@recycle", "@recently-snapshot",
 )  # fmt: skip
 CLOUD = "placeholders of iCloud, whose files are not on this disk"
 HIDDEN, LINKS, SPECIAL, OUTSIDE, UNREADABLE, TWICE = (

@@ -33,6 +33,7 @@ from .decoding import MAX_PIXELS
 from .entries import DatasetEntry, dataset_entry, open_entry, split_reference, torchvision_dataset
 from .fetching import Fetcher, check_free_space, hub_headers, readable_bytes
 from .hub import hub_dataset
+from .lists import is_list
 from transfer_study.images.mirrors import (
     MIRROR,
     VTAB,
@@ -164,7 +165,7 @@ def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
     path = directory / os.path.expanduser(rest)
     if "\\" in reference and not path.exists():
         raise UserError(f"dataset {reference!r}: no such folder, tar or zip; write / between folders, not \\")
-    if kind == "csv" or path.suffix.lower() == ".csv":
+    if kind == "csv" or is_list(path):
         return open_entry(DatasetEntry(csv=rest), directory)
     if not path.exists() and ":" not in reference and "/" not in reference and path.suffix not in (".tar", ".zip"):
         raise unknown_name_error("dataset", reference, official, "or a folder, tar or zip of images")

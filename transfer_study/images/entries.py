@@ -20,16 +20,15 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
-from ..core import UserError, unknown_name_error
+from ..core import UserError, names_shown, shortened, unknown_name_error
 from .archives import FileReader, readable_name
 from .class_folders import class_folders, has_test_images
 from .datasets import ImageDataset, image_folder, listed_dataset
 from .hub import hub_dataset
 from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
-from .lists import located_files, split_column, unused_words
-from .splits import draw_test_images, with_groups
+from .lists import decoded_path, listed_cells, located_files, split_column, unused_words
+from .splits import draw_test_images, names_table, with_groups
 from ..options import Section, explain_errors
-from ..tables.texts import decode, delimited_records
 
 # %% ../../nbs/api/images/15_entries.ipynb #f57ac800
 SOURCES = ("reference", "hf", "folder", "tar", "csv", "torchvision")
@@ -52,7 +51,7 @@ class DatasetEntry(Section):
     hf: str = Field("", description="name on the Hugging Face hub, or a folder of Parquet files or images")
     folder: str = Field("", description="folder with train/<class>/ and test/<class>/; with test_share also with one folder per class")
     tar: str = Field("", description="tar of such a folder")
-    csv: str = Field("", description="file with the columns image (path from the file's folder), label and split; labels separated by |: multi-label")
+    csv: str = Field("", description="file (CSV, Excel, Parquet, JSON lines) with the columns image (path from the file's folder), label and split; labels separated by |, or in lists: multi-label")
     torchvision: str = Field("", description="name of a class in torchvision.datasets, such as EuroSAT")
     configuration: str = Field("", description="hf: configuration of the dataset")
     revision: str = Field("", description="hf: commit, tag or branch of the hub's repository")
@@ -61,7 +60,7 @@ class DatasetEntry(Section):
     label: str = Field("", description="hf, csv: name of the label column")
     split: str = Field("", description="hf, csv: name of the column of splits; none: split, or the only one whose values are splits")
     class_level: int = Field(1, ge=1, le=9, description="folder, tar: which folder below train/ names the class; 2 for <domain>/<class>/<image>")
-    groups: str = Field("", description="folder, tar, csv: CSV file (image, group) or regular expression on names; images of a group stay together where test or validation images are drawn")
+    groups: str = Field("", description="folder, tar, csv: table (image, group) or regular expression on names; images of a group stay together where test or validation images are drawn")
     root: str = Field("", description="torchvision: folder of the files")
     download: bool = Field(False, description="torchvision: download the files if they are missing")
     test_share: float | None = Field(None, gt=0, lt=1, description="share of each class's training images to take as test images, for data without test images")
@@ -107,9 +106,9 @@ def _with_our_splits(table: pd.DataFrame, entry: DatasetEntry, where: str) -> pd
     translated = table["split"].map(names).fillna("")
     unknown = sorted(table.loc[translated == "", "split"].unique())
     if unknown and not entry.splits:
-        raise UserError(f"{where}: unknown split {unknown[0]!r}; expected {', '.join(SPLITS)}, or splits = {{ train = \"…\", test = \"…\" }}")
+        raise UserError(f"{where}: unknown split {shortened(unknown[0])!r}; expected {', '.join(SPLITS)}, or splits = {{ train = \"…\", test = \"…\" }}")
     if absent := sorted(set(entry.splits.values()) - set(table["split"])):
-        raise UserError(f"{where}: no split {absent[0]!r}; found: {', '.join(sorted(table['split'].unique()))}")
+        raise UserError(f"{where}: no split {absent[0]!r}; found: {names_shown(sorted(table['split'].unique()))}")
     table = table.assign(split=translated)[translated != ""].reset_index(drop=True)
     if entry.test_share is not None:
         if (table["split"] == "test").any():
@@ -125,27 +124,6 @@ def _matrix(labels: pd.Series) -> pd.DataFrame:
     matrix = labels.str.get_dummies("|").astype(np.int8)
     return matrix.rename(columns=str.strip).T.groupby(level=0).max().T  # `cat | dog` has the labels of `cat|dog`
 
-
-def _listed_cells(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    "The cells of a CSV file as texts, indexed by line, and remarks on reading it; raises `UserError` for rows that do not fit the header."
-    text, remarks = decode(path.read_bytes(), path)
-    records, _ = delimited_records(text, f"dataset {path}")
-    if not records:
-        raise UserError(f"dataset {path}: the file is empty; expected the columns image, label and split")
-    (_, names), *rows = [(line, [" ".join(cell.splitlines()).strip().removeprefix("\ufeff") for cell in cells]) for line, cells in records]
-    n = max((i + 1 for i, name in enumerate(names) if name), default=0)
-    if any(word.lower().endswith(IMAGE_SUFFIXES) for name in names for word in name.split()):
-        raise UserError(f"dataset {path}: no header, its first line is {' '.join(names)[:80]!r}; write image,label above it, with commas between the columns")
-    if repeated := [name for name in names[:n] if names.count(name) > 1]:
-        raise UserError(f"dataset {path}: two columns are called {repeated[0]!r}; rename or remove one")
-    if again := [line for line, cells in rows if cells == names]:  # of a file that was joined from several
-        remarks += (f"the header stands again in line {', '.join(map(str, again))} and is no row",)
-        rows = [(line, cells) for line, cells in rows if cells != names]
-    for line, cells in rows:
-        if len(cells) < n or any(cells[n:]):
-            raise UserError(f"dataset {path}: line {line} has {len(cells)} cells, the header has {n}; correct the line (a name with a comma needs quotes)")
-    return pd.DataFrame([cells[:n] for _, cells in rows], [line for line, _ in rows], names[:n], dtype=str), remarks
-
 # %% ../../nbs/api/images/15_entries.ipynb #740a799f
 def _one_spelling(labels: pd.Series) -> pd.Series:
     "The labels; those that look alike, because an accent is spelled with other code points, are one."
@@ -158,9 +136,9 @@ def _check_one_label(files: pd.Series, labels: pd.Series, path: Path) -> None:
     image = files.map(os.path.normpath)
     for name, given in labels[image.duplicated(keep=False)].groupby(image, sort=False):
         if given.nunique() > 1:
-            (one, first), (other, second) = given.drop_duplicates().iloc[:2].items()
+            (one, first), (other, second) = given.drop_duplicates().iloc[:2].map(shortened).items()
             raise UserError(
-                f"dataset {path}: {name!r} has the labels {first!r} and {second!r} (lines {one} and {other}); "
+                f"dataset {path}: {name!r} has the labels {first!r} and {second!r} ({labels.index.name}s {one} and {other}); "
                 "keep one, or, for images with several labels, write them in one line, separated by |"
             )
 
@@ -168,15 +146,27 @@ def _check_one_label(files: pd.Series, labels: pd.Series, path: Path) -> None:
 def _split_column(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple[str, pd.Series, str] | None:
     "As `split_column`, of the columns beside images and labels; raises `UserError` for a named column that is not there."
     if entry.split and entry.split not in table:
-        raise UserError(f"dataset {path}: no column {entry.split!r}; found: {', '.join(table)}")
+        raise UserError(f"dataset {path}: no column {entry.split!r}; found: {names_shown(table)}")
     others = [name for name in table if name not in (entry.image or "image", entry.label or "label") or name == entry.split]
     return split_column({name: table[name] for name in others}, f"dataset {path}", entry.split)
 
 # %% ../../nbs/api/images/15_entries.ipynb #dee2ac3b
+# Usual names of columns of images without a suffix, the most certain first.
+_IMAGE_NAMES = ("image_id", "image_path", "image_name", "image_url", "file_name", "filename", "filepath", "file", "path", "img", "id_code", "id")
+
+
+def _image_column(table: pd.DataFrame) -> str:
+    "The only column of image files or their addresses, or else that with the usual name; image if there is none."
+    files = [name for name in table if len(table) and table[name].str.lower().str.endswith(IMAGE_SUFFIXES).all()]
+    files = files or [name for name in table if len(table) and all(decoded_path(cell).lower().endswith(IMAGE_SUFFIXES) for cell in table[name])]
+    called = {name.strip().casefold(): name for name in table}
+    named = [called[usual] for usual in _IMAGE_NAMES if usual in called and not files]
+    return files[0] if len(files) == 1 else named[0] if named else "image"
+
+
 def _with_columns(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple[DatasetEntry, str]:
     "The entry with the only column of image files, where none is called image, and the only other column, where none is called label; and a line on them."
-    files = [name for name in table if len(table) and table[name].str.lower().str.endswith(IMAGE_SUFFIXES).all()]
-    image = entry.image or ("image" if "image" in table or len(files) != 1 else files[0])
+    image = entry.image or ("image" if "image" in table else _image_column(table))
     split = _split_column(table, entry.model_copy(update={"image": image}), path)
     others = [name for name in table if name and name not in (image, split[0] if split else None)]
     label = entry.label or (others[0] if image in table and "label" not in table and len(others) == 1 else "")
@@ -190,23 +180,39 @@ def _list_words(labels: pd.Series) -> str:
     parts = {label: {part.strip() for part in re.split("[,;]", label)} for label in labels.unique() if "|" not in label}
     n = Counter(part for of_label in parts.values() for part in of_label)
     lists = [label for label, of_label in parts.items() if len(of_label) > 1 and any(n[part] > 1 for part in of_label)]
-    return f"labels with , or ; are one label each, such as {lists[0]!r}; several labels of an image are separated by |" if lists else ""
+    return f"labels with , or ; are one label each, such as {shortened(lists[0])!r}; several labels of an image are separated by |" if lists else ""
 
 # %% ../../nbs/api/images/15_entries.ipynb #3bb113e4
+_PIXELS = r"\[?\s*\d+(?:\.\d+)?(?:[\s,;]+\d+(?:\.\d+)?){60,}\s*\]?"  # in one cell
+
+
+def _check_no_pixels(table: pd.DataFrame, image: str, path: Path) -> None:
+    "Raises `UserError` for a table that holds images themselves, as numbers in one cell, or in a column for each pixel."
+    first = table.iloc[:1]
+    numbers = [name for name in table if first[name].str.fullmatch(r"-?\d+(\.\d+)?").all()]
+    held = [name for name in table if first[name].str.fullmatch(_PIXELS).all()] or (numbers if len(numbers) > 60 else [])
+    if len(table) and held and (image in held or image not in table):
+        raise UserError(
+            f"dataset {path}: pixels in cells are not read (columns of numbers: {names_shown(held, 3)}); write each image to a file in a folder of its class, "
+            "such as with PIL.Image.fromarray(pixels).save(path)"
+        )
+
+
 def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, split: str | None, path: Path) -> tuple[pd.Series, pd.Series, str]:
     "The columns of images and labels, beside that of splits, and a line if the labels are columns of 0 and 1; raises `UserError` for missing columns and lists."
     image, label = entry.image or "image", entry.label or "label"
     if image in table and label not in table and not entry.label:
-        ones = table.drop(columns=[image, split or image]).replace({"0.0": "0", "1.0": "1"})
+        ones = table.drop(columns=[image, split or image, ""], errors="ignore").replace({"0.0": "0", "1.0": "1"})
         if ones.shape[1] > 1 and ones.isin(["0", "1"]).all(axis=None):
             names = f"{', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}"
             return table[image], (ones == "1").apply(lambda row: "|".join(row.index[row]), axis=1), f"the labels are the columns {names}, of 0 and 1"
+    _check_no_pixels(table, image, path)
     if missing := [column for column in (image, label) if column not in table]:
         advice = 'rename the column, or in a study file name it with image = "…" or label = "…"'
-        raise UserError(f"dataset {path}: no column {missing[0]!r}; found: {', '.join(table)}; {advice}")
+        raise UserError(f"dataset {path}: no column {missing[0]!r}; found: {names_shown(table)}; {advice}")
     if (lists := table[label].str.fullmatch(r"\[\s*['\"\d].*\]")).any():
         line, text = next(table.loc[lists, label].items())
-        raise UserError(f"dataset {path}: line {line}: the label {text!r} is a list; expected one label, or several separated by |")
+        raise UserError(f"dataset {path}: {table.index.name} {line}: the label {shortened(text)!r} is a list; expected one label, or several separated by |")
     return table[image], table[label], ""
 
 # %% ../../nbs/api/images/15_entries.ipynb #a4fd8f93
@@ -215,11 +221,11 @@ def csv_dataset(
     directory: Path = Path(),
     unseen_classes: bool = False,  # as `listed_dataset` takes it
 ) -> ImageDataset:
-    "The dataset of a CSV file that lists images, labels and splits; raises `UserError` if a column, a label or a split is missing."
+    "The dataset of a table that lists images, labels and splits; raises `UserError` if a column, a label or a split is missing."
     path = directory / Path(entry.csv).expanduser()
     if not path.is_file():
         raise UserError(f"dataset {path}: no such file; expected a CSV file with the columns image, label and split")
-    table, remarks = _listed_cells(path)
+    table, remarks = listed_cells(path)
     entry, called = _with_columns(table, entry, path)
     split, splits, found = _split_column(table, entry, path) or (None, "train", "")
     given, labels, words = _image_and_label(table, entry, split, path)
@@ -227,13 +233,13 @@ def csv_dataset(
     labels, (files, elsewhere) = _one_spelling(labels), located_files(given, path)
     remarks = (*remarks, *filter(None, [called, words, found, unused, elsewhere, _list_words(labels)]))
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
-        raise UserError(f"dataset {path}: line {table.index[empty[0]]}: no image or no label; complete or remove the line (such lines: {len(empty)})")
+        raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: no image or no label; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)})")
     _check_one_label(files, labels, path)
     several = bool(labels.str.contains("|", regex=False).any())
     table = pd.DataFrame({"split": splits, "labels" if several else "class": labels, "file": files})
     table = _with_our_splits(table, entry, f"dataset {path}")
     label_matrix = _matrix(table.pop("labels")) if several else None
-    dataset = listed_dataset(entry.name or path.stem, path.parent, table, _metric(entry, several), label_matrix, unseen_classes=unseen_classes)
+    dataset = listed_dataset(entry.name or Path(path.name.removesuffix(".gz")).stem, path.parent, table, _metric(entry, several), label_matrix, unseen_classes=unseen_classes)
     if n := len(dataset.missing):
         remarks += (f"{n:,} of {len(table):,} listed images do not exist and are left out (first: {dataset.missing[0]})",)
     return replace(dataset, notes=(*dataset.notes, *(f"dataset {dataset.name}: {remark}" for remark in remarks)))
@@ -365,8 +371,8 @@ def open_entry(
     "The dataset of an entry; raises `UserError` if it does not exist or cannot be scored."
     dataset = _opened(entry, directory, unseen_classes)
     if entry.groups:
-        is_file = entry.groups.lower().endswith(".csv")
-        groups = str(directory / Path(entry.groups).expanduser()) if is_file else entry.groups
+        is_table = names_table(entry.groups, directory)
+        groups = str(directory / Path(entry.groups).expanduser()) if is_table else entry.groups
         dataset = with_groups(dataset, groups, entry.test_share, entry.seed)
     return dataset if entry.test_share is None or unseen_classes else _with_untested(dataset)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core import UserError
+from ..core import UserError, names_shown
 from .datasets import ImageDataset, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
@@ -108,7 +108,7 @@ def _load(
         raise UserError(f'dataset hf:{name} needs the Hugging Face library: pip install "transfer_study[hf]"') from error
     disable_progress_bar()
     if Path(name).is_file():
-        raise UserError(f"dataset hf:{name}: is a file; give its folder")
+        raise UserError(f"dataset hf:{name}: is a file; give its folder, or, if it lists image files and their labels, csv:{name}")
     _check_shards(Path(name))
     unreached = "" if Path(name).exists() else _ask_hub(name, revision)
     try:
@@ -131,7 +131,7 @@ def _our_splits(
     "The library's name of each of our splits; raises `UserError` if train or test is missing."
     names = list(names)
     splits = dict(chosen) or {split: name for name, split in choose_splits(names, f"hf:{dataset}").items()}
-    available = ", ".join(names)
+    available = names_shown(names)
     if unknown := sorted(set(splits.values()) - set(names)):
         raise UserError(f"dataset hf:{dataset}: no split {unknown[0]!r}; splits of this dataset: {available}")
     required = ("train",) if without_test else ("train", "test")
@@ -179,7 +179,7 @@ def _divided(
 
     (of_library, part), *more = loaded.items()
     if split and (more or split not in part.features):
-        found = f"the splits {', '.join(loaded)}" if more else f"the columns {', '.join(part.features)}"
+        found = f"the splits {names_shown(loaded)}" if more else f"the columns {names_shown(part.features)}"
         raise UserError(f"dataset hf:{dataset}: no column {split!r} divides it; found: {found}")
     names = [name for name in part.features if name not in used and (not split or name == split)]
     columns = {name: _texts(part, name) for name in names if not more and (split or _can_hold_splits(part, name))}
@@ -202,6 +202,19 @@ def _holds_images(part: "datasets.Dataset", column: str) -> bool:
     return any(value and image_format(value) for value in values)
 
 # %% ../../nbs/api/images/11_hub.ipynb #533b4dd5
+def _label_columns(features: Mapping[str, Any], images: Iterable[str]) -> list[str]:
+    "The columns of named classes; without one, those of lists of named classes, then of lists of texts or whole numbers."
+    from datasets import ClassLabel, LargeList, List
+
+    of_lists = {name: feature.feature for name, feature in features.items() if isinstance(feature, List | LargeList) and name not in images}
+    kinds = {name: getattr(feature, "dtype", "") for name, feature in of_lists.items()}
+    return (
+        [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
+        or [name for name, feature in of_lists.items() if isinstance(feature, ClassLabel)]
+        or [name for name, kind in kinds.items() if isinstance(kind, str) and re.fullmatch(r"(large_)?string|u?int\d+", kind)]
+    )
+
+
 def _columns(
     part: "datasets.Dataset",
     dataset: str,  # for the message
@@ -209,23 +222,22 @@ def _columns(
     label: str = "",  # name of the label column; empty to search for it
 ) -> tuple[str, str]:
     "Names of the image column and the label column; raises `UserError` if the rules do not select exactly one of each."
-    from datasets import ClassLabel
     from datasets import Image as ImageFeature
 
     features = part.features
     for column in filter(None, (image, label)):
         if column not in features:
-            raise UserError(f"dataset hf:{dataset}: no column {column!r}; columns of this dataset: {', '.join(features)}")
+            raise UserError(f"dataset hf:{dataset}: no column {column!r}; columns of this dataset: {names_shown(features)}")
     columns = [image] if image else list(features)
     images = [name for name in columns if isinstance(features[name], ImageFeature)]
     images = images or [name for name in columns if _holds_images(part, name)]
     if image and not images:
-        raise UserError(f"dataset hf:{dataset}: column {image!r} does not contain images; columns of this dataset: {', '.join(features)}")
+        raise UserError(f"dataset hf:{dataset}: column {image!r} does not contain images; columns of this dataset: {names_shown(features)}")
     named = [label] if label else [name for name in ("label", "fine_label") if name in features]
-    labels = named[:1] or [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
+    labels = named[:1] or _label_columns(features, images)
     for kind, candidates in {"image": images, "label": labels}.items():
         if len(candidates) != 1:
-            among = ", ".join(candidates or features)
+            among = names_shown(candidates or features)
             raise UserError(
                 f"dataset hf:{dataset}: one {kind} column expected, {len(candidates)} found among the columns {among}; "
                 f'name it with {kind} = "…"'
@@ -361,5 +373,5 @@ def hub_dataset(
     name = name or "-".join(filter(None, (Path(source).name, configuration)))
     metric = metric or known_datasets().set_index("name")["metric"].get(name, "top1" if label_matrix is None else "map")
     dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader, unseen_classes)
-    remarks = words, unused_words(parts[0].features, (image, label, column)), f"left out: splits {', '.join(others)}" if others else ""
+    remarks = words, unused_words(parts[0].features, (image, label, column)), f"left out: splits {names_shown(others)}" if others else ""
     return replace(dataset, notes=(*dataset.notes, *(f"dataset {name}: {remark}" for remark in remarks if remark)))

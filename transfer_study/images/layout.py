@@ -21,6 +21,7 @@ import pandas as pd
 from ..core import UserError
 from .archives import FileList, FileReader, StoredFile, readable_name
 from .decoding import SIGNATURE_LENGTH, image_format
+from .other_files import binary_kind
 
 # %% ../../nbs/api/images/05_layout.ipynb #b2093ddc
 SPLITS = ("train", "val", "test")
@@ -44,6 +45,7 @@ _CAMERA_SUFFIXES = (
     ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".thm",
 )  # fmt: skip
 _OTHER_PICTURES = (".svg", ".svgz", ".psd", ".psb", ".xcf", ".ai", ".eps", ".pdf", ".dcm", ".dicom", ".nii", ".jxl", ".tga", ".ico", ".exr", ".hdr", ".pcx")
+_LISTS = (".csv", ".tsv", ".xlsx", ".jsonl")  # tables that may name images and labels
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 # Why a file is left out:
 NO_IMAGE, CAMERA = "not images", "raw files and thumbnails of cameras, which have to be saved as JPEG first"
@@ -65,7 +67,7 @@ def _why_no_image(path: str, start: Callable[[int], bytes]) -> str:
         return CAMERA
     if is_image(path, start):
         return ""
-    others = {PICTURE: _OTHER_PICTURES, ARCHIVE: _ARCHIVES, TABLE: (".csv", ".tsv", ".xlsx", ".jsonl")}
+    others = {PICTURE: _OTHER_PICTURES, ARCHIVE: _ARCHIVES, TABLE: _LISTS}
     return next((why for why, suffixes in others.items() if path.lower().endswith(suffixes)), NO_IMAGE)
 
 
@@ -186,11 +188,13 @@ def folder_advice(
     last = {Path(name.lower()).name for name in names}
     medical = {name for name in last if name.endswith((".nii", ".nii.gz", ".dcm", ".nrrd", ".mha"))}
     endings = {Path(name).suffix for name in last - medical}
+    if kind := next((kind for name in sorted(last) if (kind := binary_kind(name))), ""):
+        return f"; {kind}"
     if endings & {".zip", ".tar", ".tgz", ".gz", ".xz", ".7z", ".rar", ".zst"}:
         return "; unpack the archives inside it first"
     if endings & {".arrow", ".parquet"} or last & {"metadata.csv", "metadata.jsonl"}:
-        return "; files of the Hugging Face library hold the labels: give the folder as hf:PATH"
-    if ".csv" in endings:
+        return "; files of the Hugging Face library hold the labels: give the folder as hf:PATH (a table that lists image files: csv:PATH)"
+    if endings & set(_LISTS):
         return '; if a table lists the images and their labels, give it as csv:PATH, or [[datasets]] with csv = "…" in a study file'
     if ".cls" in endings:
         return "; a shard of WebDataset, whose labels are in the files .cls: move each image to a folder of its class"
@@ -317,6 +321,18 @@ def folder_notes(
     return tuple(lines)
 
 # %% ../../nbs/api/images/05_layout.ipynb #a5c594cd
+def _about_unseen(split: str, unseen: list[str], present: set[str], beside: list[str]) -> str:
+    "What to do about classes without training images; `present`: the folders of the split, `beside`: its files that are no images."
+    if len(present) == 1 and unseen[0].lower() in _PARTS:  # such as val/images/, with the labels in a file
+        tables = [path for path in beside if path.lower().endswith((".txt", ".csv", ".tsv", ".json", ".xml"))]
+        labels = f"; their labels may be in {tables[0]}" if tables else ""
+        return (
+            f"the images of {split}/ are in no folders of classes{labels}; move them to {split}/<class>/, list all images in a CSV file "
+            f"(image, label, split), or give the folder of the training images alone"
+        )
+    return f"a class is learned from its training images: move some there, take it out of {split}, or put the images of each class in one folder and let the test images be drawn"
+
+
 def _below(left_out: dict[str, list[str]], folder: str) -> str:
     "What was left out below a folder, in brackets; empty if nothing was."
     counts = {reason: sum(f"/{folder}/" in f"/{readable_name(path)}" for path in paths) for reason, paths in left_out.items()}
@@ -338,7 +354,7 @@ def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]],
         )
     for split in ("train", "test"):
         if split not in splits:
-            names = _inside(left_out, split) + [path for paths in left_out.values() for path in paths if path.lower().endswith(".csv")]
+            names = _inside(left_out, split) + [path for paths in left_out.values() for path in paths if path.lower().endswith(_LISTS)]
             raise UserError(f"dataset {root}: no images in {split}/; expected {split}/<class>/<image>{_below(left_out, split)}{folder_advice(names)}")
     known = set(counts["train"].index)
     for split in ("val", "test"):
@@ -346,7 +362,10 @@ def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]],
         if unseen and not unseen_classes:
             similar = [label for label in known if _loosely(label) == _loosely(unseen[0])]
             hint = f"; train has {similar[0]!r}" if similar else ""
-            raise UserError(f"dataset {root}: class {unseen[0]!r} is in {split} but not in train (such classes: {len(unseen)}){hint}")
+            raise UserError(
+                f"dataset {root}: class {unseen[0]!r} is in {split} but not in train (such classes: {len(unseen)}){hint}; "
+                f"{_about_unseen(split, unseen, set(counts[split].index), _inside(left_out, split))}"
+            )
 
 # %% ../../nbs/api/images/05_layout.ipynb #2d6b6419
 _PARTS = {"images", "image", "imgs", "img", "jpegimages", "labels", "annotations", "masks", "mask", "segmentationclass", "segmentationobject"}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, data_path
+from ..core import UserError, data_path, names_shown
 from .datasets import ImageDataset, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, hub_endpoint, hub_headers
@@ -230,7 +230,7 @@ def class_names(
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{source.dataset} from {source}: {shard.name} is not readable as Parquet ({str(error).splitlines()[0]}); not used") from error
     if absent := [column for column in (source.image, source.label) if column not in schema.names]:
-        raise UserError(f"{source.dataset} from {source}: no column {absent[0]!r}, found: {', '.join(schema.names)}; not used")
+        raise UserError(f"{source.dataset} from {source}: no column {absent[0]!r}, found: {names_shown(schema.names)}; not used")
     stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     for features in (stored, _card_features(card)):
         feature = features.get(source.label) or {}

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, data_path, unknown_name_error
+from ..core import UserError, data_path, names_shown, shortened, unknown_name_error
 from .annotations import from_one_based, read_fields, read_json, read_lines, read_mat, read_pickle
 from .archives import is_hidden
 from .datasets import ImageDataset, listed_dataset
@@ -139,10 +139,10 @@ def _read_tabs(path: Path, *columns: str) -> pd.DataFrame:
     lines = [line.split("\t") for line in read_lines(path)]
     header = lines[0]
     if absent := [column for column in columns if column not in header]:
-        raise UserError(f"annotation file {path}: no column {absent[0]!r} in its first line; found: {', '.join(header)}")
+        raise UserError(f"annotation file {path}: no column {absent[0]!r} in its first line; found: {names_shown(header)}")
     positions = [header.index(column) for column in columns]
     if short := [line for line in lines if len(line) <= max(positions)]:
-        raise UserError(f"annotation file {path}: a line has too few columns: {' '.join(short[0])!r}; download it again")
+        raise UserError(f"annotation file {path}: a line has too few columns: {shortened(' '.join(short[0]))!r}; download it again")
     return pd.DataFrame([[line[position] for position in positions] for line in lines[1:]], columns=columns)
 
 

@@ -18,6 +18,7 @@ from ..core import UserError
 from .archives import FileReader, list_files
 from .datasets import ImageDataset, part_words
 from .layout import IMAGE_SUFFIXES, image_files, is_image
+from .lists import is_list
 
 # %% ../../nbs/api/images/18_unlabelled.ipynb #e948db4d
 def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes], tuple[str, ...]]:
@@ -28,7 +29,7 @@ def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes], tuple[str, .
         with open(path, "rb") as stream:
             if is_image(path.name, stream.read):
                 return [path.name], _InOrder([path]), ()
-        if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        if is_list(path) or path.suffix.lower() == ".txt":
             raise UserError(f"images {path}: a list, not images; expected a folder, tar, zip or image file, or in Python a list of files")
     listed = list_files(path)
     images = image_files(listed, path)

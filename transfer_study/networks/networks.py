@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import UserError, unknown_name_error
+from ..core import UserError, names_shown, unknown_name_error
 from .architectures import build_architecture, split_architecture
 from transfer_study.networks.penultimate import (
     classifier_names,
@@ -73,7 +73,7 @@ def _other_prefix(given: dict[str, Any], required: set[str], path: Path) -> str:
     ends = {name[: -len(longest)] for name in given if name.endswith(f".{longest}")}
     prefixes = sorted(prefix for prefix in ends if all(prefix + name in given for name in required))
     if len(prefixes) > 1:
-        raise UserError(f"weights {path}: holds several networks, {', '.join(map(repr, prefixes))}; save the tensors of one, without this prefix")
+        raise UserError(f"weights {path}: holds several networks, {names_shown(map(repr, prefixes))}; save the tensors of one, without this prefix")
     return prefixes[0] if prefixes else ""
 
 # %% ../../nbs/api/networks/05_networks.ipynb #e769f011

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..core import UserError, is_memory_short, stand_in
+from ..core import UserError, is_memory_short, names_shown, stand_in
 
 # %% ../../nbs/api/networks/03_weights.ipynb #ceb53416
 _OTHER_FORMATS = {b"\x89HDF": "Keras or HDF5", b"\x93NUMPY": "NumPy", b"GGUF": "GGUF"}  # by the first bytes
@@ -89,12 +89,12 @@ def _chosen(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
     if "state_dict" in content or "model" in content:
         name = "state_dict" if "state_dict" in content else "model"
         others = [repr(other) for other, n in sets.items() if other != name and 2 * n > sets.get(name, 0)]
-        return content[name], f"its weights under {name!r} are used, not those under {', '.join(others)}" if others else ""
+        return content[name], f"its weights under {name!r} are used, not those under {names_shown(others)}" if others else ""
     if n_tensors(content) > max(sets.values(), default=0) or not sets:  # a loss or a counter may lie beside the weights
         return content, ""
     if len(sets) > 1:
         names = list(sets)
-        raise UserError(f"weights {path}: holds several networks, {', '.join(map(repr, names))}; save the one to use: torch.save(torch.load(…)[{names[0]!r}], …)")
+        raise UserError(f"weights {path}: holds several networks, {names_shown(map(repr, names))}; save the one to use: torch.save(torch.load(…)[{names[0]!r}], …)")
     (name,) = sets
     return content[name], f"its weights under {name!r} are used"
 

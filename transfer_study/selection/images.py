@@ -24,6 +24,7 @@ from ..images.class_folders import class_folders, has_test_images
 from ..images.datasets import ImageDataset, dataset_name
 from ..images.entries import dataset_entry, open_entry, split_reference
 from ..images.layout import NoTestImages
+from ..images.lists import is_list
 from ..images.splits import draw_split, joined_groups, read_groups
 
 # %% ../../nbs/api/selection/00_images.ipynb #59d9ed9d
@@ -97,7 +98,7 @@ def _class_folders_without_test(reference: str) -> Path | None:
     "The folder or archive of a reference that is on this machine and has no test images; None for any other reference."
     kind, rest = split_reference(reference)
     path = Path(rest).expanduser()
-    elsewhere = kind in ("hf", "drawn", "csv") or path.suffix.lower() == ".csv" or reference in set(named_datasets()["name"])
+    elsewhere = kind in ("hf", "drawn", "csv") or is_list(path) or reference in set(named_datasets()["name"])
     return None if elsewhere or not path.exists() or is_vtab_folder(path) or has_test_images(path) else path
 
 

@@ -375,7 +375,7 @@ def recommend(
     images: Any,  # class folders, with or without test/; a tar or zip of them; a CSV file; hf:NAME; or what `open_dataset` takes
     networks: str | Iterable[str | Network] = ("lite", "small"),  # names, timm patterns, tiers (tiny, small, base, large), lite, study files
     *,
-    groups: str | None = None,  # CSV file (image, group) or regular expression: images of a group stay on one side of every split that is drawn
+    groups: str | None = None,  # table (image, group) or regular expression: images of a group stay on one side of every split that is drawn
     class_level: int = 1,  # which folder names the class: 2 for <domain>/<class>/<image>
     budget: str | float | None = "10min",  # time for computing; None for no limit
     max_parameters: str | float | None = None,  # such as "30M"

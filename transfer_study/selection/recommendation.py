@@ -173,7 +173,7 @@ def read_recommendation(
         tables = {name: pd.DataFrame(values[name]) for name in ("table", "curve", "findings", "predictions")}
         values["finetuned"] = None if values.get("finetuned") is None else pd.DataFrame(values["finetuned"])
         return Recommendation(**values | tables | {"notes": tuple(values["notes"])}, directory=path.parent)
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path}: no recommendation there; transfer-study recommend writes one") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a recommendation, or damaged ({type(error).__name__}: {error}); run transfer-study recommend again") from error

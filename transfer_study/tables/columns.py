@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, unknown_name_error
+from ..core import UserError, names_shown, unknown_name_error
 from .cells import clean_text, clean_texts, name_key, read_numbers
 from .files import Grid
 from transfer_study.tables.names import (
@@ -148,7 +148,7 @@ def network_columns(
     hint = f"name it with --network, such as --network {texts[0]!r}" if texts else "name it with --network"
     if texts and (others := possible_datasets(grid, [grid.columns.index(texts[0])])):
         hint += f"; if {others[0]!r} names the datasets, call it dataset, and the column of scores score"
-    raise UserError(f"{path}: no column 'network' (or 'model'); found: {', '.join(grid.columns) or 'no columns'}; {hint}")
+    raise UserError(f"{path}: no column 'network' (or 'model'); found: {names_shown(grid.columns) or 'no columns'}; {hint}")
 
 # %% ../../nbs/api/tables/04_columns.ipynb #8d22842a
 STATISTICS = (
@@ -250,7 +250,7 @@ def _score_column(grid: Grid, used: Iterable[int], path: object) -> int:
         return scores[0]
     _check_errors([grid.columns[i] for i in numeric if not scores and not others], path)
     hint = f", such as --score {grid.columns[[*scores, *others][0]]!r}" if scores or others else ""
-    raise UserError(f"{path}: no column 'score'; found: {', '.join(grid.columns)}; name it with --score{hint}")
+    raise UserError(f"{path}: no column 'score'; found: {names_shown(grid.columns)}; name it with --score{hint}")
 
 # %% ../../nbs/api/tables/04_columns.ipynb #5c72fecc
 def _source_column(grid: Grid, path: object, free: list[int], source: str | None) -> int | None:
@@ -262,7 +262,7 @@ def _source_column(grid: Grid, path: object, free: list[int], source: str | None
     certain = [i for i in free if names_source(grid, i, beside)]
     possible = certain or [i for i in free if could_be_source(grid.columns[i]) and not reason_no_dataset(grid.columns[i])]
     if len(possible) > 1 or possible and not certain:
-        names = " and ".join(repr(grid.columns[i]) for i in possible)
+        names = " and ".join(repr(grid.columns[i]) for i in possible[:3]) + ", …" * (len(possible) > 3)
         raise UserError(f"{path}: {names} could be the source accuracy; name it with --source, or leave out what is not with --leave-out")
     return certain[0] if certain else None
 
@@ -284,7 +284,7 @@ def long_roles(
     _check_errors([names[scores]] if score and scores is not None else [], path)
     keys = [name_key(untracked(name)) for name in names]
     if dataset is None and (score or "score" in keys):
-        raise UserError(f"{path}: no column 'dataset'; found: {', '.join(names)}")
+        raise UserError(f"{path}: no column 'dataset'; found: {names_shown(names)}")
     runs = _columns_of_runs(grid) if scores is None else {}
     if dataset is None or (scores is None and not runs and "dataset" not in keys):
         return None

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError
+from ..core import UserError, names_shown
 from .cells import clean_text, clean_texts, name_key
 from .columns import COLUMNS, Roles, is_text, long_roles, matching, names_in, network_columns
 from .files import Grid, read_grid
@@ -115,7 +115,7 @@ def _without_rows(grid: Grid, leave_out: str | Iterable[str] | None, path: objec
         if not fits.any():
             fits = cells.map({cell: fnmatchcase(cell.casefold(), parts[1].casefold()) for cell in cells.unique()}).to_numpy(bool)
         if not fits.any():
-            raise UserError(f"{path}: --leave-out {pattern}: no row has this value in the column {parts[0]!r}; values: {', '.join(map(repr, cells.unique()[:5]))}")
+            raise UserError(f"{path}: --leave-out {pattern}: no row has this value in the column {parts[0]!r}; values: {names_shown(map(repr, cells.unique()), 5)}")
         reasons[pattern] = f"{fits.sum():,} rows on request"
         drop |= fits
     return replace(grid, cells=grid.cells[~drop].reset_index(drop=True), lines=grid.lines[~drop]), others, reasons
@@ -162,7 +162,7 @@ def _check_metrics(rows: pd.DataFrame, path: object) -> None:
     if names:
         kept = next((name for name in names if metric_kind(name) == "accuracy"), names[0])
         others = ",".join(f"metric={name}" for name in names if name != kept)
-        listed = f"{', '.join(names[:-1])} and {names[-1]}"
+        listed = f"{names_shown(names[:-1])} and {names[-1]}"
         entry = several.iloc[0]
         raise UserError(
             f"{path}: network {entry['network']!r} has more than one score on dataset {entry['dataset']!r}, of the metrics {listed}; "
@@ -319,7 +319,7 @@ def source_accuracies(
     positions = [i for i, name in enumerate(grid.columns) if name_key(name) == "sourceaccuracy"] or [i for i, name in enumerate(grid.columns) if is_source(name)]
     if len(positions) != 1:
         problem = "no column 'source_accuracy'" if not positions else "several columns that could be source_accuracy"
-        raise UserError(f"{path}: {problem}; found: {', '.join(grid.columns)}; name the column of source accuracies source_accuracy")
+        raise UserError(f"{path}: {problem}; found: {names_shown(grid.columns)}; name the column of source accuracies source_accuracy")
     rows = pd.DataFrame({"network": _network_names(grid, named), "line": grid.lines, "source_accuracy": grid.cells[positions[0]].astype(object)})
     percent, by_name = scales_in(scale, percent)
     own = [word for name, word in by_name.items() if name in ("source_accuracy", grid.columns[positions[0]])]
@@ -352,7 +352,7 @@ def class_counts(
     position = next((keys.index(key) for key in ("dataset", "name", "task") if key in keys), None)
     count = next((keys.index(key) for key in ("nclasses", "classes", "numclasses") if key in keys), None)
     if position is None or count is None:
-        raise UserError(f"{path}: expected the columns dataset and n_classes; found: {', '.join(grid.columns)}")
+        raise UserError(f"{path}: expected the columns dataset and n_classes; found: {names_shown(grid.columns)}")
     rows = pd.DataFrame({"dataset": clean_texts(grid.cells[position]), "line": grid.lines, "n_classes": grid.cells[count]})
     rows = with_counts(rows, grid, path).dropna()
     for name, group in rows.groupby("dataset", sort=False):

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..core import UserError
+from ..core import UserError, names_shown
 from .cells import clean_text
 
 # %% ../../nbs/api/tables/01_texts.ipynb #c49d85c0
@@ -138,7 +138,7 @@ def markdown_records(
     if not rules:
         return None
     if len(rules) > 1:
-        raise UserError(f"{path}: {len(rules)} tables (lines {', '.join(str(i + 1) for i in rules)}); keep the one to read")
+        raise UserError(f"{path}: {len(rules)} tables (lines {names_shown(i + 1 for i in rules)}); keep the one to read")
     first = last = rules[0]
     while first > 0 and "|" in lines[first - 1]:
         first -= 1
@@ -284,7 +284,7 @@ def html_records(
     tables = [(table, records) for table, records in spread if sum(any(fields) for _, fields in records) > 1]
     if len(tables) > 1:
         first = [next(line for line, fields in records if any(fields)) for _, records in tables]
-        raise UserError(f"{path}: {len(tables)} tables (lines {', '.join(map(str, first))}); keep the one to read")
+        raise UserError(f"{path}: {len(tables)} tables (lines {names_shown(first)}); keep the one to read")
     if not tables:
         return None
     records, n_head, headings = _without_headings(*tables[0])

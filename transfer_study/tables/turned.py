@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from ..core import names_shown
 from .cells import clean_texts, name_key, read_numbers
 from .columns import COLUMNS, dataset_column, is_text, standard_column
 from .files import Grid
@@ -60,7 +61,7 @@ def _turned(grid: Grid, names: int, networks: list[int]) -> Grid:
     rows = clean_texts(grid.cells[names]).fillna("").to_list()
     others = [repr(name) for i, name in enumerate(grid.columns) if name and i not in [names, *networks]]
     cells = pd.DataFrame([[grid.columns[i], *grid.cells[i]] for i in networks], columns=range(len(rows) + 1), dtype=object)
-    said = "rows and columns are exchanged, because each column is a network" + f"; not read: {', '.join(others)}" * bool(others)
+    said = "rows and columns are exchanged, because each column is a network" + f"; not read: {names_shown(others)}" * bool(others)
     levels = (("network",), *((name,) if name else () for name in rows))
     return replace(grid, columns=("network", *rows), levels=levels, cells=cells, lines=np.array(networks) + 1, place="column", remarks=(*grid.remarks, said))
 

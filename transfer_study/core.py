@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHECKSUMS', 'PlainError', 'UserError', 'unknown_name_error', 'data_path', 'digest', 'committed_directory',
-           'replaced_file', 'user_cache', 'write_checksums', 'damaged_file', 'whole_directory', 'stand_in', 'printable',
-           'is_memory_short', 'one_thread', 'copy_memory_limit', 'versions', 'git_revision', 'provenance']
+           'replaced_file', 'user_cache', 'write_checksums', 'damaged_file', 'whole_directory', 'user_path', 'stand_in',
+           'printable', 'is_memory_short', 'one_thread', 'copy_memory_limit', 'versions', 'git_revision', 'provenance']
 
 # %% ../nbs/api/00_core.ipynb #db8fdf73
 import difflib
@@ -165,6 +165,13 @@ def whole_directory(
     if directory.is_dir() and damaged_file(directory) is not None:
         shutil.rmtree(directory, ignore_errors=True)
     return directory.is_dir()
+
+# %% ../nbs/api/00_core.ipynb #c023ddc8
+def user_path(
+    path: Path | str,
+) -> Path:
+    "The path with the home of the user in place of `~` or `~name`; a path that begins with `~` otherwise is as it stands."
+    return Path(os.path.expanduser(path))
 
 # %% ../nbs/api/00_core.ipynb #0765b390
 def stand_in(

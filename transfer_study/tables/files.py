@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, data_path, is_memory_short
+from ..core import UserError, data_path, is_memory_short, user_path
 from .cells import MISSING, clean_text, name_key, read_numbers
 from .texts import Records, decode, delimited_records, html_records, markdown_records
 
@@ -283,7 +283,7 @@ def table_path(
     "The file, or the shipped table of that name; raises `UserError` if there is neither."
     if "://" in str(table):
         raise UserError(f"{table}: an address, not a file; download the table and give its path")
-    path = Path(table).expanduser()
+    path = user_path(table)
     if path.is_file() or str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")) and path.exists():  # such as of <(…) in a shell
         return path
     similar = []

@@ -299,7 +299,7 @@ def html_records(
     if not tables:
         return None
     table, records = tables[0]
-    in_lines = len({line for line, _ in records}) == len(records)
+    in_lines = 2 * len({line for line, _ in records}) > len(records)
     numbered = records if in_lines else [(i + 1, fields) for i, (_, fields) in enumerate(records)]
     records, n_head, headings = _without_headings(table, numbered)
     listed = ", ".join(map(repr, headings[:3])) + ", …" * (len(headings) > 3)

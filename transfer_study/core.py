@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHECKSUMS', 'PlainError', 'UserError', 'shortened', 'names_shown', 'unknown_name_error', 'data_path', 'digest',
            'committed_directory', 'replaced_file', 'user_cache', 'write_checksums', 'damaged_file', 'whole_directory',
-           'finished_file', 'stand_in', 'printable', 'is_memory_short', 'one_thread', 'copy_memory_limit', 'versions',
-           'git_revision', 'provenance']
+           'finished_file', 'user_path', 'stand_in', 'printable', 'is_memory_short', 'one_thread', 'copy_memory_limit',
+           'versions', 'git_revision', 'provenance']
 
 # %% ../nbs/api/00_core.ipynb #db8fdf73
 import difflib
@@ -205,6 +205,13 @@ def finished_file(
         yield
     except (ValueError, TypeError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: damaged; delete the folder {path.parent} and run the study again") from error
+
+# %% ../nbs/api/00_core.ipynb #fe32f638
+def user_path(
+    path: Path | str,
+) -> Path:
+    "The path with the home of the user in place of `~` or `~name`; a path that begins with `~` otherwise is as it stands."
+    return Path(os.path.expanduser(path))
 
 # %% ../nbs/api/00_core.ipynb #0765b390
 def stand_in(

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,15 @@ from transfer_study.core import data_path
 from transfer_study.results import read_runs
 
 HERE = ("--device", "cpu", "--processes", "1")
+PACKAGE = Path(__file__).resolve().parents[2] / "transfer_study"
+SCORES = pd.DataFrame(
+    {
+        "network": list("abcd"),
+        "source_accuracy": [0.6, 0.65, 0.7, 0.75],
+        "pets": [0.8, 0.83, 0.85, 0.9],
+        "birds": [0.5, 0.52, 0.6, 0.61],
+    }
+)
 RUN = [sys.executable, "-c", "from transfer_study.cli.main import main; main()"]
 
 
@@ -329,7 +339,7 @@ def test_memory_that_runs_out_is_one_line_and_leaves_no_image_out(study_file, tm
     first = study_file.read_text().index("[[networks]]")
     entry = study_file.read_text()[first:].split("[[networks]]")[1]
     entry = entry.replace('name = "test_resnet"', 'name = "n"\narchitecture = "greedy:network"')
-    study_file.write_text(f"on_bad_image = \"skip\"\n{study_file.read_text()[:first]}[[networks]]{entry}")
+    study_file.write_text(f'on_bad_image = "skip"\n{study_file.read_text()[:first]}[[networks]]{entry}')
     arguments = ["run", study_file, "--datasets", "squares", "--out", tmp_path / "runs", *HERE]
     run = subprocess.run([sys.executable, "-c", LIMITED, "600", *map(str, arguments)], capture_output=True, text=True)
     assert run.returncode in (1, 2) and "memory is used up" in run.stderr and "Traceback" not in run.stderr, run.stderr
@@ -402,3 +412,30 @@ def test_degenerate_tables_bring_no_warnings_of_libraries(tmp_path):
             (tmp_path / f"{name}.csv").write_text(text)
             analysis = analyze(tmp_path / f"{name}.csv", n_bootstrap=100)
             assert write_report(analysis, tmp_path / f"{name}.html", name).is_file()
+
+
+@pytest.mark.parametrize("name", ["~$pets", "~nobody-here/pets"])
+def test_a_name_with_a_tilde_that_is_no_home_is_a_name(command, monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    SCORES.to_csv("table.csv", index=False)
+    for arguments in (
+        ("analyze", name), ("analyze", "table.csv", "--source-accuracy", name), ("analyze", "table.csv", "--classes", name),
+        ("recommend", name), ("overlap", name, "x"), ("networks", "--measure", name, "resnet18"),
+        ("networks", "--measure", ".", f"resnet18={name}"),
+    ):  # fmt: skip
+        code, _, err = command(*arguments)
+        assert code == 2 and len(err.splitlines()) == 1 and "home directory" not in err, (arguments, err)
+    for keys in (f'csv = "{name}.csv"', f'folder = "{name}"', f'tar = "{name}"', f'folder = "x"\ngroups = "{name}.csv"'):
+        (tmp_path / "study.toml").write_text(
+            f'name = "x"\n[[networks]]\nname = "resnet18"\n[[datasets]]\n{keys}\n[protocols.linear]\n'
+        )
+        code, _, err = command("plan", "study.toml")
+        assert code == 2 and "home directory" not in err, err
+    SCORES.to_csv(tmp_path / name.split("/")[0], index=False)
+    if "/" not in name:
+        assert command("analyze", name, "--bootstrap", 100)[0] == 0
+
+
+def test_only_one_function_puts_the_home_in_place_of_a_tilde():
+    raising = [str(path) for path in PACKAGE.rglob("*.py") if re.search(r"(?<!os\.path)\.expanduser\(", path.read_text())]
+    assert not raising  # pathlib's raises an error for a user whom the machine does not know

@@ -6,6 +6,7 @@ import os
 import zipfile
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 
@@ -110,7 +111,8 @@ def test_cells_with_a_sign_need_no_option(table):
 
 def test_latin_1_is_read_and_said(table):
     rows = read_table(table(PLAIN.replace("birds", "vögel").encode("latin-1")), percent=True)
-    assert "vögel" in set(rows["dataset"]) and "not UTF-8, read as Latin-1 (Windows-1252)" in rows.attrs["reading"]
+    said = "not UTF-8, read as Latin-1 (Windows-1252); if names look wrong, save it as UTF-8"
+    assert "vögel" in set(rows["dataset"]) and said in rows.attrs["reading"]
 
 
 def test_parquet_with_the_networks_as_index(tmp_path):
@@ -273,3 +275,35 @@ def test_a_sheet_of_explanations_comes_last_and_merged_cells_stand_above(tmp_pat
     assert rows["dataset"].unique().tolist() == ["Animals pets", "Animals birds"]
     assert rows["source_accuracy"].tolist() == [0.7, 0.8] * 2
     assert "sheet 'scores' is read; not 'Sheet'" in rows.attrs["reading"]
+
+
+def test_errors_and_decimal_commas_of_a_sheet(tmp_path):
+    sheet = openpyxl.Workbook()
+    sheet.active.append(["network", "source_accuracy", "pets"])
+    for row in (["n0", 71.5, 82.9], ["n1", 72.5, "87,3"], ["n2", 73.5, 88.9], ["n3", 74.5, 90]):
+        sheet.active.append(row)
+    sheet.save(tmp_path / "t.xlsx")
+    read = read_table(tmp_path / "t.xlsx", percent=True)
+    assert read["score"].tolist() == pytest.approx([0.829, 0.873, 0.889, 0.9])
+    assert "commas are decimal marks" in read.attrs["reading"]
+    sheet.active["C5"] = "88.4"
+    sheet.save(tmp_path / "t.xlsx")
+    with pytest.raises(UserError, match="pets '?87,3|score '?87,3"):
+        read_table(tmp_path / "t.xlsx", percent=True)
+    sheet.active["C5"] = "#DIV/0!"
+    assert sheet.active["C5"].data_type == "e"
+    sheet.save(tmp_path / "t.xlsx")
+    with pytest.raises(UserError, match=r"score '#DIV/0!' of network 'n3' on dataset 'pets': expected a number .* \(row 5\)"):
+        read_table(tmp_path / "t.xlsx", percent=True)
+    sheet.active["C5"] = "#N/A"  # as people write a missing value
+    sheet.save(tmp_path / "t.xlsx")
+    assert read_table(tmp_path / "t.xlsx", percent=True)["score"].isna().sum() <= 1
+
+
+def test_a_folder_names_the_tables_in_it(tmp_path):
+    with pytest.raises(UserError, match=f"a folder, not a table; for finished runs, `transfer-study report {tmp_path}`"):
+        read_table(tmp_path)
+    for name in ("a.csv", "results.csv", "notes.txt"):
+        (tmp_path / name).write_text(PLAIN)
+    with pytest.raises(UserError, match=f"a folder, not a table; give the table in it, {tmp_path}/results.csv \\(and 1 more\\)"):
+        read_table(tmp_path)

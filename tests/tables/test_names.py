@@ -147,13 +147,47 @@ def test_a_spread_or_a_dataset():
     check(read_table(WIDE.assign(Mean=0.8, SD=0.3)))
 
 
-@pytest.mark.parametrize("cells", ["{:.1f} [86.0, 98.2] x", "tensor({:.2f})", "≈ {:.1f}", "{:.1f} / 99.0"])
+@pytest.mark.parametrize("cells", [
+    "{:.1f} [86.0, 98.2] x", "tensor({:.2f})", "≈ {:.1f}", "{:.1f} / 99.0", "acc: {:.1f}", "top1={:.1f}", "{:.1f} → 99.0",
+    "{{{:.1f}}}",
+    "{:.1f}–99.0", "< {:.1f}", "'{:.1f}", "{:.1f} (best of 3)", "{:.1f} correct", "about {:.1f}", "{:.1f}; see Table 3",
+])  # fmt: skip
 def test_texts_like_scores_are_refused_not_dropped(cells):
     table = WIDE.assign(pets=[cells.format(100 * score) for score in WIDE["pets"]])
     with pytest.raises(
-        UserError, match=r"score '.*' of network 'resnet18' on dataset 'pets': expected a number.*--leave-out 'pets'"
+        UserError, match=r"score .* of network 'resnet18' on dataset 'pets': expected a number.*--leave-out 'pets'"
     ):
         read_table(table, percent=True)
+
+
+@pytest.mark.parametrize("text", ["{:.0f}/1000", "{:.0f} of 1000", "{:.0f} out of 1000"])
+def test_shares_of_images_are_refused_not_dropped(text):
+    table = WIDE.assign(pets=[text.format(1000 * score) for score in WIDE["pets"]])
+    with pytest.raises(UserError, match="score '881.*1000' of network 'resnet18' on dataset 'pets': expected a number"):
+        read_table(table)
+    assert "pets (on request)" in read_table(table, leave_out="pets").attrs["reading"][2]
+
+
+def test_texts_like_scores_are_refused_where_all_are_such_or_whole():
+    with pytest.raises(UserError, match="score '~88' of network 'resnet18' on dataset 'pets': expected a number"):
+        whole = {name: (100 * WIDE[name]).astype(int) for name in ("imagenet", "birds")}
+        read_table(WIDE.assign(**whole, pets=["~88", "~90", "~91", "~92"]), percent=True)
+    with pytest.raises(UserError, match=r"score '~0\.881' of network 'resnet18' on dataset 'pets': expected a number"):
+        read_table(WIDE.assign(**{name: "~" + WIDE[name].astype(str) for name in ("pets", "birds")}))
+
+
+UNITS = [
+    "{:.1f}%", "{:.1f} pp", "{:.1f} pts", "{:.1f} pts.", "{:.1f} points", "{:.1f} percent", "{:.1f} per cent", "{:.1f} Prozent",
+    "{:.1f}％", "{:.1f}٪",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", [".", "·", "‧", "∙", "．"])
+def test_numbers_with_a_unit_of_per_cent_and_decimal_marks_of_journals_are_read(mark):
+    percent = 100 * WIDE["pets"]
+    columns = {f"x{k}": [text.format(score).replace(".", mark, 1) for score in percent] for k, text in enumerate(UNITS)}
+    scores = read_table(WIDE[["network", "imagenet"]].assign(**columns)).pivot(index="dataset", columns="network", values="score")
+    assert sorted(scores.index) == sorted(columns) and np.allclose(scores[NETWORKS], WIDE["pets"].to_numpy())
 
 
 def test_bounds_in_brackets_are_a_spread():
@@ -162,9 +196,65 @@ def test_bounds_in_brackets_are_a_spread():
     assert "spreads such as ± 0.3 are not read" in rows.attrs["reading"]
 
 
-@pytest.mark.parametrize("texts", ["v1.{}", "2024-05-0{}", "1{}.3M", "0{}.05.2025", "10.1109/CVPR.{}", "run {}"])
-def test_other_texts_with_digits_are_left_out(texts):
-    check(read_table(WIDE.assign(extra=[texts.format(i) for i in range(1, 5)])))
+OTHER_TEXTS = [
+    "v1.{}", "2024-05-0{}", "1{}.3M", "0{}.05.2025", "10.1109/CVPR.{}", "run {}", "ResNet-{}0", "ViT-B/{}6", "ViT-B/{}6-224",
+    "RegNetY-{}.6GF",
+    "{}24x224", "{}24 × 224", "3x{}24x224", "9bda8e{}", "c1a{}", "1{}.6 M", "{}.1 GFLOPs", "1{}.5 ms", "2{}.1 GB", "1{}.5h",
+    "Apache 2.0", "CC BY-NC 4.0",
+    "MIT", "timm 0.9.{}", "torch=={}.1.0", "in21k_{}", "{} GPUs", "trained for {}00 epochs", "see Table {}", "He et al., 201{}",
+    "arXiv:2103.0000{}",
+    "1{}:45", "A100-{}0GB", "{}x A100", "cifar10{}", "May {}, 2024", "0{}/2023", "1{}/11/2023", "202{}Q1", "fold {}/5",
+    "top-{}", "W1A{}", "float{}2",
+    "Adam(0.9, 0.999)", "[224, {}]", "#12{}", "id-000{}", "https://example.org/{}.5", "s3://bucket/run{}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", [1, 100], ids=["fractions", "per cent"])
+def test_other_texts_with_digits_are_left_out(scale):
+    table = WIDE.assign(**{name: scale * WIDE[name] for name in ("imagenet", "pets", "birds")})
+    others = {f"x{k}": [text.format(i) for i in range(1, 5)] for k, text in enumerate(OTHER_TEXTS)}
+    rows = read_table(table.assign(**others), percent=scale == 100)
+    check(rows)
+    assert rows.attrs["reading"][2].startswith("left out: x0 (no numbers), x1 (no numbers)")
+
+
+def test_texts_are_no_scores_where_the_name_of_the_column_says_it():
+    notes = [f"paper reports {score:.1f}" for score in 100 * WIDE["pets"]]
+    others = {"Model sha": ["9bda8eb", "1e5", "1234567", "c1a2"], "timm version": ["0.9", "1.0 rc", "1.1 rc", "1.2 rc"]}
+    check(read_table(WIDE.assign(Notes=notes, **others)))
+
+
+def test_rows_are_numbered_by_a_column_without_a_name_only():
+    for names in (["🐶", "🚗"], ["%", "…"], ["¨®", "¯ª"]):
+        check(read_table(WIDE.rename(columns=dict(zip(["pets", "birds"], names, strict=True)))), names)
+    rows = read_table(WIDE.assign(**{"": [0.1, 0.2, 0.3, 0.4], "🔢": [1, 2, 3, 4]}))
+    check(rows)
+    assert "column 5 (row numbers), 🔢 (it counts the rows)" in rows.attrs["reading"][2]
+
+
+LIKES = [
+    "Likes", "likes", "# Citations", "Hub likes", "Hub ❤️", "❤", "Downloads", "downloads last month", "GitHub stars", "⭐",
+    "Stars", "Votes", "n_votes",
+    "Citations", "Number of downloads",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [[12, 3, 55, 7], [12, 1, 55, 7], [12, 0, 100, 7], [0, 0, 1, 0]])
+def test_likes_are_no_accuracies(values):
+    percent = WIDE.assign(**{column: 100 * WIDE[column] for column in ("imagenet", "pets", "birds")})
+    rows = read_table(percent.assign(**dict.fromkeys(LIKES, values)), percent=True)
+    check(rows)
+    assert all(reason_no_dataset(name) == "a quantity" for name in LIKES)
+    assert rows.attrs["reading"][2].startswith("left out: Likes (a quantity), likes (a quantity)")
+
+
+@pytest.mark.parametrize("values", [[12, 3, 55, 7], [12, 1, 55, 7], [12, 0, 55, 7], [12, 1, 100, 0]])
+def test_whole_numbers_are_said_whatever_their_smallest(values):
+    percent = WIDE.assign(**{column: 100 * WIDE[column] for column in ("imagenet", "pets", "birds")})
+    rows = read_table(percent.assign(hosts=values), percent=True)
+    assert any(line.startswith("'hosts' (whole numbers only)") for line in rows.attrs["reading"])
+    rows = read_table(WIDE.assign(never=[0, 1, 1, 0]))
+    assert not any("whole numbers only" in line for line in rows.attrs["reading"])
 
 
 @pytest.mark.parametrize("name", [

@@ -9,6 +9,8 @@ from transfer_study.core import UserError
 from transfer_study.results import read_table
 from transfer_study.tables.texts import decode, delimited_records
 
+CHINESE = "not UTF-8, read as Chinese (GB18030); if names look wrong, save it as UTF-8"
+LATIN = "not UTF-8, read as Latin-1 (Windows-1252); if names look wrong, save it as UTF-8"
 ROWS = ["network,source_accuracy,pets,birds,notes", *(f"n{i},0.{60 + i},0.{80 + i},0.{50 + i},ok" for i in range(8))]
 SCORES = {f"n{i}": (round(0.8 + i / 100, 6), round(0.5 + i / 100, 6)) for i in range(8)}
 
@@ -146,7 +148,51 @@ def test_chinese_of_spreadsheets_is_read_and_said(tmp_path):
     text = "\n".join(ROWS).replace("network", "模型").replace("pets", "花卉").replace("birds", "鸟类")
     (tmp_path / "t.csv").write_bytes(text.encode("gbk"))
     rows = read_table(tmp_path / "t.csv", network="模型")
-    assert set(rows["dataset"]) == {"花卉", "鸟类"} and "not UTF-8, read as Chinese (GB18030)" in rows.attrs["reading"]
+    assert set(rows["dataset"]) == {"花卉", "鸟类"} and CHINESE in rows.attrs["reading"]
     for western in ("modèle,Größe", "vögel,±0.3,5°", "Точность,Вид", "ÀÉ,naïf"):
         data = western.encode("cp1251" if western[0] == "Т" else "latin-1")
-        assert decode(data, "t.csv") == (data.decode("cp1252"), ("not UTF-8, read as Latin-1 (Windows-1252)",))
+        assert decode(data, "t.csv") == (data.decode("cp1252"), (LATIN,))
+
+
+NAMES = {"cp932": "猫", "cp949": "애완동물", "cp1251": "Питомцы", "cp1250": "Zwierzęta", "big5": "寵物"}
+
+
+@pytest.mark.parametrize(("encoding", "name"), NAMES.items())
+def test_an_assumed_encoding_is_said_in_errors_too(tmp_path, encoding, name):
+    text = "\n".join(ROWS).replace("pets", name)
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    assert any("save it as UTF-8" in line for line in read_table(tmp_path / "t.csv").attrs["reading"])
+    for broken in (text.replace("0.83", "0.x83"), text.replace("network", "netz"), f"{text},1,2,3"):
+        (tmp_path / "t.csv").write_bytes(broken.encode(encoding))
+        with pytest.raises(UserError, match="not UTF-8, read as .*; if names look wrong, save it as UTF-8"):
+            read_table(tmp_path / "t.csv")
+
+
+def test_letters_and_row_numbers_of_a_saved_sheet_are_no_part_of_the_table(tmp_path):
+    cells = "".join(f"<tr><th>{i + 2}</th>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for i, row in enumerate(CELLS))
+    frozen = '<tr><th class="freezebar-cell"></th><td></td><td></td><td></td><td></td></tr>'
+    header = "<tr><th>1</th><td>network</td><td>source_accuracy</td><td>pets</td><td>birds</td></tr>"
+    letters = "<thead><tr><th></th><th>A</th><th>B</th><th>C</th><th>D</th></tr></thead>"
+    last = "<tr><th>99</th><td></td><td></td><td></td><td></td></tr>"
+    for rows in (header + cells, header + frozen + cells, header + cells + last):
+        (tmp_path / "t.html").write_text(f"<table>{letters}<tbody>{rows}</tbody></table>")
+        assert scores(tmp_path / "t.html")[0] == SCORES
+    (tmp_path / "t.html").write_text((tmp_path / "t.html").read_text().replace("0.83", "0.x83"))
+    with pytest.raises(UserError, match=r"score '0.x83' of network 'n3' on dataset 'pets': .* \(row 5\)"):
+        read_table(tmp_path / "t.html")
+
+
+def test_a_page_in_one_line_counts_rows(tmp_path):
+    (tmp_path / "t.html").write_text("".join(page([*CELLS, CELLS[0]]).split("\n")))
+    with pytest.raises(UserError, match=r"more than one score on dataset 'pets' \(rows 2, 10\)"):
+        read_table(tmp_path / "t.html")
+    (tmp_path / "t.html").write_text("".join(2 * page(CELLS).split("\n")))
+    with pytest.raises(UserError, match="2 tables; keep the one to read"):
+        read_table(tmp_path / "t.html")
+
+
+def test_links_of_a_leaderboard_are_their_texts(tmp_path):
+    link = '"<a target=""_blank"" href=""https://example.org/{0}"" style=""color: red"">{0}</a>"'
+    text = "\n".join([ROWS[0], *(",".join([link.format(row.split(",")[0]), *row.split(",")[1:]]) for row in ROWS[1:])])
+    (tmp_path / "t.csv").write_text(text)
+    assert scores(tmp_path / "t.csv")[0] == SCORES

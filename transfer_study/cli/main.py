@@ -35,7 +35,7 @@ from transfer_study.cli.console import (
     working,
     write_analysis,
 )
-from ..core import UserError, is_memory_short, unknown_name_error
+from ..core import UserError, is_memory_short, unknown_name_error, user_path
 
 if TYPE_CHECKING:
     from transfer_study.images.datasets import ImageDataset
@@ -222,7 +222,7 @@ def _compared(name: str, splits: list[str] | None, data_root: Path | None) -> "I
     from transfer_study.images.unlabelled import unlabelled_images
     from transfer_study.selection.images import open_images
 
-    path = Path(name).expanduser()
+    path = user_path(name)
     try:
         dataset = open_dataset(name, root=data_root)
     except NoTestImages:  # in a list; they are not needed here

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
-from ..core import UserError, names_shown, shortened, unknown_name_error
+from ..core import UserError, names_shown, shortened, unknown_name_error, user_path
 from .archives import FileReader, readable_name
 from .class_folders import class_folders, has_test_images
 from .datasets import ImageDataset, image_folder, listed_dataset
@@ -222,7 +222,7 @@ def csv_dataset(
     unseen_classes: bool = False,  # as `listed_dataset` takes it
 ) -> ImageDataset:
     "The dataset of a table that lists images, labels and splits; raises `UserError` if a column, a label or a split is missing."
-    path = directory / Path(entry.csv).expanduser()
+    path = directory / user_path(entry.csv)
     if not path.is_file():
         raise UserError(f"dataset {path}: no such file; expected a CSV file with the columns image, label and split")
     table, remarks = listed_cells(path)
@@ -312,7 +312,7 @@ def torchvision_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageD
     known = [name for name in datasets.__all__ if isinstance(getattr(datasets, name), type) and name not in ("DatasetFolder", "FakeData", "VisionDataset")]
     if entry.torchvision not in known:
         raise unknown_name_error("torchvision dataset", entry.torchvision, known)
-    dataset, root = getattr(datasets, entry.torchvision), directory / Path(entry.root).expanduser()
+    dataset, root = getattr(datasets, entry.torchvision), directory / user_path(entry.root)
     download = {"download": entry.download} if "download" in inspect.signature(dataset).parameters else {}
     where, parts, problems = f"dataset torchvision:{entry.torchvision}", {}, []
     for split, candidates in _torchvision_splits(dataset, entry).items():
@@ -372,7 +372,7 @@ def open_entry(
     dataset = _opened(entry, directory, unseen_classes)
     if entry.groups:
         is_table = names_table(entry.groups, directory)
-        groups = str(directory / Path(entry.groups).expanduser()) if is_table else entry.groups
+        groups = str(directory / user_path(entry.groups)) if is_table else entry.groups
         dataset = with_groups(dataset, groups, entry.test_share, entry.seed)
     return dataset if entry.test_share is None or unseen_classes else _with_untested(dataset)
 
@@ -401,7 +401,7 @@ def _opened(entry: DatasetEntry, directory: Path, unseen_classes: bool) -> Image
             reference, directory, entry.revision or None, dict(entry.splits.items()), entry.image, entry.label, entry.name, metric,
             entry.test_share, entry.seed, entry.split, unseen_classes,
         )  # fmt: skip
-    path = directory / Path(entry.folder or entry.tar).expanduser()
+    path = directory / user_path(entry.folder or entry.tar)
     if entry.test_share is not None:
         return _drawn_test_images(path, entry)
     return image_folder(path, entry.name, _metric(entry, False), entry.class_level)

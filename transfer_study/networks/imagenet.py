@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import UserError, digest
+from ..core import UserError, digest, user_path
 from ..images.archives import is_hidden
 from ..images.datasets import ImageDataset
 from ..images.layout import IMAGE_SUFFIXES
@@ -96,7 +96,7 @@ def imagenet_images(
 
     The fingerprint is made of names, sizes and labels.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected the images of ImageNet's validation set")
     listed = _in_classes(folder)

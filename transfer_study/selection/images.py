@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, digest
+from ..core import UserError, digest, user_path
 from ..duplicates.search import find_overlap
 from ..images.archives import is_hidden
 from ..images.benchmarks import is_vtab_folder
@@ -97,7 +97,7 @@ def dataset_rows(
 def _class_folders_without_test(reference: str) -> Path | None:
     "The folder or archive of a reference that is on this machine and has no test images; None for any other reference."
     kind, rest = split_reference(reference)
-    path = Path(rest).expanduser()
+    path = user_path(rest)
     elsewhere = kind in ("hf", "drawn", "csv") or is_list(path) or reference in set(named_datasets()["name"])
     return None if elsewhere or not path.exists() or is_vtab_folder(path) or has_test_images(path) else path
 
@@ -124,7 +124,7 @@ def open_images(
     "The images, in the splits that they have. Raises `UserError` where they have several labels each, or cannot be opened."
     reference = str(images) if isinstance(images, str | Path) else ""
     folder = re.sub("^(folder|tar|zip):", "", reference)
-    if class_level > 1 and not (folder and Path(folder).expanduser().exists()):
+    if class_level > 1 and not (folder and user_path(folder).exists()):
         raise UserError(f"{folder or 'images'}: class_level {class_level} needs a folder, tar or zip of class folders")
     if isinstance(images, ImageDataset):
         dataset = images

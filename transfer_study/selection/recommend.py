@@ -21,7 +21,7 @@ import pandas as pd
 
 from ..classifiers.calibration import fit_temperature
 from ..classifiers.logistic import PAPER_L2, LogisticPath
-from ..core import UserError, digest
+from ..core import UserError, digest, user_path
 from ..features.extraction import extract_features
 from ..features.inference import resolve_device
 from ..images.datasets import ImageDataset
@@ -160,7 +160,7 @@ def _place(images: Any) -> str:
     "The path or reference of the images, absolute if it exists; empty if they were given in another way."
     if not isinstance(images, str | Path):
         return ""
-    path = Path(images).expanduser()
+    path = user_path(images)
     return str(path.resolve()) if path.exists() else str(images)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..classifiers.linear_probe import linear_probe
-from ..core import UserError, digest, replaced_file
+from ..core import UserError, digest, replaced_file, user_path
 from ..features.extraction import ExtractionOptions, extract_features
 from ..features.inference import PreparedNetwork, prepare_network, resolve_device, resolve_precision
 from ..features.loading import load_batches
@@ -45,10 +45,10 @@ def networks_to_measure(
         architecture, _, weights = name.partition("=")
         if name.endswith(".toml"):
             named = resolve_networks(read_study_file(name), Path(name).parent)
-        elif weights and not Path(weights).expanduser().is_file():
+        elif weights and not user_path(weights).is_file():
             raise UserError(f"weights {weights}: no such file")
         else:
-            named = [Network(architecture, architecture, Path(weights).expanduser() if weights else None)]
+            named = [Network(architecture, architecture, user_path(weights) if weights else None)]
         networks |= {(network.architecture, network.weights): replace(network, pooling="default") for network in named}
     return list(networks.values())
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['untracked', 'name_words', 'is_source', 'could_be_source', 'summary_of', 'mean_of', 'reason_no_dataset',
-           'cells_decide', 'run_of']
+           'cells_decide', 'holds_texts', 'has_unit', 'run_of']
 
 # %% ../../nbs/api/tables/03_names.ipynb #cb18bcc6
 import re
@@ -88,14 +88,15 @@ def mean_of(
 # %% ../../nbs/api/tables/03_names.ipynb #c3d56489
 _UNITS = r"k|K|M|G|B|T|MB|GB|MiB|GiB|ms|s|h|d|min|sec|hours|days|g|kg|t|W|kWh|\$|€|USD|EUR"
 _UNIT = rf"[(\[]({_UNITS})[)\]]"
+_OF_A_HUB = r"(hub|hf|hugging ?face|git ?hub|gh|scholar|number of|number|n|#|total|monthly|user|model)"
 _NO_DATASET = {
-    "row numbers": r"|#|no|nr|number|index|idx|id|(run|model|experiment|checkpoint|sample) id|row|level \d|unnamed.*",
+    "row numbers": r"#|no|nr|number|index|idx|id|(run|model|experiment|checkpoint|sample) id|row|level \d|unnamed.*",
     "a rank": r"rank|ranking|.* rank|position|pos|place",
     "parameters": r".*\b[#mn]?params?\b.*|.*\b[nm]?parameters?\b.*|.*param ?count.*|model size.*|size",
     "computation": r".*flops?\b.*|.*\bg?macs?\b.*|.*mult adds?.*|.*latency.*|.*throughput.*|.*\b(runtime|fps)\b.*|.*(img|image)s? s|"
                    r"(.* )?gpus?( .*)?|timestamp|duration|"
                    rf"(.* )?(time|speed|memory)( ({_UNITS.casefold()}))?|(time|speed|memory) .*",
-    "a quantity": r"citations?|price|cost|(.* )?(vram|wall ?time|co2|energy|tokens)( .*)?|days|elo|wins?|win rate|p values?|t stat(istic)?|rk|"
+    "a quantity": rf"({_OF_A_HUB} )*(likes?|downloads?|citations?)( (count|last|all|per|this)( .*)?)?|({_OF_A_HUB} )+(stars?|votes?)( count)?|price|cost|(.* )?(vram|wall ?time|co2|energy|tokens)( .*)?|days|elo|wins?|win rate|p values?|t stat(istic)?|rk|"
                   r"n (train|test|images)|images|(n )?heads|(n )?blocks|alpha|l2|vs .*|pt ep|normali[sz]ed score",
     "a spread": r"lower|upper|low|high|(.* )?(ci|ci95)( (low|lower|high|upper))?|(.* )?(lower|upper) (bound|limit)|"
                 r"(.* )?(std|stdev|sd|stderr|sem|std dev|standard (error|deviation)|variance) (low|lower|high|upper)",
@@ -112,6 +113,7 @@ _UNLESS_SCORES = {  # names of datasets have these words, too: SEM-10, CT Upper,
                 r"(std|stdev|stderr|sem|standard (error|deviation)) .*|.* (lower|upper)",
     "computation": r".*\b(time|speed|memory)\b.*",
     "a setting": r"depth",
+    "a quantity": r"stars?|votes?",
 }  # fmt: skip
 
 
@@ -125,6 +127,8 @@ def _reason_by_marks(name: str) -> str:
         return "a setting of the run"
     if "↓" in name:
         return "errors, no accuracies"
+    if re.search("[❤♥⭐👍]", name):
+        return "a quantity"
     parts = re.split(r"±|\+/-|\\pm\b", untracked(name), maxsplit=1)  # `± pets` and `pets ±` are spreads, `pets (mean ± std)` is not
     return "a spread" if len(parts) > 1 and not (parts[0].strip() and parts[1].strip()) else ""
 
@@ -135,6 +139,8 @@ def reason_no_dataset(
     "What a column is by its name, if it is no dataset; otherwise empty."
     if reason := _reason_by_marks(name):
         return reason
+    if not name.strip():
+        return "row numbers"
     name = re.split(r"±|\+/-|\\pm\b", untracked(name), maxsplit=1)[0]
     if reason := _reason_in(_NO_DATASET, name) or _reason_in(_UNLESS_SCORES, name):
         return reason
@@ -147,6 +153,28 @@ def cells_decide(
     "Whether a name for which `reason_no_dataset` has a reason may be that of a dataset, so that the cells of the column must decide."
     certain = _reason_by_marks(name) or _reason_in(_NO_DATASET, untracked(name)) or re.search(_UNIT, name)
     return not certain and bool(_reason_in(_UNLESS_SCORES, untracked(name)))
+
+# %% ../../nbs/api/tables/03_names.ipynb #6b4bc5bd
+_OF_TEXTS = re.compile(
+    r"\b(notes?|comments?|remarks?|descriptions?|details|licen[sc]es?|versions?|commit|sha|hash|md5|revision|ur[li]|links?|href|doi|arxiv|papers?|ref(erences?)?|"
+    r"citation|config(uration)?|setup|settings|hyper ?parameters|hparams|arguments|checkpoint|weights|file(name)?|path|date|created|updated|released?|time|"
+    r"device|hardware|accelerator|environment|framework|library|authors?|user|tags?|status)\b"
+)
+_MEASURE = re.compile(rf"\d\s?({_UNITS}|[GM]?(FLOP|MAC)s?|px|pixels|epochs|steps|layers|params|parameters|images|classes|years?)(?![^\W_])")
+
+
+def holds_texts(
+    name: str,  # of a column without numbers
+) -> bool:
+    "Whether the texts of a column are no scores by its name, such as notes, licence and commit."
+    return bool(_OF_TEXTS.search(name_words(untracked(name))))
+
+# %% ../../nbs/api/tables/03_names.ipynb #370941c7
+def has_unit(
+    text: str,  # of a cell
+) -> bool:
+    "Whether a number in a text has a unit, as in 25.6M and 12 ms."
+    return bool(_MEASURE.search(text))
 
 # %% ../../nbs/api/tables/03_names.ipynb #1cf9d1c6
 _A_RUN = r"(?:seed|run|trial|repeat|repetition|replicate|rep|fold|split)[\W_]*(?P<number>\d+)"

@@ -19,7 +19,7 @@ import pandas as pd
 from ..core import UserError, names_shown
 from .cells import clean_text, clean_texts, name_key
 from .columns import COLUMNS, Roles, is_text, long_roles, matching, names_in, network_columns
-from .files import Grid, read_grid
+from .files import Grid, path_shown, read_grid
 from .metrics import metric_kind
 from .names import could_be_source, is_source, reason_no_dataset, run_of, summary_of
 from .scales import grouped_numbers, scaled_scores, scales_in, with_counts
@@ -243,11 +243,9 @@ def _check_kind(grid: Grid, path: object) -> None:
         raise UserError(f"{path}: one row per class of one network on one dataset, as scikit-learn's classification_report; {expected}")
 
 
-def _path_shown(table: Path | str | pd.DataFrame, grid: Grid) -> str:
-    "The table in messages; of a workbook with several sheets, which of them is read."
-    path = "table" if isinstance(table, pd.DataFrame) else str(table)
-    sheets = [remark for remark in grid.remarks if remark.startswith("sheet ")]
-    return f"{path} ({sheets[0]})" if sheets else path
+def _shown(table: Path | str | pd.DataFrame, grid: Grid) -> str:
+    "The table in messages."
+    return path_shown("table" if isinstance(table, pd.DataFrame) else str(table), grid.remarks)
 
 # %% ../../nbs/api/tables/10_rows.ipynb #2c0d25b2
 def _converted(rows: pd.DataFrame, percent: bool, by_name: dict[str, bool], grid: Grid, path: object) -> tuple[pd.DataFrame, list[str]]:
@@ -279,7 +277,7 @@ def table_rows(
 ) -> TableRows:
     "One row per score; raises `UserError`, with the line, for a table that cannot be read without guessing."
     grid, (percent, by_name) = read_grid(table), scales_in(scale, percent)
-    path = _path_shown(table, grid)
+    path = _shown(table, grid)
     _check_kind(grid, path)
     grid = grid if network or score else upright(grid, known, source)
     grid, leave_out, on_request = _without_rows(grid, leave_out, path)
@@ -313,7 +311,8 @@ def source_accuracies(
     network: str | Iterable[str] | None = None,  # the columns that name the network, where they have these names
 ) -> pd.Series:
     "Source accuracies in [0, 1] by network; raises `UserError` for a network with two different ones, or for a value outside [0, 1]."
-    path, grid = "table" if isinstance(table, pd.DataFrame) else str(table), read_grid(table)
+    grid = read_grid(table)
+    path = _shown(table, grid)
     columns = names_in(network, grid.columns)
     named = network_columns(grid, columns if set(columns) <= set(grid.columns) and columns else None, path)
     positions = [i for i, name in enumerate(grid.columns) if name_key(name) == "sourceaccuracy"] or [i for i, name in enumerate(grid.columns) if is_source(name)]
@@ -347,7 +346,8 @@ def class_counts(
             if not isinstance(n, int | float | np.number) or n != int(n) or n < 2:
                 raise UserError(f"n_classes {n!r} of dataset {dataset!r}: expected a whole number of at least 2")
         return dict(classes or {})
-    path, grid = "table" if isinstance(classes, pd.DataFrame) else str(classes), read_grid(classes)
+    grid = read_grid(classes)
+    path = _shown(classes, grid)
     keys = [name_key(name) for name in grid.columns]
     position = next((keys.index(key) for key in ("dataset", "name", "task") if key in keys), None)
     count = next((keys.index(key) for key in ("nclasses", "classes", "numclasses") if key in keys), None)

@@ -8,13 +8,12 @@ __all__ = ['scales_in', 'grouped_numbers', 'scaled_scores', 'with_counts']
 # %% ../../nbs/api/tables/08_scales.ipynb #53dba9e7
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from ..core import UserError
-from .cells import Numbers, clean_texts, read_numbers
+from .cells import Numbers, clean_texts, joined_numbers, read_numbers
 from .columns import names_in
 from .files import Grid
 
@@ -114,8 +113,9 @@ def scales_in(
 def _odd_numbers(rows: pd.DataFrame, values: np.ndarray) -> list[str]:
     "One line on datasets whose numbers are whole where others are not, or are the same for all networks; `values` as they stand in the table."
     scores = pd.DataFrame({"dataset": rows["dataset"].to_numpy(), "network": rows["network"].to_numpy(), "value": values})
-    scores = scores[~rows["in_source"].to_numpy(bool)].dropna().assign(whole=lambda df: (df["value"] == df["value"].round()) & (df["value"] > 1))
-    datasets = scores.groupby("dataset", sort=False).agg(n=("network", "nunique"), different=("value", "nunique"), whole=("whole", "all"))
+    scores = scores[~rows["in_source"].to_numpy(bool)].dropna().assign(whole=lambda df: df["value"] == df["value"].round())
+    datasets = scores.groupby("dataset", sort=False).agg(n=("network", "nunique"), different=("value", "nunique"), whole=("whole", "all"), largest=("value", "max"))
+    datasets["whole"] &= datasets["largest"] > 1  # not fractions of 0 and 1
     why = {name: "the same number throughout" for name, row in datasets.iterrows() if row["n"] > 2 and row["different"] == 1}
     if not datasets["whole"].all():
         why = {name: "whole numbers only" for name in datasets.index[datasets["whole"] & (datasets["n"] > 2)]} | why
@@ -129,14 +129,8 @@ def grouped_numbers(
     decimal: str,  # the usual decimal mark
 ) -> Numbers:
     "The numbers of all cells. The cells of a group are read together, because they have the same decimal mark."
-    n, remarks = len(cells), {}
-    numbers = Numbers(np.full(n, np.nan), np.zeros(n, bool), np.zeros(n, bool), np.zeros(n, bool), ())
-    for _, own in pd.Series(range(n)).groupby(groups, sort=False):
-        part = read_numbers(cells.iloc[own], usual=decimal)
-        for name in ("values", "percent", "missing", "invalid"):
-            getattr(numbers, name)[own] = getattr(part, name)
-        remarks |= dict.fromkeys(part.remarks)
-    return replace(numbers, remarks=tuple(remarks))
+    parts = pd.Series(range(len(cells))).groupby(groups, sort=False)
+    return joined_numbers(((own, read_numbers(cells.iloc[own], usual=decimal)) for _, own in parts), len(cells))
 
 # %% ../../nbs/api/tables/08_scales.ipynb #841a576b
 _ROUNDED = 1 + 1e-9  # as far as rounding may carry a score above 1: average precisions of scikit-learn reach 1.0000000000000002

@@ -11,7 +11,7 @@ import io
 import re
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
@@ -47,9 +47,9 @@ def decode(
         text = data.decode(encoding)
     except UnicodeDecodeError:
         if _is_chinese(data):
-            text, remarks = data.decode("gb18030", errors="replace"), ("not UTF-8, read as Chinese (GB18030)",)
+            text, remarks = data.decode("gb18030", errors="replace"), ("not UTF-8, read as Chinese (GB18030); if names look wrong, save it as UTF-8",)
         else:
-            text, remarks = data.decode("cp1252", errors="replace"), ("not UTF-8, read as Latin-1 (Windows-1252)",)
+            text, remarks = data.decode("cp1252", errors="replace"), ("not UTF-8, read as Latin-1 (Windows-1252); if names look wrong, save it as UTF-8",)
     return text.replace("\r\n", "\n").replace("\r", "\n"), remarks
 
 # %% ../../nbs/api/tables/01_texts.ipynb #2f74a3c1
@@ -223,6 +223,16 @@ class _HtmlTables(HTMLParser):
             self.tables[-1].rows[-1][1].append((f"{match[1]}_{{{match[2]}}}" if match else text, columns, rows))
         self.cell, self.apart, self.below, self.hidden = None, False, False, []
 
+# %% ../../nbs/api/tables/01_texts.ipynb #099ffdfd
+def _without_sheet_marks(table: _HtmlTable) -> _HtmlTable:
+    "The table without the letters above its columns and the numbers beside its rows, with which Google Sheets saves a sheet as a page."
+    texts = [[text for text, *_ in cells] for _, cells in table.rows]
+    letters = [text for text in texts[0] if text] if texts else []
+    is_sheet = letters == [chr(ord("A") + i) for i in range(len(letters))] and len(letters) > 1 and not texts[0][0]
+    if not is_sheet or not all(row and (row[0].isdecimal() or not row[0]) for row in texts[1:]):
+        return table
+    return replace(table, rows=[(line, cells[1:]) for line, cells in table.rows[1:]], n_head=max(table.n_head - 1, 0))
+
 # %% ../../nbs/api/tables/01_texts.ipynb #2cbf42a7
 def _spread_out(table: _HtmlTable) -> Records:
     "The rows of a table in which every cell stands in each column and row that it spans."
@@ -274,21 +284,25 @@ def _with_index_name(records: Records, n_head: int) -> Records:
 def html_records(
     text: str,
     path: Path | str,  # for messages
-) -> tuple[Records, tuple[str, ...]] | None:
-    "The rows of the single table of an HTML page, and remarks; None if there is none; raises `UserError` for several."
+) -> tuple[Records, tuple[str, ...], str] | None:
+    "The rows of the single table of an HTML page, remarks, and what the rows are counted by; None if there is none; raises `UserError` for several."
     if "<table" not in text.lower():
         return None
     parser = _HtmlTables()
     parser.feed(text)
-    spread = [(table, _spread_out(table)) for table in parser.tables]
+    spread = [(table, _spread_out(table)) for table in map(_without_sheet_marks, parser.tables)]
     tables = [(table, records) for table, records in spread if sum(any(fields) for _, fields in records) > 1]
     if len(tables) > 1:
         first = [next(line for line, fields in records if any(fields)) for _, records in tables]
-        raise UserError(f"{path}: {len(tables)} tables (lines {names_shown(first)}); keep the one to read")
+        where = f" (lines {names_shown(first)})" * (len(set(first)) == len(first))
+        raise UserError(f"{path}: {len(tables)} tables{where}; keep the one to read")
     if not tables:
         return None
-    records, n_head, headings = _without_headings(*tables[0])
+    table, records = tables[0]
+    in_lines = 2 * len({line for line, _ in records}) > len(records)
+    numbered = records if in_lines else [(i + 1, fields) for i, (_, fields) in enumerate(records)]
+    records, n_head, headings = _without_headings(table, numbered)
     listed = ", ".join(map(repr, headings[:3])) + ", …" * (len(headings) > 3)
     remarks = [f"{len(headings)} row(s) of a single cell are headings or notes: {listed}"] if headings else []
-    remarks += ["superscripts are not read"] if tables[0][0].has_notes else []
-    return _with_index_name(records, n_head), tuple(remarks)
+    remarks += ["superscripts are not read"] if table.has_notes else []
+    return _with_index_name(records, n_head), tuple(remarks), "line" if in_lines else "row"

@@ -29,18 +29,57 @@ from transfer_study.tables.columns import (
     unique_column,
 )  # fmt: skip
 from .files import Grid
-from .names import cells_decide, mean_of, name_words, reason_no_dataset, run_of, summary_of, untracked
+from transfer_study.tables.names import (
+    cells_decide,
+    has_unit,
+    holds_texts,
+    mean_of,
+    name_words,
+    reason_no_dataset,
+    run_of,
+    summary_of,
+    untracked,
+)  # fmt: skip
 
-# %% ../../nbs/api/tables/05_wide.ipynb #fe036a8b
-_LIKE_A_SCORE = re.compile(r"(?:\\?[a-z]+[({])?[^\w.]{0,2}\d{1,3}[.,]\d+(?![.:]?\w)(?:[^a-z]*|\s*[\[(].*)", re.IGNORECASE)
+# %% ../../nbs/api/tables/05_wide.ipynb #e9eec7c8
+_SHARE = re.compile(r"(?<![\w.,/])([1-9]\d*)\s?(?:/|of|out of)\s?(\d{2,})(?![\w/]|[.,]\d)")  # 497/1000, no month of a year
+_NUMBER_IN_TEXT = re.compile(r"(?<![\w.])(?<![^\W\d_][-/])\d{1,3}(?:[.,]\d+|\.\s\d+)?(?!\w|[.,]\d)")
 
 
+def _number_in(text: str) -> float:
+    "The number that a text holds, in per cent if it is a share; NaN if it has none that may be a score."
+    if (share := _SHARE.search(text)) and 0.02 <= int(share[1]) / int(share[2]) <= 1:
+        return 100 * int(share[1]) / int(share[2])
+    found = [] if has_unit(text) else [re.sub(r"[,.]\s*", ".", number) for number in _NUMBER_IN_TEXT.findall(text)]
+    return float(next((number for number in found if "." in number), found[0] if found else np.nan))
+
+# %% ../../nbs/api/tables/05_wide.ipynb #fa8c56dc
+def _texts_like_scores(
+    grid: Grid,
+    i: int,  # the position of a column of texts
+    texts: list[str],  # its cells
+) -> bool:
+    "Whether most texts of a column hold a number that may be a score: up to 100, different, as large as other scores or without words, and with decimals where others have any."
+    values = np.array([_number_in(text) for text in texts])
+    values = values[np.isfinite(values)]
+    if holds_texts(grid.columns[i]) or 2 * len(values) <= len(texts) or 2 * len(set(values)) <= len(values) or values.max() > 100:
+        return False
+    beside = [read_numbers(grid.cells[j], usual=grid.decimal).values for j, name in enumerate(grid.columns) if j != i and not reason_no_dataset(name)]
+    beside = [own for own in beside if np.isfinite(own).any()]
+    if not beside:
+        return bool((values != np.round(values)).any())
+    lowest, bare = min(np.nanmedian(own) for own in beside), sum(not re.search(r"[^\W\d_]", text) for text in texts)
+    as_large = values.max() >= lowest / 4 or 2 * bare > len(texts)  # or a difference such as +1.3
+    return bool((values != np.round(values)).any() and as_large) or _like_scores(values, beside)
+
+# %% ../../nbs/api/tables/05_wide.ipynb #b90e0dfa
 def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool) -> bool:
     "Whether a column of a wide table holds scores; raises `UserError` for one that holds scores and other texts, or texts like scores."
     numbers = read_numbers(grid.cells[i], usual=grid.decimal)
     texts = [clean_text(cell) for cell in grid.cells[i][numbers.invalid]]
-    certain = certain or bool(np.isfinite(numbers.values).any()) or sum(bool(_LIKE_A_SCORE.fullmatch(text)) for text in texts) > len(texts) / 2
-    if texts and certain:
+    if not certain and holds_texts(grid.columns[i]) and 2 * numbers.invalid.sum() >= (~numbers.missing).sum():
+        return False  # a commit may be all digits
+    if texts and (certain or np.isfinite(numbers.values).any() or _texts_like_scores(grid, i, texts)):
         row = int(numbers.invalid.argmax())
         name = " ".join(clean_text(grid.cells[j][row]) for j in network)
         raise UserError(
@@ -50,7 +89,7 @@ def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool
         )
     return bool(np.isfinite(numbers.values).any())
 
-
+# %% ../../nbs/api/tables/05_wide.ipynb #fe036a8b
 def _counts_rows(grid: Grid, i: int) -> bool:
     "Whether the numbers of a column are 0, 1, … or 1, 2, … in any order."
     values = np.sort(read_numbers(grid.cells[i]).values)

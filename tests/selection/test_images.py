@@ -291,6 +291,16 @@ def test_results_do_not_lie_among_the_classes(photos, tmp_path, monkeypatch):
             check_outside(images, Path(out))
     check_outside(photos, tmp_path / "runs")
     check_outside(photos, photos / ".runs")
+    written = photos / "runs/recommend/photos"
+    written.mkdir(parents=True)
+    (written / "recommendation.json").write_text("{}")
+    (written / "curve.csv").write_text("a,b\n")
+    with pytest.raises(UserError, match=r"results lie in \., among the folders of its classes; move runs elsewhere"):
+        check_outside(".", Path("runs/recommend"))
+    with pytest.raises(UserError, match=r"'runs' is no class, but holds results .* \(runs/.*json\); move it elsewhere$"):
+        open_images(photos)
+    (photos / "runs").rename(tmp_path / "runs")
+    assert len(open_images(photos).classes) == 16
 
 
 def test_a_list_of_groups_as_other_programs_write_it(photos, tmp_path):

@@ -17,10 +17,9 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..duplicates.search import ONE_COLOUR, find_overlap
-from ..images.archives import is_hidden
 from ..images.benchmarks import is_vtab_folder
 from ..images.catalog import named_datasets, open_dataset
-from ..images.class_folders import class_folders, has_test_images
+from ..images.class_folders import check_results_outside, class_folders, has_test_images
 from ..images.datasets import ImageDataset, dataset_name, with_copies
 from ..images.entries import dataset_entry, open_entry, split_reference
 from ..images.layout import NoTestImages
@@ -150,11 +149,8 @@ def check_outside(
 ) -> None:
     "Raises `UserError` if results would lie among the folders of the classes, where the next call takes them for a class."
     folder = _class_folders_without_test(str(images)) if isinstance(images, str | Path) else None
-    if folder is None or not folder.is_dir():
-        return
-    directory, top = (out / dataset_name(folder)).resolve(), folder.resolve()
-    if directory.is_relative_to(top) and not any(map(is_hidden, directory.relative_to(top).parts)):
-        raise UserError(f"{out}: results would lie in {folder}, among the folders of its classes; give --out (out=) a directory elsewhere")
+    if folder is not None:
+        check_results_outside(folder, out / dataset_name(folder))
 
 # %% ../../nbs/api/selection/00_images.ipynb #9b9109a2
 def _pair_rows(pairs: pd.DataFrame, names: pd.Series) -> np.ndarray:
@@ -233,6 +229,6 @@ def prepare_images(
         raise UserError(f"{dataset.name}: class {lost[0]!r} has test images but no training image; add some")
     images, is_train = kept.images.assign(split=split), split == "train"
     limits = accuracy_limits(dataset, images["label"][split == "test"].to_numpy(), drawn=not kept.images["split"].isin(["test", "val"]).any())
-    notes = (*kept.notes, *notes, note, *limits, *_held_out_whole(images["class"].to_numpy()[is_train], joined[is_train]))
+    notes = [*kept.notes, *notes, note, *limits, *_held_out_whole(images["class"].to_numpy()[is_train], joined[is_train])]
     undecodable, group_names = undecodable.reset_index(drop=True), given.to_numpy(dtype=object) if groups else None
-    return PreparedImages(replace(kept, images=images), joined, overlap.pairs, undecodable, notes, seed, limits, group_names)
+    return PreparedImages(replace(kept, images=images), joined, overlap.pairs, undecodable, tuple(notes), seed, limits, group_names)

@@ -185,7 +185,7 @@ def accuracy_limits(
         lines.append(f"no test image{why} (first: {first}); the accuracy on the test images is that of the others")
     return tuple(lines)
 
-
+# %% ../../nbs/api/selection/00_images.ipynb #85f27f81
 def _held_out_whole(labels: np.ndarray, groups: np.ndarray) -> list[str]:
     "A line on the classes whose training images are one group each."
     alone = pd.Series(groups).groupby(labels).nunique().eq(1)

@@ -93,8 +93,8 @@ def tiff_of_four_bands(values: np.ndarray) -> bytes:
     return b"II*\0\x08\0\0\0\x0a\0" + entries + bytes(4) + struct.pack("<4H", *[16] * 4) + values.astype("<u2").tobytes()
 
 
-def png_bytes() -> bytes:
-    Image.new("RGB", (8, 8), "red").save(buffer := io.BytesIO(), "png")
+def png_bytes(color: str | tuple[int, int, int] = "red") -> bytes:
+    Image.new("RGB", (8, 8), color).save(buffer := io.BytesIO(), "png")
     return buffer.getvalue()
 
 

@@ -116,3 +116,28 @@ def test_a_signal_is_said_and_a_second_ctrl_c_ends_at_once(first, code):
     assert process.stderr.readline() == "interrupted; all is kept\n" and process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == code and process.communicate() == ("", "")
+
+
+def test_results_do_not_lie_among_the_class_folders(command, weights, tmp_path, monkeypatch):
+    "A study beside its class folders is refused before anything is written; results there are used once they are moved."
+    photos, name = tmp_path / "photos", NAMES[0]
+    shutil.copytree(write_images(tmp_path / "squares", train=4, test=0) / "train", photos)
+    lines = ['name = "tiny"', 'datasets = [{ folder = ".", test_share = 0.25 }]', "protocols.linear.n_l2 = 3"]
+    lines += ["[[networks]]", f'name = "{name}"', f'weights = "{weights / name}.safetensors"', "source_accuracy = 0.5"]
+    (photos / "s.toml").write_text("\n".join(lines))
+    monkeypatch.chdir(photos)
+    for order in ("plan", "run"):
+        code, _, err = command(order, "s.toml", *HERE)
+        assert code == 2 and "datasets[1]: runs/tiny: results would lie in " in err and "; give --out (out=) a directory" in err
+        assert not (photos / "runs").exists() and len(err.splitlines()) == 1
+    code, table, _ = command("run", "s.toml", "--out", "../results", *HERE)
+    assert code == 0
+    (tmp_path / "results").rename(photos / "runs")  # as earlier versions wrote them
+    for order in (("run", "s.toml", *HERE), ("keep", "runs/tiny", name, "folder:.")):
+        code, _, err = command(*order)
+        assert code == 2 and "results lie in " in err and "among the folders of its classes; move " in err
+    code, _, err = command("plan", "s.toml", "--out", "../elsewhere", *HERE)
+    assert code == 2 and "'runs' is no class, but holds results of transfer-study (runs/tiny/study.json); move it" in err
+    (photos / "runs").rename(tmp_path / "moved")
+    code, again, err = command("run", "s.toml", "--out", "../moved", *HERE)
+    assert (code, again) == (0, table) and "features of" not in err

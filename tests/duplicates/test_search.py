@@ -118,6 +118,37 @@ def test_what_cannot_be_compared_is_listed(folder):
     assert not found.pairs[["source_image", "target_image"]].stack().str.contains("grey").any()
 
 
+def test_equal_files_are_pairs_whatever_they_show(folder):
+    "Blank pages, and a picture with more copies than a search proposes: each copy with the first, a training image if possible."
+    blank, other = png_bytes(color=(255, 255, 255)), png_bytes(color=(254, 255, 255))
+    for name in ("test/a/x0.png", "test/b/x1.png", "train/b/x2.png", "train/b/x3.png"):
+        (folder / name).write_bytes(blank)
+    (folder / "test/b/other.png").write_bytes(other)
+    picture = (folder / "train/a/00.png").read_bytes()
+    for i in range(9):
+        (folder / f"test/a/copy{i}.png").write_bytes(picture)
+    dataset = image_folder(folder)
+    found = find_overlap(dataset)
+    blanks = found.pairs[found.pairs["source_image"].str.contains("x")]
+    assert set(zip(blanks["source_image"], blanks["target_image"], strict=True)) == {
+        ("train/b/x2.png", name) for name in ("train/b/x3.png", "test/a/x0.png", "test/b/x1.png")
+    }  # fmt: skip
+    assert set(blanks["found_by"]) == {"bytes"} and set(blanks["similarity"]) == {1.0} and blanks["cluster"].nunique() == 1
+    assert len(found.bad) == 5 and set(found.bad["reason"]) == {"nearly one colour"}
+    with_training = found.pairs[found.pairs["source_image"] == "train/a/00.png"]
+    assert {f"test/a/copy{i}.png" for i in range(9)} <= set(with_training["target_image"])
+    across = find_overlap(dataset, None, ("train",), ("test",)).pairs
+    assert {"test/a/x0.png", "test/b/x1.png"} <= set(across["target_image"])
+    assert "test/b/other.png" not in set(across["target_image"])
+    elsewhere = replace(dataset, name="elsewhere", fingerprint="other")
+    pairs = find_overlap(elsewhere, dataset, target_splits=("test",)).pairs
+    assert set(dataset.images["name"][dataset.images["split"] == "test"]) == set(pairs["target_image"])
+    assert not pairs.duplicated(["source_image", "target_image"]).any()
+    one_colour = ImageDataset("swatches", Path(), dataset.images[:6], "", reader=lambda i: [blank, other, png_bytes()][i % 3])
+    assert len(find_overlap(one_colour).pairs) == 3
+    assert "0 images not compared; 11 of nearly one colour compared byte for byte only" in repr(find_overlap(dataset, one_colour))
+
+
 def test_the_same_search_gives_the_same_pairs_and_says_how_far_it_is(folder):
     dataset, done, totals = image_folder(folder), {}, {}
 
@@ -155,9 +186,9 @@ def test_mistakes_are_named(folder):
         find_overlap(dataset, target_splits=("val",))
     with pytest.raises(UserError, match="n_neighbors = 0: expected at least 1"):
         find_overlap(dataset, n_neighbors=0)
-    flat = ImageDataset("flat", Path(), dataset.images, "", reader=lambda i: png_bytes())
-    with pytest.raises(UserError, match="flat: no image can be compared; the first: nearly one colour"):
-        find_overlap(dataset, flat)
+    damaged = ImageDataset("damaged", Path(), dataset.images, "", reader=lambda i: b"not an image")
+    with pytest.raises(UserError, match="damaged: no image can be compared; the first: not an image"):
+        find_overlap(dataset, damaged)
     with pytest.raises(UserError, match="is not in dataset scenes; pass the datasets that were searched"):
         pair_figure(find_overlap(dataset, similarity=0.9).pairs, SCENES)
 

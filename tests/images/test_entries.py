@@ -354,7 +354,8 @@ def test_folders_of_classes_with_drawn_test_images(tmp_path):
     (folder / "a/gone.png").symlink_to("nothing")
     dataset = open_dataset({"folder": "plain", "test_share": 0.3, "seed": 1}, tmp_path)
     assert dataset.fingerprint == expected.fingerprint and dataset.images["split"].equals(expected.images["split"])
-    note, nested = dataset.notes
+    note, nested, copies = dataset.notes
+    assert "byte for byte in two splits" in copies, "the three classes hold the same files"
     assert "folders inside classes are not classes: A b/train" in nested
     assert note.startswith("dataset plain: left out: ") and "not images: 1 (a/notes.txt)" in note
     pack(folder, tmp_path / "plain.tar")

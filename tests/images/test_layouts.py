@@ -16,6 +16,7 @@ from transfer_study.images.class_folders import class_folders
 from transfer_study.images.datasets import dataset_name, image_folder, limit_pixels, only_structure
 from transfer_study.images.decoding import MAX_PIXELS, BadImage, decode
 from transfer_study.images.unlabelled import unlabelled_images
+from transfer_study.selection.images import open_images
 
 
 @pytest.mark.parametrize(
@@ -381,6 +382,32 @@ def test_test_images_that_are_training_images_are_counted(tmp_path):
     shutil.rmtree(folder / "test")
     (folder / "test").symlink_to("train")
     assert "6 images are byte for byte in two splits" in image_folder(folder).notes[0]
+
+
+def test_copies_are_counted_in_the_split_that_was_drawn(tmp_path):
+    "However the images are packed, and also where groups change the draw; nothing is said of copies that stay on one side."
+    photos = tmp_path / "photos"
+    shutil.copytree(write_images(tmp_path / "squares", train=8, test=0) / "train", photos)
+    for i in range(4):
+        shutil.copy(photos / "dim/1.png", photos / "dim" / f"copy{i}.png")
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
+    lines = [f"{name},{name.split('/')[0]},{'copies' if 'copy' in name or name == 'dim/1.png' else name}" for name in names]
+    (photos / "list.csv").write_text("image,label\n" + "".join(f"{line.rpartition(',')[0]}\n" for line in lines))
+    (tmp_path / "g.csv").write_text("image,group\n" + "".join(f"{line.split(',')[0]},{line.split(',')[2]}\n" for line in lines))
+    shutil.make_archive(str(tmp_path / "photos"), "zip", photos)
+    pack(photos, tmp_path / "photos.tar")
+    entries = [{"folder": name} for name in ("photos", "photos.zip", "photos.tar")] + [{"csv": "photos/list.csv"}]
+    for entry in entries:
+        (note,) = [note for note in open_dataset(entry | {"test_share": 0.5}, tmp_path).notes if "byte for byte" in note]
+        dataset = open_dataset(entry | {"test_share": 0.5}, tmp_path)
+        is_copy = dataset.images["name"].str.contains("copy|dim/1.png")
+        split = dataset.images["split"][is_copy]
+        assert split.nunique() == 2, "otherwise the test shows nothing"
+        assert f": {(split != split.iloc[0]).sum()} image" in note and not dataset.contents
+        grouped = open_dataset(entry | {"test_share": 0.5, "groups": str(tmp_path / "g.csv")}, tmp_path)
+        assert grouped.images["split"][is_copy].nunique() == 1
+        assert not [note for note in grouped.notes if "byte for byte" in note]
+    assert not [note for note in open_images(photos / "list.csv").notes if "byte for byte" in note]
 
 
 def test_images_without_folders_of_classes_say_what_to_do(tmp_path):

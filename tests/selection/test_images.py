@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.conftest import pack, write_images
+from tests.conftest import pack, png_bytes, write_images
 from transfer_study.core import UserError
 from transfer_study.images.class_folders import class_folders, has_test_images
 from transfer_study.images.drawn import drawn_dataset
@@ -122,6 +122,52 @@ def test_copies_and_groups_stay_on_one_side(photos):
     n_train = (in_class & (images["split"] == "train")).sum()
     assert alone.image == images["class"].iloc[0]
     assert alone.detail.startswith(f"its {n_train} training images, which are one group,")
+
+def test_blank_pages_stay_on_one_side_and_are_counted(photos):
+    "Equal files are copies whatever they show; images of one colour are counted, because no others are compared with them."
+    labels = open_images(photos).classes[:2]
+    for label in labels:
+        for i in range(6):
+            (photos / label / f"blank{i}.png").write_bytes(png_bytes(color=(255, 255, 255)))
+    (photos / labels[0] / "grey.png").write_bytes(png_bytes(color=(99, 99, 99)))
+    for seed in range(3):
+        prepared = prepare_images(open_images(photos), seed=seed)
+        images = prepared.dataset.images
+        blank = images["name"].str.contains("/blank")
+        assert images["split"][blank].nunique() == 1 and len(set(prepared.groups[blank])) == 1
+        assert prepared.notes[0].startswith("13 images of nearly one colour are compared byte for byte only (first: ")
+    findings = check_images(prepared)
+    assert (findings["check"] == "copies with different labels").sum() == 6
+    (photos / labels[0] / "broken.png").write_bytes(b"not an image")
+    assert len(prepare_images(open_images(photos)).undecodable) == 1
+
+
+def test_classes_without_test_images_and_classes_held_out_whole_are_said(photos, tmp_path):
+    "All images of a class are one group: none is drawn for the test, and cross-validation counts it as wrong."
+    dataset = open_images(photos)
+    first = dataset.classes[0]
+    of_first = dataset.images["name"].str.startswith(f"{first}/")
+    table = pd.DataFrame({"image": dataset.images["name"][of_first], "group": "one"})
+    table.to_csv(tmp_path / "g.csv", index=False)
+    prepared = prepare_images(dataset, str(tmp_path / "g.csv"))
+    n, n_train = of_first.sum(), len(prepared.train)
+    (limit,) = prepared.limits
+    of_all, first_images = f"1 of {len(dataset.classes)} classes", f"(first: {first!r} with {n} images)"
+    assert limit.startswith(f"no test image drawn of {of_all}, because training needs its images {first_images}")
+    assert limit in prepared.notes
+    most = 100 * (1 - n / n_train)
+    assert prepared.notes[-1].startswith(f"cross-validation holds {of_all} out whole (first: {first!r})")
+    assert prepared.notes[-1].endswith(f"these {n} images as wrong: no network can reach more than {most:.1f} % in the table")
+    assert prepare_images(dataset).limits == ()
+    given = dataset.images["split"].where(of_first | (dataset.images.index % 3 > 0), "test")
+    (limit,) = prepare_images(replace(dataset, images=dataset.images.assign(split=given))).limits
+    assert limit.startswith(f"no test image of 1 of {len(dataset.classes)} classes (first: ")
+
+
+def test_images_that_only_carry_an_official_name_are_said_to(photos):
+    (limit,) = prepare_images(replace(open_images(photos), name="dtd")).limits
+    assert limit.startswith("not the official images: dtd: ") and "classes found, 47 expected" in limit
+
 
 def test_a_group_on_both_sides_of_a_given_split_is_a_finding(tmp_path):
     "Patient 1 is in train/ and test/; patients 2 and 3 are not; without groups nothing is known of it."
@@ -245,6 +291,16 @@ def test_results_do_not_lie_among_the_classes(photos, tmp_path, monkeypatch):
             check_outside(images, Path(out))
     check_outside(photos, tmp_path / "runs")
     check_outside(photos, photos / ".runs")
+    written = photos / "runs/recommend/photos"
+    written.mkdir(parents=True)
+    (written / "recommendation.json").write_text("{}")
+    (written / "curve.csv").write_text("a,b\n")
+    with pytest.raises(UserError, match=r"results lie in \., among the folders of its classes; move runs elsewhere"):
+        check_outside(".", Path("runs/recommend"))
+    with pytest.raises(UserError, match=r"'runs' is no class, but holds results .* \(runs/.*json\); move it elsewhere$"):
+        open_images(photos)
+    (photos / "runs").rename(tmp_path / "runs")
+    assert len(open_images(photos).classes) == 16
 
 
 def test_a_list_of_groups_as_other_programs_write_it(photos, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from tests.conftest import write_images
 from transfer_study import load_classifier
 from transfer_study.core import UserError
 from transfer_study.images.datasets import image_folder
@@ -211,3 +212,18 @@ def test_real_images(real, tmp_path, command):
     assert (table["flag"][test] == "unlike").mean() < 0.06  # 1 % is expected of 250 images
     clothing = classifier.predict(image_folder(real / "images" / "clothing.tar"))
     assert (clothing["flag"] == "unlike").mean() > 0.5
+
+
+def test_a_classifier_says_of_which_classes_it_was_not_tested(command, weights, tmp_path):
+    "The images of a class are one group, so none of them is a test image."
+    photos = shutil.copytree(write_images(tmp_path / "squares", train=4, test=0) / "train", tmp_path / "photos")
+    (tmp_path / "g.csv").write_text("image,group\n" + "".join(f"dim/{path.name},one\n" for path in (photos / "dim").iterdir()))
+    lines = ['name = "tiny"', 'datasets = [{ folder = "photos", test_share = 0.25, groups = "g.csv" }]']
+    lines += ["protocols.linear.n_l2 = 3", "[[networks]]", 'name = "test_resnet"', "source_accuracy = 0.5"]
+    lines += [f'weights = "{weights / "test_resnet"}.safetensors"']
+    (tmp_path / "s.toml").write_text("\n".join(lines))
+    Study.from_file(tmp_path / "s.toml").run(tmp_path / "runs", device="cpu", processes=1, n_workers=0, progress=False)
+    code, out, err = command("keep", tmp_path / "runs/tiny", "test_resnet", "photos", "--device", "cpu", "--json")
+    (limit,) = json.loads(out)["limits"]
+    assert code == 0 and limit.startswith("no test image of 1 of 2 classes (first: 'dim' with 4 images)") and limit in err
+    assert f"Note: {limit}." in (tmp_path / "runs/tiny/classifiers/test_resnet-photos/README.md").read_text()

@@ -108,6 +108,26 @@ def test_a_recommendation_can_be_read_back_and_shown(answer):
     assert answer.options["images"] not in page, "a report that is passed on does not say where the images lie"
 
 
+def test_the_accuracy_says_which_images_and_classes_it_covers(photos, study, tmp_path):
+    "A class of one group has no test image, and the folder only carries a dataset's name: sentence, report and card say so."
+    folder, lines = shutil.copytree(photos, tmp_path / "dtd"), []
+    alone = sorted(path.name for path in folder.iterdir())[0]
+    names = [f"{alone}/{path.name}" for path in (folder / alone).iterdir()]
+    pd.DataFrame({"image": names, "group": "one"}).to_csv(tmp_path / "g.csv", index=False)
+    answer = recommend(folder, str(study), groups=str(tmp_path / "g.csv"), out=tmp_path / "runs", tell=lines.append)
+    untested = f"no test image drawn of 1 of 5 classes, because training needs its images (first: {alone!r} with 16 images)"
+    official = "not the official images: dtd: 5 classes found, 47 expected"
+    card, page = (answer.directory / name for name in ("classifier/README.md", "report.html"))
+    for told in (lines, answer.notes, load_classifier(answer.directory / "classifier").record.limits):
+        assert any(line.startswith(untested) for line in told) and any(line.startswith(official) for line in told)
+    assert f"Note: {official}" in card.read_text() and f"Note: {untested}; the accuracy on the test images" in card.read_text()
+    assert f"of new images of the 4 of 5 classes with test images (not {alone!r}) to be classified correctly" in answer.sentence
+    assert official in page.read_text() and "of the 4 of 5 classes with test images" in page.read_text()
+    assert read_recommendation(answer.directory).sentence == answer.sentence and answer.test["untested"] == [alone]
+    most = 1 - 16 / (80 - answer.test["n"])
+    assert answer.table["accuracy"].max() <= most and any(f"more than {100 * most:.1f} % in the table" in line for line in lines)
+
+
 def test_the_recommendation_for_images_elsewhere_is_not_replaced(answer, study, tmp_path):
     other = write_images(drawn_dataset("digits", n_train_per_class=4, n_test_per_class=1), tmp_path / "digits", ("train",))
     before = (answer.directory / "recommendation.json").read_bytes()

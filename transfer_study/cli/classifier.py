@@ -74,7 +74,7 @@ def keep(
         )  # fmt: skip
     echo(str(kept))
     result = {"classifier": str(kept.path), "run_id": kept.run.run_id, "accuracy": kept.accuracy, "interval": list(kept.interval),
-              "n_test": kept.n_test, "metric": kept.metric, "score": kept.score, "reported": kept.reported}  # fmt: skip
+              "n_test": kept.n_test, "metric": kept.metric, "score": kept.score, "reported": kept.reported, "limits": list(kept.limits)}  # fmt: skip
     if export is not None:
         from transfer_study.selection.classifier import load_classifier
         from transfer_study.selection.export import export_onnx, split_of

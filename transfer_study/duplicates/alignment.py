@@ -6,6 +6,7 @@
 __all__ = ['THUMBNAIL', 'HASH_SIDE', 'PATTERN', 'VIEWS', 'thumbnail', 'thumbnails', 'perceptual_hashes', 'pattern', 'align']
 
 # %% ../../nbs/api/duplicates/00_alignment.ipynb #66bfe78b
+import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,10 +33,11 @@ def thumbnail(
     return np.asarray(small)
 
 # %% ../../nbs/api/duplicates/00_alignment.ipynb #223911d8
-def _thumbnail_of(dataset: ImageDataset, row: int) -> np.ndarray | str:
-    "The thumbnail of an image, or the reason why it cannot be decoded."
+def _thumbnail_of(dataset: ImageDataset, row: int) -> tuple[np.ndarray, str] | str:
+    "The thumbnail of an image and the SHA-256 of its file, or the reason why it cannot be decoded."
     try:
-        return thumbnail(decode(dataset.read(int(row)), dataset.max_pixels))
+        data = dataset.read(int(row))
+        return thumbnail(decode(data, dataset.max_pixels)), hashlib.sha256(data).hexdigest()
     except BadImage as error:
         return str(error)
     except OSError as error:
@@ -48,12 +50,12 @@ def thumbnails(
     rows: np.ndarray,  # of `dataset.images`
     progress: Callable[[int], None] = lambda n: None,  # called with the number of images done since the last call
     n_threads: int | None = None,  # None for one thread per core
-) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-    """Thumbnails (n, 32, 32) uint8, the rows they are of (n,), and the images that cannot be decoded: name, reason.
+) -> tuple[np.ndarray, pd.Series, pd.DataFrame]:
+    """Thumbnails (n, 32, 32) uint8, the SHA-256 of their files by row (n,), and the images that cannot be decoded: name, reason.
 
     Raises `UserError` for a file that cannot be read.
     """
-    T, good, bad, block = np.empty((len(rows), THUMBNAIL, THUMBNAIL), np.uint8), [], [], 256
+    T, good, bad, block = np.empty((len(rows), THUMBNAIL, THUMBNAIL), np.uint8), dict[int, str](), [], 256
     with ThreadPoolExecutor(n_threads or os.cpu_count() or 1) as pool:
         for start in range(0, len(rows), block):
             part = rows[start : start + block]
@@ -61,10 +63,9 @@ def thumbnails(
                 if isinstance(outcome, str):
                     bad.append((dataset.images["name"][row], outcome))
                 else:
-                    T[len(good)] = outcome
-                    good.append(row)
+                    T[len(good)], good[int(row)] = outcome
             progress(len(part))
-    return T[: len(good)], np.array(good, dtype=int), pd.DataFrame(bad, columns=["image", "reason"], dtype=str)
+    return T[: len(good)], pd.Series(good, dtype=object), pd.DataFrame(bad, columns=["image", "reason"], dtype=str)
 
 # %% ../../nbs/api/duplicates/00_alignment.ipynb #7f7a886e
 HASH_SIDE = 16  # coefficients in each direction; 256 bits

@@ -28,7 +28,7 @@ from transfer_study.images.benchmarks import (
     is_vtab_folder,
     vtab_dataset,
 )
-from .datasets import ImageDataset, image_folder, limit_pixels
+from .datasets import ImageDataset, image_folder, limit_pixels, with_copies
 from .decoding import MAX_PIXELS
 from .entries import DatasetEntry, dataset_entry, open_entry, split_reference, torchvision_dataset
 from .fetching import Fetcher, check_free_space, hub_headers, readable_bytes
@@ -144,7 +144,7 @@ def open_dataset(
     "The dataset of a reference, or of a table with the keys of `DatasetEntry`; raises `UserError` if it does not exist or cannot be scored."
     entry, directory, root = dataset_entry(reference), Path(directory), None if root is None else Path(root)
     dataset = _opened(entry.reference, directory, root) if entry.source == "reference" else open_entry(entry, directory)
-    return limit_pixels(dataset, max_pixels)
+    return limit_pixels(with_copies(dataset), max_pixels)
 
 
 def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:

@@ -93,7 +93,7 @@ def save_classifier(
     model: "torch.nn.Module | None" = None,  # the network as it computes features; None to build it from `network`
     overwrite: bool = False,  # replace a classifier that is there
     seed: int = 0,  # of the training images that are kept for the flag, where there are more than `MOST_DIRECTIONS`
-    **details: Any,  # further fields of `ClassifierRecord`: dataset, n_train, metric, interval_covers, precision, storage, decode
+    **details: Any,  # further fields of `ClassifierRecord`: dataset, n_train, metric, interval_covers, limits, precision, storage, decode
 ) -> Path:
     "Writes a classifier as a whole; returns its folder. Raises `UserError` if the parts do not fit, or if the folder exists."
     folder = Path(folder)

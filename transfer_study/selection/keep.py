@@ -23,6 +23,7 @@ from ..networks.networks import build_network
 from ..results import read_result
 from .classifier import save_classifier
 from .evidence import interval_of
+from .images import accuracy_limits
 from ..study.plan import network_label
 from ..study.runs import Run, used_images
 from ..study.study import Study
@@ -100,6 +101,7 @@ class KeptHead:
     n_test: int
     training_groups: np.ndarray | None = None  # (n_train,) which training images belong together; None where that is not known
     of_groups: bool = False  # whether the interval is of the draw of groups of test images
+    limits: tuple[str, ...] = ()  # of `accuracy_limits`
 
 # %% ../../nbs/api/selection/15_keep.ipynb #3df028cd
 def fit_head(
@@ -133,7 +135,7 @@ def fit_head(
     if group is not None and metric == "top1":
         interval, of_groups = interval_of(y_pred == y[test], group[test]), True
     kept, groups = original & fitted, None if group is None else group[original & fitted]
-    return KeptHead(*head.coefficients(0), l2, temperature, select_rows(X, kept), score, metric, accuracy, interval, int(test.sum()), groups, of_groups)
+    return KeptHead(*head.coefficients(0), l2, temperature, select_rows(X, kept), score, metric, accuracy, interval, int(test.sum()), groups, of_groups, accuracy_limits(run.dataset, y[test]))
 
 # %% ../../nbs/api/selection/15_keep.ipynb #5c52a3cb
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class KeptClassifier:
     accuracy: float  # of the classifier on the test images, in [0, 1]
     interval: tuple[float, float]  # of the accuracy, 95 %
     n_test: int
-    training_groups: np.ndarray | None = None  # (n_train,) which training images belong together; None where that is not known
+    limits: tuple[str, ...] = ()  # what the accuracy does not cover, a line each
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -156,9 +158,8 @@ class KeptClassifier:
         text = f"{name}: {self.metric} {self.accuracy:.4f} (95 % interval {low:.3f} to {high:.3f}, {self.n_test:,} test images)"
         if self.metric != of_run:
             text += f"; {of_run} {self.score:.4f}"
-        if self.score == self.reported:
-            return f"{text}, as the run reported"
-        return f"{text}; the run reported {self.reported:.4f}, with other versions or on another processor"
+        as_reported = f"; the run reported {self.reported:.4f}, with other versions or on another processor"
+        return "; ".join([text + (", as the run reported" if self.score == self.reported else as_reported), *self.limits])
 
 # %% ../../nbs/api/selection/15_keep.ipynb #1eeaa7d3
 def keep_classifier(
@@ -187,7 +188,7 @@ def keep_classifier(
         temperature=head.temperature, expected_accuracy=head.accuracy, interval=head.interval, n_test=head.n_test, bundle=bundle,
         training_features=head.training_features, training_groups=head.training_groups, licence=licence, model=model, overwrite=overwrite, dataset=run.dataset.name,
         n_train=len(head.training_features), metric=head.metric, interval_covers="groups of test images" if head.of_groups else "test images",
-        precision=run.extraction["precision"], storage=run.extraction["storage"],
+        limits=head.limits, precision=run.extraction["precision"], storage=run.extraction["storage"],
         decode=run.extraction.get("decode", "full"),
     )  # fmt: skip
-    return KeptClassifier(folder, run, result["score"], head.score, head.metric, head.accuracy, head.interval, head.n_test)
+    return KeptClassifier(folder, run, result["score"], head.score, head.metric, head.accuracy, head.interval, head.n_test, head.limits)

@@ -256,11 +256,12 @@ def _test(work: _Work, network: Network, choice: Choice) -> tuple[dict[str, Any]
         work.directory / "classifier", network=network, head=(weight, bias), class_names=classes, expected_accuracy=accuracy,
         interval=(low, high), n_test=len(y_test), temperature=fit_temperature(validation.scores, work.y), lambda_=validation.l2, bundle=options.bundle,
         training_features=X, training_groups=work.groups, model=work.models[name], overwrite=True, seed=options.seed,
-        dataset=prepared.dataset.name, n_train=len(X), interval_covers="test and training images",
+        dataset=prepared.dataset.name, n_train=len(X), interval_covers="test and training images", limits=prepared.limits,
     )  # fmt: skip
     named = np.array(classes, dtype=object)
     predictions = pd.DataFrame({"image": test.images["name"], "label": named[y_test], "predicted": named[y_pred]})
-    return {"accuracy": accuracy, "low": low, "high": high, "n": len(y_test)}, predictions
+    untested = [label for k, label in enumerate(classes) if k not in set(y_test.tolist())]
+    return {"accuracy": accuracy, "low": low, "high": high, "n": len(y_test), "untested": untested}, predictions
 
 # %% ../../nbs/api/selection/11_recommend.ipynb #f7736c44
 NEAR_L2 = 10.0 ** np.arange(-2, 3)  # factors of the chosen λ that are tried with fewer images, within the range it was chosen from

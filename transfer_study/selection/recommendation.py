@@ -61,7 +61,7 @@ class Recommendation:
     # top-1 together), licence, nearest_neighbours, n_images, difference, p_corrected, note, and score_NAME for each transferability
     # score, which decide nothing
     table: pd.DataFrame
-    test: dict[str, Any]  # accuracy, low, high, n: of the recommended classifier on test images
+    test: dict[str, Any]  # accuracy, low, high, n: of the recommended classifier on test images; untested: classes without any
     curve: pd.DataFrame  # of `learning_curve`
     findings: pd.DataFrame  # of `check_images` and `label_findings`
     predictions: pd.DataFrame = field(repr=False)  # of the test images: image, label, predicted
@@ -90,12 +90,14 @@ class Recommendation:
     @property
     def sentence(self) -> str:
         "The answer in one sentence."
-        t, tie = self.test, self.tie
+        t, tie, untested = self.test, self.tie, self.test.get("untested", [])
         among = "it is the only one that the images do not show to be worse than the best" if len(tie) == 1 else (
             f"the images cannot tell {_names(tie)} apart, and of these it is {self._preferred}"
         )
+        n_tested, names = self.predictions["label"].nunique(), f"{', '.join(map(repr, untested[:3]))}{', …' * (len(untested) > 3)}"
+        which = f" of the {n_tested:,} of {n_tested + len(untested):,} classes with test images (not {names})" if untested else ""
         return (
-            f"{self.dataset}: take {self.recommended}; expect {100 * t['accuracy']:.1f} % of new images to be classified correctly "
+            f"{self.dataset}: take {self.recommended}; expect {100 * t['accuracy']:.1f} % of new images{which} to be classified correctly "
             f"(95 % interval {100 * t['low']:.1f} to {100 * t['high']:.1f} %, {t['n']:,} test images); {among}."
         )
 

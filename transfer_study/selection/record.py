@@ -50,6 +50,7 @@ class ClassifierRecord(Section):
     interval: tuple[float, float] = Field(description="95 % interval of the expected accuracy")
     interval_covers: Literal["test images", "groups of test images", "test and training images"] = Field("test images", description="whose draw the interval covers")
     n_test: int = Field(ge=1, description="number of test images")
+    limits: tuple[str, ...] = Field((), description="what the expected accuracy does not cover, such as classes without test images, a line each")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's computation")
     storage: Literal["float32", "float16"] = Field("float32", description="number format of the features")
     decode: Literal["full", "fast"] = Field("full", description="of the images; fast: large JPEGs at a reduced scale")
@@ -68,8 +69,8 @@ def write_record(
     values = record.model_dump(mode="json")
     if record.network.pooling == "default":  # earlier versions of the package do not know these keys
         del values["network"]["pooling"]
-    for name in ("interval_covers", "held_out"):
-        if values[name] == ClassifierRecord.model_fields[name].default:
+    for name in ("interval_covers", "held_out", "limits"):
+        if getattr(record, name) == ClassifierRecord.model_fields[name].default:
             del values[name]
     (folder / "classifier.json").write_text(json.dumps(values | {"digest": digest(values, 64)}, indent=1, ensure_ascii=False), encoding="utf-8")
 

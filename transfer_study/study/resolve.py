@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGENET_COUNTS', 'resolve_all', 'ResolvedNetwork', 'meta_network', 'resolve_networks', 'identify_network',
            'planned_network', 'stated_accuracy', 'noted_copies', 'accuracy_lines', 'identify_source_network',
-           'ResolvedDatasets', 'expected_dataset', 'resolve_datasets', 'resolve_source', 'check_sizes']
+           'ResolvedDatasets', 'expected_dataset', 'check_results', 'resolve_datasets', 'resolve_source', 'check_sizes']
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e74c370c
 import os
@@ -19,6 +19,7 @@ import pandas as pd
 
 from ..core import UserError, digest
 from ..images.catalog import data_root, find_dataset, named_datasets, open_dataset
+from ..images.class_folders import check_results_outside
 from ..images.datasets import ImageDataset, only_structure
 from ..images.entries import DatasetEntry
 from ..images.splits import split_images
@@ -282,6 +283,20 @@ def _check_distinct(datasets: list[ImageDataset], study: str) -> None:
     if len(set(same)) < len(same):
         raise UserError(f"study {study}: dataset {repeated[0]!r} is listed more than once")
     raise UserError(f"study {study}: two datasets are called {repeated[0]!r}; rename one of the folders")
+
+# %% ../../nbs/api/study/02_resolve.ipynb #9e441f24
+def check_results(
+    file: StudyFile,
+    directory: Path,  # that relative paths start from
+    out: Path,  # directory of all studies
+) -> None:
+    "Raises `UserError` if the results of a study would lie among the class folders of one of its datasets."
+
+    def check(entry: DatasetEntry) -> None:
+        if entry.folder and entry.test_share is not None:
+            check_results_outside(directory / Path(entry.folder).expanduser(), out / file.name)
+
+    resolve_all(check, [f"study {file.name}: datasets[{i + 1}]" for i in range(len(file.datasets))], file.datasets)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #63ed1180
 def resolve_datasets(

@@ -33,6 +33,7 @@ from .progress import RUN_KINDS
 from transfer_study.study.resolve import (
     ResolvedDatasets,
     ResolvedNetwork,
+    check_results,
     identify_network,
     identify_source_network,
     noted_copies,
@@ -170,6 +171,7 @@ class Study:
 
     def tasks(self, out: Path | str = "runs", device: str = "auto", stand_in: bool = False, **options: Any) -> Plan:
         "All runs and tasks (`options` of `make_plan`); raises `UserError` for missing or wrong networks and datasets."
+        check_results(self.file, self.directory, Path(out))
         device = resolve_device(device)
         key = (stand_in, device if self.file.features.backend != "torch" else "")
         if key not in self._resolved:

@@ -130,6 +130,12 @@ def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple
     ]  # fmt: skip
     return [problem for problem in problems if not problem.startswith(optional)] if optional else problems
 
+# %% ../../nbs/api/networks/05_networks.ipynb #c6c84cad
+def _not_fitting(problems: list[str], held: str, path: Path) -> UserError:
+    more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+    parts = "; the file is one of several parts; join them" if re.search(r"-\d+-of-\d+\.", path.name) else ""
+    return UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}{held}{parts}")
+
 # %% ../../nbs/api/networks/05_networks.ipynb #00508663
 def _named_alike(model: "torch.nn.Module", given: dict[str, Any]) -> "tuple[torch.nn.Module, dict[str, Any], str]":
     """The module whose tensors have the names of a file, of a library's image tower the tower itself; the tensors of the file by these names;
@@ -180,10 +186,8 @@ def load_weights(
         notes += [_prefix_note(prefix, given)] * bool(prefix)
         given = inner
     if problems := _mismatches(given, expected, optional):
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        more += f"; the file holds {', '.join(map(repr, list(given)[:3]))}" if given and not required & given.keys() else ""
-        more += "; the file is one of several parts; join them" if re.search(r"-\d+-of-\d+\.", path.name) else ""
-        raise UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}")
+        held = f"; the file holds {', '.join(map(repr, list(given)[:3]))}" if given and not required & given.keys() else ""
+        raise _not_fitting(problems, held, path)
     if wrong := [name for name, tensor in given.items() if name in expected and tensor.is_complex() != expected[name].is_complex()]:
         raise UserError(f"weights {path}: {wrong[0]} is {given[wrong[0]].dtype}, expected {expected[wrong[0]].dtype}")
     trained = [name for name, parameter in target.named_parameters() if parameter.is_floating_point()]

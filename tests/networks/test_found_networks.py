@@ -106,3 +106,47 @@ def test_packed_files_wrong_names_and_addresses(tiny):
         with pytest.raises(UserError, match=message):
             load_weights(model, folder / name)
     assert load_weights(model, folder / "right.safetensors") == ""
+
+
+def test_names_that_timm_has_replaced_give_the_network_of_the_new_name(recwarn):
+    old, new = build_architecture("resnetv2_50x1_bitm"), build_architecture("resnetv2_50x1_bit.goog_in21k_ft_in1k")
+    assert old.pretrained_cfg == new.pretrained_cfg and str(old) == str(new)
+    assert old.notes == (
+        "architecture resnetv2_50x1_bitm: timm now calls this network resnetv2_50x1_bit.goog_in21k_ft_in1k, which is used",
+    )
+    assert not recwarn.list
+
+
+def test_networks_of_other_tasks_and_files_in_place_of_names_are_said():
+    with pytest.raises(UserError, match=r"of torchvision.models.detection; expected one that classifies images"):
+        build_architecture("torchvision:fasterrcnn_resnet50_fpn")
+    with pytest.raises(UserError, match=r"'a.safetensors'; a file of weights, not a name"):
+        build_architecture("a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (bytes(4000), "damaged or truncated (it begins with zeros)"),
+        (b"notes on the training\n" * 50, "damaged or truncated (neither torch.save nor safetensors wrote it)"),
+        (
+            b"PK\x03\x04" + bytes(4000),
+            "damaged or truncated (PytorchStreamReader failed reading zip archive: failed finding central directory)",
+        ),
+    ],
+)
+def test_the_reason_why_a_file_cannot_be_read_is_short(tiny, content, reason):
+    folder, model = tiny
+    (folder / "w.pth").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_weights(model, folder / "w.pth")
+    assert str(caught.value) == f"weights {folder / 'w.pth'}: {reason}; download or copy it again"
+
+
+def test_checkpoints_of_fastai_say_how_to_save_them(tiny):
+    from fastcore.foundation import L
+
+    folder, model = tiny
+    torch.save({"model": model.state_dict(), "opt": L([1])}, folder / "learn.pth")
+    with pytest.raises(UserError, match=r"of fastai, .* learn.save\(NAME, with_opt=False\)$"):
+        load_weights(model, folder / "learn.pth")

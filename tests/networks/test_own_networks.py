@@ -488,7 +488,7 @@ def test_features_that_depend_on_the_batch_are_said_and_an_input_changed_in_plac
     with pytest.raises(UserError, match="16,000 × 16,000 pixels; expected at most 4,096"):
         check_network(large, "n")
     large.pretrained_cfg = {"input_size": "large"}
-    with pytest.raises(UserError, match="input_size is 'large'; expected three whole numbers"):
+    with pytest.raises(UserError, match="input_size is 'large', expected three whole numbers"):
         check_network(large, "n")
     with pytest.raises(UserError, match="expected the name of a module"):
         build_architecture("../nets:Small", small)

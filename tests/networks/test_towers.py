@@ -211,7 +211,7 @@ def test_open_clip_towers_agree_with_the_library():
     ("architecture", "message"),
     [
         ("open_clip:ViT-B-33/openai", "unknown OpenCLIP model 'ViT-B-33'; did you mean ViT-B-32"),
-        ("open_clip:ViT-B-32", "unknown weights of OpenCLIP's ViT-B-32 ''"),
+        ("open_clip:ViT-B-32", "name its weights, as in open_clip:ViT-B-32/"),
         ("open_clip:RN50/openai", "no separate projection; use open_clip:RN50/openai@projection"),
         ("ViT-B-32", "write open_clip:ViT-B-32/openai; its weights are .* more, as open_clip.list_pretrained_tags_by_model"),
         ("ViT-B/32", "write open_clip:ViT-B-32/openai"),

@@ -147,3 +147,52 @@ def test_pretrained_weights_are_kept_but_the_classifier(squares, short, weights)
         if stored[name].shape == tensor.shape
     }
     assert set(stored) - same == {"fc.weight", "fc.bias"}
+
+
+def freeze_all_but_the_head(model):
+    model.requires_grad_(False)
+    model.get_classifier().requires_grad_(True)
+    return model
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        lambda m: m.requires_grad_(False),
+        freeze_all_but_the_head,
+        lambda m: m.half(),
+        lambda m: m.bfloat16(),
+        lambda m: m.double(),
+    ],
+)
+def test_frozen_networks_and_those_of_another_precision_are_trained_as_a_whole(squares, prepare):
+    "The same result as of the network with these weights in float32; the network that was given is not changed."
+    import copy
+
+    import torch
+
+    protocol = training_protocol("finetune", steps=6, batch_size=8, n_evaluations=2)
+    given = prepare(network()())
+    before = copy.deepcopy(given)
+    plain = network()()
+    plain.load_state_dict(given.state_dict())
+    results = [train_point(model, squares, protocol, 0.1, 1e-6, device="cpu") for model in (given, plain)]
+    first, second = (result.model.state_dict() for result in results)
+    assert results[0].loss == results[1].loss and all(torch.equal(first[name], tensor) for name, tensor in second.items())
+    assert all(
+        a.dtype == b.dtype and a.requires_grad == b.requires_grad and torch.equal(a, b)
+        for a, b in zip(given.parameters(), before.parameters(), strict=True)
+    )
+
+
+def test_all_tensors_are_trained_and_what_a_library_fixes_in_a_tower_stays_fixed():
+    import torch
+
+    from transfer_study.networks.towers import as_network
+    from transfer_study.training.learner import trainable_network
+
+    frozen = trainable_network(network()().requires_grad_(False).double())
+    assert all(parameter.requires_grad and parameter.dtype == torch.float32 for parameter in frozen.parameters())
+    tower = as_network(torch.nn.Linear(3, 2).requires_grad_(False).half(), lambda tower, images: tower(images), 2, {})
+    assert not any(parameter.requires_grad for parameter in trainable_network(tower).parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in tower.parameters())

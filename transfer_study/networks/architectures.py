@@ -106,6 +106,8 @@ def _other_library(name: str) -> str:
 
     if timm.is_model(name):
         return ""
+    if name.endswith((".safetensors", ".pth", ".pt", ".bin", ".ckpt")):
+        return "a file of weights, not a name; in a study file, give its architecture, and the file with weights = \"…\""
     if words := _open_clip_words(name):
         return words
     if "/" in name:
@@ -116,7 +118,12 @@ def _other_library(name: str) -> str:
 def _timm_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
     "A timm model; a name without a tag means the pinned default checkpoint."
     import timm
+    from timm.models import get_deprecated_models
 
+    if current := get_deprecated_models().get(name):
+        model = _timm_architecture(current, pretrained)
+        model.notes = (f"architecture {name}: timm now calls this network {current}, which is used",)
+        return model
     name = default_checkpoint(f"timm:{name}")
     if advice := _other_library(name):
         raise UserError(f"unknown network {name!r}; {advice}")
@@ -155,6 +162,9 @@ def torchvision_weights(
 
     name, _, tag = name.replace("/", ".").partition(".")
     names = torchvision.models.list_models(module=torchvision.models)
+    for task in ("detection", "segmentation", "video", "optical_flow"):
+        if name in torchvision.models.list_models(module=getattr(torchvision.models, task)):
+            raise UserError(f"network 'torchvision:{name}': a network of torchvision.models.{task}; expected one that classifies images, such as torchvision:resnet50")
     if name not in names:
         raise unknown_name_error("torchvision network", name, names)
     weights = {entry.name: entry for entry in torchvision.models.get_model_weights(name)}
@@ -399,6 +409,6 @@ def build_architecture(
         "timm": _timm_architecture, "torchvision": _torchvision_architecture, "pytorchcv": _pytorchcv_architecture,
         "open_clip": open_clip_tower, "transformers": transformers_tower, "lite": _lite_architecture,
     }  # fmt: skip
-    if library == "transformers" and (directory / name).exists():
-        name = str(directory / name)
+    if library == "transformers" and (folder := directory / os.path.expanduser(name)).exists():
+        name = str(folder)
     return builders[library](name, pretrained)

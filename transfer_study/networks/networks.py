@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['PREFIXES', 'POOLINGS', 'MAX_SIDE', 'Network', 'load_weights', 'pooled_network', 'unpooled', 'headless_network',
-           'build_network', 'random_network', 'check_network', 'describe_network', 'network_structure',
+           'checked_input', 'build_network', 'random_network', 'check_network', 'describe_network', 'network_structure',
            'network_digest']
 
 # %% ../../nbs/api/networks/05_networks.ipynb #b6f713eb
 import hashlib
 import re
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -26,6 +26,7 @@ from transfer_study.networks.penultimate import (
     is_classifier_removed,
     linear_layers,
     penultimate_features,
+    stated_configuration,
 )
 from .towers import as_network
 from .weights import read_weights
@@ -85,7 +86,7 @@ def _without_prefix(given: dict[str, Any], required: set[str], path: Path) -> tu
             inner = {name[len(prefix) :]: tensor for name, tensor in given.items() if name.startswith(prefix)}
             if len(required & inner.keys()) > len(required & best[1].keys()):
                 best = (prefix, inner)
-    if not best[0] and (prefix := _other_prefix(given, required, path)):
+    if not required <= best[1].keys() and (prefix := _other_prefix(given, required, path)):
         best = (prefix, {name.removeprefix(prefix): tensor for name, tensor in given.items() if name.startswith(prefix)})
     return best
 
@@ -129,7 +130,37 @@ def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple
     ]  # fmt: skip
     return [problem for problem in problems if not problem.startswith(optional)] if optional else problems
 
+# %% ../../nbs/api/networks/05_networks.ipynb #c6c84cad
+def _not_fitting(problems: list[str], held: str, path: Path) -> UserError:
+    more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+    parts = "; the file is one of several parts; join them" if re.search(r"-\d+-of-\d+\.", path.name) else ""
+    return UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}{held}{parts}")
+
 # %% ../../nbs/api/networks/05_networks.ipynb #00508663
+def _named_alike(model: "torch.nn.Module", given: dict[str, Any]) -> "tuple[torch.nn.Module, dict[str, Any], str]":
+    """The module whose tensors have the names of a file, of a library's image tower the tower itself; the tensors of the file by these names;
+    and what a user should know of it, usually empty.
+    """
+    if not hasattr(model, "last_tokens"):
+        return model, given, ""
+    own = {name.removeprefix("tower."): tensor for name, tensor in given.items() if name.startswith("tower.")}  # as this package saves it
+    given, rename = own or given, getattr(model, "library_names", None)
+    if rename is None or {name for name in model.tower.state_dict() if not name.startswith("pooler.")} <= given.keys():
+        return model.tower, given, ""
+    with suppress(Exception):  # of several libraries; the names are then compared as they are
+        renamed, others = rename(given)
+        if renamed:
+            return model.tower, renamed, f"{len(others)} tensors are not used, first: {others[0]}" if others else ""
+    return model.tower, given, ""
+
+
+def _may_be_missing(model: "torch.nn.Module", given: dict[str, Any]) -> tuple[str, ...]:
+    "The beginnings of names that a file may lack: those of the classifier, or of an image tower's pooling layer, which is left out then."
+    if hasattr(model, "last_tokens"):
+        return () if any("pooler." in name for name in given) else ("pooler.",)
+    return tuple(f"{name}." for name in classifier_names(model) or _removed_classifier(model))
+
+# %% ../../nbs/api/networks/05_networks.ipynb #ccc92421
 def load_weights(
     model: "torch.nn.Module",  # changed in place
     path: Path,  # the weights file
@@ -141,31 +172,33 @@ def load_weights(
     """
     import torch
 
-    (given, note), expected = read_weights(path), model.state_dict()
+    given, note = read_weights(path)
+    target, given, left_out = _named_alike(model, given)
+    expected = target.state_dict()
     if packed := [name for name, value in (given | expected).items() if "_packed_params" in name or getattr(value, "is_quantized", False)]:
         whose = "the architecture" if packed[0] in expected else "the file"
         raise UserError(f"weights {path}: {packed[0]} of {whose} is quantised; expected a network of floating point, as before its quantisation")
-    notes, given = [note] * bool(note), _unwrapped(given, expected)
-    optional = tuple(f"{name}." for name in classifier_names(model) or _removed_classifier(model))
+    notes, given = [text for text in (note, left_out) if text], _unwrapped(given, expected)
+    optional = _may_be_missing(model, given)
     required = {name for name in expected if not name.endswith("num_batches_tracked") and not (optional and name.startswith(optional))}
     if not required <= given.keys():
         prefix, inner = _without_prefix(given, required, path)
         notes += [_prefix_note(prefix, given)] * bool(prefix)
         given = inner
     if problems := _mismatches(given, expected, optional):
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        more += f"; the file holds {', '.join(map(repr, list(given)[:3]))}" if given and not required & given.keys() else ""
-        more += "; the file is one of several parts; join them" if re.search(r"-\d+-of-\d+\.", path.name) else ""
-        raise UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}")
+        held = f"; the file holds {', '.join(map(repr, list(given)[:3]))}" if given and not required & given.keys() else ""
+        raise _not_fitting(problems, held, path)
     if wrong := [name for name, tensor in given.items() if name in expected and tensor.is_complex() != expected[name].is_complex()]:
         raise UserError(f"weights {path}: {wrong[0]} is {given[wrong[0]].dtype}, expected {expected[wrong[0]].dtype}")
-    trained = [name for name, parameter in model.named_parameters() if parameter.is_floating_point()]
+    trained = [name for name, parameter in target.named_parameters() if parameter.is_floating_point()]
     matching = {name: tensor for name, tensor in given.items() if name in expected and tensor.shape == expected[name].shape}
     _check_values(matching, trained, path)
     absent = [name for name in expected if optional and name.startswith(optional) and name not in matching]
+    if absent and target is not model:
+        target.pooler, absent = None, []  # the library left it out, too
     matching |= {name: torch.zeros_like(expected[name]) for name in absent}  # random numbers would change the network's digest at every call
     model.classifier_loaded = not absent
-    model.load_state_dict(matching, strict=False)
+    target.load_state_dict(matching, strict=False)
     return f"weights {path}: {'; '.join(notes)}" if notes else ""
 
 # %% ../../nbs/api/networks/05_networks.ipynb #d15fcc01
@@ -230,7 +263,7 @@ def pooled_network(
         raise UserError(f"network {name!r}: pooling = {pooling!r}: {error}") from error
     model.reset_classifier(0)
     pooled = as_network(
-        model, partial(_pooled_tokens, pooling=pooling), width * len(pooling.split("+")), model.pretrained_cfg, description=f"pooling={pooling}"
+        model, partial(_pooled_tokens, pooling=pooling), width * len(pooling.split("+")), input_configuration(model), description=f"pooling={pooling}"
     )
     pooled.notes, pooled.pooling = getattr(model, "notes", ()), pooling
     return pooled
@@ -254,6 +287,17 @@ def headless_network(
     return as_network(model.train(training), penultimate_features, n_features, input_configuration(model))
 
 # %% ../../nbs/api/networks/05_networks.ipynb #00f243c8
+def checked_input(
+    model: "torch.nn.Module",
+    name: str,  # for the message
+) -> dict[str, Any]:
+    "The input configuration of the network; raises `UserError` for a `pretrained_cfg` with unknown keys or with values out of range."
+    try:
+        return input_configuration(model)
+    except UserError as error:
+        raise UserError(f"network {name!r}: {error}") from error
+
+# %% ../../nbs/api/networks/05_networks.ipynb #11d763ff
 def build_network(
     network: Network,
 ) -> "torch.nn.Module":
@@ -262,10 +306,11 @@ def build_network(
     model = build_architecture(network.architecture, network.directory, pretrained=network.weights is None and not is_own)
     if network.weights is None and is_own:
         raise UserError(f"network {network.name!r}: {network.architecture} has no weights; give a file with weights = \"…\"")
+    checked_input(model, network.name)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise UserError(f"network {network.name!r}: {network.architecture} is built on PyTorch's meta device, without values; build it on the CPU")
     if network.weights is not None and (note := load_weights(model, network.weights)):
-        model.notes = (f"network {network.name!r}: {note}",)
+        model.notes = (*getattr(model, "notes", ()), f"network {network.name!r}: {note}")
     return pooled_network(model.eval(), network.pooling, network.name)
 
 
@@ -273,7 +318,9 @@ def random_network(
     network: Network,
 ) -> "torch.nn.Module":
     "The network with random weights; raises `UserError` if it cannot be built."
-    return pooled_network(build_architecture(network.architecture, network.directory), network.pooling, network.name)
+    model = build_architecture(network.architecture, network.directory)
+    checked_input(model, network.name)
+    return pooled_network(model, network.pooling, network.name)
 
 # %% ../../nbs/api/networks/05_networks.ipynb #e9c2b7e5
 MAX_SIDE = 4096  # pixels of a network's input; a larger one, usually a mistake, would fill the memory
@@ -281,7 +328,7 @@ MAX_SIDE = 4096  # pixels of a network's input; a larger one, usually a mistake,
 # %% ../../nbs/api/networks/05_networks.ipynb #2f90e99e
 def _size_words(model: "torch.nn.Module") -> str:
     "What to do if an input size was assumed; empty for a network that states its own."
-    if "input_size" in (getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}):
+    if "input_size" in stated_configuration(model):
         return ""
     return '; this size is assumed: if the network takes another one, set its pretrained_cfg = {"input_size": (3, height, width)} where it is built'
 
@@ -305,9 +352,7 @@ def check_network(
     """
     import torch
 
-    size = input_configuration(model)["input_size"]
-    if not isinstance(size, (tuple, list)) or len(size) != 3 or not all(isinstance(n, int) and n > 0 for n in size):
-        raise UserError(f"network {name!r}: its input_size is {size!r}; expected three whole numbers: channels, height and width")
+    size = checked_input(model, name)["input_size"]
     wrong = "a network must take colour images (3 channels); for a grey one, average the channels first in its forward"
     if size[0] != 3:
         raise UserError(f"network {name!r}: its input has {size[0]} channels; {wrong}")
@@ -331,6 +376,8 @@ def check_network(
         raise UserError(f"network {name!r}: gives {len(first)} rows of features for one image and {len(beside)} for two, expected one each")
     first, second, beside = (values.float().nan_to_num() for values in (first, second, beside[:1]))
     notes = []
+    if frozen := [name for name, parameter in unpooled(model).named_parameters() if not parameter.requires_grad and parameter.is_floating_point()]:
+        notes.append(f"{len(frozen):,} tensors are frozen where it is built, first {frozen[0]}; fine-tuning and training from scratch train them, too")
     if not hasattr(model, "forward_head") and not classifier_names(model):
         notes.append(f"has no classifier; its output, {first.shape[1]:,} values for an image, is taken as its features")
     return tuple(f"network {name!r}: {note}" for note in notes + _differences(first, second, beside))

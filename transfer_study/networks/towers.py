@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,11 @@ def _library(reference: str, extra: str, folder: Path | None = None):
     except (UserError, NotImplementedError):  # the latter: on the meta device, where there is nothing to compute with
         raise
     except Exception as error:  # errors of the hub, the network and the file formats, of several libraries
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"network {reference!r}: comes with program code of its own (auto_map in its JSON files), which is not run; "
+                "use a network that the library has itself, or build it in a function of yours: module:function, with weights = \"…\""
+            ) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if folder is not None:
             raise UserError(f"network {reference!r}: {_missing(folder) or f'cannot be loaded ({reason}); save the network and its image processor again'}") from error
@@ -206,6 +211,26 @@ def _open_clip_configuration(preset: dict[str, Any], reference: str) -> dict[str
     return configuration
 
 # %% ../../nbs/api/networks/01_towers.ipynb #47af38a1
+def _check_open_clip_name(model: str, weights: str, pretrained: bool) -> None:
+    "Raises `UserError` for a model or weights that OpenCLIP does not have; a model of which it has no weights needs none for random ones."
+    import open_clip
+
+    if model not in open_clip.list_models():
+        hint = 'for a model in a folder or on the hub, give the name of its architecture, and its open_clip_model.safetensors with weights = "…"'
+        raise unknown_name_error("OpenCLIP model", model, open_clip.list_models(), hint)
+    known = open_clip.list_pretrained_tags_by_model(model)
+    if weights in known or not (known or weights or pretrained):
+        return
+    written = "/".join([f"open_clip:{model}", *known[:1]])
+    own = f'for a file of your own, give architecture = "{written}"{", whose preprocessing is used," if known else ""} and weights = "…"'
+    if not known:
+        raise UserError(f"network {'/'.join(filter(None, [f'open_clip:{model}', weights]))!r}: OpenCLIP has no weights of this model; {own}")
+    if not weights:
+        more = f" and {len(known) - 5} more" if len(known) > 5 else ""
+        raise UserError(f"network 'open_clip:{model}': name its weights, as in {written}; OpenCLIP has {', '.join(known[:5])}{more}; {own}")
+    raise unknown_name_error(f"weights of OpenCLIP's {model}", weights, known, f"as in {written}; {own}")
+
+# %% ../../nbs/api/networks/01_towers.ipynb #529d5216
 def open_clip_tower(
     name: str,  # MODEL/WEIGHTS, with @projection for features after the projection
     pretrained: bool,
@@ -218,17 +243,13 @@ def open_clip_tower(
         import open_clip
 
         (model_name, _, weights), after = name.removesuffix("@projection").partition("/"), name.endswith("@projection")
-        if model_name not in open_clip.list_models():
-            raise unknown_name_error("OpenCLIP model", model_name, open_clip.list_models())
-        known = open_clip.list_pretrained_tags_by_model(model_name)
-        if weights not in known:
-            raise unknown_name_error(f"weights of OpenCLIP's {model_name}", weights, known, f"as in open_clip:{model_name}/{(known or ['WEIGHTS'])[0]}")
+        _check_open_clip_name(model_name, weights, pretrained)
         logging.getLogger().disabled = not pretrained  # it warns of random weights, which are wanted here
         try:
             tower = open_clip.create_model(model_name, pretrained=weights if pretrained else None).visual
         finally:
             logging.getLogger().disabled = False
-        stated = open_clip.get_pretrained_cfg(model_name, weights)  # the library takes these only together with the weights
+        stated = open_clip.get_pretrained_cfg(model_name, weights) or {}  # the library takes these only together with the weights
         preset = tower.preprocess_cfg | {key: stated[key] for key in ("mean", "std", "interpolation", "resize_mode") if stated.get(key)}
         configuration = _open_clip_configuration(preset, reference)
     if not after and getattr(tower, "proj", None) is None:
@@ -307,6 +328,18 @@ def _processor_configuration(processor: Any, reference: str) -> dict[str, Any]:
     return configuration | ({} if mode == "center" else {"crop_mode": mode})
 
 # %% ../../nbs/api/networks/01_towers.ipynb #a0883a21
+def _library_names(model: "torch.nn.Module", given: "dict[str, torch.Tensor]") -> "tuple[dict[str, torch.Tensor], list[str]]":
+    "The tensors of a file under the names that they have in a model of the library, and the names of those that the model does not have."
+    import torch
+
+    loaded, report = type(model).from_pretrained(
+        None, config=model.config, state_dict=given, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False
+    )
+    others = {name: torch.empty(shape, device="meta") for name, shape, _ in report["mismatched_keys"]}  # for the message on their shapes
+    absent = {*report["missing_keys"], *others}
+    return {name: tensor for name, tensor in loaded.state_dict().items() if name not in absent} | others, sorted(report["unexpected_keys"])
+
+# %% ../../nbs/api/networks/01_towers.ipynb #6eb4e3e8
 def transformers_tower(
     name: str,  # on the Hugging Face hub, or a folder
     pretrained: bool,
@@ -323,16 +356,19 @@ def transformers_tower(
         disable_progress_bar()
         set_verbosity_error()  # its report on a checkpoint's tensors; what is missing is checked below
 
-        processor = AutoImageProcessor.from_pretrained(name)
+        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
         configuration = _processor_configuration(processor, reference)
         _check_pixels(configuration, lambda image: processor(image, return_tensors="pt")["pixel_values"], reference)
         if pretrained:
-            model, loading = AutoModel.from_pretrained(name, output_loading_info=True)
+            model, loading = AutoModel.from_pretrained(name, output_loading_info=True, trust_remote_code=False)
         else:
-            model, loading = AutoModel.from_config(AutoConfig.from_pretrained(name)), {"missing_keys": []}
+            settings = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            model, loading = AutoModel.from_config(settings, trust_remote_code=False), {"missing_keys": []}
     tower = getattr(model, "vision_model", model)
     _without_untrained_pooler(tower, list(loading["missing_keys"]), reference)
     hidden = getattr(tower.config, "hidden_size", None) or (getattr(tower.config, "hidden_sizes", None) or [None])[-1]
     if hidden is None:
         raise UserError(f"network {reference!r}: its configuration has no hidden_size, so its number of features is unknown")
-    return as_network(tower, _pooled_or_token, int(hidden), configuration, _hidden_tokens, *_prefix_tokens(tower))
+    network = as_network(tower, _pooled_or_token, int(hidden), configuration, _hidden_tokens, *_prefix_tokens(tower))
+    network.library_names = None if pretrained else partial(_library_names, model)
+    return network

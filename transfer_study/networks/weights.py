@@ -64,6 +64,13 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
     if isinstance(error, SafetensorError):
         return UserError(f"weights {path}: damaged or truncated safetensors file ({error}); download or copy it again")
+    with open(path, "rb") as stream:
+        start = stream.read(4)
+    if start and not start.startswith((b"PK", b"\x80")):  # a zip or a pickle, as torch.save writes
+        reason = "neither torch.save nor safetensors wrote it" if start.strip(b"\0") else "it begins with zeros"
+        return UserError(f"weights {path}: damaged or truncated ({reason}); download or copy it again")
+    if "fastcore." in str(error) or "fastai." in str(error):
+        return UserError(f"weights {path}: of fastai, with more than tensors in it; save it with learn.save(NAME, with_opt=False)")
     if isinstance(error.__context__ or error, pickle.UnpicklingError):  # timm wraps it
         return UserError(
             f"weights {path}: not a plain state dict; loading it could run any program, so it is rejected; "
@@ -71,7 +78,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         )
     if isinstance(error, AttributeError):  # from what is not a dictionary with names as keys
         return UserError(f"weights {path}: holds no tensors by name; save model.state_dict()")
-    reason = next(iter(str(error).splitlines()), "empty file")
+    reason = next(iter(str(error).splitlines()), "empty file").partition(". ")[0]
     return UserError(f"weights {path}: damaged or truncated ({reason}); download or copy it again")
 
 # %% ../../nbs/api/networks/03_weights.ipynb #1ac5b93c

@@ -70,7 +70,7 @@ def _with_preprocessing(model: "torch.nn.Module", preprocessing: dict | None) ->
     "The model, whose input transform is now the given one."
     if preprocessing is not None:
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in preprocessing.items()}
-        model.pretrained_cfg = {**(getattr(model, "pretrained_cfg", None) or {}), **values}
+        model.pretrained_cfg = {**input_configuration(model), **values}
     return model
 
 # %% ../../nbs/api/selection/06_classifier.ipynb #6fe2e4ac

@@ -29,6 +29,7 @@ from .plan import Plan, reading_speed
 from .resolve import ResolvedNetwork
 from .tasks import Task, pending
 from ..training.image_cache import CentralCrop
+from ..training.learner import trainable_network
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,7 @@ def _synchronize(device: str) -> None:
 def _random_network(network: ResolvedNetwork, device: str) -> "torch.nn.Module":
     from transfer_study.networks.architectures import build_architecture
 
-    return build_architecture(network.network.architecture, network.network.directory).to(device)
+    return trainable_network(build_architecture(network.network.architecture, network.network.directory)).to(device)
 
 
 def _n_images(side: int, device: str) -> int:

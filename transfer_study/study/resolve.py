@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import url2pathname
 
 import numpy as np
 import pandas as pd
@@ -120,7 +121,9 @@ def resolve_networks(
         architecture, accuracy = entry.architecture or entry.name, entry.source_accuracy
         if accuracy is None and entry.weights is None and file.source is None:
             accuracy = imagenet_top1(architecture)
-        weights = directory / os.path.expanduser(entry.weights) if entry.weights else None
+        text = str(entry.weights or "")
+        text = url2pathname(text.removeprefix("file:")) if text.startswith("file:/") else os.path.expanduser(text)
+        weights = directory / text if text else None
         networks += [
             Network(entry.name, architecture, weights, accuracy, setting, directory=directory, pooling=entry.pooling)
             for setting in entry.variants
@@ -148,7 +151,8 @@ def identify_network(
     "The network with its digests; raises `UserError` if its weights do not fit, or the chosen back end is impossible."
     if not fetch and network.weights is None and split_architecture(network.architecture)[0] != "own":
         pooled = "" if network.pooling == "default" else f", pooling {network.pooling}"
-        return _resolved(network, meta_network(network), f"weights of {network.architecture}{pooled}")
+        model = meta_network(network)
+        return replace(_resolved(network, model, f"weights of {network.architecture}{pooled}"), notes=getattr(model, "notes", ()))
     model = build_network(network)
     notes = check_network(model, network.name) if split_architecture(network.architecture)[0] == "own" else ()
     resolved = _resolved(network, model, _identity(model))

@@ -17,8 +17,9 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,21 +54,51 @@ def _check_formulas(data: bytes, name: str, sheet: pd.DataFrame, path: Path | st
                 raise UserError(f"{path}: {cell.coordinate} of sheet {name!r} is a formula without a value; open the file in a spreadsheet and save it")
 
 
-def _hidden(data: bytes, name: str, sheet: pd.DataFrame) -> tuple[str, ...]:
-    "Remarks on rows and columns with cells that the sheet does not show."
+def _loaded(data: bytes, name: str, marks: bytes) -> Any:
+    "The sheet with what openpyxl knows of its rows and cells, if a part of the workbook has `marks`; else None."
     import openpyxl
 
     with zipfile.ZipFile(io.BytesIO(data)) as packed:  # asking openpyxl takes as long as reading the sheet
         parts = [packed.read(part) for part in packed.namelist() if part.startswith("xl/worksheets/sheet")]
-    if not any(re.search(rb"<(?:row|col) [^>]*hidden=.(?:1|true)", part) for part in parts):
+    return openpyxl.load_workbook(io.BytesIO(data))[name] if any(re.search(marks, part) for part in parts) else None
+
+
+def _hidden(data: bytes, name: str, sheet: pd.DataFrame) -> tuple[str, ...]:
+    "Remarks on rows and columns with cells that the sheet does not show."
+    import openpyxl
+
+    shown = _loaded(data, name, rb"<(?:row|col) [^>]*hidden=.(?:1|true)")
+    if shown is None:
         return ()
-    shown = openpyxl.load_workbook(io.BytesIO(data))[name]
     filled = sheet.notna()
     rows = [str(i + 1) for i in range(len(sheet)) if shown.row_dimensions[i + 1].hidden and filled.iloc[i].any()]
     spans = [(span.min, span.max) for span in shown.column_dimensions.values() if span.hidden]
     columns = [openpyxl.utils.get_column_letter(i + 1) for i in range(sheet.shape[1]) if any(a <= i + 1 <= b for a, b in spans) and filled[i].any()]
     described = [(rows, "row"), (columns, "column")]
     return tuple(f"hidden {kind}s are read: {', '.join(places[:10])}{', …' * (len(places) > 10)}" for places, kind in described if places)
+
+# %% ../../nbs/api/tables/02_files.ipynb #ab41c14b
+def _merged(data: bytes, name: str) -> dict[str, tuple[int, int, int, int]]:
+    "First column and row, last column and row, from 1, of the cells that are merged over several rows, by their place such as A2:A7."
+    sheet = _loaded(data, name, rb"<(?:\w+:)?mergeCell ")
+    spans = sorted(sheet.merged_cells.ranges, key=lambda span: (span.min_col, span.min_row)) if sheet is not None else []
+    return {span.coord: span.bounds for span in spans if span.max_row > span.min_row}
+
+
+def _filled_down(
+    grid: Grid,  # of a sheet
+    merged: dict[str, tuple[int, int, int, int]],  # of `_merged`
+) -> Grid:
+    "The grid with the content of merged cells in each of the rows below the header that they span, and a remark."
+    cells, filled = grid.cells.copy(), []
+    for place, (first_column, first, last_column, last) in merged.items():
+        rows = np.flatnonzero((grid.lines >= first) & (grid.lines <= last))
+        if first not in grid.lines or len(rows) < 2 or first_column > cells.shape[1] or not clean_text(cells.iat[rows[0], first_column - 1]):
+            continue
+        cells.iloc[rows, first_column - 1 : last_column] = cells.iat[rows[0], first_column - 1]
+        filled.append(place)
+    listed = f"{', '.join(filled[:5])}{', …' * (len(filled) > 5)}"
+    return replace(grid, cells=cells, remarks=(*grid.remarks, *([f"merged cells are filled down: {listed}"] if filled else [])))
 
 # %% ../../nbs/api/tables/02_files.ipynb #77a3a5b5
 def _check_workbook(data: bytes, path: Path | str) -> None:
@@ -87,8 +118,8 @@ def _check_workbook(data: bytes, path: Path | str) -> None:
 def _excel_records(
     data: bytes,
     path: Path | str,  # for messages
-) -> tuple[Records, tuple[str, ...]]:
-    "The rows of the first sheet of a workbook, and remarks on other sheets and on what is hidden; needs openpyxl."
+) -> tuple[Records, tuple[str, ...], dict[str, tuple[int, int, int, int]]]:
+    "The rows of the first sheet of a workbook, remarks on other sheets and on what is hidden, and its merged cells; needs openpyxl."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl on styles and extensions that it does not keep
@@ -96,7 +127,7 @@ def _excel_records(
                 sheets = workbook.parse(sheet_name=None, header=None, dtype=object)
                 hidden = [sheet.title for sheet in workbook.book.worksheets if sheet.sheet_state != "visible"]
             (name, sheet), *others = sorted(sheets.items(), key=lambda item: (item[0] in hidden, item[1].notna().any().sum() < 2))  # texts come last
-            unseen = _hidden(data, name, sheet)
+            unseen, merged = _hidden(data, name, sheet), _merged(data, name)
     except ImportError as error:
         raise UserError(f"{path}: an Excel file, which needs openpyxl: pip install 'transfer_study[excel]', or save it as CSV") from error
     except Exception as error:  # damaged workbooks raise many kinds of exceptions
@@ -106,7 +137,7 @@ def _excel_records(
     _check_formulas(data, name, sheet, path)
     records = [(i + 1, ["" if pd.isna(cell) else cell for cell in row]) for i, row in enumerate(sheet.itertuples(index=False))]
     remarks = (f"sheet {name!r} is read; not {', '.join(repr(other) for other, _ in others)}",) if others else ()
-    return [(line, row) for line, row in records if any(str(cell).strip() for cell in row)], (*remarks, *unseen)
+    return [(line, row) for line, row in records if any(str(cell).strip() for cell in row)], (*remarks, *unseen), merged
 
 # %% ../../nbs/api/tables/02_files.ipynb #4499e2c8
 def _has_numbers(fields: list[str]) -> bool:
@@ -303,8 +334,8 @@ def table_path(
 def _grid_of_bytes(data: bytes, path: Path) -> Grid:
     if data[:4] == b"PK\x03\x04":
         _check_workbook(data, path)
-        records, remarks = _excel_records(data, path)
-        return grid_of_records(records, path, "row", remarks=remarks)
+        records, remarks, merged = _excel_records(data, path)
+        return _filled_down(grid_of_records(records, path, "row", remarks=remarks), merged)
     if data[:4] == b"\xd0\xcf\x11\xe0":
         raise UserError(f"{path}: an old Excel file (.xls); save it as .xlsx or CSV")
     text, remarks = decode(data, path)

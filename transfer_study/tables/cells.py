@@ -64,17 +64,14 @@ def _without_marks(name: str) -> str:
 def look_alikes(
     names: Iterable[str],  # different ones
     kind: str,  # what they name, such as network
-    known: Iterable[str] = (),  # names that are certainly different
 ) -> list[str]:
-    "A line on each group of names that differ in case, spaces and punctuation only, unless all of them are known."
+    "A line on each group of names that differ in case, spaces and punctuation only."
     names = list(names)
     keys = pd.Series([_without_marks(name) for name in names], dtype=object)
     alike = [[names[i] for i in group.index] for _, group in keys[keys.duplicated(keep=False)].groupby(keys, sort=False)]
-    known = set(known) if alike else set()
     return [
         f"{' and '.join(map(repr, group[:3]))} are read as different {kind}s, though their names differ in case, spaces or punctuation only"
         for group in alike
-        if not known.issuperset(group)
     ]
 
 # %% ../../nbs/api/tables/00_cells.ipynb #a98d3eee

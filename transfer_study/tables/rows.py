@@ -202,10 +202,16 @@ def _check_networks(rows: pd.DataFrame, grid: Grid, roles: Roles, path: object) 
     )
 
 # %% ../../nbs/api/tables/10_rows.ipynb #333fd41a
+def _key_columns(roles: Roles, protocol: str | None) -> list[str]:
+    "The columns of the table that must be filled in every row: not the protocol if that of empty cells is given, nor the seed beside columns of runs."
+    given = {"protocol": bool(str(protocol or "").strip()), "seed": bool(roles.runs)}
+    return [name for name in MATCHED if name in roles.standard and not given.get(name)]
+
+# %% ../../nbs/api/tables/10_rows.ipynb #58c7169c
 def _check_keys(
     rows: pd.DataFrame,  # scores in [0, 1]; the columns that tell them apart as they stand in the table
     grid: Grid,  # from which they are
-    columns: list[str],  # those of `MATCHED` that are columns of the table
+    columns: list[str],  # of `_key_columns`
     path: object,  # for messages
 ) -> None:
     "Raises `UserError` for a column that is empty in some of the rows; the seed may be empty in all rows of a protocol."
@@ -261,10 +267,10 @@ def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
     return remarks
 
 # %% ../../nbs/api/tables/10_rows.ipynb #d9ea4043
-def _look_alikes(rows: pd.DataFrame, known: Iterable[str]) -> list[str]:
+def _look_alikes(rows: pd.DataFrame) -> list[str]:
     "On networks, datasets and protocols that may be one: see `look_alikes`."
     kinds = [kind for kind in ("network", "dataset", "protocol") if kind in rows]
-    return [line for kind in kinds for line in look_alikes(rows[kind].dropna().unique(), kind, known if kind == "network" else ())][:5]
+    return [line for kind in kinds for line in look_alikes(rows[kind].dropna().unique(), kind)][:5]
 
 
 _PER_IMAGE = (("prediction", "predicted", "pred", "ypred", "predictedlabel"), ("label", "target", "ytrue", "truelabel", "groundtruth", "correct"))
@@ -318,6 +324,8 @@ def _converted(
 # %% ../../nbs/api/tables/10_rows.ipynb #27dab71e
 def table_rows(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
+    known: Iterable[str] = (),  # names of networks whose source accuracies are known
+    protocol: str | None = None,  # of rows without one; None or empty: not stated
     *,
     network: str | Iterable[str] | None = None,  # the column, or columns, that name the network
     source: str | None = None,  # the column or dataset of source accuracies
@@ -326,8 +334,6 @@ def table_rows(
     score: str | None = None,  # the column of scores of a long table
     percent: bool = False,  # whether scores and source accuracies are in [0, 100]
     scale: str | Iterable[str] | Mapping[str, str] | None = None,  # percent, fraction, or NAME=percent for one dataset or column
-    known: Iterable[str] = (),  # names of networks whose source accuracies are known
-    protocol: str | None = None,  # of rows without one; None or empty: not stated
 ) -> TableRows:
     "One row per score; raises `UserError`, with the line, for a table that cannot be read without guessing."
     grid, (percent, by_name) = read_grid(table), scales_in(scale, percent)
@@ -349,14 +355,12 @@ def table_rows(
     by_name = {name: word for pattern, word in by_name.items() for name in matching([pattern], names, "scale")}
     _check_networks(rows, grid, roles, path)
     _check_metrics(rows, path)
-    keys = [name for name in MATCHED if name in roles.standard and not (name == "protocol" and str(protocol or "").strip() or name == "seed" and roles.runs)]
-    rows, remarks = _converted(rows, percent, by_name, grid, keys, path)
+    rows, remarks = _converted(rows, percent, by_name, grid, _key_columns(roles, protocol), path)
     remarks = [*roles.remarks, *_shorter_names(grid, roles), *remarks, *(_named_remarks(rows) if not roles.datasets or datasets is None else [])]
     of_source = [roles.standard["source_accuracy"]] if "source_accuracy" in roles.standard else roles.sources
     return TableRows(
         rows, path, grid.place, " ".join(grid.columns[i] or "the row names" for i in roles.network), ", ".join(dict.fromkeys(roles.runs.get(i, (grid.columns[i], 0))[0] for i in of_source)),
-        tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*dict.fromkeys([*grid.remarks, *remarks]), *_missing_remarks(rows, grid.place), *_look_alikes(rows, known)),
-        is_results(grid.columns),
+        tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*dict.fromkeys([*grid.remarks, *remarks]), *_missing_remarks(rows, grid.place), *_look_alikes(rows)), is_results(grid.columns),
     )  # fmt: skip
 
 # %% ../../nbs/api/tables/10_rows.ipynb #00819736
@@ -382,6 +386,8 @@ def source_accuracies(
     by_name = {"source_accuracy": own[-1]} if own else {}
     rows, remarks = scaled_scores(rows, "source_accuracy", percent, by_name, grid, path)
     rows = rows.dropna(subset="source_accuracy")
+    if len(nameless := rows["line"][rows["line"].isin(grid.lines[clean_texts(grid.cells[named[0]]).isna()])]):
+        raise UserError(f"{path}: no network in {grid.place} {nameless.iloc[0]}, where {grid.columns[named[0]]!r} is empty; every source accuracy needs one")
     for name, group in rows[rows["network"].duplicated(keep=False)].groupby("network", sort=False):
         if group["source_accuracy"].nunique() > 1:
             first, second = group.drop_duplicates("source_accuracy").iloc[[0, 1]].itertuples()

@@ -40,8 +40,8 @@ def tidy(
 ) -> pd.DataFrame:
     "`rows` with exactly the columns of the results table, in its order and with its types."
     filled = rows.assign(
-        protocol=rows["protocol"].fillna(protocol) if "protocol" in rows else protocol,
-        setting=rows["setting"].fillna("default") if "setting" in rows else "default",
+        protocol=rows["protocol"].astype(object).fillna(protocol) if "protocol" in rows else protocol,
+        setting=rows["setting"].astype(object).fillna("default") if "setting" in rows else "default",
     )
     return filled.reindex(columns=list(COLUMNS)).astype(COLUMNS).reset_index(drop=True)
 
@@ -130,20 +130,20 @@ def read_table(
     """
     given = None if source_accuracy is None else given_accuracies(source_accuracy, percent, scale, network)
     known = known_source_accuracies() if given is None else given.combine_first(known_source_accuracies())
-    read = table_rows(table, network=network, source=source, datasets=datasets, leave_out=leave_out, score=score, percent=percent, scale=scale, known=known.index)
+    read = table_rows(table, known.index, protocol, network=network, source=source, datasets=datasets, leave_out=leave_out, score=score, percent=percent, scale=scale)
     stated, scores = _stated_protocol(table, protocol), read.rows.dropna(subset="score")
     if scores.empty or scores["in_source"].all():
         raise UserError(f"{read.path}: no scores on a target dataset")
     _refuse_repeated(scores, metric, stated or "linear", read)
-    rows = with_metrics(with_source_accuracy(scores, known), metric)
-    rows = rows if n_classes is None else with_n_classes(rows, class_counts(n_classes))
+    rows = with_n_classes(with_metrics(with_source_accuracy(scores, known), metric), class_counts(n_classes))
     result, matched = tidy(rows, stated or "linear"), matched_columns(scores[scores["in_source"]])
-    check_source_accuracies(result.assign(line=rows["line"].to_numpy()), read, matched, source_per_dataset)
+    apart = list(MATCHED) if read.of_package else matched  # a table of this package has the accuracies that were matched
+    check_source_accuracies(result.assign(line=rows["line"].to_numpy()), read, apart, source_per_dataset or read.of_package)
     in_table = "protocol" in scores and bool(scores["protocol"].notna().all())
     words = "as the table says" if in_table else stated or "not stated, analysed as linear"
-    reading = (*_reading(read, result, origin_in_words(read, rows, matched, given), words, matched), *unused_accuracies(read, rows, given))
-    result.attrs["reading"] = (*reading, *([] if given is None else given.attrs.get("remarks", [])))
-    result.attrs["protocol_stated"] = stated is not None or in_table
+    reading = (*_reading(read, result, origin_in_words(read, rows, matched, given), words, apart), *unused_accuracies(read, rows, given))
+    remarks = [] if given is None else given.attrs.get("remarks", [])
+    result.attrs |= {"reading": (*reading, *remarks), "protocol_stated": stated is not None or in_table}
     return result
 
 # %% ../nbs/api/03_results.ipynb #5173677b

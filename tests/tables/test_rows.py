@@ -7,6 +7,7 @@ import pytest
 from transfer_study.classifiers.metrics import mean_average_precision
 from transfer_study.core import UserError
 from transfer_study.results import read_table
+from transfer_study.statistics.analysis import analyze
 from transfer_study.tables.metrics import chance_levels
 from transfer_study.tables.rows import class_counts, table_rows
 
@@ -241,12 +242,70 @@ def test_fractions_in_a_column_of_per_cent_are_said(tmp_path):
     assert f"source accuracies of {path}: source_accuracy 0.761 of 'n2' is read as per cent, the largest is 77.4" in reading[-1]
 
 
-@pytest.mark.parametrize(("first", "second"), [("ResNet-50", "ResNet\u201150"), ("resnet 50", "ResNet_50"), ("vit", "ViT")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        *[
+            ("ResNet-50", "ResNet\u201150"),
+            ("resnet 50", "ResNet_50"),
+            ("vit", "ViT"),
+            ("ViT-B/16", "vit_b_16"),
+            ("vit_b_16", "vit_b16"),
+        ],
+        *[("resnet50", name) for name in ("ResNet50", "ResNet-50", "resnet-50", "ResNet 50", "Resnet_50")],
+    ],
+)
 def test_names_that_look_alike_are_said(first, second):
     rows = read_table(FRACTIONS.assign(source_accuracy=0.7, network=[first, second, "\u202en\u200b3"]))
-    said = f"{first!r} and {second!r} are read as different networks, though their names differ in case, spaces or dashes only"
+    said = (
+        f"{first!r} and {second!r} are read as different networks, though their names differ in case, spaces or punctuation only"
+    )
     assert rows["network"].unique().tolist() == [first, second, "n3"] and said in rows.attrs["reading"]
-    assert "alike" not in " ".join(read_table(FRACTIONS.assign(source_accuracy=0.7)).attrs["reading"])
+    datasets = read_table(FRACTIONS.assign(source_accuracy=0.7).rename(columns={"pets": first, "birds": second}))
+    assert said.replace("networks", "datasets") in datasets.attrs["reading"]
+
+
+def test_names_that_are_different_do_not_look_alike():
+    for names in (
+        NETWORKS,
+        ["net_1_5", "net_15", "net_1.5"],
+        ["CLIP", "CLIP+", "CLIP++"],
+    ):
+        reading = read_table(FRACTIONS.assign(source_accuracy=0.7, network=names)).attrs["reading"]
+        assert "are read as different" not in " ".join(reading)
+
+
+def test_look_alikes_are_named_before_the_groups_that_they_make():
+    capitals = FRACTIONS.assign(source_accuracy=[0.7, 0.75, 0.8]).melt(
+        ["network", "source_accuracy"], var_name="dataset", value_name="score"
+    )
+    capitals["network"] = capitals["network"].str.upper().where(capitals["dataset"] == "pets", capitals["network"])
+    said = r"^'N1' and 'n1' are read as different networks, .* \(2 more such names\); the table consists of groups of"
+    with pytest.raises(UserError, match=said):
+        analyze(capitals, n_bootstrap=100)
+
+
+def test_a_column_of_methods_or_weights_names_the_networks_if_it_is_the_only_one_of_texts(tmp_path):
+    for name in ("Method", "weights"):
+        table = FRACTIONS.assign(source_accuracy=0.7).rename(columns={"network": name})
+        assert read_table(table)["network"].unique().tolist() == NETWORKS
+        with pytest.raises(UserError, match=f"no column 'network' .*; name it with --network, such as --network '{name}'"):
+            read_table(table.assign(pretraining="ImageNet-21k, then 1k"))
+        assert read_table(table.assign(Model=["a", "b", "c"]))["network"].unique().tolist() == ["a", "b", "c"]
+
+
+def test_source_accuracies_may_be_called_top1(tmp_path):
+    (tmp_path / "results.csv").write_text(
+        "model,top1,top1_err,top5,param_count\nn1,70.5,29.5,90.1,5.2\nn2,75,25,92,9\nn3,80,20,95,9\n"
+    )
+    rows = read_table(PERCENT, percent=True, source_accuracy=tmp_path / "results.csv")
+    assert rows["source_accuracy"].unique().tolist() == [0.705, 0.75, 0.8]
+    (tmp_path / "family.csv").write_text("family,model,top1\nn,1,70\n,2,75\n")
+    with pytest.raises(UserError, match="no network in line 3, where 'family' is empty; every source accuracy needs one"):
+        read_table(PERCENT, percent=True, source_accuracy=tmp_path / "family.csv", network=["family", "model"])
+    (tmp_path / "both.csv").write_text("model,top1,source_accuracy\nn1,1,70.5\nn2,2,75\nn3,3,80\n")
+    rows = read_table(PERCENT, percent=True, source_accuracy=tmp_path / "both.csv")
+    assert rows["source_accuracy"].unique().tolist() == [0.705, 0.75, 0.8]
 
 
 def test_a_row_of_units_a_device_and_a_wrong_number_of_classes(tmp_path):

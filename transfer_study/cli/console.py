@@ -117,7 +117,8 @@ def write_analysis(analysis: "Analysis", directory: Path, title: str) -> Path:
 
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "analysis.json").write_text(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
-    analysis.rows.to_csv(directory / "results.csv", index=False)
+    rows = analysis.rows if analysis.protocol_stated else analysis.rows.assign(protocol=None)  # analysed again, it is not stated either
+    rows.to_csv(directory / "results.csv", index=False)
     return write_report(analysis, directory / "report.html", title)
 
 # %% ../../nbs/api/cli/00_console.ipynb #ac659166

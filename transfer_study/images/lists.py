@@ -111,8 +111,10 @@ def _list_records(path: Path) -> tuple[Records, str, tuple[str, ...]]:
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
         text, remarks = decode(data, path)
         return _json_records(text, path), "row" if text.lstrip().startswith("[") else "line", remarks
-    records, place, _, remarks = file_records(data, f"dataset {path}")
-    return records, place, remarks
+    read = file_records(data, f"dataset {path}")
+    if read.merged:
+        raise UserError(f"dataset {path}: merged cells, {names_shown(read.merged)}; unmerge them, with the value in each row")
+    return read.records, read.place, read.remarks
 
 
 def listed_cells(

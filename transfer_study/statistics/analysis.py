@@ -25,7 +25,7 @@ from .exclusions import IMAGENET_CLASSES, mark_excluded
 from .log_odds import with_log_odds
 from .summary import PAPER_CORRELATIONS, headline_json, headline_table, headline_texts, markdown_table
 from ..tables.cells import name_key
-from ..tables.columns import COLUMNS
+from ..tables.columns import is_results
 from ..tables.metrics import odd_metrics, with_n_classes
 from ..tables.rows import PROTOCOLS, class_counts
 
@@ -170,7 +170,7 @@ def _refuse_repeated(rows: pd.DataFrame) -> None:
 def _results(table: pd.DataFrame | Path | str, **options: Any) -> pd.DataFrame:
     "The results table; a dataset that is called like the mean over datasets gets another name."
     given = {name for name, value in options.items() if value is not None and value is not False}
-    if isinstance(table, pd.DataFrame) and set(COLUMNS) - {"n_classes"} <= set(table.columns) and given <= {"protocol"}:
+    if isinstance(table, pd.DataFrame) and is_results(table.columns) and given <= {"protocol"}:
         results = table
         _refuse_repeated(results)
     else:
@@ -184,8 +184,7 @@ def _results(table: pd.DataFrame | Path | str, **options: Any) -> pd.DataFrame:
 
 
 def _classes_not_used(results: pd.DataFrame, classes: dict[str, int]) -> list[str]:
-    "A line on numbers of classes that are those of no dataset; raises `UserError` if none is that of a dataset."
-    with_n_classes(results, classes)
+    "A line on numbers of classes that are those of no dataset."
     keys = set(map(name_key, results["dataset"].unique()))
     others = [name for name in classes if name_key(name) not in keys]
     return [f"numbers of classes without such a dataset: {listed(others)}"] if others else []
@@ -233,7 +232,7 @@ def analyze(
     _check_numbers(n_bootstrap, seed)
     results, classes = _results(table, protocol=protocol, percent=percent, source_accuracy=source_accuracy, **reading), class_counts(n_classes)
     stated, source = results.attrs.get("protocol_stated", True), "ImageNet" if n_source_classes == IMAGENET_CLASSES else "source"
-    rows = with_log_odds(results)
+    rows = with_log_odds(with_n_classes(results, classes))
     protocols, not_analysed = _protocols_data(rows, n_classes=classes, n_source_classes=n_source_classes)
     parts, messages = [], []
     for data in protocols:

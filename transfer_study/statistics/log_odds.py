@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, logit
 
 from ..core import UserError
+from ..tables.cells import look_alikes
 from ..tables.metrics import metric_kind
 
 # %% ../../nbs/api/statistics/00_log_odds.ipynb #fa35e303
@@ -205,8 +206,10 @@ def dataset_effects(
     deviation = np.where(present > 0, values - np.nanmean(values, axis=1, keepdims=True), 0.0)
     system = np.diag(present.sum(axis=0)) - (present / per_network).T @ present
     if np.linalg.matrix_rank(system) < logits.shape[1] - 1:
+        alike = [*look_alikes(logits.index, "network"), *look_alikes(logits.columns, "dataset")]
+        more = f" ({len(alike) - 1} more such names)" * (len(alike) > 1)
         raise UserError(
-            f"the table consists of groups of datasets without a common network, which cannot be compared: {_groups_in_words(logits)}; "
+            f"{f'{alike[0]}{more}; ' if alike else ''}the table consists of groups of datasets without a common network, which cannot be compared: {_groups_in_words(logits)}; "
             "analyse each group separately, with --datasets (datasets=)"
         )
     effects = np.linalg.lstsq(system, deviation.sum(axis=0), rcond=None)[0]

@@ -78,13 +78,16 @@ def with_n_classes(
     rows: pd.DataFrame,  # at least the column dataset
     classes: Mapping[str, int],  # number of classes by dataset; case and punctuation do not count
 ) -> pd.DataFrame:
-    "`rows` with the column n_classes filled in; raises `UserError` if no name is that of a dataset."
+    "`rows` with the column n_classes filled in, for all rows of a dataset; raises `UserError` if no name is that of a dataset."
     by_key, names = {name_key(name): n for name, n in classes.items()}, rows["dataset"].unique()
     by_dataset = {name: by_key[name_key(name)] for name in names if name_key(name) in by_key}
     if classes and not by_dataset:
         raise UserError(f"numbers of classes are given for {', '.join(list(classes)[:5])}, but the table has the datasets {', '.join(names[:5])}; correct the names")
     counts = pd.to_numeric(rows["dataset"].map(by_dataset)).astype("Int64")
-    return rows.assign(n_classes=counts.fillna(rows["n_classes"]) if "n_classes" in rows else counts)
+    if "n_classes" in rows:
+        own = rows["n_classes"].astype("Int64")
+        counts = counts.fillna(own).fillna(own.groupby(rows["dataset"]).transform("first"))
+    return rows.assign(n_classes=counts)
 
 # %% ../../nbs/api/tables/06_metrics.ipynb #f7a2f236
 _LOOKS_LIKE = re.compile(r"\b(auc|auroc|roc|map|f1|iou|miou|kappa|dice)\b", re.IGNORECASE)

@@ -6,8 +6,6 @@
 __all__ = ['PROTOCOLS', 'protocol_name', 'TableRows', 'table_rows', 'source_accuracies', 'class_counts']
 
 # %% ../../nbs/api/tables/10_rows.ipynb #e036c978
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -17,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, names_shown
-from .cells import clean_text, clean_texts, name_key
-from .columns import COLUMNS, Roles, is_text, long_roles, matching, names_in, network_columns
+from .cells import clean_text, clean_texts, look_alikes, name_key
+from .columns import COLUMNS, Roles, is_results, is_text, long_roles, matching, names_in, network_columns
 from .files import Grid, path_shown, read_grid
 from .metrics import metric_kind
 from .names import could_be_source, is_source, reason_no_dataset, run_of, summary_of
@@ -90,6 +88,7 @@ class TableRows:
     source: str  # the column of source accuracies; empty if there is none
     left_out: tuple[str, ...]  # columns and datasets that are not read, with the reason
     remarks: tuple[str, ...]  # in words
+    of_package: bool = False  # whether the table was written by this package
 
 
 def _column_and_value(pattern: str, columns: Iterable[str]) -> tuple[str, str] | None:
@@ -188,11 +187,11 @@ def _named_remarks(rows: pd.DataFrame) -> list[str]:
 
 # %% ../../nbs/api/tables/10_rows.ipynb #9374a233
 def _check_networks(rows: pd.DataFrame, grid: Grid, roles: Roles, path: object) -> None:
-    "Raises `UserError` for a row without a network."
-    nameless = rows["network"] == ""
+    "Raises `UserError` for a row without a network, or without the first part of its name."
+    nameless = rows["line"].isin(grid.lines[clean_texts(grid.cells[roles.network[0]]).isna()])
     if not nameless.any():
         return
-    named = " and ".join(repr(grid.columns[i] or "the row names") for i in roles.network)
+    named = repr(grid.columns[roles.network[0]] or "the row names")
     texts = [i for i, name in enumerate(grid.columns) if name and i not in [*roles.network, *roles.standard.values()] and is_text(grid, i)]
     full = [grid.columns[i] for i in texts if clean_texts(grid.cells[i]).notna().all()]
     advice = f", or name another column, such as --network {full[0]!r}" if full else ""
@@ -202,7 +201,57 @@ def _check_networks(rows: pd.DataFrame, grid: Grid, roles: Roles, path: object) 
         f"{len(grid.cells)} rows; fill it{advice}"
     )
 
+# %% ../../nbs/api/tables/10_rows.ipynb #d9ea4043
+def _key_columns(roles: Roles, protocol: str | None) -> list[str]:
+    "The columns of the table that must be filled in every row: not the protocol if that of empty cells is given, nor the seed beside columns of runs."
+    given = {"protocol": bool(str(protocol or "").strip()), "seed": bool(roles.runs)}
+    return [name for name in MATCHED if name in roles.standard and not given.get(name)]
 
+# %% ../../nbs/api/tables/10_rows.ipynb #fed4aae8
+def _check_keys(
+    rows: pd.DataFrame,  # scores in [0, 1]; the columns that tell them apart as they stand in the table
+    grid: Grid,  # from which they are
+    columns: list[str],  # of `_key_columns`
+    path: object,  # for messages
+) -> None:
+    "Raises `UserError` for a column that is empty in some of the rows; the seed may be empty in all rows of a protocol."
+    if is_results(grid.columns):  # an empty size stands for all training images
+        return
+    targets = rows[rows["score"].notna() & ~rows["in_source"].astype(bool)]
+    advice = {"protocol": ", or give --protocol for these rows", "setting": ": the usual one is default", "n_train_per_class": ": all training images are all"}
+    protocols = targets["protocol"].astype(str) if "protocol" in rows else pd.Series("", targets.index)
+    for column in columns:
+        empty = clean_texts(targets[column]).isna()
+        groups = protocols if column == "seed" else pd.Series("", targets.index)
+        lines = targets.loc[empty & ~empty.groupby(groups).transform("all"), "line"]
+        if len(lines):
+            raise UserError(
+                f"{path}: {column} is empty in {lines.nunique():,} of {targets['line'].nunique():,} {grid.place}s with scores, first in {grid.place} "
+                f"{lines.min()}, and filled in others; fill it in every {grid.place}{advice.get(column, '')}"
+            )
+
+# %% ../../nbs/api/tables/10_rows.ipynb #36626757
+def _with_stated_sources(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    "`rows` with the source accuracy that other rows of the same network and setting state, where all that do state the same; and a remark."
+    if "source_accuracy" not in rows:
+        return rows, []
+    filled = rows["source_accuracy"]
+    for names in (MATCHED, ("setting",)):
+        stated = rows.groupby(["network", *(name for name in names if name in rows)], dropna=False)["source_accuracy"]
+        filled = filled.fillna(stated.transform("first").where(stated.transform("nunique") == 1))
+    n = int((filled.notna() & rows["source_accuracy"].isna() & rows["score"].notna()).sum())
+    return rows.assign(source_accuracy=filled), [f"for {n:,} scores without a source accuracy, that of the network's other rows is used"] if n else []
+
+# %% ../../nbs/api/tables/10_rows.ipynb #66fb3f4b
+def _shorter_names(grid: Grid, roles: Roles) -> list[str]:
+    "On further parts of the networks' names that are empty in some rows only."
+    empty = {grid.columns[i]: clean_texts(grid.cells[i]).isna() for i in roles.network[1:]}
+    return [
+        f"{name!r} is empty in {rows.sum():,} of {len(rows):,} rows (first in {grid.place} {grid.lines[rows.argmax()]}), whose networks are named without it"
+        for name, rows in empty.items() if rows.any() and not rows.all()
+    ]  # fmt: skip
+
+# %% ../../nbs/api/tables/10_rows.ipynb #fd7f8ea3
 def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
     "On scores and source accuracies that are missing, and on networks and datasets that have no score at all."
     missing, in_source, remarks = rows["score"].isna(), rows["in_source"].astype(bool), []
@@ -217,17 +266,11 @@ def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
             remarks.append(f"{len(empty)} {column}{'s' * (len(empty) > 1)} without any score: {listed}" + ", …" * (len(empty) > 5))
     return remarks
 
-# %% ../../nbs/api/tables/10_rows.ipynb #d9ea4043
+# %% ../../nbs/api/tables/10_rows.ipynb #6c3bdf18
 def _look_alikes(rows: pd.DataFrame) -> list[str]:
-    "On names that differ in case, spaces or the kind of a dash only, which may be one network, dataset or protocol."
-    remarks = []
-    for kind in [kind for kind in ("network", "dataset", "protocol") if kind in rows]:
-        names = list(rows[kind].dropna().unique())
-        keys = pd.Series([re.sub(r"[\s_\-‐-―−]+", "-", unicodedata.normalize("NFKC", name).casefold()) for name in names], dtype=object)
-        for _, alike in keys[keys.duplicated(keep=False)].groupby(keys, sort=False):
-            listed = " and ".join(repr(names[i]) for i in alike.index[:3])
-            remarks.append(f"{listed} are read as different {kind}s, though their names differ in case, spaces or dashes only")
-    return remarks[:5]
+    "On networks, datasets and protocols that may be one: see `look_alikes`."
+    kinds = [kind for kind in ("network", "dataset", "protocol") if kind in rows]
+    return [line for kind in kinds for line in look_alikes(rows[kind].dropna().unique(), kind)][:5]
 
 
 _PER_IMAGE = (("prediction", "predicted", "pred", "ypred", "predictedlabel"), ("label", "target", "ytrue", "truelabel", "groundtruth", "correct"))
@@ -248,23 +291,39 @@ def _shown(table: Path | str | pd.DataFrame, grid: Grid) -> str:
     return path_shown("table" if isinstance(table, pd.DataFrame) else str(table), grid.remarks)
 
 # %% ../../nbs/api/tables/10_rows.ipynb #2c0d25b2
-def _converted(rows: pd.DataFrame, percent: bool, by_name: dict[str, bool], grid: Grid, path: object) -> tuple[pd.DataFrame, list[str]]:
+def _check_class_counts(rows: pd.DataFrame, grid: Grid, path: object) -> None:
+    "Raises `UserError` for a dataset with two numbers of classes."
+    stated = rows.dropna(subset="n_classes") if "n_classes" in rows else rows[:0]
+    for name, group in stated.groupby("dataset", sort=False):
+        if group["n_classes"].nunique() > 1:
+            first, second = group.drop_duplicates("n_classes").iloc[:2].itertuples()
+            raise UserError(f"{path}: dataset {name!r} has {first.n_classes} and {second.n_classes} classes ({grid.place}s {first.line} and {second.line}); keep one")
+
+# %% ../../nbs/api/tables/10_rows.ipynb #a6607f0d
+def _converted(
+    rows: pd.DataFrame, percent: bool, by_name: dict[str, bool], grid: Grid, keys: list[str], path: object
+) -> tuple[pd.DataFrame, list[str]]:
     "`rows` with scores and source accuracies in [0, 1], whole numbers where counts stand, clean texts and usual protocols; and remarks."
     remarks = []
     for column in ("score", "source_accuracy"):
         if column in rows and len(rows):
             rows, of_column = scaled_scores(rows, column, percent, by_name, grid, path)
             remarks += of_column
+    _check_keys(rows, grid, keys, path)
     rows = with_counts(rows, grid, path)
+    _check_class_counts(rows, grid, path)
     for column in [name for name, kind in COLUMNS.items() if kind == "str" and name in rows and name not in ("network", "dataset")]:
         rows[column] = clean_texts(rows[column])
     if "protocol" in rows:
         rows["protocol"] = rows["protocol"].map(protocol_name, na_action="ignore")
-    return rows, remarks
+    rows, of_sources = _with_stated_sources(rows)
+    return rows, [*remarks, *of_sources]
 
-# %% ../../nbs/api/tables/10_rows.ipynb #a6607f0d
+# %% ../../nbs/api/tables/10_rows.ipynb #d66b7411
 def table_rows(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
+    known: Iterable[str] = (),  # names of networks whose source accuracies are known
+    protocol: str | None = None,  # of rows without one; None or empty: not stated
     *,
     network: str | Iterable[str] | None = None,  # the column, or columns, that name the network
     source: str | None = None,  # the column or dataset of source accuracies
@@ -273,7 +332,6 @@ def table_rows(
     score: str | None = None,  # the column of scores of a long table
     percent: bool = False,  # whether scores and source accuracies are in [0, 100]
     scale: str | Iterable[str] | Mapping[str, str] | None = None,  # percent, fraction, or NAME=percent for one dataset or column
-    known: Iterable[str] = (),  # names of networks whose source accuracies are known
 ) -> TableRows:
     "One row per score; raises `UserError`, with the line, for a table that cannot be read without guessing."
     grid, (percent, by_name) = read_grid(table), scales_in(scale, percent)
@@ -295,12 +353,12 @@ def table_rows(
     by_name = {name: word for pattern, word in by_name.items() for name in matching([pattern], names, "scale")}
     _check_networks(rows, grid, roles, path)
     _check_metrics(rows, path)
-    rows, remarks = _converted(rows, percent, by_name, grid, path)
-    remarks = [*roles.remarks, *remarks, *(_named_remarks(rows) if not roles.datasets or datasets is None else [])]
+    rows, remarks = _converted(rows, percent, by_name, grid, _key_columns(roles, protocol), path)
+    remarks = [*roles.remarks, *_shorter_names(grid, roles), *remarks, *(_named_remarks(rows) if not roles.datasets or datasets is None else [])]
     of_source = [roles.standard["source_accuracy"]] if "source_accuracy" in roles.standard else roles.sources
     return TableRows(
         rows, path, grid.place, " ".join(grid.columns[i] or "the row names" for i in roles.network), ", ".join(dict.fromkeys(roles.runs.get(i, (grid.columns[i], 0))[0] for i in of_source)),
-        tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*dict.fromkeys([*grid.remarks, *remarks]), *_missing_remarks(rows, grid.place), *_look_alikes(rows)),
+        tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*dict.fromkeys([*grid.remarks, *remarks]), *_missing_remarks(rows, grid.place), *_look_alikes(rows)), is_results(grid.columns),
     )  # fmt: skip
 
 # %% ../../nbs/api/tables/10_rows.ipynb #00819736
@@ -315,7 +373,9 @@ def source_accuracies(
     path = _shown(table, grid)
     columns = names_in(network, grid.columns)
     named = network_columns(grid, columns if set(columns) <= set(grid.columns) and columns else None, path)
-    positions = [i for i, name in enumerate(grid.columns) if name_key(name) == "sourceaccuracy"] or [i for i, name in enumerate(grid.columns) if is_source(name)]
+    keys = [name_key(name) for name in grid.columns]
+    choices = ([key == "sourceaccuracy" for key in keys], [is_source(name) for name in grid.columns], [key in ("top1", "acc1") for key in keys])
+    positions = next((list(np.flatnonzero(fits)) for fits in choices if any(fits)), [])
     if len(positions) != 1:
         problem = "no column 'source_accuracy'" if not positions else "several columns that could be source_accuracy"
         raise UserError(f"{path}: {problem}; found: {names_shown(grid.columns)}; name the column of source accuracies source_accuracy")
@@ -325,6 +385,8 @@ def source_accuracies(
     by_name = {"source_accuracy": own[-1]} if own else {}
     rows, remarks = scaled_scores(rows, "source_accuracy", percent, by_name, grid, path)
     rows = rows.dropna(subset="source_accuracy")
+    if len(nameless := rows["line"][rows["line"].isin(grid.lines[clean_texts(grid.cells[named[0]]).isna()])]):
+        raise UserError(f"{path}: no network in {grid.place} {nameless.iloc[0]}, where {grid.columns[named[0]]!r} is empty; every source accuracy needs one")
     for name, group in rows[rows["network"].duplicated(keep=False)].groupby("network", sort=False):
         if group["source_accuracy"].nunique() > 1:
             first, second = group.drop_duplicates("source_accuracy").iloc[[0, 1]].itertuples()
@@ -355,10 +417,5 @@ def class_counts(
         raise UserError(f"{path}: expected the columns dataset and n_classes; found: {names_shown(grid.columns)}")
     rows = pd.DataFrame({"dataset": clean_texts(grid.cells[position]), "line": grid.lines, "n_classes": grid.cells[count]})
     rows = with_counts(rows, grid, path).dropna()
-    for name, group in rows.groupby("dataset", sort=False):
-        if group["n_classes"].nunique() > 1:
-            first, second = group.drop_duplicates("n_classes").iloc[:2].itertuples()
-            raise UserError(
-                f"{path}: dataset {name!r} has {first.n_classes} and {second.n_classes} classes ({grid.place}s {first.line} and {second.line}); keep one"
-            )
+    _check_class_counts(rows, grid, path)
     return dict(zip(rows["dataset"], rows["n_classes"].astype(int), strict=True))

@@ -145,6 +145,17 @@ def test_a_cache_entry_that_was_damaged_between_extraction_and_fit_is_computed_a
     pd.testing.assert_frame_equal(study.run(tmp_path / "runs", **HERE), first)
 
 
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: bytes(len(data))], ids=["empty", "zeros"])
+def test_the_list_of_features_may_be_damaged_too(tmp_path, odd_study, damage):
+    study = Study.from_file(odd_study)
+    first = study.run(tmp_path / "runs", **HERE)
+    for path in (tmp_path / "runs/s").glob("[0-9a-f]*"):
+        shutil.rmtree(path)
+    (listed,) = (tmp_path / "runs/.features").glob("*/features.json")  # as a power cut leaves it
+    listed.write_bytes(damage(listed.read_bytes()))
+    pd.testing.assert_frame_equal(study.run(tmp_path / "runs", **HERE), first)
+
+
 def test_a_file_operation_at_which_the_process_dies_loses_nothing_that_was_finished(tmp_path, odd_study):
     "Ends a process at every twelfth file operation of a study; benchmarks/bench_kills.py does it at every one."
     from tests.study.kills import fault_at_every

@@ -160,10 +160,18 @@ def _extract_shard(task: Task, payload: Shard, context: RunContext, device: str)
         return f"{len(payload.rows):,} images"
 
 # %% ../../nbs/api/study/10_execute.ipynb #84be39f1
-def _fit(task: Task, payload: Fit, context: RunContext, device: str) -> str:
-    run, key = payload.run, json.loads((payload.extraction / "features.json").read_text())[payload.position]
+def _feature_key(payload: Fit) -> str:
+    "The key of a run's features in the cache; raises `DamagedFeatures` if the output of the extraction cannot be read."
     try:
-        features = read_features(context.out / ".features", key)
+        return json.loads((payload.extraction / "features.json").read_text())[payload.position]
+    except ValueError as error:
+        raise DamagedFeatures(f"{payload.extraction}: damaged") from error
+
+# %% ../../nbs/api/study/10_execute.ipynb #328146e1
+def _fit(task: Task, payload: Fit, context: RunContext, device: str) -> str:
+    run = payload.run
+    try:
+        features = read_features(context.out / ".features", _feature_key(payload))
     except DamagedFeatures:  # since they were written; they are computed again
         options = run.extraction | {"device": device, "n_workers": context.n_workers}
         features = extract_features([planned_network(run.network, payload.weights)], run.dataset, context.out / ".features", context.on_bad_image, **options)[0]

@@ -38,6 +38,23 @@ def test_references(tmp_path, monkeypatch):
         open_dataset("images/absent.tar", tmp_path)
 
 
+def test_a_folder_that_is_called_like_an_official_dataset_is_named(tmp_path):
+    write_images(tmp_path / "here" / "dtd", classes=("cat", "dog"))
+    pack(write_images(tmp_path / "loose"), tmp_path / "here" / "cifar100.zip")
+    write_images(tmp_path / "root" / "dtd", classes=("banded", "dotted"))
+    line = "dtd is the official dataset; for the folder here write ./dtd"
+    official = open_dataset("dtd", tmp_path / "here", tmp_path / "root")
+    assert official.classes == ["banded", "dotted"] and line in official.notes
+    own = open_dataset("./dtd", tmp_path / "here", tmp_path / "root")
+    assert own.classes == ["cat", "dog"] and line not in own.notes
+    for directory, root in (("root", "root"), ("", "root")):  # the folder is the official one; there is none
+        assert line not in open_dataset("dtd", tmp_path / directory, tmp_path / root).notes
+    with pytest.raises(UserError, match=r"not found below .*; \./dtd lies here; write \./dtd$"):
+        open_dataset("dtd", tmp_path / "here", tmp_path / "empty")
+    with pytest.raises(UserError, match=r"\./cifar100\.zip lies here; write \./cifar100\.zip$"):
+        open_dataset("cifar100", tmp_path / "here", tmp_path / "root")
+
+
 def test_a_folder_per_class_cannot_be_voc(tmp_path):
     write_images(tmp_path / "voc2007")
     with pytest.raises(UserError, match="multi-label data cannot be read from one folder per class"):

@@ -222,6 +222,9 @@ def test_the_command_lists_and_names_what_to_do(tmp_path, command):
     code, out, _ = command("datasets", "--data-root", tmp_path, "--json")
     found = pd.DataFrame(json.loads(out)).set_index("name")["found"]
     assert code == 0 and found[found].index.tolist() == ["food101", "dtd"]
+    code, out, err = command("datasets", "dtd", "food101", "--data-root", tmp_path)
+    assert code == 0 and "dtd is not exactly the official dataset: 3 classes found, 47 expected" in err and out.count("yes") == 2
+    assert "food101 is not exactly the official dataset: " in err, "what cannot be opened is no official dataset either"
     code, out, err = command("datasets", "--data-root", tmp_path)
     assert code == 0 and "oxford_flowers" in out and "--download NAME" in err
     code, out, _ = command("datasets", "stanford_cars", "birdsnap", "--sources")

@@ -38,6 +38,23 @@ def test_references(tmp_path, monkeypatch):
         open_dataset("images/absent.tar", tmp_path)
 
 
+def test_a_folder_that_is_called_like_an_official_dataset_is_named(tmp_path):
+    write_images(tmp_path / "here" / "dtd", classes=("cat", "dog"))
+    pack(write_images(tmp_path / "loose"), tmp_path / "here" / "cifar100.zip")
+    write_images(tmp_path / "root" / "dtd", classes=("banded", "dotted"))
+    line = "dtd is the official dataset; for the folder here write ./dtd"
+    official = open_dataset("dtd", tmp_path / "here", tmp_path / "root")
+    assert official.classes == ["banded", "dotted"] and line in official.notes
+    own = open_dataset("./dtd", tmp_path / "here", tmp_path / "root")
+    assert own.classes == ["cat", "dog"] and line not in own.notes
+    for directory, root in (("root", "root"), ("", "root")):  # the folder is the official one; there is none
+        assert line not in open_dataset("dtd", tmp_path / directory, tmp_path / root).notes
+    with pytest.raises(UserError, match=r"not found below .*; \./dtd lies here; write \./dtd$"):
+        open_dataset("dtd", tmp_path / "here", tmp_path / "empty")
+    with pytest.raises(UserError, match=r"\./cifar100\.zip lies here; write \./cifar100\.zip$"):
+        open_dataset("cifar100", tmp_path / "here", tmp_path / "root")
+
+
 def test_a_folder_per_class_cannot_be_voc(tmp_path):
     write_images(tmp_path / "voc2007")
     with pytest.raises(UserError, match="multi-label data cannot be read from one folder per class"):
@@ -205,6 +222,9 @@ def test_the_command_lists_and_names_what_to_do(tmp_path, command):
     code, out, _ = command("datasets", "--data-root", tmp_path, "--json")
     found = pd.DataFrame(json.loads(out)).set_index("name")["found"]
     assert code == 0 and found[found].index.tolist() == ["food101", "dtd"]
+    code, out, err = command("datasets", "dtd", "food101", "--data-root", tmp_path)
+    assert code == 0 and "dtd is not exactly the official dataset: 3 classes found, 47 expected" in err and out.count("yes") == 2
+    assert "food101 is not exactly the official dataset: " in err, "what cannot be opened is no official dataset either"
     code, out, err = command("datasets", "--data-root", tmp_path)
     assert code == 0 and "oxford_flowers" in out and "--download NAME" in err
     code, out, _ = command("datasets", "stanford_cars", "birdsnap", "--sources")

@@ -3,6 +3,7 @@
 import gzip
 import pickle
 import re
+import tomllib
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,7 @@ def test_splits_of_a_csv_file_are_translated(plants):
         open_dataset({"csv": "plants.csv"}, plants)
     dataset = open_dataset({"csv": "plants.csv", "splits": {"train": "Train", "test": "held"}}, plants)
     assert dataset.counts == {"classes": 2, "train": 12, "val": 0, "test": 4}
+    assert dataset.notes == ("dataset plants: left out: 4 rows of split 'Valid'",)
     with pytest.raises(UserError, match="no split 'final'; found: Train, Valid, held"):
         open_dataset({"csv": "plants.csv", "splits": {"train": "Train", "test": "final"}}, plants)
 
@@ -137,6 +139,58 @@ def test_of_two_columns_of_splits_one_is_named(plants):
     chosen = open_dataset({"csv": "plants.csv", "split": "phase"}, plants)
     assert chosen.images.groupby("split")["file"].first()["test"] == "pictures/1.png"
     assert chosen.notes == ("dataset plants: columns not used: subset",)
+
+
+def test_splits_of_other_names_are_proposed_in_a_line_that_works(plants):
+    "As FER2013 and WILDS name them; without a word, PublicTest would be training images of a recommendation."
+    text = (plants / "plants.csv").read_text()
+    with_column(plants, "Usage", ["Training", "Training", "PublicTest", "Training", "PrivateTest"] * 4)
+    proposed = 'splits = { train = "Training", val = "PublicTest", test = "PrivateTest" }'
+    line = re.escape(f'in a study file write split = "Usage", {proposed}; elsewhere call the column split')
+    for opened in (lambda: open_dataset({"csv": "plants.csv"}, plants), lambda: open_images(plants / "plants.csv")):
+        with pytest.raises(UserError, match=line):
+            opened()
+    with pytest.raises(UserError, match=re.escape(f"unknown split 'PrivateTest'; expected train, val, test, or {proposed}")):
+        open_dataset({"csv": "plants.csv", "split": "Usage"}, plants)
+    keys = tomllib.loads(f'csv = "plants.csv"\nsplit = "Usage"\n{proposed}')
+    assert open_dataset(keys, plants).counts == {"classes": 2, "train": 12, "val": 4, "test": 4}
+    assert open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants).notes == ("dataset plants: columns not used: Usage",)
+    (plants / "plants.csv").write_text(text)
+    with_column(plants, "split", ["train", "train", "test", "id_val", "id_test"] * 4)
+    with pytest.raises(UserError, match='or splits = { train = "train", val = "id_val", test = "test" }'):
+        open_dataset({"csv": "plants.csv"}, plants)
+
+
+def test_numbers_that_nearly_all_differ_are_no_classes(plants):
+    rows = [line.split(",")[0] for line in (plants / "plants.csv").read_text().splitlines()[1:]]
+    (plants / "mos.csv").write_text("\n".join(["image,MOS", *(f"{row},{1 + i / 7:.2f}" for i, row in enumerate(rows))]))
+    drawn = {"csv": "mos.csv", "test_share": 0.2}
+    for opened in (lambda: open_dataset(drawn, plants), lambda: open_images(plants / "mos.csv")):
+        with pytest.raises(UserError, match=r"20 labels for 20 images \(column MOS\): numbers, not classes; write a class"):
+            opened()
+    (plants / "mos.csv").write_text("\n".join(["image,stars", *(f"{row},{i % 4 / 2}" for i, row in enumerate(rows))]))
+    assert len(open_dataset({"csv": "mos.csv", "test_share": 0.2}, plants).classes) == 4, "half stars are classes"
+    (plants / "mos.csv").write_text("\n".join(["image,text", *(f"{row},plant {i}" for i, row in enumerate(rows))]))
+    with pytest.raises(UserError, match="no test image can be drawn, because no class has an image to spare"):
+        open_dataset({"csv": "mos.csv", "test_share": 0.2}, plants)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("coco.json", '{"info": {}, "images": [{}], "annotations": [{}]}', "lists images, annotations; labels in JSON"),
+        ("coco.json", '{\n "images": [{"id": 0}]\n}', "JSON or XML files are not read: export"),
+        ("mura.csv", "train/p01/study1_a/,1\ntrain/p02/study1_a/,1", "no header, its first line is 'train/p01/"),
+        ("ids.csv", "img_001,cat\nimg_002,dog\nimg_003,cat", "no header, its first line is 'img_001 cat'"),
+        ("paths.csv", "pictures/0.png\npictures/1.png", "one column only, labels are missing"),
+        ("paths.csv", "image,label\npictures/0.png\npictures/1.png", "one column only, labels are missing|has 1 cells"),
+    ],
+)  # fmt: skip
+def test_lists_that_miss_labels_or_a_header_are_one_line(plants, name, text, message):
+    (plants / name).write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        open_dataset({"csv": name, "test_share": 0.2}, plants)
+    assert "\n" not in str(error.value) and "no column" not in str(error.value)
 
 
 def test_a_column_of_splits_has_no_gaps(plants):

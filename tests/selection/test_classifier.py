@@ -208,6 +208,9 @@ def test_what_recommend_writes_beside_a_classifier_leads_to_it(tmp_path):
         with pytest.raises(UserError, match="has no classifier.json; give ") as error:
             load_classifier(given)
         assert str(error.value).endswith(f"give {tmp_path / 'classifier'}")
+    with pytest.raises(UserError, match="has no classifier.json; give ") as error:
+        load_classifier(tmp_path / "classifier" / "classifier.json")
+    assert str(error.value).endswith(f"give {tmp_path / 'classifier'}")
 
 
 def test_weights_that_have_moved_or_changed(fitted, tmp_path, weights):

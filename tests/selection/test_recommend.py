@@ -136,6 +136,19 @@ def test_the_recommendation_for_images_elsewhere_is_not_replaced(answer, study, 
     assert "\n" not in str(error.value) and (answer.directory / "recommendation.json").read_bytes() == before
 
 
+def test_the_place_of_an_official_name_is_that_of_its_files(photos, study, tmp_path, monkeypatch):
+    "A folder of the same name in the working directory is another place, and does not replace the recommendation."
+    write_images(drawn_dataset("digits", n_train_per_class=12, n_test_per_class=2), tmp_path / "root" / "dtd")
+    shutil.copytree(photos, tmp_path / "dtd")
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    answer = recommend("dtd", str(study), out=tmp_path / "runs", data_root=tmp_path / "root", tell=lines.append)
+    assert answer.options["images"] == str((tmp_path / "root" / "dtd").resolve())
+    assert "dtd is the official dataset; for the folder here write ./dtd" in lines
+    with pytest.raises(UserError, match="holds the recommendation for .*root/dtd; give --out"):
+        recommend("./dtd", str(study), out=tmp_path / "runs", data_root=tmp_path / "root")
+
+
 def test_networks_leave_after_a_look_at_a_part_of_the_images_when_time_is_short(study, tmp_path):
     dataset, lines = drawn_dataset("digits", n_train_per_class=54, n_test_per_class=1), []
     photos = write_images(dataset, tmp_path / "digits", ("train",))

@@ -99,15 +99,26 @@ def _show_downloads(rows: list[dict[str, Any]], as_json: bool) -> None:
         raise UserError("\n".join([*lines, f"{len(failed)} of {len(rows)} datasets not downloaded; the same command tries them again"]))
 
 # %% ../../nbs/api/cli/02_datasets.ipynb #df7a863b
-def _show_list(names: list[str], root: Path, as_json: bool) -> None:
-    "The datasets with their numbers, and where those on this machine come from."
+def _differences(name: str, root: Path) -> list[str]:
+    "How the images of a name differ from the official dataset; opens them."
+    from transfer_study.images import catalog, official
+
+    try:
+        return list(filter(None, [official.count_mismatch(catalog.open_dataset(name, root=root)).removeprefix(f"{name}: ")]))
+    except UserError as error:
+        return [str(error)]
+
+
+def _show_list(names: list[str], root: Path, as_json: bool, compare: bool) -> None:
+    "The datasets with their numbers, where those on this machine come from, and, to `compare`, how they differ from the official ones."
     from transfer_study.images import catalog
 
     table = catalog.named_datasets().set_index("name", drop=False).loc[names]
     table["found"] = [catalog.find_dataset(name, root) is not None for name in table["name"]]
     about = {name: catalog.arrival(name, root) for name in table["name"]}
     table["source"] = [about[name].get("source", "") for name in table["name"]]
-    table["differences"] = [about[name].get("differences", []) for name in table["name"]]
+    here = zip(table["name"], table["found"], strict=True)
+    table["differences"] = [about[name].get("differences") or (_differences(name, root) if compare and found else []) for name, found in here]
     if as_json:
         print_json(table.to_dict("records"))
         return
@@ -174,8 +185,8 @@ def datasets(
         with interruptible("what has arrived is kept; the same command goes on from there"):
             _show_downloads(_download(chosen, root, jobs), as_json)
         return
-    chosen = chosen or catalog.known_datasets()["name"].tolist()
+    compare, chosen = bool(chosen), chosen or catalog.known_datasets()["name"].tolist()
     if sources:
         _show_sources(chosen, as_json)
     else:
-        _show_list(chosen, root, as_json)
+        _show_list(chosen, root, as_json, compare)

@@ -135,6 +135,31 @@ def _with_notes(dataset: ImageDataset, root: Path) -> ImageDataset:
     return replace(dataset, notes=(*dataset.notes, *notes)) if notes else dataset
 
 # %% ../../nbs/api/images/19_catalog.ipynb #5aa55e4b
+def _called_alike(
+    name: str,  # of an official dataset
+    directory: Path,
+) -> str:
+    "The folder or archive in `directory` that is called like an official dataset; empty if there is none."
+    return next((file for file in (name, f"{name}.tar", f"{name}.zip") if (directory / file).exists()), "")
+
+
+def _open_named(name: str, directory: Path, root: Path) -> ImageDataset:
+    "An official dataset, with a line on a folder or archive in `directory` that is called like it."
+    found, alike = find_dataset(name, root), _called_alike(name, directory)
+    if not alike:
+        return _open_official(name, root)
+    if found is None:
+        try:
+            return _open_official(name, root)
+        except UserError as error:
+            raise UserError(f"{error}; ./{alike} lies here; write ./{alike}") from error
+    dataset, here = _open_official(name, root), directory / alike
+    if found.resolve().is_relative_to(here.resolve()):
+        return dataset
+    line = f"{name} is the official dataset; for the {'folder' if here.is_dir() else 'archive'} here write ./{alike}"
+    return replace(dataset, notes=(*dataset.notes, line))
+
+# %% ../../nbs/api/images/19_catalog.ipynb #e13bc5a5
 def open_dataset(
     reference: str | dict | DatasetEntry,  # one of the paper's names, a path, folder:PATH, tar:PATH, zip:PATH, csv:PATH, hf:NAME[:CONFIGURATION] or drawn:NAME; or a table
     directory: Path | str = Path(),  # base directory of relative paths, such as the study file's folder; ~ is the user's home
@@ -161,7 +186,7 @@ def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
         return drawn_dataset(rest)
     official = named_datasets()["name"]
     if reference in set(official):
-        return _open_official(reference, data_root(root))
+        return _open_named(reference, directory, data_root(root))
     path = directory / os.path.expanduser(rest)
     if "\\" in reference and not path.exists():
         raise UserError(f"dataset {reference!r}: no such folder, tar or zip; write / between folders, not \\")

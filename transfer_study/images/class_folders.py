@@ -13,7 +13,7 @@ import pandas as pd
 from ..core import UserError, digest
 from .archives import FileList, FileReader, is_hidden, list_files, readable_name
 from .datasets import ImageDataset, dataset_name, hashed_contents, part_words
-from .decoding import FORMATS
+from .decoding import readable_formats
 from transfer_study.images.layout import (
     SPLIT_NAMES,
     case_words,
@@ -119,7 +119,7 @@ def class_folders(
     listed = list_files(root)
     files = image_files(listed, root)
     if not files:
-        raise UserError(f"{root}: no image files; expected <class>/<image>, in one of the formats {', '.join(FORMATS)}{_advice(listed)}")
+        raise UserError(f"{root}: no image files; expected <class>/<image>, in one of the formats {', '.join(readable_formats())}{_advice(listed)}")
     names = [readable_name(file.path) for file in files]
     parts = [one.split("/") for one in names]
     top = max(0, _shared_depth(parts, class_level))

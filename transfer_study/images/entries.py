@@ -9,6 +9,7 @@ __all__ = ['SOURCES', 'MetricName', 'PREFIXES', 'DatasetEntry', 'csv_dataset', '
 # %% ../../nbs/api/images/15_entries.ipynb #72e9dcf3
 import inspect
 import io
+import json
 import os
 import re
 from collections import Counter
@@ -26,7 +27,16 @@ from .class_folders import class_folders, has_test_images
 from .datasets import ImageDataset, image_folder, listed_dataset
 from .hub import hub_dataset
 from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
-from .lists import decoded_path, listed_cells, located_files, split_column, unused_words
+from transfer_study.images.lists import (
+    decoded_path,
+    left_out_words,
+    listed_cells,
+    located_files,
+    proposed_splits,
+    split_column,
+    splits_key,
+    unused_words,
+)
 from .splits import draw_test_images, names_table, with_groups
 from ..options import Section, explain_errors
 
@@ -106,7 +116,7 @@ def _with_our_splits(table: pd.DataFrame, entry: DatasetEntry, where: str) -> pd
     translated = table["split"].map(names).fillna("")
     unknown = sorted(table.loc[translated == "", "split"].unique())
     if unknown and not entry.splits:
-        raise UserError(f"{where}: unknown split {shortened(unknown[0])!r}; expected {', '.join(SPLITS)}, or splits = {{ train = \"…\", test = \"…\" }}")
+        raise UserError(f"{where}: unknown split {shortened(unknown[0])!r}; expected {', '.join(SPLITS)}, or {splits_key(table['split'].unique())}")
     if absent := sorted(set(entry.splits.values()) - set(table["split"])):
         raise UserError(f"{where}: no split {absent[0]!r}; found: {names_shown(sorted(table['split'].unique()))}")
     table = table.assign(split=translated)[translated != ""].reset_index(drop=True)
@@ -114,6 +124,8 @@ def _with_our_splits(table: pd.DataFrame, entry: DatasetEntry, where: str) -> pd
         if (table["split"] == "test").any():
             raise UserError(f"{where}: has test images already; remove test_share")
         table["split"] = draw_test_images(table["split"], table.get("class"), entry.test_share, entry.seed)
+        if not (table["split"] == "test").any():
+            raise UserError(f"{where}: no test image can be drawn, because no class has an image to spare; expected three or more images of a class")
     if not (table["split"] == "test").any():
         raise NoTestImages(f"{where}: no test images; name their split with splits = {{ train = \"…\", test = \"…\" }}, or draw them with test_share = 0.2")
     return table
@@ -148,7 +160,16 @@ def _split_column(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple
     if entry.split and entry.split not in table:
         raise UserError(f"dataset {path}: no column {entry.split!r}; found: {names_shown(table)}")
     others = [name for name in table if name not in (entry.image or "image", entry.label or "label") or name == entry.split]
-    return split_column({name: table[name] for name in others}, f"dataset {path}", entry.split)
+    found = split_column({name: table[name] for name in others}, f"dataset {path}", entry.split)
+    if found or entry.test_share is not None:
+        return found
+    for name in others:
+        if proposed_splits(names := table[name].unique()):
+            raise UserError(
+                f"dataset {path}: the column {name!r} holds splits of other names ({names_shown(sorted(names))}); in a study file write "
+                f"split = {json.dumps(name, ensure_ascii=False)}, {splits_key(names)}; elsewhere call the column split, and the splits train, val and test"
+            )
+    return None
 
 # %% ../../nbs/api/images/15_entries.ipynb #dee2ac3b
 # Usual names of columns of images without a suffix, the most certain first.
@@ -216,6 +237,16 @@ def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, split: str | None
     return table[image], table[label], ""
 
 # %% ../../nbs/api/images/15_entries.ipynb #a4fd8f93
+def _check_no_numbers(labels: pd.Series, path: Path) -> None:
+    "Raises `UserError` for numbers that nearly all differ, such as scores and fractions of votes."
+    n = labels.nunique()
+    if 2 * n > len(labels) > 2 and labels.str.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", case=False).all():
+        raise UserError(
+            f"dataset {path}: {n:,} labels for {len(labels):,} images (column {labels.name}): numbers, not classes; "
+            'write a class of each image, such as a range of the numbers, in a column of its own, and name it with label = "…"'
+        )
+
+# %% ../../nbs/api/images/15_entries.ipynb #4256c578
 def csv_dataset(
     entry: DatasetEntry,
     directory: Path = Path(),
@@ -235,11 +266,15 @@ def csv_dataset(
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
         raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: no image or no label; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)})")
     _check_one_label(files, labels, path)
+    _check_no_numbers(labels, path)
     several = bool(labels.str.contains("|", regex=False).any())
     table = pd.DataFrame({"split": splits, "labels" if several else "class": labels, "file": files})
+    rows = {name: n for name, n in Counter(table["split"]).items() if entry.splits and name not in entry.splits.values()}
     table = _with_our_splits(table, entry, f"dataset {path}")
     label_matrix = _matrix(table.pop("labels")) if several else None
     dataset = listed_dataset(entry.name or Path(path.name.removesuffix(".gz")).stem, path.parent, table, _metric(entry, several), label_matrix, unseen_classes=unseen_classes)
+    if words := left_out_words(rows):
+        remarks += (words,)
     if n := len(dataset.missing):
         remarks += (f"{n:,} of {len(table):,} listed images do not exist and are left out (first: {dataset.missing[0]})",)
     return replace(dataset, notes=(*dataset.notes, *(f"dataset {dataset.name}: {remark}" for remark in remarks)))

@@ -22,7 +22,7 @@ from .datasets import ImageDataset, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
 from .layout import SPLIT_NAMES, SPLITS, NoTestImages, choose_splits, same_spelling
-from .lists import FLAGS, split_column, unused_words
+from .lists import FLAGS, left_out_words, split_column, unused_words
 from .official import known_datasets
 from .splits import draw_test_images
 
@@ -373,5 +373,5 @@ def hub_dataset(
     name = name or "-".join(filter(None, (Path(source).name, configuration)))
     metric = metric or known_datasets().set_index("name")["metric"].get(name, "top1" if label_matrix is None else "map")
     dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader, unseen_classes)
-    remarks = words, unused_words(parts[0].features, (image, label, column)), f"left out: splits {names_shown(others)}" if others else ""
+    remarks = words, unused_words(parts[0].features, (image, label, column)), left_out_words({of_library: len(loaded[of_library]) for of_library in others})
     return replace(dataset, notes=(*dataset.notes, *(f"dataset {name}: {remark}" for remark in remarks if remark)))

@@ -352,19 +352,17 @@ def _expected_counts() -> pd.DataFrame:
 def count_mismatch(dataset: ImageDataset) -> str:
     """The differences from the official counts, and the missing files, in one line.
 
-    Empty if there are no differences and no missing files; the counts of datasets without an official name are not compared.
+    Empty if there are none, and for datasets without an official name, whose notes name missing files.
     """
     official = _expected_counts()
-    differences = []
-    if dataset.name in official.index:
-        expected, counts = official.loc[dataset.name], dataset.counts
-        counts["train"] += counts.pop("val")
-        units = {"classes": "classes", "train": "training images", "test": "test images"}
-        differences = [
-            f"{counts[key]:,} {unit} found, {expected[key]:,} expected" for key, unit in units.items() if counts[key] != expected[key]
-        ]
-        if (dataset.name, counts["test"]) in KNOWN_COPIES:
-            differences.append(KNOWN_COPIES[dataset.name, counts["test"]])
+    if dataset.name not in official.index:
+        return ""
+    expected, counts = official.loc[dataset.name], dataset.counts
+    counts["train"] += counts.pop("val")
+    units = {"classes": "classes", "train": "training images", "test": "test images"}
+    differences = [f"{counts[key]:,} {unit} found, {expected[key]:,} expected" for key, unit in units.items() if counts[key] != expected[key]]
+    if (dataset.name, counts["test"]) in KNOWN_COPIES:
+        differences.append(KNOWN_COPIES[dataset.name, counts["test"]])
     if dataset.missing:
         files = "file" if len(dataset.missing) == 1 else "files"
         differences.append(f"{len(dataset.missing):,} {files} missing, first: {dataset.missing[0]}")

@@ -179,7 +179,7 @@ def accuracy_limits(
     "What the accuracy on the test images does not cover, a line each; none if these show every class and are not known to differ from the official ones."
     counts = dataset.images["class"].value_counts(sort=False)
     untested = counts.drop(dataset.images["class"][dataset.images["label"].isin(tested)].unique())
-    lines = [f"not the official images: {count_mismatch(dataset)}"] if dataset.name in set(named_datasets()["name"]) and count_mismatch(dataset) else []
+    lines = [f"not the official images: {mismatch}"] if (mismatch := count_mismatch(dataset)) else []
     if len(untested):
         first = f"{untested.index[0]!r} with {untested.iloc[0]:,} images"
         why = f"{' drawn' * drawn} of {len(untested):,} of {len(counts):,} classes{', because training needs its images' * drawn}"

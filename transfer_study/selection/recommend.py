@@ -24,6 +24,7 @@ from ..classifiers.logistic import PAPER_L2, LogisticPath
 from ..core import UserError, digest, user_path
 from ..features.extraction import extract_features
 from ..features.inference import resolve_device
+from ..images import catalog
 from ..images.datasets import ImageDataset
 from ..networks.networks import Network, build_network, network_digest
 from ..networks.penultimate import input_configuration
@@ -156,12 +157,13 @@ def _built(candidates: Sequence[Candidate], tell: Callable[[str], None]) -> "tup
     return built, models
 
 # %% ../../nbs/api/selection/11_recommend.ipynb #cf0532f1
-def _place(images: Any) -> str:
-    "The path or reference of the images, absolute if it exists; empty if they were given in another way."
+def _place(images: Any, data_root: Path | None) -> str:
+    "The path or reference of the images, absolute if it exists, for an official name that of its files; empty if they were given in another way."
     if not isinstance(images, str | Path):
         return ""
-    path = user_path(images)
-    return str(path.resolve()) if path.exists() else str(images)
+    is_name = str(images) in set(catalog.named_datasets()["name"])
+    path = catalog.find_dataset(str(images), catalog.data_root(data_root)) if is_name else user_path(images)
+    return str(path.resolve()) if path and path.exists() else str(images)
 
 
 def _check_not_of_others(directory: Path, images: str) -> None:
@@ -402,7 +404,7 @@ def recommend(
         raise UserError(f"prefer {prefer!r}: expected one of {', '.join(PREFERENCES)}")
     check_outside(images, Path(out))
     with staged_progress_bar(progress) as update:
-        options = _Options(_place(images), groups, class_level, *limits, licence, prefer, finetune, bundle, seed, resolve_device(device), tell, update)
+        options = _Options(_place(images, data_root), groups, class_level, *limits, licence, prefer, finetune, bundle, seed, resolve_device(device), tell, update)
         work = _begin(images, networks, Path(out), data_root, options)
         answer = _recommendation(work)
     asked = {"seed": seed, "budget": str(budget), "prefer": prefer, "groups": groups or "none", "device": options.device}

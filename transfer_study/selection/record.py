@@ -82,7 +82,8 @@ def read_record(
     path = folder / "classifier.json"
     if not path.is_file():
         inside = folder if folder.is_dir() else folder.parent  # what `recommend` writes has the classifier in a folder of its own
-        hint = f"give {inside / 'classifier'}" if (inside / "classifier" / path.name).is_file() else "expected a folder written by `keep` or `recommend`"
+        found = next((at for at in (inside / "classifier", inside) if (at / path.name).is_file()), None)
+        hint = f"give {found}" if found else "expected a folder written by `keep` or `recommend`"
         raise UserError(f"{folder}: not a classifier, because it has no classifier.json; {hint}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'STATISTICS', 'is_results', 'names_in', 'matching', 'Roles', 'unique_column', 'standard_column', 'is_text',
-           'possible_datasets', 'network_columns', 'runs_in', 'reasons_beside', 'names_source', 'dataset_column',
-           'long_roles']
+           'possible_datasets', 'network_columns', 'runs_in', 'plain_words', 'reasons_beside', 'names_source',
+           'dataset_column', 'long_roles']
 
 # %% ../../nbs/api/tables/04_columns.ipynb #57f6b525
 import re
@@ -179,7 +179,9 @@ def runs_in(
     return {name: (base, number) for name, (base, number) in runs.items() if len(numbers[name_key(base)]) > 1}
 
 # %% ../../nbs/api/tables/04_columns.ipynb #fcc477f6
-def _plain(name: str) -> str:
+def plain_words(
+    name: str,  # of a column
+) -> str:
     "The words of a name without those of a run and of the metric."
     return _METRIC.sub("", name_words(untracked((run_of(name) or (name, 0))[0])))
 
@@ -188,7 +190,7 @@ def reasons_beside(
     names: Iterable[str],  # of all columns
 ) -> dict[str, str]:
     "What columns are by the columns beside them, if they are no datasets."
-    by_words, reasons = {_plain(name): name for name in names}, {}
+    by_words, reasons = {plain_words(name): name for name in names}, {}
     for words, name in by_words.items():
         first, _, rest = words.partition(" ")
         base, _, last = words.rpartition(" ")
@@ -202,9 +204,9 @@ def reasons_beside(
             if same is not None and not is_source(name):
                 reasons[words] = f"on other images than {same!r}"
     runs = runs_in(names)
-    of_runs = {_plain(name) for name in runs} - {""}
-    means = {name for name in names if name not in runs and {_plain(name), mean_of(name)} & of_runs}
-    return {name: reasons[_plain(name)] for name in names if _plain(name) in reasons} | dict.fromkeys(means, "its runs are read")
+    of_runs = {plain_words(name) for name in runs} - {""}
+    means = {name for name in names if name not in runs and {plain_words(name), mean_of(name)} & of_runs}
+    return {name: reasons[plain_words(name)] for name in names if plain_words(name) in reasons} | dict.fromkeys(means, "its runs are read")
 
 # %% ../../nbs/api/tables/04_columns.ipynb #d547817b
 def names_source(

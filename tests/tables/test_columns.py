@@ -141,3 +141,35 @@ def test_rows_of_long_and_wide_tables_can_be_left_out(table, text, left_out, val
 )  # fmt: skip
 def test_a_spread_is_no_dataset(name, reason):
     assert reason_no_dataset(name) == reason
+
+
+COUNTED = pd.DataFrame({"model": ["resnet18", "resnet34"] * 2, "dataset": ["pets"] * 2 + ["cars"] * 2})
+COUNTS = COUNTED.assign(n_correct=[51, 53, 17, 21], n_total=[60, 60, 40, 40])
+
+
+@pytest.mark.parametrize("names", [("n_correct", "n_total"), ("correct", "total"), ("hits", "n_test"), ("num_correct", "n")])
+@pytest.mark.parametrize("times", [1, 100])
+@pytest.mark.parametrize("explicit", [True, False])
+def test_counts_of_right_answers_are_no_scores(names, times, explicit):
+    table = COUNTED.assign(**{name: COUNTS[column] * times for name, column in zip(names, ["n_correct", "n_total"], strict=True)})
+    advice = f"'{names[0]}' holds counts, no accuracies; divide it by '{names[1]}', and call the column of the quotients score$"
+    for percent in (True, False):
+        with pytest.raises(UserError, match=advice):
+            read_table(table, percent=percent, score=names[0] if explicit else None)
+    followed = table.assign(score=table[names[0]] / table[names[1]])
+    assert read_table(followed)["score"].tolist() == followed["score"].tolist()
+
+
+def test_whole_percentages_are_scores():
+    table = COUNTED.assign(xyz=COUNTS["n_correct"], n_images=100)
+    with pytest.raises(UserError, match="'xyz' may hold counts, .*; if it holds percentages, give --score 'xyz' --percent$"):
+        read_table(table, percent=True)
+    named = table.rename(columns={"xyz": "correct"})
+    for own in (table, named.assign(n_images=3669), named.drop(columns="n_images")):
+        assert read_table(own, percent=True, score=own.columns[2])["score"].tolist() == [0.51, 0.53, 0.17, 0.21]
+    with pytest.raises(UserError, match="such as --score 'xyz'$"):
+        read_table(table.assign(n_images=3669), percent=True)
+    with pytest.raises(UserError, match="divide it by the number of test images"):
+        read_table(COUNTS.drop(columns="n_total"), percent=True)
+    rows = read_table(COUNTS.assign(accuracy=COUNTS["n_correct"] / COUNTS["n_total"]))
+    assert rows["score"].tolist() == [0.85, 51 / 60 + 2 / 60, 17 / 40, 21 / 40]

@@ -196,3 +196,12 @@ def test_links_of_a_leaderboard_are_their_texts(tmp_path):
     text = "\n".join([ROWS[0], *(",".join([link.format(row.split(",")[0]), *row.split(",")[1:]]) for row in ROWS[1:])])
     (tmp_path / "t.csv").write_text(text)
     assert scores(tmp_path / "t.csv")[0] == SCORES
+
+
+@pytest.mark.parametrize("name", [r"`resnet50`\*", r"resnet50\*", "`resnet50`*", r"resnet50 \*"])
+def test_names_of_markdown_keep_no_marks_of_it(tmp_path, name):
+    text = f"| Model | ImageNet | pets |\n|---|---|---|\n| {name} | 76.1 | 91.5\\* |\n| `vit_b` | 81.0 | 93.0 |\n"
+    (tmp_path / "zoo.md").write_text(text)
+    rows = read_table(tmp_path / "zoo.md", percent=True)
+    assert rows["network"].str.replace(" ", "").tolist() == ["resnet50*", "vit_b"]
+    assert rows["score"].tolist() == [0.915, 0.93]

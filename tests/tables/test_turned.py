@@ -58,7 +58,8 @@ def test_rows_and_columns_that_are_neither_are_left_out_and_said():
     assert same(rows) and "Params (M) (parameters), FLOPs (computation), Average (an average)" in rows.attrs["reading"][2]
     turned = TURNED.rename_axis("Task").reset_index().assign(Average=80.0, metric="top-1", n_test=100)
     rows = read_table(turned, percent=True)
-    assert same(rows, said=f"{SAID}; not read: 'metric', 'n_test'")
+    assert same(rows, said="each column is a network, and is read row by row")
+    assert set(rows["metric"]) == {"top-1"} and set(rows["n_test"]) == {100}
     assert "row 'Average' (a summary, no network)" in rows.attrs["reading"][2]
 
 
@@ -81,3 +82,29 @@ def test_usual_tables_are_not_turned():
         assert SAID not in rows.attrs["reading"] and list(rows["network"].unique()) == list(table["network"].unique())
     with pytest.raises(UserError, match="no column 'network'"):
         read_table(pretrained.rename(columns={"network": "Pretraining"}), percent=True)
+
+
+def test_what_a_column_states_of_each_row_is_read(tmp_path):
+    stated = TURNED.rename_axis("Dataset").reset_index()
+    stated.insert(1, "Protocol", "Linear")
+    both = pd.concat([stated, stated.assign(Protocol="fine-tune", resnet18=[71.0, 89.0, 63.0])])
+    further = pd.DataFrame({"Dataset": ["Average", "Params (M)"], "Protocol": "Linear"} | dict.fromkeys(NETWORKS, 75.0))
+    file = tmp_path / "stated.csv"
+    pd.concat([both, further]).assign(Domain="natural").to_csv(file, index=False)
+    rows = read_table(file, percent=True)
+    expected = read_table(WIDE, percent=True).sort_values(["network", "dataset"], ignore_index=True)
+    for protocol, first in (("linear", [0.701, 0.612, 0.881]), ("finetune", [0.71, 0.63, 0.89])):
+        part = rows[rows["protocol"] == protocol].sort_values(["network", "dataset"], ignore_index=True)
+        columns = ["network", "source_accuracy", "dataset", "score"]
+        others, own = (part["network"] != "resnet18", part[part["network"] == "resnet18"])
+        pd.testing.assert_frame_equal(part.loc[others, columns], expected.loc[others, columns])
+        assert [own["source_accuracy"].iloc[0], *own["score"]] == pytest.approx(first)
+    left = "rows left out: 'Average' (an average), 'Params (M)' (parameters); not read: 'Domain'"
+    assert f"each column is a network, and is read row by row; {left}" in rows.attrs["reading"]
+    classes = stated.drop(columns="Protocol").assign(n_classes=[1000, 37, 500], metric=["top-1", "mean per class", "top-1"])
+    rows = read_table(classes, percent=True)
+    by_dataset = rows.groupby("dataset")[["n_classes", "metric"]].first()
+    assert by_dataset.to_numpy().tolist() == [[500, "top-1"], [37, "mean per class"]]
+    file.write_text(file.read_text().replace("61.2", "x61"))
+    with pytest.raises(UserError, match=r"'x61' of network 'resnet18' on dataset 'birds' \(line 4\): "):
+        read_table(file, percent=True)

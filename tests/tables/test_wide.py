@@ -129,3 +129,54 @@ def test_a_table_without_datasets_and_one_without_networks_say_which_column_is_t
     table.loc[1, "backbone"] = None
     with pytest.raises(UserError, match=r"no network in row 2; .* but 'backbone' is empty in 1 of 4 rows; .* --network 'method'"):
         read_table(table, percent=True)
+
+
+INTERVALS = WIDE.assign(ImageNet_lo=WIDE["ImageNet"] - 0.2, ImageNet_hi=WIDE["ImageNet"] + 0.3)
+INTERVALS = INTERVALS.assign(
+    **{
+        f"{name}{end}": WIDE[name] + by
+        for name in ("pets", "birds")
+        for end, by in (("_lo", [-0.9, -1.2, -0.8, -1]), ("_hi", 1.1))
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "low, high", [("_lo", "_hi"), (" (95% lo)", " (95% hi)"), ("_l95", "_u95"), ("_q025", "_q975"), ("_unten", "_oben")]
+)
+@pytest.mark.parametrize("scale", [1, 100])
+def test_bounds_of_a_dataset_are_known_by_their_values(low, high, scale):
+    named = INTERVALS.rename(columns=lambda name: name.replace("_lo", low).replace("_hi", high))
+    rows = read_table((named.set_index("network") * scale / 100).round(4), percent=scale == 100)
+    expected = read_table(WIDE, percent=True)
+    assert set(rows["dataset"]) == {"pets", "birds"} and np.allclose(rows["source_accuracy"], expected["source_accuracy"])
+    left = next(line for line in rows.attrs["reading"] if line.startswith("left out"))
+    assert left.count("a bound of 'pets'") == left.count("a bound of 'birds'") == left.count("a bound of 'ImageNet'") == 2
+    before = named.rename(columns={f"pets{end}": f"{end.strip('_ ')} pets" for end in (low, high)})
+    assert set(read_table(before, percent=True)["dataset"]) == {"pets", "birds"}
+
+
+def test_datasets_around_another_are_read_and_said():
+    further = WIDE.assign(**{"pets-easy": WIDE["pets"] + [5, 4, 4, 3], "pets-hard": WIDE["pets"] - [20, 17, 13, 14]})
+    rows = read_table(further, percent=True)
+    said = (
+        "'pets-hard' and 'pets-easy' are read as datasets, though 'pets' lies between them in every row; if they are bounds, "
+        "leave them out with --leave-out"
+    )
+    assert rows["dataset"].nunique() == 4 and said in rows.attrs["reading"]
+    alike = WIDE.assign(
+        **{
+            "CIFAR-10": WIDE["pets"],
+            "CIFAR-100": WIDE["birds"],
+            "CIFAR-10-C": WIDE["birds"] + 2,
+            "birds 1-shot": WIDE["birds"] - 1,
+        }
+    )
+    rows = read_table(alike, percent=True)
+    assert rows["dataset"].nunique() == 6 and not any("lies between" in line for line in rows.attrs["reading"])
+    not_all = INTERVALS.drop(columns=["ImageNet_lo", "ImageNet_hi"]).assign(
+        birds_hi=[61.0, 67, 67, 72]
+    )  # no bound of one dataset, so of none
+    assert read_table(not_all, percent=True)["dataset"].nunique() == 6
+    named = read_table(INTERVALS, percent=True, datasets="pets,pets_lo")
+    assert set(named["dataset"]) == {"pets", "pets_lo"}

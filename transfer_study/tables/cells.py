@@ -20,8 +20,9 @@ import pandas as pd
 # %% ../../nbs/api/tables/00_cells.ipynb #c49d85c0
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")  # Markdown
 _ANCHOR = re.compile(r"<a\s[^>]*>(.*?)</a>", re.IGNORECASE | re.DOTALL)  # HTML, as leaderboards export it
-_ESCAPED = re.compile(r"\\([_&%#$])")  # LaTeX
+_ESCAPED = re.compile(r"\\([_&%#$*`~|\[\]<>])")  # LaTeX and Markdown
 _EMPHASIS = re.compile(r"^(?:\*\*|__|`|\*)(.*?)(?:\*\*|__|`|\*)$")
+_CODE = re.compile(r"^`([^`]*)`(\s*[*∗†‡§¶]+)$")  # before footnote marks
 _LATEX = re.compile(r"\\(?:textbf|textit|underline|emph|mathbf|boldsymbol|bm)\s*\{([^{}]*)\}|\{\\(?:bf|bfseries|it|itshape|em)\s+([^{}]*)\}")
 _INVISIBLE = dict.fromkeys([0xFEFF, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2061, 0x206A)])  # also marks that turn text round
 
@@ -39,6 +40,7 @@ def clean_text(
     while "\\" in text and text != (plain := _LATEX.sub(r"\1\2", text)):  # one within the other
         text = plain
     text = _ESCAPED.sub(r"\1", text) if "\\" in text else text
+    text = _CODE.sub(r"\1\2", text)
     match = _EMPHASIS.match(text) if text[:1] in ("*", "_", "`") else None
     return match[1].strip() if match else text
 

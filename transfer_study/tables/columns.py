@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'STATISTICS', 'is_results', 'names_in', 'matching', 'Roles', 'unique_column', 'standard_column', 'is_text',
-           'possible_datasets', 'network_columns', 'runs_in', 'reasons_beside', 'names_source', 'dataset_column',
-           'long_roles']
+           'possible_datasets', 'network_columns', 'runs_in', 'plain_words', 'reasons_beside', 'names_source',
+           'dataset_column', 'long_roles']
 
 # %% ../../nbs/api/tables/04_columns.ipynb #57f6b525
 import re
@@ -179,7 +179,9 @@ def runs_in(
     return {name: (base, number) for name, (base, number) in runs.items() if len(numbers[name_key(base)]) > 1}
 
 # %% ../../nbs/api/tables/04_columns.ipynb #fcc477f6
-def _plain(name: str) -> str:
+def plain_words(
+    name: str,  # of a column
+) -> str:
     "The words of a name without those of a run and of the metric."
     return _METRIC.sub("", name_words(untracked((run_of(name) or (name, 0))[0])))
 
@@ -188,7 +190,7 @@ def reasons_beside(
     names: Iterable[str],  # of all columns
 ) -> dict[str, str]:
     "What columns are by the columns beside them, if they are no datasets."
-    by_words, reasons = {_plain(name): name for name in names}, {}
+    by_words, reasons = {plain_words(name): name for name in names}, {}
     for words, name in by_words.items():
         first, _, rest = words.partition(" ")
         base, _, last = words.rpartition(" ")
@@ -202,9 +204,9 @@ def reasons_beside(
             if same is not None and not is_source(name):
                 reasons[words] = f"on other images than {same!r}"
     runs = runs_in(names)
-    of_runs = {_plain(name) for name in runs} - {""}
-    means = {name for name in names if name not in runs and {_plain(name), mean_of(name)} & of_runs}
-    return {name: reasons[_plain(name)] for name in names if _plain(name) in reasons} | dict.fromkeys(means, "its runs are read")
+    of_runs = {plain_words(name) for name in runs} - {""}
+    means = {name for name in names if name not in runs and {plain_words(name), mean_of(name)} & of_runs}
+    return {name: reasons[plain_words(name)] for name in names if plain_words(name) in reasons} | dict.fromkeys(means, "its runs are read")
 
 # %% ../../nbs/api/tables/04_columns.ipynb #d547817b
 def names_source(
@@ -249,6 +251,34 @@ def _check_errors(names: Iterable[str], path: object) -> None:
         )
 
 # %% ../../nbs/api/tables/04_columns.ipynb #4a2ba0ed
+_RIGHT = re.compile(r"(?P<n>(n|num|number|no|count|#)( of)? )?(correct|hits|right|successes)(?P<count> (n|count|answers|predictions|images))?")
+
+
+def _total_beside(grid: Grid, i: int) -> int | None:
+    "The column of whole numbers of which those of a column may be a part: never less, and mostly no more than ten times as much."
+    apart = {i, *(standard_column(grid, role, "table") for role in COLUMNS if role != "n_test")}
+    columns = {j: read_numbers(grid.cells[j], whole=True).values for j in range(len(grid.columns)) if j == i or j not in apart}
+    whole = {j: values for j, values in columns.items() if np.isfinite(values).any() and (np.modf(values[np.isfinite(values)])[0] == 0).all()}
+    for j, totals in whole.items() if i in whole else ():
+        both = np.isfinite(whole[i]) & np.isfinite(totals) & (totals > 0)
+        parts, totals = whole[i][both], totals[both]
+        if both.any() and (parts <= totals).all() and (parts < totals).any() and np.median(parts / totals) >= 0.1:
+            return j
+    return None
+
+
+def _check_counts(grid: Grid, i: int, path: object, suggested: bool = False) -> None:
+    "Raises `UserError` for a column that counts right answers, by its name or beside their total; with `suggested`, also if it may hold percentages."
+    name, total = grid.columns[i], _total_beside(grid, i)
+    values, named = read_numbers(grid.cells[i], whole=True).values, _RIGHT.fullmatch(name_words(untracked(name)))
+    stated = bool(named and (named["n"] or named["count"]) and (values[np.isfinite(values)] % 1 == 0).all())
+    certain = stated or total is not None and bool(named or np.nanmax(values) > 100)
+    if certain or suggested and total is not None:
+        by = "the number of test images" if total is None else repr(grid.columns[total])
+        unless = "" if certain else f"; if it holds percentages, give --score {name!r} --percent"
+        raise UserError(f"{path}: {name!r} {'holds' if certain else 'may hold'} counts, no accuracies; divide it by {by}, and call the column of the quotients score{unless}")
+
+# %% ../../nbs/api/tables/04_columns.ipynb #e3a802b7
 def _score_column(grid: Grid, used: Iterable[int], path: object) -> int:
     "The column of scores such as `test_acc` or `mean`, if it is the only column of numbers that may hold scores; raises `UserError` otherwise."
     beside = reasons_beside(grid.columns)
@@ -258,7 +288,11 @@ def _score_column(grid: Grid, used: Iterable[int], path: object) -> int:
     if len(scores) == 1 and not others:
         return scores[0]
     _check_errors([grid.columns[i] for i in numeric if not scores and not others], path)
-    hint = f", such as --score {grid.columns[[*scores, *others][0]]!r}" if scores or others else ""
+    totals = {i: total for i in [*scores, *others] if (total := _total_beside(grid, i)) is not None}
+    shares = [i for i in [*scores, *others] if i not in totals and i not in totals.values() and not _RIGHT.fullmatch(name_words(untracked(grid.columns[i])))]
+    for i in [] if shares else [*scores, *others]:
+        _check_counts(grid, i, path, suggested=True)
+    hint = f", such as --score {grid.columns[shares[0]]!r}" if shares else ""
     raise UserError(f"{path}: no column 'score'; found: {names_shown(grid.columns)}; name it with --score{hint}")
 
 # %% ../../nbs/api/tables/04_columns.ipynb #5c72fecc
@@ -290,7 +324,9 @@ def long_roles(
     """
     dataset, names = dataset_column(grid, path), grid.columns
     scores = unique_column(grid, matching([score], names, "score")[0], path) if score else standard_column(grid, "score", path)
-    _check_errors([names[scores]] if score and scores is not None else [], path)
+    if score and scores is not None:
+        _check_errors([names[scores]], path)
+        _check_counts(grid, scores, path)
     keys = [name_key(untracked(name)) for name in names]
     if dataset is None and (score or "score" in keys):
         raise UserError(f"{path}: no column 'dataset'; found: {names_shown(names)}")

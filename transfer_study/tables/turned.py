@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from ..core import names_shown
-from .cells import clean_texts, name_key, read_numbers
+from .cells import clean_text, clean_texts, name_key, read_numbers
 from .columns import COLUMNS, dataset_column, is_text, standard_column
 from .files import Grid
-from .names import could_be_source, is_source, name_words, reason_no_dataset
+from .names import cells_decide, could_be_source, is_source, name_words, reason_no_dataset
 
 # %% ../../nbs/api/tables/09_turned.ipynb #73d54b26
 def _row_names(grid: Grid) -> int | None:
@@ -66,6 +66,29 @@ def _turned(grid: Grid, names: int, networks: list[int]) -> Grid:
     return replace(grid, columns=("network", *rows), levels=levels, cells=cells, lines=np.array(networks) + 1, place="column", remarks=(*grid.remarks, said))
 
 
+def _stated_by_row(grid: Grid, names: int) -> list[int]:
+    "The columns of a table to turn that hold something of the results table, such as protocol, metric and n_classes."
+    roles = [role for role in COLUMNS if role not in ("network", "dataset", "score")]
+    positions = [standard_column(grid, role, "table") for role in roles]
+    return sorted({i for i in positions if i is not None and i != names and not read_numbers(grid.cells[i]).missing.all()})
+
+
+def _melted(grid: Grid, names: int, networks: list[int], stated: list[int]) -> Grid:
+    "The grid with a row for each number in the columns `networks`, beside what the columns `stated` say of it."
+    rows = clean_texts(grid.cells[names]).fillna("")
+    reasons = {name: reason for name in rows.unique() if name and not cells_decide(name) and (reason := reason_no_dataset(name))}
+    kept = np.flatnonzero(~rows.isin(reasons))
+    others = [repr(name) for i, name in enumerate(grid.columns) if name and i not in [names, *networks, *stated]]
+    left = ", ".join(f"{name!r} ({reason})" for name, reason in reasons.items())
+    said = "each column is a network, and is read row by row"
+    said += f"; rows left out: {left}" * bool(reasons) + f"; not read: {names_shown(others)}" * bool(others)
+    columns = ("network", "dataset", *(grid.columns[i] for i in stated), "score")
+    records = [[grid.columns[i], rows[row], *(grid.cells[j][row] for j in stated), grid.cells[i][row]] for row in kept for i in networks]
+    cells = pd.DataFrame(records, columns=range(len(columns)), dtype=object)
+    levels = tuple((name,) for name in columns)
+    return replace(grid, columns=columns, levels=levels, cells=cells, lines=np.repeat(grid.lines[kept], len(networks)), remarks=(*grid.remarks, said))
+
+# %% ../../nbs/api/tables/09_turned.ipynb #b403121b
 def upright(
     grid: Grid,
     known: Iterable[str] = (),  # names of networks whose source accuracies are known
@@ -76,9 +99,12 @@ def upright(
     if names is None or _has_source(grid, source):
         return grid
     rows, keys, networks = clean_texts(grid.cells[names]).dropna(), set(map(name_key, known)), _networks(grid, names)
-    if len(networks) < 2 or rows.duplicated().any() or keys.intersection(map(name_key, rows)):
+    stated = _stated_by_row(grid, names)
+    if len(networks) < 2 or keys.intersection(map(name_key, rows)) or grid.cells[[names, *stated]].loc[rows.index].map(clean_text).duplicated().any():
         return grid
     has_source_row = any(map(is_source, rows)) or source is not None and name_key(source) in map(name_key, rows)
     is_named = dataset_column(grid, "table") is not None
     has_known_column = any(name_key(grid.columns[i]) in keys for i in networks)
-    return _turned(grid, names, networks) if has_source_row or is_named or has_known_column else grid
+    if not (has_source_row or is_named or has_known_column):
+        return grid
+    return _melted(grid, names, networks, stated) if stated else _turned(grid, names, networks)

@@ -8,6 +8,7 @@ __all__ = ['wide_roles']
 # %% ../../nbs/api/tables/05_wide.ipynb #a0f69356
 import re
 from collections.abc import Iterable, Sequence
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from transfer_study.tables.columns import (
     names_in,
     names_source,
     network_columns,
+    plain_words,
     possible_datasets,
     reasons_beside,
     runs_in,
@@ -108,6 +110,50 @@ def _like_scores(
     has_decimals = [bool((own != np.round(own)).any()) for own in (values, *same)]
     return has_decimals[0] >= any(has_decimals[1:]) and 0 < np.ptp(values) <= 2 * max(map(np.ptp, same))
 
+# %% ../../nbs/api/tables/05_wide.ipynb #e4133d80
+def _width(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    "How far apart two columns are that enclose another in every row, 1 if too far for an interval; infinite if they are not even, NaN if they do not enclose it."
+    rows = np.isfinite([value, low, high]).all(axis=0)
+    value, below, above = value[rows], (value - low)[rows], (high - value)[rows]
+    if len(value) < 3 or min(below.min(), above.min()) < -1e-9 or (below + above).max() <= 1e-9:
+        return np.nan
+    width = float((below + above).mean())
+    largest = min(float(np.ptp(value)), 0.1 if value.max() <= 1 else 10.0)
+    is_even = abs(below.mean() - above.mean()) <= width / 2
+    return width / largest if is_even and largest else np.inf
+
+
+def _enclosing(grid: Grid, columns: list[int]) -> list[tuple[int, int, int, bool]]:
+    "Columns that enclose the numbers of another one whose name they have: this one, the lower and the upper one, and whether they are an interval."
+    words = {i: plain_words(grid.columns[i]) for i in columns}
+    values = {i: read_numbers(grid.cells[i], usual=grid.decimal).values for i in columns}
+    pairs: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
+    for i, name in words.items():
+        own = mean_of(name) or name
+        more = {other.replace(own, "…"): j for j, other in words.items() if own and other not in (own, name) and re.search(rf"^{re.escape(own)} | {re.escape(own)}$", other)}
+        for low, high in permutations(more, 2):
+            pairs.setdefault((low, high), []).append((i, more[low], more[high]))
+    found = []
+    for triples in pairs.values():
+        widths = np.array([_width(*(values[i] for i in triple)) for triple in triples])
+        are_bounds = bool(np.isfinite(widths).all() and np.median(widths) <= 1)
+        found += [(*triple, are_bounds) for triple, width in zip(triples, widths, strict=True) if not np.isnan(width)]
+    return found
+
+# %% ../../nbs/api/tables/05_wide.ipynb #2ff239d5
+def _bounds_remark(
+    grid: Grid,
+    columns: list[int],  # that are read
+    datasets: list[int],  # those of them that are datasets
+) -> tuple[str, ...]:
+    "A line on datasets that enclose another column, too far from it for the bounds of an interval."
+    names = [tuple(repr(grid.columns[i]) for i in found) for *found, _ in _enclosing(grid, columns) if {*found[1:]} <= {*datasets}]
+    if not names:
+        return ()
+    value, low, high = names[0]
+    more = f" (and {len(names) - 1} more such pairs)" * (len(names) > 1)
+    return (f"{low} and {high} are read as datasets, though {value} lies between them in every row{more}; if they are bounds, leave them out with --leave-out",)
+
 # %% ../../nbs/api/tables/05_wide.ipynb #bf26d52b
 def _precision(cells: pd.Series) -> float:
     "The unit of the last decimal of the cell with most decimals."
@@ -190,6 +236,9 @@ def _reasons(grid: Grid, path: object, named: list[int], only: list[str], beside
         whys |= dict.fromkeys(_decided_by_cells(grid, whys, sources, beside), "")
     averages = _averages([names[i] for i, reason in whys.items() if not reason], names)
     whys |= {i: "an average" for i, reason in whys.items() if not reason and names[i] in averages and names[i] not in only}
+    enclosing = _enclosing(grid, [*sources, *(i for i, reason in whys.items() if not reason)])
+    bounds = {i: f"a bound of {names[value]!r}" for value, *ends, are_bounds in enclosing for i in ends if are_bounds}
+    whys |= {i: why for i, why in bounds.items() if names[i] not in only}
     means = _means_by_value(grid, [i for i, reason in whys.items() if not reason])
     return whys | {i: why for i, why in means.items() if names[i] not in [*only, *runs]}
 
@@ -289,4 +338,5 @@ def wide_roles(
     if not only:
         _check_spreads(path, reasons)
     runs = {i: run for i in [*sources, *chosen] if (run := runs_in(names).get(names[i])) and run[0]}
-    return Roles(named, standard, chosen, sources, reasons, runs, _runs_remark(names, runs))
+    remarks = _runs_remark(names, runs) + (() if only else _bounds_remark(grid, [*sources, *chosen], chosen))
+    return Roles(named, standard, chosen, sources, reasons, runs, remarks)

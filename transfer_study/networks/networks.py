@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import UserError, names_shown, unknown_name_error
 from .architectures import build_architecture, split_architecture
 from transfer_study.networks.penultimate import (
+    check_all_passes_through,
     classifier_names,
     input_configuration,
     is_classifier_removed,
@@ -348,7 +349,7 @@ def check_network(
 ) -> tuple[str, ...]:
     """Computes features of images of noise; what a user should know of the network, a line each.
 
-    Raises `UserError` if the network does not take colour images, or gives no features of them.
+    Raises `UserError` if the network does not take colour images, gives no features of them, or computes more than these features.
     """
     import torch
 
@@ -364,6 +365,7 @@ def check_network(
         with torch.no_grad(), torch.random.fork_rng(devices=[]), redirect_stdout(sys.stderr):
             first, second = (penultimate_features(model, images.clone()) for _ in range(2))  # a copy, in case it changes its input
             beside = penultimate_features(model, torch.cat([images, -images]))
+            check_all_passes_through(model, images)
     except UserError as error:
         raise UserError(f"network {name!r}: {error}") from error
     except Exception as error:

@@ -541,3 +541,159 @@ def test_checkpoints_of_trainers_say_which_weights_are_used(nets, model):
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             load_weights(model, nets / name)
+
+
+PARTS_OF_NETWORKS = """
+import torch
+from torch import nn
+
+
+class Tiny(nn.Module):
+    def __init__(self, width=4, n=10):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, width, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.head = nn.Linear(4 * width, n)
+        self.dropout = nn.Dropout(0.5)
+        self.pretrained_cfg = {"input_size": (3, 16, 16)}
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+class Mirrored(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network, self.pretrained_cfg = Tiny(), {"input_size": (3, 16, 16)}
+
+    def forward(self, x):
+        return (self.network(x) + self.network(x.flip(3))) / 2
+
+
+class Patches(Mirrored):
+    @torch.no_grad()
+    def forward(self, x):
+        return {"logits": torch.stack([self.network(part) for part in (x[..., :8, :], x[..., 8:, :], x)]).mean(0)}
+
+
+class Both(Mirrored):
+    def __init__(self):
+        super().__init__()
+        self.second = Tiny(2)
+
+    def forward(self, x):
+        return self.network(x).softmax(1) * self.second(x).softmax(1)
+
+
+class Gated(Mirrored):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.network(x) * self.last(x.mean((2, 3)))
+
+
+class Dropouts(Tiny):
+    "One classifier on the same features several times, as in multi-sample dropout."
+
+    def forward(self, x):
+        features = self.body(x)
+        return torch.stack([self.head(self.dropout(features)) for _ in range(5)]).mean(0)
+
+
+class Several(Tiny):
+    "Two classifiers on the same features."
+
+    def __init__(self):
+        super().__init__()
+        self.second = nn.Linear(16, 3)
+
+    def forward(self, x):
+        features = self.body(x)
+        return torch.cat([self.head(features), self.second(features)], 1)
+
+
+class Embedding(Tiny):
+    "The features of the layer before, beside the scores."
+
+    def forward(self, x):
+        features = self.body(x)
+        return self.head(features.relu()), features, x.mean()
+
+
+class Auxiliary(Tiny):
+    def __init__(self):
+        super().__init__()
+        self.auxiliary = nn.Linear(3, 10)
+
+    def forward(self, x):
+        scores = super().forward(x)
+        return (scores, self.auxiliary(x.mean((2, 3)))) if self.training else scores
+
+
+class Pooled(Tiny):
+    "Two views, one classifier on both."
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x):
+        return self.head(torch.cat([self.body(x), self.body(x.flip(3))], 1))
+
+
+def googlenet():
+    import torchvision
+
+    return torchvision.models.googlenet(init_weights=False)
+
+
+def distilled():
+    import timm
+
+    return timm.create_model("deit_tiny_distilled_patch16_224")
+
+
+class Library(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.pretrained_cfg = googlenet(), {"input_size": (3, 64, 64)}
+
+    def forward(self, x):
+        return self.inner(x)
+"""
+
+
+@pytest.fixture
+def partial(tmp_path):
+    (tmp_path / "nets.py").write_text(PARTS_OF_NETWORKS)
+    return tmp_path
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("Mirrored", "network 'x': its classifier network.head is called twice for an image"),
+        ("Patches", "network 'x': its classifier network.head is called 3 times for an image"),
+        ("Both", r"network 'x': it has two classifiers side by side \(network.head, second.head\)"),
+        ("Gated", "network 'x': its output depends on more than the input of last, its last linear layer"),
+    ],
+)
+def test_a_network_of_which_a_part_would_be_dropped_is_named(partial, function, message, zero):
+    "Also with a classifier that was not in the file, and so is 0."
+    model = build_architecture(f"nets:{function}", partial).eval()
+    if zero:
+        for name in classifier_names(model):
+            for parameter in model.get_submodule(name).parameters():
+                torch.nn.init.zeros_(parameter)
+    with pytest.raises(UserError, match=message + ".* or return features"):
+        check_network(model, "x")
+
+
+WHOLE = ["Tiny", "Dropouts", "Several", "Embedding", "Auxiliary", "Pooled", "googlenet", "distilled", "Library"]
+
+
+@pytest.mark.parametrize("function", WHOLE)
+def test_a_network_with_all_of_its_features_passes(partial, function):
+    assert check_network(build_architecture(f"nets:{function}", partial).eval(), "x") == ()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.io import savemat
 from tests.study.conftest import HERE
 from transfer_study.core import UserError
 from transfer_study.networks.imagenet import imagenet_classes, imagenet_images
-from transfer_study.networks.measured import all_measured, measured_folder
+from transfer_study.networks.measured import all_measured, keep_measured, measured_folder, measured_top1, why_not_kept
 from transfer_study.networks.networks import Network, build_network
 from transfer_study.results import merged_results
 from transfer_study.study import measure
@@ -65,7 +66,35 @@ def test_a_known_network_in_both_layouts(validation, layout):
     network, images = constant(validation / "tench.safetensors"), imagenet_images(validation / layout)
     (measured,) = measure_heads([network], images, "cpu", "float32")
     assert (measured.top1, measured.n_images, measured.n_classes, measured.by) == (0.6, 5, 3, "head")
-    assert all_measured()["top1"].tolist() == [0.6]
+    assert all_measured().empty, "three classes are not ImageNet"
+
+
+@pytest.fixture
+def all_classes(tmp_path):
+    "One image of each class."
+    for wnid in imagenet_classes():
+        (tmp_path / "whole" / wnid).mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "whole" / wnid / "0.png")
+    return tmp_path / "whole"
+
+
+def test_only_all_classes_are_kept_and_fewer_images_never_replace_more(validation, all_classes, command):
+    network = constant(validation / "tench.safetensors")
+    (measured,) = measure_heads([network], imagenet_images(all_classes), "cpu", "float32")
+    assert measured.top1 == 0.001 and measured_top1(measured.digest) == measured
+    name = f"test_resnet={network.weights}"
+    code, out, err = command("networks", "--measure", validation / "val", name, "--device", "cpu", "--json")
+    assert code == 0 and json.loads(out)[0]["top1"] == 0.6
+    assert "not kept: images of 3 of ImageNet's 1,000 classes do not give its top-1 accuracy" in err
+    keep_measured(replace(measured, n_images=999, top1=0.9))
+    assert measured_top1(measured.digest) == measured
+    assert "0.0010, measured on 1,000 images" in why_not_kept(replace(measured, n_images=999))
+    path = measured_folder() / f"{measured.digest}.json"
+    path.write_text(json.dumps(vars(replace(measured, n_classes=10))))
+    assert measured_top1(measured.digest) is None, "as earlier versions kept it"
+    path.write_bytes(b"\0" * 100)
+    keep_measured(measured)
+    assert measured_top1(measured.digest) == measured
 
 
 def test_layouts_agree_on_each_image(validation):
@@ -101,7 +130,7 @@ def test_an_interrupted_measurement_continues(validation, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         measure_heads([network], images, "cpu", "float32", progress=interrupt)
     parts = sorted((measured_folder() / "parts").glob("*/*.npy"))
-    assert len(parts) == 2 and all_measured().empty
+    assert len(parts) == 2
     np.save(parts[0], np.array([False, False]))  # so that it shows whether they are counted again
     assert measure_heads([network], images, "cpu", "float32")[0].top1 == 0.2
     assert not list((measured_folder() / "parts").iterdir())
@@ -170,13 +199,13 @@ def test_flat_images_without_labels(validation):
         imagenet_images(validation / "absent")
 
 
-def test_a_study_takes_the_measured_value_and_says_whose_it_is(study_file, validation, tmp_path, command):
+def test_a_study_takes_the_measured_value_and_says_whose_it_is(study_file, all_classes, tmp_path, command):
     "Two networks say nothing of their accuracy, and one of the two is measured after the first run; no run is repeated."
     lines = study_file.read_text().splitlines()
     kept = [line for line in lines if line not in ("source_accuracy = 0.5", "source_accuracy = 0.6")]
     study_file.write_text("\n".join(kept))
     run_ids = [run.run_id for run in Study.from_file(study_file).tasks(tmp_path / "runs", "cpu").runs]
-    code, out, err = command("networks", "--measure", validation / "val", study_file, "--device", "cpu", "--json")
+    code, out, err = command("networks", "--measure", all_classes, study_file, "--device", "cpu", "--json")
     assert code == 0, err
     measured = {Path(row["network"]).stem: row["top1"] for row in json.loads(out)}
     study = Study.from_file(study_file)
@@ -184,7 +213,7 @@ def test_a_study_takes_the_measured_value_and_says_whose_it_is(study_file, valid
     assert [run.run_id for run in plan.runs] == run_ids
     origins = {network.network.name: network.source_accuracy_from for network in plan.networks}
     assert origins["test_mambaout"] == "stated in the study file"
-    assert origins["test_resnet"].startswith("measured on 5 images of 3 classes")
+    assert origins["test_resnet"].startswith("measured on 1,000 images of 1,000 classes")
     results = study.run(tmp_path / "runs", **HERE)
     values = results.drop_duplicates("network").set_index("network")["source_accuracy"]
     assert values["test_mambaout"] == 0.7 and values["test_resnet"] == measured["test_resnet"]
@@ -192,7 +221,7 @@ def test_a_study_takes_the_measured_value_and_says_whose_it_is(study_file, valid
     assert set(sections["Source accuracies"][0]["from"]) == set(origins.values())
     assert merged_results([tmp_path / "runs"], provenance=True)["source_accuracy_from"].notna().all()
     code, _, err = command("plan", study_file, "--out", tmp_path / "runs", "--device", "cpu")
-    assert code == 0 and "source accuracy measured on 5 images of 3 classes" in err
+    assert code == 0 and "source accuracy measured on 1,000 images of 1,000 classes" in err
     assert "stated in the study file: test_mambaout 0.7000" in err
 
 

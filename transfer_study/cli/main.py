@@ -148,6 +148,7 @@ def _measure(names: list[str], folder: Path, train: Path | None, device: str, pr
     import pandas as pd
 
     from transfer_study.networks.imagenet import imagenet_images
+    from transfer_study.networks.measured import why_not_kept
     from transfer_study.networks.table import imagenet_top1
     from transfer_study.study.measure import measure_all, networks_to_measure
 
@@ -164,11 +165,15 @@ def _measure(names: list[str], folder: Path, train: Path | None, device: str, pr
         measured = measure_all(networks, images, training, device, precision, progress=lambda n: bars.update(task, advance=n))
     published = [imagenet_top1(network.architecture) if network.weights is None else None for network in networks]
     rows = [vars(result) | {"published_top1": value} for result, value in zip(measured, published, strict=True)]
+    not_kept = [f"{result.network}: not kept: {reason}" for result in measured if (reason := why_not_kept(result))]
     if as_json:
         print_json(rows)
-        return
-    print_table(pd.DataFrame(rows)[["network", "top1", "published_top1", "by", "n_images", "n_classes", "precision"]])
-    echo("kept by the digest of the weights; studies take these values before published ones")
+    else:
+        print_table(pd.DataFrame(rows)[["network", "top1", "published_top1", "by", "n_images", "n_classes", "precision"]])
+    for line in not_kept:
+        echo(line)
+    if len(not_kept) < len(measured) and not as_json:
+        echo("kept by the digest of the weights; studies take these values before published ones")
 
 # %% ../../nbs/api/cli/09_main.ipynb #a5f1f709
 @app.command()
@@ -178,7 +183,7 @@ def networks(
     paper: Annotated[bool, typer.Option("--paper", help="Only the paper's 16 networks; the default without --search.")] = False,
     local: Annotated[bool, typer.Option("--local", help="Only networks whose weights pip has installed (the extra lite).")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10**6, help="Maximum number of rows.")] = 20,
-    measure: Annotated[Path | None, typer.Option(help="Measure top-1 of each NAME on this folder of ImageNet validation images, and keep it.")] = None,
+    measure: Annotated[Path | None, typer.Option(help="Measure top-1 of each NAME on this copy of ImageNet's validation set, and keep it.")] = None,
     train: Annotated[Path | None, typer.Option(help="With --measure: ImageNet training images, for networks without a classifier.")] = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="With --measure: float32, bfloat16, or auto: bfloat16 where it is faster.")] = "auto",

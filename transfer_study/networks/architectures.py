@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import UserError, digest, is_memory_short, unknown_name_error
 from ..images.fetching import hub_within_reach
 from .table import LITE, default_checkpoint, lite_weights, paper_networks
-from .towers import open_clip_tower, transformers_tower
+from .towers import open_clip_tower, transformers_tower, weights_file
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +37,8 @@ def split_architecture(
     "The library of an architecture (one of `LIBRARIES`, or `own` for module:function), and its name there."
     library, colon, name = architecture.partition(":")
     if not colon:
+        return "timm", architecture
+    if library == "local-dir":  # as timm calls its own folders
         return "timm", architecture
     return (library, name) if library in LIBRARIES else ("own", architecture)
 
@@ -115,11 +117,28 @@ def _other_library(name: str) -> str:
     return _original_name(name)
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #337c638b
+def _timm_folder(folder: Path, pretrained: bool) -> "torch.nn.Module":
+    "The network of a folder that timm's save_for_hf or push_to_hf_hub wrote, with its own preprocessing; its weights are given as a file."
+    import timm
+
+    if not (folder / "config.json").is_file():
+        raise UserError(f"network 'local-dir:{folder}': {folder / 'config.json'}: no such file; expected a folder of timm's save_for_hf or push_to_hf_hub")
+    if pretrained:
+        raise UserError(f"network 'local-dir:{folder}': give its file of weights, too: weights = \"{weights_file(folder)}\"")
+    try:
+        return timm.create_model(f"local-dir:{folder}", pretrained=False)
+    except Exception as error:  # of a file that is no configuration of timm's, of many kinds
+        reason = next(iter(str(error).splitlines()), "")
+        raise UserError(f"network 'local-dir:{folder}': {folder / 'config.json'}: timm cannot build it ({type(error).__name__}: {reason})") from error
+
+# %% ../../nbs/api/networks/02_architectures.ipynb #df4723a5
 def _timm_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
     "A timm model; a name without a tag means the pinned default checkpoint."
     import timm
     from timm.models import get_deprecated_models
 
+    if name.startswith("local-dir:"):
+        return _timm_folder(Path(name.removeprefix("local-dir:")), pretrained)
     if current := get_deprecated_models().get(name):
         model = _timm_architecture(current, pretrained)
         model.notes = (f"architecture {name}: timm now calls this network {current}, which is used",)
@@ -300,7 +319,7 @@ def _imported(module: str, directory: Path) -> Any:
             raise UserError(f"architecture module {module!r}: {type(error).__name__}: {str(error) or 'it ends the program'}") from error
         similar = difflib.get_close_matches(module.casefold(), LIBRARIES, n=1)
         hint = f"; did you mean the library {similar[0]}?" if similar else ""
-        raise UserError(f"architecture module {module!r}: not found, neither as {directory / module}.py nor among the installed modules{hint}") from error
+        raise UserError(f"architecture module {module!r}: not found, neither as {directory.joinpath(*module.split('.'))}.py nor among the installed modules{hint}") from error
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #87d8a996
 def _import_beside(module: str, directory: Path) -> Any:
@@ -409,6 +428,7 @@ def build_architecture(
         "timm": _timm_architecture, "torchvision": _torchvision_architecture, "pytorchcv": _pytorchcv_architecture,
         "open_clip": open_clip_tower, "transformers": transformers_tower, "lite": _lite_architecture,
     }  # fmt: skip
-    if library == "transformers" and (folder := directory / os.path.expanduser(name)).exists():
-        name = str(folder)
+    source = "local-dir:" if library == "timm" and name.startswith("local-dir:") else ""
+    if (library == "transformers" or source) and (folder := directory / os.path.expanduser(name.removeprefix(source))).exists():
+        name = f"{source}{folder}"
     return builders[library](name, pretrained)

@@ -9,6 +9,7 @@ __all__ = ['PREFIXES', 'POOLINGS', 'MAX_SIDE', 'Network', 'load_weights', 'poole
 
 # %% ../../nbs/api/networks/05_networks.ipynb #b6f713eb
 import hashlib
+import json
 import re
 import sys
 from contextlib import redirect_stdout, suppress
@@ -16,11 +17,13 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ..core import UserError, names_shown, unknown_name_error
 from .architectures import build_architecture, split_architecture
 from transfer_study.networks.penultimate import (
+    check_all_passes_through,
     classifier_names,
     input_configuration,
     is_classifier_removed,
@@ -66,6 +69,17 @@ _WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_
 def _unwrapped(given: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
     "The tensors without the names of wrappers in theirs, unless the network has such wrappers itself."
     return given if any(map(_WRAPPERS.search, expected)) else {_WRAPPERS.sub("", name): tensor for name, tensor in given.items()}
+
+# %% ../../nbs/api/networks/05_networks.ipynb #c8075307
+_OLD_DENSENET = re.compile(r"(?<![^.])(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")  # torchvision.models.densenet has the same pattern
+
+
+def _renamed_densenet(given: dict[str, Any], expected: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    "The tensors of an old DenseNet file of torchvision under their present names, and what a user should know of it, usually empty."
+    if not any(map(_OLD_DENSENET.search, given)) or any(map(_OLD_DENSENET.search, expected)):
+        return given, ""
+    renamed = {_OLD_DENSENET.sub(r"\1\2.", name): tensor for name, tensor in given.items()}
+    return renamed, "its old names of DenseNet's tensors, such as denselayer1.norm.1, were changed as torchvision does"
 
 # %% ../../nbs/api/networks/05_networks.ipynb #f672b6b9
 def _other_prefix(given: dict[str, Any], required: set[str], path: Path) -> str:
@@ -178,7 +192,8 @@ def load_weights(
     if packed := [name for name, value in (given | expected).items() if "_packed_params" in name or getattr(value, "is_quantized", False)]:
         whose = "the architecture" if packed[0] in expected else "the file"
         raise UserError(f"weights {path}: {packed[0]} of {whose} is quantised; expected a network of floating point, as before its quantisation")
-    notes, given = [text for text in (note, left_out) if text], _unwrapped(given, expected)
+    given, renamed = _renamed_densenet(_unwrapped(given, expected), expected)
+    notes = [text for text in (note, left_out, renamed) if text]
     optional = _may_be_missing(model, given)
     required = {name for name in expected if not name.endswith("num_batches_tracked") and not (optional and name.startswith(optional))}
     if not required <= given.keys():
@@ -298,6 +313,17 @@ def checked_input(
         raise UserError(f"network {name!r}: {error}") from error
 
 # %% ../../nbs/api/networks/05_networks.ipynb #11d763ff
+def _unused_configuration(model: "torch.nn.Module", weights: Path) -> str:
+    "What a user should know of timm's configuration beside the weights, if it prepares images otherwise than the network; usually empty."
+    try:
+        stated = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))["pretrained_cfg"]
+        beside, used = input_configuration(SimpleNamespace(pretrained_cfg=stated)), input_configuration(model)
+    except (OSError, ValueError, KeyError, TypeError, UserError):  # another library's, or none
+        return ""
+    other = [key for key in ("input_size", "mean", "std", "interpolation", "crop_pct") if beside[key] != used[key]]
+    return f"{weights.parent / 'config.json'} has another {', '.join(other)}; architecture = \"timm:local-dir:{weights.parent}\" uses it" if other else ""
+
+# %% ../../nbs/api/networks/05_networks.ipynb #8adafa95
 def build_network(
     network: Network,
 ) -> "torch.nn.Module":
@@ -309,8 +335,9 @@ def build_network(
     checked_input(model, network.name)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise UserError(f"network {network.name!r}: {network.architecture} is built on PyTorch's meta device, without values; build it on the CPU")
-    if network.weights is not None and (note := load_weights(model, network.weights)):
-        model.notes = (*getattr(model, "notes", ()), f"network {network.name!r}: {note}")
+    if network.weights is not None:
+        notes = filter(None, [load_weights(model, network.weights), _unused_configuration(model, network.weights)])
+        model.notes = (*getattr(model, "notes", ()), *(f"network {network.name!r}: {note}" for note in notes))
     return pooled_network(model.eval(), network.pooling, network.name)
 
 
@@ -348,7 +375,7 @@ def check_network(
 ) -> tuple[str, ...]:
     """Computes features of images of noise; what a user should know of the network, a line each.
 
-    Raises `UserError` if the network does not take colour images, or gives no features of them.
+    Raises `UserError` if the network does not take colour images, gives no features of them, or computes more than these features.
     """
     import torch
 
@@ -364,6 +391,7 @@ def check_network(
         with torch.no_grad(), torch.random.fork_rng(devices=[]), redirect_stdout(sys.stderr):
             first, second = (penultimate_features(model, images.clone()) for _ in range(2))  # a copy, in case it changes its input
             beside = penultimate_features(model, torch.cat([images, -images]))
+            check_all_passes_through(model, images)
     except UserError as error:
         raise UserError(f"network {name!r}: {error}") from error
     except Exception as error:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['stated_configuration', 'input_configuration', 'input_transform', 'linear_layers', 'is_classifier_removed',
-           'classifier_names', 'penultimate_features']
+           'classifier_names', 'penultimate_features', 'check_all_passes_through']
 
 # %% ../../nbs/api/networks/04_penultimate.ipynb #c0278f83
 import dataclasses
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from PIL.Image import Resampling
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..core import UserError
+from ..core import UserError, names_shown
 
 if TYPE_CHECKING:
     import torch
@@ -232,3 +232,77 @@ def penultimate_features(
         return model.forward_head(model.forward_features(images), pre_logits=True).flatten(1)
     place, features, output = _forward_pass(model, _classifier_candidates(model), images)
     return _output_features(model, output) if place < 0 else features.flatten(1)
+
+# %% ../../nbs/api/networks/04_penultimate.ipynb #b8ac5271
+def _tensors(output: Any) -> "list[torch.Tensor]":
+    "The tensors of a network's output: itself, or those of a tuple, a list or a dictionary."
+    import torch
+
+    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else [output]
+    return [part for part in parts if isinstance(part, torch.Tensor)]
+
+
+def _pass_with_fixed(
+    model: "torch.nn.Module", layers: "list[torch.nn.Module]", images: "torch.Tensor", fixed: frozenset[int] = frozenset()
+) -> "tuple[list[tuple[int, torch.Tensor]], list[torch.Tensor]]":
+    """The calls of the linear layers in a forward pass, each with the layer's place and its input, and the tensors of the output.
+
+    The calls with the numbers `fixed` give 1. A classifier whose weights are 0, as if not in the file, still shows what it is given.
+    """
+    import torch
+
+    calls: list[tuple[int, torch.Tensor]] = []
+
+    def called(place: int, layer: Any, inputs: tuple, output: "torch.Tensor") -> "torch.Tensor":
+        calls.append((place, inputs[0]))
+        if len(calls) - 1 in fixed:
+            return torch.ones_like(output)
+        return output if layer.weight.any() else output + inputs[0].mean(dim=-1, keepdim=True)
+
+    handles = [layer.register_forward_hook(lambda layer, inputs, output, place=i: called(place, layer, inputs, output)) for i, layer in enumerate(layers)]
+    try:
+        output = model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls, _tensors(output)
+
+# %% ../../nbs/api/networks/04_penultimate.ipynb #fbe8844d
+def _beside(names: list[str], layers: "list[torch.nn.Module]", place: int, others: list[int]) -> str:
+    "What the network has beside the call of its classifier that is used; `others` are the places of the other calls, in their order."
+    if place in others:
+        n = others.count(place) + 1
+        return f"its classifier {names[place]} is called {'twice' if n == 2 else f'{n} times'} for an image"
+    if same := [i for i in dict.fromkeys(others) if layers[i].out_features == layers[place].out_features]:
+        count = {2: "two"}.get(len(same) + 1, str(len(same) + 1))
+        return f"it has {count} classifiers side by side ({names_shown([names[i] for i in (*same, place)])})"
+    return f"its output depends on more than the input of {names[place]}, its last linear layer"
+
+
+def check_all_passes_through(
+    model: "torch.nn.Module",  # in evaluation mode
+    images: "torch.Tensor",  # (1, 3, height, width)
+) -> None:
+    """Raises `UserError` if the output of a network depends on more than its penultimate features.
+
+    Networks with timm's interface and of libraries are not checked. A part of the output that does not depend on the classifier may be
+    anything, such as an embedding beside the scores.
+    """
+    if hasattr(model, "get_classifier") or hasattr(model, "forward_head") or _is_from_library(model):
+        return
+    names = _classifier_candidates(model)
+    place, *_ = _forward_pass(model, names, images.clone())
+    if place < 0:
+        return
+    layers = [model.get_submodule(name) for name in names]
+    calls, outputs = _pass_with_fixed(model, layers, images.clone())
+    features = next(inputs for i, inputs in reversed(calls) if i == place)
+    fixed = frozenset(i for i, (_, inputs) in enumerate(calls) if inputs.shape == features.shape and inputs.equal(features))
+    (_, first), (_, second) = (_pass_with_fixed(model, layers, other, fixed) for other in (images.clone(), 1 - 2 * images.flip(-1)))
+    for output, one, other in zip(outputs, first, second, strict=True):
+        if not one.equal(output) and (one.shape != other.shape or not one.allclose(other, equal_nan=True)):
+            found = _beside(names, layers, place, [called for i, (called, _) in enumerate(calls) if i not in fixed])
+            raise UserError(
+                f"{found}, so that its features would be only part of what it computes; give one network with one classifier, "
+                "or return features, with torch.nn.Identity in place of each classifier"
+            )

@@ -128,7 +128,7 @@ def measure_heads(
     precision: str = "auto",  # as `resolve_precision` takes it; auto: bfloat16 where the processor computes it in hardware
     progress: Callable[[int], None] | None = None,  # called with the number of images done since the last call
 ) -> list[MeasuredAccuracy]:
-    """Top-1 of the networks' own classifiers, which is also kept; continues a measurement that was interrupted.
+    """Top-1 of the networks' own classifiers, which is also kept unless `why_not_kept` says why not; continues an interrupted measurement.
 
     Raises `UserError` if a network's outputs are not ImageNet's classes, and for an image that cannot be decoded.
     """
@@ -178,7 +178,7 @@ def measure_probe(
     l2: np.ndarray | None = None,  # values of λ to choose from; None for the paper's 45
     progress: Callable[[int], None] | None = None,  # called with the number of images done since the last call
 ) -> MeasuredAccuracy:
-    """Top-1 of logistic regression on the network's penultimate features, which is also kept; λ is chosen on held-out training images.
+    """Top-1 of logistic regression on the network's penultimate features, kept unless `why_not_kept` says why not; λ is chosen on held-out training images.
 
     Features are computed into the cache directory, which an interrupted measurement continues, and removed at the end. Raises
     `UserError` as `probe_dataset` and `extract_features` do.

@@ -18,7 +18,7 @@ from urllib.request import url2pathname
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, digest
+from ..core import UserError, digest, user_path
 from ..images.catalog import data_root, find_dataset, named_datasets, open_dataset
 from ..images.class_folders import check_results_outside
 from ..images.datasets import ImageDataset, only_structure
@@ -298,7 +298,7 @@ def check_results(
 
     def check(entry: DatasetEntry) -> None:
         if entry.folder and entry.test_share is not None:
-            check_results_outside(directory / Path(entry.folder).expanduser(), out / file.name)
+            check_results_outside(directory / user_path(entry.folder), out / file.name)
 
     resolve_all(check, [f"study {file.name}: datasets[{i + 1}]" for i in range(len(file.datasets))], file.datasets)
 

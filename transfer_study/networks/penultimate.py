@@ -257,7 +257,10 @@ def _pass_with_fixed(
         calls.append((place, inputs[0]))
         if len(calls) - 1 in fixed:
             return torch.ones_like(output)
-        return output if layer.weight.any() else output + inputs[0].mean(dim=-1, keepdim=True)
+        if layer.weight.any():
+            return output
+        stand_in = torch.arange(layer.weight.numel(), dtype=layer.weight.dtype, device=layer.weight.device).sin().view_as(layer.weight)
+        return output + torch.nn.functional.linear(inputs[0], stand_in)
 
     handles = [layer.register_forward_hook(lambda layer, inputs, output, place=i: called(place, layer, inputs, output)) for i, layer in enumerate(layers)]
     try:

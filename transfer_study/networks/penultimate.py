@@ -259,7 +259,7 @@ def _pass_with_fixed(
             return torch.ones_like(output)
         if layer.weight.any():
             return output
-        stand_in = torch.arange(layer.weight.numel(), dtype=layer.weight.dtype, device=layer.weight.device).sin().view_as(layer.weight)
+        stand_in = torch.arange(layer.weight.numel()).sin().view(layer.weight.shape).to(layer.weight)
         return output + torch.nn.functional.linear(inputs[0], stand_in)
 
     handles = [layer.register_forward_hook(lambda layer, inputs, output, place=i: called(place, layer, inputs, output)) for i, layer in enumerate(layers)]

@@ -108,7 +108,7 @@ def _differences(name: str, root: Path) -> list[str]:
     except UserError as error:
         return [str(error)]
 
-
+# %% ../../nbs/api/cli/02_datasets.ipynb #558cf6eb
 def _show_list(names: list[str], root: Path, as_json: bool, compare: bool) -> None:
     "The datasets with their numbers, where those on this machine come from, and, to `compare`, how they differ from the official ones."
     from transfer_study.images import catalog
@@ -129,7 +129,7 @@ def _show_list(names: list[str], root: Path, as_json: bool, compare: bool) -> No
             echo(f"{name} is not exactly the official dataset: {'; '.join(lines)}")
     echo(f"searched in {root}; change it with --data-root or TRANSFER_STUDY_DATA; --download NAME downloads a dataset, --download all all of them")
 
-
+# %% ../../nbs/api/cli/02_datasets.ipynb #07153d2b
 def _show_sources(names: list[str], as_json: bool) -> None:
     "The sources of each dataset in the order in which they are tried."
     from transfer_study.images import fetching, mirrors

@@ -337,7 +337,7 @@ def _unreadable(path: Path) -> str:
     wanted = (os.R_OK if place == path else 0) | (os.X_OK if place.is_dir() else 0)
     return "" if os.access(place, wanted) else f"its permissions do not let you {'read' if place == path else 'enter'} {place}; ask its owner, or use a copy"
 
-
+# %% ../../nbs/api/cli/09_main.ipynb #55931863
 def _problem(error: Exception) -> str | None:
     "What is wrong with the input or the machine; None for an error of the package."
     if isinstance(error, UserError):
@@ -357,7 +357,7 @@ def _problem(error: Exception) -> str | None:
         return f"cannot write to {error.filename}: {reason}; use a directory that you can write to"
     return f"{error.filename}: {reason}; check the path, the disk or the network drive; the same command continues from there"
 
-
+# %% ../../nbs/api/cli/09_main.ipynb #4bc081da
 def main() -> None:
     "Runs the command line; a `UserError`, a lack of memory, or trouble with a disk gives a message on stderr and exit code 2."
     _without_address_parser()

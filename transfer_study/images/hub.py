@@ -214,7 +214,7 @@ def _label_columns(features: Mapping[str, Any], images: Iterable[str]) -> list[s
         or [name for name, kind in kinds.items() if isinstance(kind, str) and re.fullmatch(r"(large_)?string|u?int\d+", kind)]
     )
 
-
+# %% ../../nbs/api/images/11_hub.ipynb #1f3b5ef4
 def _columns(
     part: "datasets.Dataset",
     dataset: str,  # for the message

@@ -134,7 +134,7 @@ def _list_records(path: Path) -> tuple[Records, str, tuple[str, ...]]:
         raise UserError(f"dataset {path}: merged cells, {names_shown(read.merged)}; unmerge them, with the value in each row")
     return read.records, read.place, read.remarks
 
-
+# %% ../../nbs/api/images/06_lists.ipynb #4fb9b0fa
 def listed_cells(
     path: Path,  # a file as `is_list` knows it, or any text
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -73,7 +73,7 @@ def why_not_kept(
             return f"the earlier value, {earlier.top1:.4f}, {earlier}, is of more images"
     return ""
 
-
+# %% ../../nbs/api/networks/06_measured.ipynb #ea224292
 def keep_measured(
     measured: MeasuredAccuracy,
 ) -> None:
@@ -83,7 +83,7 @@ def keep_measured(
     with replaced_file(measured_folder() / f"{measured.digest}.json") as temporary:
         temporary.write_text(json.dumps(asdict(measured), indent=1), encoding="utf-8")
 
-
+# %% ../../nbs/api/networks/06_measured.ipynb #fce0447b
 def measured_top1(
     digest: str,  # of `accuracy_digest`
 ) -> MeasuredAccuracy | None:
@@ -97,7 +97,7 @@ def measured_top1(
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); remove it and measure the network again") from error
 
-
+# %% ../../nbs/api/networks/06_measured.ipynb #fe347138
 def all_measured() -> pd.DataFrame:
     "All measured accuracies, one row each, with the fields of `MeasuredAccuracy` as columns."
     rows = [measured_top1(path.stem) for path in sorted(measured_folder().glob("*.json"))]

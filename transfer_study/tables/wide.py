@@ -218,7 +218,7 @@ def _reason_left_out(grid: Grid, i: int, path: object, named: list[int], only: l
         return "it counts the rows"
     return "not among --datasets" if only else ""
 
-
+# %% ../../nbs/api/tables/05_wide.ipynb #31995266
 def _decided_by_cells(grid: Grid, whys: dict[int, str], sources: list[int], beside: dict[str, str]) -> list[int]:
     "The columns that are left out by their names only, but are datasets by their cells."
     doubtful = [i for i, why in whys.items() if why and grid.columns[i] not in beside and cells_decide(grid.columns[i]) and why == reason_no_dataset(grid.columns[i])]
@@ -227,7 +227,7 @@ def _decided_by_cells(grid: Grid, whys: dict[int, str], sources: list[int], besi
     has_datasets = not all(whys.values())
     return [i for i in doubtful if has_datasets and not numbers[i].invalid.any() and _like_scores(numbers[i].values, scores)]
 
-
+# %% ../../nbs/api/tables/05_wide.ipynb #881ece03
 def _reasons(grid: Grid, path: object, named: list[int], only: list[str], beside: dict[str, str], free: list[int], sources: list[int]) -> dict[int, str]:
     "Why each column in `free` that is no source is no dataset; empty if it is one."
     names, runs = grid.columns, runs_in(grid.columns)

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from ..core import UserError, unknown_name_error, user_cache
+from ..core import UserError, unknown_name_error, user_cache, user_path
 from transfer_study.images.benchmarks import (
     benchmark_dataset,
     benchmark_datasets,
@@ -56,7 +56,7 @@ def data_root(
     root: Path | None = None,  # returned if given
 ) -> Path:
     "The directory of the official datasets: `root`, or the environment variable TRANSFER_STUDY_DATA, or the user's cache directory."
-    path = Path(os.path.expanduser(root or os.environ.get("TRANSFER_STUDY_DATA") or user_cache()))
+    path = user_path(root or os.environ.get("TRANSFER_STUDY_DATA") or user_cache())
     if path.is_file():
         raise UserError(f"{path}: a file; expected the directory of the official datasets (--data-root or TRANSFER_STUDY_DATA)")
     return path
@@ -187,7 +187,7 @@ def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
     official = named_datasets()["name"]
     if reference in set(official):
         return _open_named(reference, directory, data_root(root))
-    path = directory / os.path.expanduser(rest)
+    path = directory / user_path(rest)
     if "\\" in reference and not path.exists():
         raise UserError(f"dataset {reference!r}: no such folder, tar or zip; write / between folders, not \\")
     if kind == "csv" or is_list(path):

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core import UserError, digest
+from ..core import UserError, digest, user_path
 from ..fingerprints import FileHashes
 from .archives import FileReader, list_files, readable_name
 from .decoding import MAX_PIXELS
@@ -275,7 +275,7 @@ def image_folder(
     class_level: int = 1,  # which folder below train/ names the class: 2 for train/<domain>/<class>/<image>
 ) -> ImageDataset:
     "The images in `path`, labelled by their folders; raises `UserError` if the folders allow no valid score."
-    root = Path(os.path.expanduser(path))
+    root = user_path(path)
     listed, name = list_files(root), name or dataset_name(root)
     images, folders = folder_images(listed, root, class_level)
     table, reader = _table(images), _stored_reader(images, root)

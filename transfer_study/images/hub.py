@@ -6,7 +6,6 @@
 __all__ = ['hub_dataset']
 
 # %% ../../nbs/api/images/11_hub.ipynb #81d7e8a9
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, names_shown
+from ..core import UserError, names_shown, user_path
 from .datasets import ImageDataset, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
@@ -351,7 +350,7 @@ def hub_dataset(
 ) -> ImageDataset:
     "A dataset of the Hugging Face library; raises `UserError` if it cannot be loaded or scored."
     source, _, configuration = reference.partition(":")
-    local = directory / os.path.expanduser(source)
+    local = directory / user_path(source)
     loaded = _load(str(local) if local.exists() else source, configuration or None, revision)
     named = (image or "image", label or "label")
     loaded, column, words = _divided(loaded, reference, splits or {}, named, split)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, digest, names_shown, shortened
+from ..core import UserError, digest, names_shown, shortened, user_path
 from .datasets import ImageDataset
 from .layout import IMAGE_SUFFIXES
 from .lists import decoded_path, is_list
@@ -28,7 +28,7 @@ def names_table(
     directory: Path = Path(),  # base directory of relative paths
 ) -> bool:
     "Whether groups are those of a table: a file, or a text that ends like the name of one; anything else is a regular expression."
-    path = directory / os.path.expanduser(groups)
+    path = directory / user_path(groups)
     return os.path.isfile(path) or is_list(path)
 
 
@@ -47,10 +47,10 @@ def read_groups(
 # %% ../../nbs/api/images/08_splits.ipynb #f87fb595
 def _listed_groups(path: str, names: pd.Series) -> tuple[pd.Series, list[str]]:
     "The groups that a table lists, by image, and what is odd in the file."
-    path = os.path.expanduser(path)
-    if not Path(path).is_file():
+    file = user_path(path)
+    if not file.is_file():
         raise UserError(f"groups {path}: no such file; expected a CSV file with the columns image and group, or a regular expression")
-    grid = read_grid(path)
+    grid = read_grid(file)
     columns = [column.casefold() for column in grid.columns]
     if columns.count("image") != 1 or columns.count("group") != 1:
         raise UserError(f"groups {path}: columns {names_shown(grid.columns)}; expected image and group, each once")

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import UserError, digest, is_memory_short, unknown_name_error
+from ..core import UserError, digest, is_memory_short, unknown_name_error, user_path
 from ..images.fetching import hub_within_reach
 from .table import LITE, default_checkpoint, lite_weights, paper_networks
 from .towers import open_clip_tower, transformers_tower, weights_file
@@ -429,6 +429,6 @@ def build_architecture(
         "open_clip": open_clip_tower, "transformers": transformers_tower, "lite": _lite_architecture,
     }  # fmt: skip
     source = "local-dir:" if library == "timm" and name.startswith("local-dir:") else ""
-    if (library == "transformers" or source) and (folder := directory / os.path.expanduser(name.removeprefix(source))).exists():
+    if (library == "transformers" or source) and (folder := directory / user_path(name.removeprefix(source))).exists():
         name = f"{source}{folder}"
     return builders[library](name, pretrained)

@@ -8,7 +8,6 @@ __all__ = ['IMAGENET_COUNTS', 'resolve_all', 'ResolvedNetwork', 'meta_network', 
            'ResolvedDatasets', 'expected_dataset', 'check_results', 'resolve_datasets', 'resolve_source', 'check_sizes']
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e74c370c
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -122,8 +121,8 @@ def resolve_networks(
         if accuracy is None and entry.weights is None and file.source is None:
             accuracy = imagenet_top1(architecture)
         text = str(entry.weights or "")
-        text = url2pathname(text.removeprefix("file:")) if text.startswith("file:/") else os.path.expanduser(text)
-        weights = directory / text if text else None
+        given = url2pathname(text.removeprefix("file:")) if text.startswith("file:/") else text
+        weights = directory / user_path(given) if text else None
         networks += [
             Network(entry.name, architecture, weights, accuracy, setting, directory=directory, pooling=entry.pooling)
             for setting in entry.variants
@@ -341,7 +340,7 @@ def resolve_source(
 ) -> ResolvedDatasets:
     "The source dataset of a study; raises `UserError` if it is missing."
     if reference != "imagenet":
-        folder = directory / os.path.expanduser(reference.removeprefix("folder:"))
+        folder = directory / user_path(reference.removeprefix("folder:"))
         return ResolvedDatasets([source_folder(folder) if folder.is_dir() else open_dataset(reference, directory, root)])
     imagenet = data_root(root) / "imagenet"
     if imagenet.is_dir():

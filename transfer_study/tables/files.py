@@ -55,11 +55,17 @@ def _check_formulas(data: bytes, name: str, sheet: pd.DataFrame, path: Path | st
                 raise UserError(f"{path}: {cell.coordinate} of sheet {name!r} is a formula without a value; open the file in a spreadsheet and save it")
 
 # %% ../../nbs/api/tables/02_files.ipynb #59bad7e5
+def _has_mark(data: bytes, mark: bytes) -> bool:
+    "Whether a regular expression fits in the XML of a sheet; asking openpyxl takes as long as reading the sheet."
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        return any(re.search(mark, packed.read(part)) for part in packed.namelist() if part.startswith("xl/worksheets/sheet"))
+
+
 def _with_errors(data: bytes, name: str, sheet: pd.DataFrame) -> pd.DataFrame:
     "The sheet with the errors of its formulas, such as #DIV/0!, which pandas takes for empty cells."
     import openpyxl
 
-    if not sheet.isna().any(axis=None):
+    if not _has_mark(data, rb"<(?:\w+:)?c [^>]*t=.e"):
         return sheet
     sheet = sheet.copy()
     for row in openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)[name].iter_rows():
@@ -73,9 +79,7 @@ def _loaded(data: bytes, name: str, marks: bytes) -> Any:
     "The sheet with what openpyxl knows of its rows and cells, if a part of the workbook has `marks`; else None."
     import openpyxl
 
-    with zipfile.ZipFile(io.BytesIO(data)) as packed:  # asking openpyxl takes as long as reading the sheet
-        parts = [packed.read(part) for part in packed.namelist() if part.startswith("xl/worksheets/sheet")]
-    return openpyxl.load_workbook(io.BytesIO(data))[name] if any(re.search(marks, part) for part in parts) else None
+    return openpyxl.load_workbook(io.BytesIO(data))[name] if _has_mark(data, marks) else None
 
 
 def _hidden(data: bytes, name: str, sheet: pd.DataFrame) -> tuple[str, ...]:

@@ -130,7 +130,7 @@ def _enclosing(grid: Grid, columns: list[int]) -> list[tuple[int, int, int, bool
     pairs: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
     for i, name in words.items():
         own = mean_of(name) or name
-        more = {other.replace(own, "…"): j for j, other in words.items() if own and other not in (own, name) and re.search(rf"^{re.escape(own)} | {re.escape(own)}$", other)}
+        more = {other.replace(own, "…"): j for j, other in words.items() if own and other not in (own, name) and (other.startswith(f"{own} ") or other.endswith(f" {own}"))}
         for low, high in permutations(more, 2):
             pairs.setdefault((low, high), []).append((i, more[low], more[high]))
     found = []

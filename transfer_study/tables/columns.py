@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, names_shown, unknown_name_error
-from .cells import clean_text, clean_texts, name_key, read_numbers
+from .cells import clean_text, clean_texts, name_key
 from .files import Grid
 from transfer_study.tables.names import (
     could_be_source,
@@ -120,7 +120,7 @@ def _words(name: str, *words: str) -> bool:
 
 def is_text(grid: Grid, position: int) -> bool:
     "Whether a column holds texts and no number."
-    numbers = read_numbers(grid.cells[position])
+    numbers = grid.numbers(position)
     return bool(numbers.invalid.any() and not np.isfinite(numbers.values).any())
 
 # %% ../../nbs/api/tables/04_columns.ipynb #955aa991
@@ -257,7 +257,7 @@ _RIGHT = re.compile(r"(?P<n>(n|num|number|no|count|#)( of)? )?(correct|hits|righ
 def _total_beside(grid: Grid, i: int) -> int | None:
     "The column of whole numbers of which those of a column may be a part: never less, and mostly no more than ten times as much."
     apart = {i, *(standard_column(grid, role, "table") for role in COLUMNS if role != "n_test")}
-    columns = {j: read_numbers(grid.cells[j], whole=True).values for j in range(len(grid.columns)) if j == i or j not in apart}
+    columns = {j: grid.numbers(j, whole=True).values for j in range(len(grid.columns)) if j == i or j not in apart}
     whole = {j: values for j, values in columns.items() if np.isfinite(values).any() and (np.modf(values[np.isfinite(values)])[0] == 0).all()}
     for j, totals in whole.items() if i in whole else ():
         both = np.isfinite(whole[i]) & np.isfinite(totals) & (totals > 0)
@@ -270,7 +270,7 @@ def _total_beside(grid: Grid, i: int) -> int | None:
 def _check_counts(grid: Grid, i: int, path: object, suggested: bool = False) -> None:
     "Raises `UserError` for a column that counts right answers, by its name or beside their total; with `suggested`, also if it may hold percentages."
     name, total = grid.columns[i], _total_beside(grid, i)
-    values, named = read_numbers(grid.cells[i], whole=True).values, _RIGHT.fullmatch(name_words(untracked(name)))
+    values, named = grid.numbers(i, whole=True).values, _RIGHT.fullmatch(name_words(untracked(name)))
     stated = bool(named and (named["n"] or named["count"]) and (values[np.isfinite(values)] % 1 == 0).all())
     certain = stated or total is not None and bool(named or np.nanmax(values) > 100)
     if certain or suggested and total is not None:
@@ -282,7 +282,7 @@ def _check_counts(grid: Grid, i: int, path: object, suggested: bool = False) -> 
 def _score_column(grid: Grid, used: Iterable[int], path: object) -> int:
     "The column of scores such as `test_acc` or `mean`, if it is the only column of numbers that may hold scores; raises `UserError` otherwise."
     beside = reasons_beside(grid.columns)
-    numeric = [i for i in range(len(grid.columns)) if i not in used and np.isfinite(read_numbers(grid.cells[i]).values).any()]
+    numeric = [i for i in range(len(grid.columns)) if i not in used and np.isfinite(grid.numbers(i).values).any()]
     scores = [i for i in numeric if set(name_words(untracked(grid.columns[i])).split()) <= _WORDS_OF_SCORES and grid.columns[i] not in beside]
     others = [i for i in numeric if i not in scores and not any(reason(grid.columns[i]) for reason in (is_source, reason_no_dataset, beside.get))]
     if len(scores) == 1 and not others:
@@ -300,7 +300,7 @@ def _source_column(grid: Grid, path: object, free: list[int], source: str | None
     "The column of a long table that is the source accuracy, among those that are `free`; raises `UserError` if several could be."
     if source:
         return next((i for i in free if name_key(grid.columns[i]) == name_key(source)), None)
-    free = [i for i in free if np.isfinite(read_numbers(grid.cells[i]).values).any()]
+    free = [i for i in free if np.isfinite(grid.numbers(i).values).any()]
     beside = reasons_beside(grid.columns)
     certain = [i for i in free if names_source(grid, i, beside)]
     possible = certain or [i for i in free if could_be_source(grid.columns[i]) and not reason_no_dataset(grid.columns[i])]

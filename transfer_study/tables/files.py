@@ -18,7 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, data_path, is_memory_short, names_shown, shortened, user_path
-from .cells import MISSING, clean_text, name_key, read_numbers
+from .cells import MISSING, Numbers, clean_text, name_key, read_numbers
 from .texts import Records, decode, delimited_records, html_records, markdown_records
 
 # %% ../../nbs/api/tables/02_files.ipynb #088caeeb
@@ -41,6 +41,17 @@ class Grid:
     place: str  # what `lines` count: `line` or `row`
     decimal: str  # the usual decimal mark
     remarks: tuple[str, ...]  # on reading, in words
+    _numbers: dict[tuple[int, bool], Numbers] = field(default_factory=dict, init=False, repr=False, compare=False)  # read so far
+
+    def numbers(
+        self,
+        i: int,  # the position of a column
+        whole: bool = False,  # whether it holds counts
+    ) -> Numbers:
+        "The numbers of a column, read once."
+        if (i, whole) not in self._numbers:
+            self._numbers[i, whole] = read_numbers(self.cells[i], whole, self.decimal)
+        return self._numbers[i, whole]
 
 # %% ../../nbs/api/tables/02_files.ipynb #ac5d635b
 def _check_formulas(data: bytes, name: str, sheet: pd.DataFrame, path: Path | str) -> None:

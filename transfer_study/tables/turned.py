@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import names_shown
-from .cells import clean_text, clean_texts, name_key, read_numbers
+from .cells import clean_text, clean_texts, name_key
 from .columns import COLUMNS, dataset_column, is_text, standard_column
 from .files import Grid
 from .names import cells_decide, could_be_source, is_source, name_words, reason_no_dataset
@@ -52,7 +52,7 @@ def _are_counts(name: str, values: np.ndarray) -> bool:
 def _networks(grid: Grid, names: int) -> list[int]:
     "The columns of numbers that are no columns of the results table, such as n_test."
     standard = {standard_column(grid, role, "table") for role in COLUMNS if role not in ("network", "dataset", "score")}
-    numbers = {i: read_numbers(grid.cells[i], usual=grid.decimal) for i in range(len(grid.columns)) if i != names and i not in standard}
+    numbers = {i: grid.numbers(i) for i in range(len(grid.columns)) if i != names and i not in standard}
     return [i for i, column in numbers.items() if np.isfinite(column.values).any() and grid.columns[i] and not _are_counts(grid.columns[i], column.values)]
 
 # %% ../../nbs/api/tables/09_turned.ipynb #9c7ad30e
@@ -70,7 +70,7 @@ def _stated_by_row(grid: Grid, names: int) -> list[int]:
     "The columns of a table to turn that hold something of the results table, such as protocol, metric and n_classes."
     roles = [role for role in COLUMNS if role not in ("network", "dataset", "score")]
     positions = [standard_column(grid, role, "table") for role in roles]
-    return sorted({i for i in positions if i is not None and i != names and not read_numbers(grid.cells[i]).missing.all()})
+    return sorted({i for i in positions if i is not None and i != names and not grid.numbers(i).missing.all()})
 
 
 def _melted(grid: Grid, names: int, networks: list[int], stated: list[int]) -> Grid:

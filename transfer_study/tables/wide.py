@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError
-from .cells import clean_text, name_key, read_numbers
+from .cells import clean_text, name_key
 from transfer_study.tables.columns import (
     COLUMNS,
     STATISTICS,
@@ -66,7 +66,7 @@ def _texts_like_scores(
     values = values[np.isfinite(values)]
     if holds_texts(grid.columns[i]) or 2 * len(values) <= len(texts) or 2 * len(set(values)) <= len(values) or values.max() > 100:
         return False
-    beside = [read_numbers(grid.cells[j], usual=grid.decimal).values for j, name in enumerate(grid.columns) if j != i and not reason_no_dataset(name)]
+    beside = [grid.numbers(j).values for j, name in enumerate(grid.columns) if j != i and not reason_no_dataset(name)]
     beside = [own for own in beside if np.isfinite(own).any()]
     if not beside:
         return bool((values != np.round(values)).any())
@@ -77,7 +77,7 @@ def _texts_like_scores(
 # %% ../../nbs/api/tables/05_wide.ipynb #b90e0dfa
 def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool) -> bool:
     "Whether a column of a wide table holds scores; raises `UserError` for one that holds scores and other texts, or texts like scores."
-    numbers = read_numbers(grid.cells[i], usual=grid.decimal)
+    numbers = grid.numbers(i)
     texts = [clean_text(cell) for cell in grid.cells[i][numbers.invalid]]
     if not certain and holds_texts(grid.columns[i]) and 2 * numbers.invalid.sum() >= (~numbers.missing).sum():
         return False  # a commit may be all digits
@@ -94,7 +94,7 @@ def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool
 # %% ../../nbs/api/tables/05_wide.ipynb #fe036a8b
 def _counts_rows(grid: Grid, i: int) -> bool:
     "Whether the numbers of a column are 0, 1, … or 1, 2, … in any order."
-    values = np.sort(read_numbers(grid.cells[i]).values)
+    values = np.sort(grid.numbers(i).values)
     return len(values) > 2 and any(np.array_equal(values, np.arange(first, first + len(values))) for first in (0, 1))
 
 # %% ../../nbs/api/tables/05_wide.ipynb #8cb99308
@@ -126,7 +126,7 @@ def _width(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
 def _enclosing(grid: Grid, columns: list[int]) -> list[tuple[int, int, int, bool]]:
     "Columns that enclose the numbers of another one whose name they have: this one, the lower and the upper one, and whether they are an interval."
     words = {i: plain_words(grid.columns[i]) for i in columns}
-    values = {i: read_numbers(grid.cells[i], usual=grid.decimal).values for i in columns}
+    values = {i: grid.numbers(i).values for i in columns}
     pairs: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
     for i, name in words.items():
         own = mean_of(name) or name
@@ -178,7 +178,7 @@ def _means_by_value(grid: Grid, chosen: list[int]) -> dict[int, str]:
     means: dict[int, str] = {}
     if not 3 <= len(chosen) <= 60:  # more would take long
         return means
-    values = np.column_stack([read_numbers(grid.cells[i], usual=grid.decimal).values for i in chosen])
+    values = np.column_stack([grid.numbers(i).values for i in chosen])
     values = values[np.isfinite(values).all(axis=1)]
     for k, i in enumerate(chosen if len(values) >= 4 else []):
         others, precision = [j for j in range(len(chosen)) if j != k and chosen[j] not in means], _precision(grid.cells[i])
@@ -210,7 +210,7 @@ def _reason_left_out(grid: Grid, i: int, path: object, named: list[int], only: l
         return "a run of a dataset without a name"
     if reason := reason_no_dataset(dataset) or beside.get(name, ""):
         return reason
-    if read_numbers(grid.cells[i]).missing.all():
+    if grid.numbers(i).missing.all():
         return "empty"
     if not _numeric(grid, i, path, named, False):
         return "no numbers"
@@ -222,7 +222,7 @@ def _reason_left_out(grid: Grid, i: int, path: object, named: list[int], only: l
 def _decided_by_cells(grid: Grid, whys: dict[int, str], sources: list[int], beside: dict[str, str]) -> list[int]:
     "The columns that are left out by their names only, but are datasets by their cells."
     doubtful = [i for i, why in whys.items() if why and grid.columns[i] not in beside and cells_decide(grid.columns[i]) and why == reason_no_dataset(grid.columns[i])]
-    numbers = {i: read_numbers(grid.cells[i], usual=grid.decimal) for i in [*doubtful, *sources, *(i for i, why in whys.items() if not why)]}
+    numbers = {i: grid.numbers(i) for i in [*doubtful, *sources, *(i for i, why in whys.items() if not why)]}
     scores = [numbers[i].values for i in numbers if i not in doubtful]
     has_datasets = not all(whys.values())
     return [i for i in doubtful if has_datasets and not numbers[i].invalid.any() and _like_scores(numbers[i].values, scores)]
@@ -337,6 +337,7 @@ def wide_roles(
     _check_wide(grid, path, chosen, stated, reasons)
     if not only:
         _check_spreads(path, reasons)
-    runs = {i: run for i in [*sources, *chosen] if (run := runs_in(names).get(names[i])) and run[0]}
+    of_runs = runs_in(names)
+    runs = {i: run for i in [*sources, *chosen] if (run := of_runs.get(names[i])) and run[0]}
     remarks = _runs_remark(names, runs) + (() if only else _bounds_remark(grid, [*sources, *chosen], chosen))
     return Roles(named, standard, chosen, sources, reasons, runs, remarks)

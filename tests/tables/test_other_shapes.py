@@ -145,3 +145,99 @@ def test_a_table_of_images_or_of_classes():
 def test_names_from_latex_are_without_backslashes():
     rows = read_table(WIDE.replace("resnet18", r"mobilenet\_v2").drop(columns="imagenet"), percent=True)
     assert rows.loc[rows["network"] == "mobilenet_v2", "source_accuracy"].unique().tolist() == [0.71878]
+
+
+def pivot(name="Grand Total", prefix=""):
+    table = pd.DataFrame({
+        "network": list("abcde"), "imagenet": [60.1, 65.2, 70.4, 75.3, 78.8],
+        "cars": [52.1, 58.1, 60.5, 71.6, 77.7], "pets": [86.3, 87.9, 88.1, 92.4, 93.6],
+    })  # fmt: skip
+    table.loc[5] = [name, *table.drop(columns="network").mean().round(2)]
+    table[prefix + name] = table.drop(columns="network").mean(axis=1).round(2)
+    return table
+
+
+@pytest.mark.parametrize("name", ["Grand Total", "Gesamtergebnis", "Total général", "Total general", "Overall"])
+def test_the_totals_of_a_pivot_table_are_neither_networks_nor_datasets(name):
+    for table in (pivot(name), pivot(name, "Column Labels ") if name == "Grand Total" else pivot(name)):
+        rows = read_table(table, percent=True)
+        assert sorted(rows["network"].unique()) == list("abcde") and sorted(rows["dataset"].unique()) == ["cars", "pets"]
+
+
+def test_a_mean_over_the_source_and_the_datasets_is_left_out_by_its_value():
+    rows = read_table(pivot().rename(columns={"Grand Total": "everything"})[:5], percent=True)
+    assert sorted(rows["dataset"].unique()) == ["cars", "pets"]
+    assert any("everything (the mean of 'imagenet' to 'pets')" in line for line in rows.attrs["reading"])
+
+
+def test_two_tables_side_by_side_are_refused():
+    probe = WIDE.rename(columns={"network": "Model"})
+    for order in ([0, 1, 2], [2, 0, 1]):
+        beside = pd.concat({"Linear probe": probe, "Fine-tuning": probe.iloc[order].reset_index(drop=True)}, axis=1)
+        message = refused(beside, percent=True, network="Linear probe Model", source="Linear probe imagenet")
+        assert "'Fine-tuning Model' names the networks of 'Linear probe Model' again: two tables stand side by side" in message
+    assert len(read_table(WIDE.assign(checkpoint=WIDE["network"]), percent=True)) == 6, "a copy of the names is a column of texts"
+    distilled = WIDE.assign(teacher=["resnet152", "resnet152", "resnet50"])
+    assert len(read_table(distilled, percent=True)) == 6
+
+
+def test_top_1_and_top_5_in_one_cell_are_refused_and_not_looked_up():
+    table = WIDE.drop(columns="imagenet").assign(**{"ImageNet (top-1 / top-5)": ["69.8 / 89.1", "76.1 / 92.9", "78.3 / 94.0"]})
+    assert "score '69.8 / 89.1' of network 'resnet18'" in refused(table, percent=True)
+
+
+def test_another_measure_of_the_source_beside_the_one_that_is_named():
+    table = WIDE.rename(columns={"imagenet": "ImageNet linear"}).assign(**{"ImageNet k-NN": [60.1, 66.2, 68.9]})
+    reading = read_table(table, percent=True, source="ImageNet linear").attrs["reading"]
+    assert any("read as datasets: 'ImageNet k-NN' (may be of the source)" in line for line in reading)
+
+
+@pytest.mark.parametrize(("text", "kind"), [
+    ('.. csv-table:: Results\n   :header: "Model", "Pets"\n   :widths: 20, 20\n\n   "small", "91.2"\n', "reStructuredText"),
+    ("=====  =====\nModel  Pets\n=====  =====\nsmall  91.2\n=====  =====\n", "reStructuredText"),
+    ("+-------+------+\n| model | pets |\n+-------+------+\n| small | 91.2 |\n+-------+------+\n", "a table drawn with lines"),
+])  # fmt: skip
+def test_drawn_tables_are_named(text, kind, tmp_path):
+    (tmp_path / "table.txt").write_text(text)
+    assert f"table.txt: {kind}" in refused(tmp_path / "table.txt")
+
+
+def test_the_words_none_and_na_in_a_workbook_are_texts_as_in_csv(tmp_path):
+    table = pd.concat([WIDE.assign(pretrained="imagenet"), WIDE.assign(pretrained="None")], ignore_index=True)
+    table.to_excel(tmp_path / "table.xlsx", index=False)
+    table.to_csv(tmp_path / "table.csv", index=False)
+    options = {"percent": True, "network": "network,pretrained"}
+    of_excel, of_csv = (read_table(tmp_path / f"table.{kind}", **options) for kind in ("xlsx", "csv"))
+    pd.testing.assert_frame_equal(of_excel, of_csv)
+    assert set(of_excel["network"]) == {f"{name} {how}" for name in WIDE["network"] for how in ("imagenet", "None")}
+    left = read_table(tmp_path / "table.xlsx", **options, leave_out="pretrained=None")
+    assert len(left) == 6
+
+
+def test_scores_in_per_cent_beside_source_accuracies_in_fractions(tmp_path):
+    own = LONG.assign(score=LONG["score"] * 100, source_accuracy=[0.698, 0.761, 0.783] * 2)
+    assert "give --scale source_accuracy=fraction (or omit --percent" in refused(own, percent=True)
+    assert read_table(own, percent=True, scale="source_accuracy=fraction")["source_accuracy"].max() == 0.783
+    scores = WIDE.drop(columns="imagenet")
+    mine = pd.DataFrame({"network": WIDE["network"], "source_accuracy": [0.698, 0.761, 0.783]})
+    mine.to_csv(tmp_path / "mine.csv", index=False)
+    given = {"percent": True, "source_accuracy": tmp_path / "mine.csv"}
+    assert "give --scale source_accuracy=fraction" in refused(scores, **given)
+    assert read_table(scores, **given, scale="source_accuracy=fraction")["source_accuracy"].max() == 0.783
+
+
+def test_the_column_of_networks_of_source_accuracies_is_to_be_renamed(tmp_path):
+    columns = {"Weight": WIDE["network"], "Acc@1": [69.8, 76.1, 78.3], "Recipe": ["old", "new", "new"]}
+    torchvision = pd.DataFrame(columns)
+    torchvision.to_csv(tmp_path / "weights.csv", index=False)
+    message = refused(WIDE.drop(columns="imagenet"), percent=True, source_accuracy=tmp_path / "weights.csv")
+    assert "call the column that names the networks network, such as 'Weight'" in message and "--network" not in message
+    torchvision.rename(columns={"Weight": "network"}).to_csv(tmp_path / "weights.csv", index=False)
+    rows = read_table(WIDE.drop(columns="imagenet"), percent=True, source_accuracy=tmp_path / "weights.csv")
+    assert rows["source_accuracy"].max() == pytest.approx(0.783)
+
+
+def test_a_name_that_stands_twice_is_refused_with_the_name_of_the_file(tmp_path):
+    lines = ["Model,imagenet,pets,,Model,imagenet,pets", "small,60,80,,small,60,85", "large,70,88,,large,70,90"]
+    (tmp_path / "twice.csv").write_text("\n".join(lines))
+    assert refused(tmp_path / "twice.csv", percent=True).startswith(f"{tmp_path}/twice.csv: 2 columns are named 'Model'")

@@ -141,6 +141,7 @@ def network_columns(
     grid: Grid,
     network: str | Iterable[str] | None,  # the columns that name the network, or None to find one
     path: object,  # for messages
+    advice: str = "name it with --network, such as --network",  # before the column that may be it
 ) -> list[int]:
     "The columns whose texts together name the network; raises `UserError` if there are none."
     if chosen := names_in(network, grid.columns):
@@ -154,7 +155,7 @@ def network_columns(
     if len(texts) == 1 and name_key(texts[0]) in ("method", "methods", "weights"):  # beside other texts, it may be anything
         return [unique_column(grid, texts[0], path)]
     texts.sort(key=lambda name: (not _words(name, *_SAME["network"]), _words(name, "id", "status", "state", "date", "time", "created", "uri", "user")))
-    hint = f"name it with --network, such as --network {texts[0]!r}" if texts else "name it with --network"
+    hint = f"{advice} {texts[0]!r}" if texts else advice.partition(",")[0]
     if texts and (others := possible_datasets(grid, [grid.columns.index(texts[0])])):
         hint += f"; if {others[0]!r} names the datasets, call it dataset, and the column of scores score"
     raise UserError(f"{path}: no column 'network' (or 'model'); found: {names_shown(grid.columns) or 'no columns'}; {hint}")
@@ -254,9 +255,9 @@ def _check_errors(names: Iterable[str], path: object) -> None:
 _RIGHT = re.compile(r"(?P<n>(n|num|number|no|count|#)( of)? )?(correct|hits|right|successes)(?P<count> (n|count|answers|predictions|images))?")
 
 
-def _total_beside(grid: Grid, i: int) -> int | None:
+def _total_beside(grid: Grid, i: int, path: object) -> int | None:
     "The column of whole numbers of which those of a column may be a part: never less, and mostly no more than ten times as much."
-    apart = {i, *(standard_column(grid, role, "table") for role in COLUMNS if role != "n_test")}
+    apart = {i, *(standard_column(grid, role, path) for role in COLUMNS if role != "n_test")}
     columns = {j: grid.numbers(j, whole=True).values for j in range(len(grid.columns)) if j == i or j not in apart}
     whole = {j: values for j, values in columns.items() if np.isfinite(values).any() and (np.modf(values[np.isfinite(values)])[0] == 0).all()}
     for j, totals in whole.items() if i in whole else ():
@@ -269,7 +270,7 @@ def _total_beside(grid: Grid, i: int) -> int | None:
 
 def _check_counts(grid: Grid, i: int, path: object, suggested: bool = False) -> None:
     "Raises `UserError` for a column that counts right answers, by its name or beside their total; with `suggested`, also if it may hold percentages."
-    name, total = grid.columns[i], _total_beside(grid, i)
+    name, total = grid.columns[i], _total_beside(grid, i, path)
     values, named = grid.numbers(i, whole=True).values, _RIGHT.fullmatch(name_words(untracked(name)))
     stated = bool(named and (named["n"] or named["count"]) and (values[np.isfinite(values)] % 1 == 0).all())
     certain = stated or total is not None and bool(named or np.nanmax(values) > 100)
@@ -288,7 +289,7 @@ def _score_column(grid: Grid, used: Iterable[int], path: object) -> int:
     if len(scores) == 1 and not others:
         return scores[0]
     _check_errors([grid.columns[i] for i in numeric if not scores and not others], path)
-    totals = {i: total for i in [*scores, *others] if (total := _total_beside(grid, i)) is not None}
+    totals = {i: total for i in [*scores, *others] if (total := _total_beside(grid, i, path)) is not None}
     shares = [i for i in [*scores, *others] if i not in totals and i not in totals.values() and not _RIGHT.fullmatch(name_words(untracked(grid.columns[i])))]
     for i in [] if shares else [*scores, *others]:
         _check_counts(grid, i, path, suggested=True)

@@ -324,6 +324,9 @@ def _check_kind_of_text(data: bytes, path: Path) -> None:
         raise UserError(f"{path}: a web page with all its parts in one file (MHTML), which is not read; save the page as HTML only")
     if re.search(rb"\\begin\{(tabular|longtable|table)|(?m:&[^\n&]*\\\\[ \t\r]*$)", data):
         raise UserError(f"{path}: LaTeX, which is not read; save the table as CSV, Markdown, HTML, Excel or Parquet")
+    if drawn := re.search(rb"(?m)^\s*(\.\. (?:csv|list)-table::|=+([ \t]+=+)+\s*$|\+[-=+]{3,}\+\s*$)", data):
+        kind = "a table drawn with lines of + and -" if drawn[1].startswith(b"+") else "reStructuredText"
+        raise UserError(f"{path}: {kind}, which is not read; save the table as CSV, Markdown, HTML, Excel or Parquet")
 
 # %% ../../nbs/api/tables/03_files.ipynb #e6ba5b68
 def _filled_down(

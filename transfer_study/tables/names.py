@@ -58,7 +58,7 @@ def could_be_source(
 # %% ../../nbs/api/tables/04_names.ipynb #8c5211f9
 _AVERAGE = "mean|average|avg|overall|mittelwert|durchschnitt|moyenne|promedio"
 _SUMMARIES = {
-    "an average": rf"{_AVERAGE}|mittel|media|median|mediane|mediana|total|gesamt|sum|summe|somme|suma",
+    "an average": rf"{_AVERAGE}|mittel|media|median|mediane|mediana|total|gesamt|sum|summe|somme|suma|(.* )?(grand total|gesamtergebnis|total general)",  # the last ones of pivot tables
     "a spread": "std|stdev|std dev|sd|stderr|sem|standard (deviation|error)|variance|range|spread|standardabweichung|ecart type|desviacion estandar",
     "an extreme": "min|minimum|max|maximum|minimo|maximo|best|worst|beste|meilleur|mejor",
     "a difference": "δ|delta|diff|difference|differenz|diferencia|gain|improvement",
@@ -101,7 +101,7 @@ _NO_DATASET = {
     "a spread": r"lower|upper|low|high|(.* )?(ci|ci95)( (low|lower|high|upper))?|(.* )?(lower|upper) (bound|limit)|"
                 r"(.* )?(std|stdev|sd|stderr|sem|std dev|standard (error|deviation)|variance) (low|lower|high|upper)",
     "errors, no accuracies": r".*\b(err|errors?|loss|perplexity|m?ce|rmse|mae|mse|nll|ece|brier|fid|eer)\b.*",
-    "top-5 accuracies": r".*\btop ?5\b.*|.*\bacc ?5\b.*",
+    "top-5 accuracies": r"(?!.*\b(top|acc) ?1\b)(.*\btop ?5\b.*|.*\bacc ?5\b.*)",
     "a setting": r"(img|image|input)( size| res| resolution)?|res|resolution|crop( (pct|percent|size|ratio|mode))?|(.* )?(epochs?|steps?|iterations)|year|date|"
                  r"batch( size)?|lr|learning rate|width|n? ?layers?|patch( size)?|(.* )?dim(ension)?s?|n? ?features|pretrain.*|samples.*|weight decay|"
                  r"train(ing)? (acc|accuracy|top ?1|data|set|size|images?|samples?|examples?|res|resolution|hours|days|cost)( .*)?|"

@@ -181,8 +181,9 @@ def _check_doubtful_source(rows: pd.DataFrame, path: object) -> None:
 
 # %% ../../nbs/api/tables/11_rows.ipynb #7c415e18
 def _named_remarks(rows: pd.DataFrame) -> list[str]:
-    "On datasets that are none by their names: those of a long table, and columns of a wide one by their cells."
-    named = [f"{name!r} ({reason})" for name in rows.loc[~rows["in_source"].astype(bool), "dataset"].unique() if (reason := reason_no_dataset(name))]
+    "On datasets that are none by their names: those of a long table, columns of a wide one by their cells, and further measures of the source."
+    reasons = {name: reason_no_dataset(name) or "may be of the source" * could_be_source(name) for name in rows.loc[~rows["in_source"].astype(bool), "dataset"].unique()}
+    named = [f"{name!r} ({reason})" for name, reason in reasons.items() if reason]
     return [f"read as datasets: {', '.join(named[:5])}; leave them out with --leave-out if they are none"] if named else []
 
 # %% ../../nbs/api/tables/11_rows.ipynb #9374a233
@@ -337,7 +338,7 @@ def table_rows(
     grid, (percent, by_name) = read_grid(table), scales_in(scale, percent)
     path = _shown(table, grid)
     _check_kind(grid, path)
-    grid = grid if network or score else upright(grid, known, source)
+    grid = grid if network or score else upright(grid, path, known, source)
     grid, leave_out, on_request = _without_rows(grid, leave_out, path)
     roles = long_roles(grid, path, network, score, source, leave_out)
     if roles is None:
@@ -372,7 +373,7 @@ def source_accuracies(
     grid = read_grid(table)
     path = _shown(table, grid)
     columns = names_in(network, grid.columns)
-    named = network_columns(grid, columns if set(columns) <= set(grid.columns) and columns else None, path)
+    named = network_columns(grid, columns if set(columns) <= set(grid.columns) and columns else None, path, "call the column that names the networks network, such as")
     keys = [name_key(name) for name in grid.columns]
     choices = ([key == "sourceaccuracy" for key in keys], [is_source(name) for name in grid.columns], [key in ("top1", "acc1") for key in keys])
     positions = next((list(np.flatnonzero(fits)) for fits in choices if any(fits)), [])

@@ -83,10 +83,14 @@ def _check_percent(rows: pd.DataFrame, column: str, values: np.ndarray, scaled: 
     "Raises `UserError` if values that are said to be in per cent are at most 1."
     largest, low = _largest(rows, values, scaled)
     if len(low):
-        every = len(low) == len(largest) or column == "source_accuracy"
-        of = "" if every else f" on dataset {low.index[0]!r}"
-        name = "source_accuracy" if column == "source_accuracy" else "score" if every else low.index[0]
-        advice = f"omit --percent (percent=True); if it is right, --scale {name}=percent says so" if every else f"give --scale {name}=fraction, or {name}=percent if it is right"
+        is_source, every = column == "source_accuracy", len(low) == len(largest)
+        of = "" if is_source or every else f" on dataset {low.index[0]!r}"
+        if every and not is_source:
+            advice = "omit --percent (percent=True); if it is right, --scale score=percent says so"
+        else:
+            name = column if is_source else low.index[0]
+            neither = " (or omit --percent, if the scores are not in per cent either)" if is_source else ""
+            advice = f"give --scale {name}=fraction{neither}, or {name}=percent if it is right"
         raise UserError(f"{path}: the largest {column}{of} is {low.max():g}, so the column is not in per cent; {advice}")
 
 # %% ../../nbs/api/tables/09_scales.ipynb #f7b1d6c3

@@ -20,24 +20,24 @@ from .files import Grid
 from .names import cells_decide, could_be_source, is_source, name_words, reason_no_dataset
 
 # %% ../../nbs/api/tables/10_turned.ipynb #73d54b26
-def _row_names(grid: Grid) -> int | None:
+def _row_names(grid: Grid, path: object) -> int | None:
     "The column that names the rows, if these may be datasets: it is called so, or it is the first one; it holds texts, and no setting such as Pretraining."
     if not grid.columns or not len(grid.cells):
         return None
-    named = dataset_column(grid, "table")
+    named = dataset_column(grid, path)
     position = 0 if named is None else named
-    networks = standard_column(grid, "network", "table")
-    is_long = named is not None and networks is not None or standard_column(grid, "score", "table") is not None
+    networks = standard_column(grid, "network", path)
+    is_long = named is not None and networks is not None or standard_column(grid, "score", path) is not None
     name = grid.columns[position]
     is_other = bool(name) and bool(reason_no_dataset(name) or could_be_source(name))
     return None if is_long or is_other or not is_text(grid, position) else position
 
 
-def _has_source(grid: Grid, source: str | None) -> bool:
+def _has_source(grid: Grid, path: object, source: str | None) -> bool:
     "Whether a column holds source accuracies, by its name or by the option."
     names = {*grid.columns, *(levels[-1] for levels in grid.levels if levels)}
     wanted = source is not None and name_key(source) in map(name_key, names)
-    return wanted or any(map(is_source, names)) or standard_column(grid, "source_accuracy", "table") is not None
+    return wanted or any(map(is_source, names)) or standard_column(grid, "source_accuracy", path) is not None
 
 
 _COUNTS = re.compile(r"((#|n|num|number of) )?((train(ing)?|test|val(idation)?) )?(size|set size|images|samples|examples|classes|categories)")
@@ -49,9 +49,9 @@ def _are_counts(name: str, values: np.ndarray) -> bool:
     return bool(_COUNTS.fullmatch(name_words(name))) or bool((values == np.round(values)).all() and values.max(initial=0) > 100)
 
 
-def _networks(grid: Grid, names: int) -> list[int]:
+def _networks(grid: Grid, path: object, names: int) -> list[int]:
     "The columns of numbers that are no columns of the results table, such as n_test."
-    standard = {standard_column(grid, role, "table") for role in COLUMNS if role not in ("network", "dataset", "score")}
+    standard = {standard_column(grid, role, path) for role in COLUMNS if role not in ("network", "dataset", "score")}
     numbers = {i: grid.numbers(i) for i in range(len(grid.columns)) if i != names and i not in standard}
     return [i for i, column in numbers.items() if np.isfinite(column.values).any() and grid.columns[i] and not _are_counts(grid.columns[i], column.values)]
 
@@ -66,10 +66,10 @@ def _turned(grid: Grid, names: int, networks: list[int]) -> Grid:
     return replace(grid, columns=("network", *rows), levels=levels, cells=cells, lines=np.array(networks) + 1, place="column", remarks=(*grid.remarks, said))
 
 
-def _stated_by_row(grid: Grid, names: int) -> list[int]:
+def _stated_by_row(grid: Grid, path: object, names: int) -> list[int]:
     "The columns of a table to turn that hold something of the results table, such as protocol, metric and n_classes."
     roles = [role for role in COLUMNS if role not in ("network", "dataset", "score")]
-    positions = [standard_column(grid, role, "table") for role in roles]
+    positions = [standard_column(grid, role, path) for role in roles]
     return sorted({i for i in positions if i is not None and i != names and not grid.numbers(i).missing.all()})
 
 
@@ -91,19 +91,20 @@ def _melted(grid: Grid, names: int, networks: list[int], stated: list[int]) -> G
 # %% ../../nbs/api/tables/10_turned.ipynb #b403121b
 def upright(
     grid: Grid,
+    path: object,  # for messages
     known: Iterable[str] = (),  # names of networks whose source accuracies are known
     source: str | None = None,  # the column or dataset of source accuracies, if it was named
 ) -> Grid:
     "The grid with a row per network: turned if it has a row per dataset and a column per network, else as it is."
-    names = _row_names(grid)
-    if names is None or _has_source(grid, source):
+    names = _row_names(grid, path)
+    if names is None or _has_source(grid, path, source):
         return grid
-    rows, keys, networks = clean_texts(grid.cells[names]).dropna(), set(map(name_key, known)), _networks(grid, names)
-    stated = _stated_by_row(grid, names)
+    rows, keys, networks = clean_texts(grid.cells[names]).dropna(), set(map(name_key, known)), _networks(grid, path, names)
+    stated = _stated_by_row(grid, path, names)
     if len(networks) < 2 or keys.intersection(map(name_key, rows)) or grid.cells[[names, *stated]].loc[rows.index].map(clean_text).duplicated().any():
         return grid
     has_source_row = any(map(is_source, rows)) or source is not None and name_key(source) in map(name_key, rows)
-    is_named = dataset_column(grid, "table") is not None
+    is_named = dataset_column(grid, path) is not None
     has_known_column = any(name_key(grid.columns[i]) in keys for i in networks)
     if not (has_source_row or is_named or has_known_column):
         return grid

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError
-from .cells import clean_text, name_key
+from .cells import clean_text, clean_texts, name_key
 from transfer_study.tables.columns import (
     COLUMNS,
     STATISTICS,
     Roles,
+    is_text,
     matching,
     names_in,
     names_source,
@@ -239,8 +240,8 @@ def _reasons(grid: Grid, path: object, named: list[int], only: list[str], beside
     enclosing = _enclosing(grid, [*sources, *(i for i, reason in whys.items() if not reason)])
     bounds = {i: f"a bound of {names[value]!r}" for value, *ends, are_bounds in enclosing for i in ends if are_bounds}
     whys |= {i: why for i, why in bounds.items() if names[i] not in only}
-    means = _means_by_value(grid, [i for i, reason in whys.items() if not reason])
-    return whys | {i: why for i, why in means.items() if names[i] not in [*only, *runs]}
+    means = _means_by_value(grid, sorted([*sources, *(i for i, reason in whys.items() if not reason)]))
+    return whys | {i: why for i, why in means.items() if i in whys and names[i] not in [*only, *runs]}
 
 # %% ../../nbs/api/tables/06_wide.ipynb #71ac28fe
 def _paired_source(grid: Grid, whys: dict[int, str]) -> list[int]:
@@ -282,6 +283,16 @@ def _check_one_row_each(grid: Grid, path: object, named: list[int], standard: di
         )
 
 
+def _check_side_by_side(grid: Grid, named: list[int], path: object) -> None:
+    "Raises `UserError` for another column that names the networks again, in another order or below the same word: it begins a second table."
+    first = clean_texts(grid.cells[named[0]])
+    for i, levels in enumerate(grid.levels):
+        others = clean_texts(grid.cells[i]) if i not in named and is_text(grid, i) else pd.Series(dtype=object)
+        again = others.dropna().isin(set(first)).mean() > 0.8 and others.dropna().is_unique and others.count() > 2
+        if again and (not others.equals(first) or levels[-1:] == grid.levels[named[0]][-1:]):
+            raise UserError(f"{path}: {grid.columns[i]!r} names the networks of {grid.columns[named[0]]!r} again: two tables stand side by side; give each a file of its own")
+
+
 def _check_spreads(path: object, reasons: dict[str, str]) -> None:
     "Raises `UserError` for a column SD or SEM that may be a dataset, because the table has no average to which it belongs."
     spreads = [name for name, reason in reasons.items() if name_words(name) in ("sd", "sem") and reason == "a spread"]
@@ -317,6 +328,7 @@ def wide_roles(
     Raises `UserError` for a table without datasets, with two sources, with a name that stands twice, or with a column that could be either.
     """
     named, names, beside = network_columns(grid, network, path), grid.columns, reasons_beside(grid.columns)
+    _check_side_by_side(grid, named, path)
     left, only, wanted = (_named(value, names, option) for value, option in ((leave_out, "leave-out"), (datasets, "datasets"), (source, "source")))
     reasons = dict.fromkeys(left, "on request")
     standard = {role: i for role in COLUMNS if role not in ("network", "dataset", "score") and (i := standard_column(grid, role, path)) is not None}

@@ -119,7 +119,7 @@ def sheet_records(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl on styles and extensions that it does not keep
             with pd.ExcelFile(io.BytesIO(data), engine="openpyxl") as workbook:
-                sheets = workbook.parse(sheet_name=None, header=None, dtype=object)
+                sheets = workbook.parse(sheet_name=None, header=None, dtype=object, keep_default_na=False, na_values=[""])  # None and NA are texts
                 hidden = [sheet.title for sheet in workbook.book.worksheets if sheet.sheet_state != "visible"]
             (name, sheet), *others = sorted(sheets.items(), key=lambda item: (item[0] in hidden, item[1].notna().any().sum() < 2))  # texts come last
             layout = _layout(data, name)

@@ -123,6 +123,11 @@ def test_a_directory_is_complete_or_absent(tmp_path):
         with committed_directory(tmp_path / "run") as directory:
             (directory / "whole").write_text(content)
     assert (tmp_path / "run" / "whole").read_text() == "first" and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "run" / "whole").rename(tmp_path / "run" / "other")  # it has lost a file since then
+    with committed_directory(tmp_path / "run") as directory:
+        (directory / "whole").write_text("third")
+    assert (tmp_path / "run" / "whole").read_text() == "third"
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "whole"]
 
 
 def test_a_file_is_the_old_or_the_new_one(tmp_path):

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['CHECKSUMS', 'PlainError', 'UserError', 'shortened', 'names_shown', 'unknown_name_error', 'data_path', 'digest',
-           'committed_directory', 'replaced_file', 'user_cache', 'write_checksums', 'damaged_file', 'whole_directory',
-           'finished_file', 'user_path', 'stand_in', 'printable', 'is_memory_short', 'one_thread', 'copy_memory_limit',
-           'versions', 'git_revision', 'provenance']
+           'committed_directory', 'replaced_file', 'file_lock', 'user_cache', 'write_checksums', 'damaged_file',
+           'whole_directory', 'finished_file', 'user_path', 'stand_in', 'printable', 'is_memory_short', 'one_thread',
+           'copy_memory_limit', 'versions', 'git_revision', 'provenance']
 
 # %% ../nbs/api/00_core.ipynb #db8fdf73
 import difflib
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ import tempfile
 import traceback
 import unicodedata
 import uuid
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -118,7 +120,8 @@ def committed_directory(
 ) -> Iterator[Path]:
     """A temporary directory that becomes `path` when the block ends without an exception, and is deleted otherwise.
 
-    If `path` exists by then, because another process was faster, the existing directory is kept and the new one is deleted.
+    If `path` exists by then, because another process was faster, the existing directory is kept and the new one is deleted. One that
+    lacks a file of the new one, such as after files were deleted to make room, is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
@@ -130,6 +133,10 @@ def committed_directory(
         except OSError:
             if not path.is_dir():
                 raise
+            if {file.name for file in temporary.iterdir()} - {file.name for file in path.iterdir()}:
+                os.rename(path, temporary / "incomplete")
+                os.rename(temporary, path)
+                shutil.rmtree(path / "incomplete", ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -146,6 +153,35 @@ def replaced_file(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def file_lock(
+    path: Path,  # its folder must exist
+    seconds: float = 0,  # to wait for another process that holds the lock
+) -> Iterator[bool]:
+    "Locks a file until the block ends; yields False if another process keeps the lock. Raises `UserError` where the file system has no locks."
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # without flock, the file itself is the lock
+            lock.acquire(timeout=seconds)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        raise UserError(
+            f"{path.parent}: no file can be locked there ({os.strerror(error.errno).lower()}), so processes could compute the same; give a folder on another "
+            "drive, such as a local one; `transfer-study results A B --to results.csv` brings results of several folders together"
+        ) from error
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def user_cache() -> Path:

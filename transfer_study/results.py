@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHIPPED_PROTOCOLS', 'RUNS_FORMAT', 'CHOICES', 'tidy', 'read_table', 'prediction_arrays', 'write_predictions',
-           'read_predictions', 'write_run', 'write_plan', 'check_planned', 'complete_runs', 'read_result',
-           'read_results', 'read_runs', 'read_curves', 'read_histories', 'merged_results', 'write_table']
+           'read_predictions', 'write_run', 'write_plan', 'check_planned', 'unfinished_runs', 'complete_runs',
+           'read_result', 'read_results', 'read_runs', 'read_curves', 'read_histories', 'merged_results', 'write_table']
 
 # %% ../nbs/api/03_results.ipynb #69ca4068
 import json
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 import transfer_study
-from .core import UserError, committed_directory, data_path, finished_file, replaced_file
+from .core import UserError, committed_directory, data_path, file_lock, finished_file, replaced_file
 from transfer_study.source_accuracy import (
     check_source_accuracies,
     given_accuracies,
@@ -232,10 +232,10 @@ def write_plan(
     accuracies: pd.DataFrame | None = None,  # network, setting, source_accuracy (NaN: that of the run) and source_accuracy_from, whose it is
 ) -> None:
     "Writes plan.json in one step; raises `UserError` if the directory holds runs of another format."
-    from filelock import FileLock
-
     directory.mkdir(parents=True, exist_ok=True)
-    with FileLock(directory / ".plan.lock"):  # two parts may start at the same time
+    with file_lock(lock := directory / ".plan.lock", seconds=60) as locked:  # two parts may start at the same time
+        if not locked:
+            raise UserError(f"{lock}: another process has held this lock for a minute; if no study runs there, delete the file")
         before, runs = _read_plan(directory), json.loads(plan.to_json(orient="records"))
         stated = [] if accuracies is None else accuracies.astype(object).where(accuracies.notna(), None).to_dict("records")
         if part and before:
@@ -269,6 +269,15 @@ def check_planned(
             f"{study}: another study called {study.name!r} ran at the same time, so the results and the report there are of its runs; give each a "
             "name of its own, or another --out, and run the same command again; finished runs are kept"
         )
+
+
+def unfinished_runs(
+    runs: Iterable[Path | str],  # directories of runs, of one study or of several
+) -> tuple[int, int]:
+    "How many of the planned runs have no result in any of the directories, and how many are planned."
+    studies = [study for directory in runs for study in _studies(directory)]
+    planned = {run_id for study in studies for run_id in _planned(_read_plan(study) or {"runs": []})}
+    return len(planned - {directory.name for study in studies for directory in _current_runs(study)}), len(planned)
 
 
 def _stated_accuracies(study: Path) -> dict[tuple[str, str], dict]:

@@ -1,11 +1,16 @@
 """Nothing is lost and nothing is done twice: kills, two processes at once, failures, Ctrl-C, a full disk."""
 
+import errno
+import io
 import json
 import os
 import resource
 import shutil
 import signal
+import threading
 import time
+import warnings
+from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +25,7 @@ from tests.study.record import record
 from transfer_study.core import UserError, committed_directory
 from transfer_study.results import read_runs, write_plan
 from transfer_study.study.execute import FailedRuns, RunContext, compute, local_executor
-from transfer_study.study.executors import DiskFull, LocalExecutor
+from transfer_study.study.executors import PAUSE, DiskFull, LocalExecutor
 from transfer_study.study.locks import read_failures, try_lock
 from transfer_study.study.study import Study, clean
 from transfer_study.study.tasks import Schedule, Task, pending
@@ -185,6 +190,54 @@ def test_what_is_done_needs_no_cache(training_study, finished, tmp_path):
     assert study.tasks(tmp_path / "runs").table().query("kind in ('fit', 'refit')")["done"].all()
     pd.testing.assert_frame_equal(before, study.run(tmp_path / "runs", **HERE))
     assert not list((tmp_path / "runs").glob(".[fit]*"))
+
+
+@pytest.mark.parametrize("what", ["result.json", "*"])
+def test_files_that_were_deleted_to_make_room_are_computed_again(command, training_study, finished, tmp_path, what):
+    "The scratch file system of a cluster deletes old files and leaves their folders."
+    study, out = Study.from_file(training_study), tmp_path / "runs"
+    shutil.copytree(finished.runs, out)
+    for directory in [*sorted(out.glob("tiny/[!.]*/"))[:3], *out.glob(".training/*/*/"), *out.glob(".features/task-*/")]:
+        for path in [path for path in directory.glob(what) if path.is_file()]:
+            path.unlink()
+    assert study.plan(out, device="cpu")["done"].sum() == 3
+    code, _, err = command("results", out, "--to", tmp_path / "some.csv")
+    assert code == 0 and "3 of 6 planned runs have no result yet" in err and len(pd.read_csv(tmp_path / "some.csv")) == 3
+    pd.testing.assert_frame_equal(study.run(out, **HERE), finished.results)
+    assert "no result yet" not in command("results", out, "--to", tmp_path / "all.csv")[2]
+
+
+def test_a_task_of_another_process_is_said_once(study_file, tmp_path):
+    study, out, said = Study.from_file(study_file), tmp_path / "runs", io.StringIO()
+    (first, *_) = study.tasks(out, "cpu").tasks
+    running = threading.Thread(target=lambda: study.run(out, **HERE | {"progress": "auto"}))
+    with redirect_stderr(said), try_lock(out / ".locks", first.id):
+        running.start()
+        deadline = time.monotonic() + 300
+        while "waiting" not in said.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(5 * PAUSE)
+    with redirect_stderr(said):
+        running.join()
+    lines = [line for line in said.getvalue().splitlines() if "waiting" in line]
+    assert len(lines) == 1 and lines[0].startswith(f"[0/6] {first.label}: waiting: another process is computing it")
+
+
+def test_a_file_system_without_locks_is_one_line(command, study_file, tmp_path, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(refused, os.strerror(refused))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    arguments = ("run", study_file, "--out", tmp_path / "runs", "--device", "cpu", "--processes", 1, "--bootstrap", 100)
+    refused = errno.ENOLCK
+    code, _, err = command(*arguments)
+    assert code == 2 and err.count("\n") == 1 and "no file can be locked there (no locks available)" in err
+    shutil.rmtree(tmp_path / "runs")
+    refused = errno.ENOSYS  # the file itself is the lock
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert command(*arguments)[0] == 0
+    assert not [warning for warning in warned if "flock" in str(warning.message)]
 
 
 def test_nothing_is_cleaned_under_a_running_study(tmp_path):

@@ -271,10 +271,13 @@ def results(
     as_json: Json = False,
 ) -> None:
     "Show the results table of finished runs; several directories are merged, each run appears once."
-    from transfer_study.results import merged_results, write_table
+    from transfer_study.results import merged_results, unfinished_runs, write_table
 
     check_output_file(to)
     rows = merged_results(runs, provenance)
+    n_left, n_planned = unfinished_runs(runs)
+    if n_left:
+        echo(f"{n_left:,} of {n_planned:,} planned runs have no result yet; `transfer-study run` computes them")
     if to:
         write_table(rows, to)
         echo(f"{len(rows):,} rows: {to}")

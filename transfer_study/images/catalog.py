@@ -11,16 +11,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
-from ..core import UserError, unknown_name_error, user_cache, user_path
+from ..core import UserError, file_lock, unknown_name_error, user_cache, user_path
 from transfer_study.images.benchmarks import (
     benchmark_dataset,
     benchmark_datasets,
@@ -351,21 +350,18 @@ def _say_nothing(line: str) -> None:
 
 
 @contextmanager
-def _download_lock(path: Path) -> Iterator[None]:
-    "Holds the lock of a download; raises `Timeout` if another process has it."
-    lock = FileLock(path, timeout=0)
-    for n_left in reversed(range(100)):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-            break
-        except (FileNotFoundError, FileExistsError):  # another download has just removed the folder, which was empty
-            if not n_left:
-                raise
-    try:
-        yield
-    finally:
-        lock.release()
+def _download_lock(path: Path) -> Iterator[bool]:
+    "Holds the lock of a download; yields False if another process has it."
+    with ExitStack() as stack:
+        for n_left in reversed(range(100)):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                locked = stack.enter_context(file_lock(path))
+                break
+            except (FileNotFoundError, FileExistsError):  # another download has just removed the folder, which was empty
+                if not n_left:
+                    raise
+        yield locked
 
 
 def _remove_empty(root: Path, name: str) -> None:
@@ -414,10 +410,10 @@ def download_dataset(
         raise UserError(f"dataset {name!r}: exists already at {path}; remove it to download it again")
     sources = _all_sources(name, downloads)
     try:
-        with _download_lock(root / ".downloads" / f"{listed_as(name)}.lock"):
+        with _download_lock(root / ".downloads" / f"{listed_as(name)}.lock") as locked:
+            if not locked:
+                raise UserError(f"dataset {name!r}: another process is downloading it to {root}; wait for it")
             dataset, reasons = _install_first(sources, root, fetcher, tell)
-    except Timeout as error:
-        raise UserError(f"dataset {name!r}: another process is downloading it to {root}; wait for it") from error
     finally:
         _remove_empty(root, listed_as(name))
     if dataset is not None:

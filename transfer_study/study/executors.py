@@ -53,7 +53,7 @@ def conclude(schedule: Schedule, task: Task, outcome: Outcome) -> Iterator[Event
         raise DiskFull(outcome.message)
     if outcome.status == "locked":
         schedule.aside.append(task)
-        yield Event("waiting", task, "another process is computing it", outcome.seconds, outcome)
+        yield Event("waiting", task, "another process is computing it (one that was stopped by Ctrl-Z goes on with fg)", outcome.seconds, outcome)
         return
     yield Event(outcome.status, task, outcome.message, outcome.seconds, outcome)
     if outcome.status != "failed":

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from ..core import UserError, committed_directory, is_memory_short, printable
+from ..core import UserError, committed_directory, file_lock, is_memory_short, printable
 from .tasks import Task
 
 # %% ../../nbs/api/study/06_locks.ipynb #0f5d8ef5
@@ -32,19 +32,9 @@ def try_lock(
     name: str,  # of the lock, such as a task's id
 ) -> Iterator[bool]:
     "Tries to lock `name` until the block ends; yields False if another process holds the lock. Never waits."
-    from filelock import FileLock, Timeout
-
     locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(_lock_file(locks, name))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    with file_lock(_lock_file(locks, name)) as locked:
+        yield locked
 
 # %% ../../nbs/api/study/06_locks.ipynb #131fd3dc
 @dataclass(frozen=True)

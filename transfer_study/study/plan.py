@@ -264,7 +264,7 @@ def _add_extraction(builder: _Builder, networks: list[ResolvedNetwork], dataset:
     label, needs = f"features of {dataset.name} under {names}", tuple(need for network in networks for need in network.needs)
     shards = _add_shards(builder, payload, identity, label, networks, needs)
     costs = () if shards else _pass_costs(dataset, networks, n_images * (1 + crops))
-    return builder.add(Task(name, "extract", label, builder.out / ".features" / f"task-{name}", shards or needs, costs=costs), payload)
+    return builder.add(Task(name, "extract", label, builder.out / ".features" / f"task-{name}", shards or needs, costs=costs, result="features.json"), payload)
 
 # %% ../../nbs/api/study/04_plan.ipynb #c7da0f94
 def _add_fit(builder: _Builder, run: Run, network: ResolvedNetwork, extraction: str, position: int) -> None:
@@ -272,7 +272,7 @@ def _add_fit(builder: _Builder, run: Run, network: ResolvedNetwork, extraction: 
     size = float(_n_images(run, run.dataset, ("train", "test")) * network.n_features * _counts(run.dataset)["classes"] * copies)
     costs = ((f"fit {run.protocol}", size),)
     builder.runs.append(run)
-    task = Task(run.run_id, "fit", run_label(run), builder.run_directory(run), (extraction,), run.protocol, costs)
+    task = Task(run.run_id, "fit", run_label(run), builder.run_directory(run), (extraction,), run.protocol, costs, "result.json")
     builder.add(task, Fit(run, builder.tasks[extraction].output, position, network.weights))
 
 # %% ../../nbs/api/study/04_plan.ipynb #d6b471ba
@@ -309,7 +309,7 @@ def _add_grid_point(builder: _Builder, run: Run, protocol: FineTuneProtocol, net
     label = f"{run_label(run)}, learning rate {rate:.2g}, weight decay {decay:.2g}"
     held_out = round(protocol.validation_share * _n_images(run, run.dataset, ("train",)))
     costs = _training_costs(run, protocol, network.speed, held_out)  # scored once, at the end
-    task = Task(name, "grid", label, builder.training_directory(name), needs, run.protocol, costs)
+    task = Task(name, "grid", label, builder.training_directory(name), needs, run.protocol, costs, "result.json")
     return builder.add(task, GridPoint(run, rate, decay))
 
 
@@ -326,7 +326,7 @@ def _add_training(builder: _Builder, run: Run, protocol: FineTuneProtocol, netwo
     costs = _training_costs(run, protocol, network.speed, n_scored)
     builder.runs.append(run)
     needs = (*grid, *network.needs)  # from scratch too, because the row contains the measured source accuracy
-    task = Task(run.run_id, "refit", run_label(run), builder.run_directory(run), needs, run.protocol, costs)
+    task = Task(run.run_id, "refit", run_label(run), builder.run_directory(run), needs, run.protocol, costs, "result.json")
     training = builder.training_directory(run.run_id, "refit-")
     builder.add(task, Refit(run, tuple(builder.tasks[name].output for name in grid), points[0], training))
 

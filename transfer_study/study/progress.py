@@ -56,6 +56,7 @@ class Progress:
     estimates: dict[str, float] = field(default_factory=dict)  # estimated seconds by task id; NaN if unknown
     running: dict[str, tuple[Task, float]] = field(default_factory=dict)  # task and start time, by task id
     left: dict[str, Task] = field(default_factory=dict)  # tasks neither finished nor failed, by task id
+    elsewhere: set[str] = field(default_factory=set)  # ids of tasks that another process is computing
     n_failed: int = 0  # failed tasks and the tasks that need them
     n_processes: int = 1  # largest number of tasks that ran at once
     groups: dict[tuple[str, str], GroupTimes] = field(default_factory=dict)  # by kind and protocol
@@ -83,8 +84,11 @@ class Progress:
                 self.n_processes = max(self.n_processes, len(self.running))
             return
         self.running.pop(task.id, None)
+        if event.kind == "waiting":
+            self.elsewhere.add(task.id)
         if event.kind in ("finished", "present", "failed", "dropped") and task.id in self.left:
             del self.left[task.id]
+            self.elsewhere.discard(task.id)
             self._end(event)
 
     def _end(self, event: Event) -> None:
@@ -125,8 +129,10 @@ def duration(
 
 def summary(progress: Progress) -> str:
     "The state in one line."
+    n_elsewhere = len(progress.elsewhere - progress.running.keys())
     parts = [f"{progress.n_done:,} of {progress.n_runs:,} runs done", f"{len(progress.running)} running"]
     parts += [f"{len(progress.left) - len(progress.running):,} waiting"]
+    parts += [f"{n_elsewhere:,} of them for another process"] * bool(n_elsewhere)
     parts += [f"{progress.n_failed:,} failed"] * bool(progress.n_failed)
     left = seconds_left(progress)
     return ", ".join(parts + ([] if left is None or not progress.left else [f"about {duration(left)} to go"]))
@@ -174,7 +180,7 @@ def log_line(event: Event, progress: Progress) -> str:
     count = f"[{progress.n_done}/{progress.n_runs}]"
     if event.kind == "finished" and event.task.kind in RUN_KINDS:
         return f"{count} {event.task.label}: {event.message}"
-    if event.kind in ("failed", "retried"):
+    if event.kind in ("failed", "retried", "waiting"):
         return f"{count} {event.task.label}: {event.kind}: {event.message}"
     return f"{count} {event.task.kind}: {event.task.label}: {event.message}" if event.kind == "finished" else ""
 
@@ -231,7 +237,10 @@ def show_progress(
     table: Any = _display(progress, latest) if mode == "auto" and has_live_display() else nullcontext()
 
     def show(event: Event) -> None:
+        is_known = event.kind in ("started", "waiting") and event.task.id in progress.elsewhere
         progress.update(event)
+        if is_known:  # it is tried again and again
+            return
         text = log_line(event, progress) if mode == "auto" else json_line(event, progress) if mode == "json" else ""
         if text and in_notebook() and mode == "auto":
             latest.append(text)

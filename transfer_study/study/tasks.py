@@ -23,11 +23,12 @@ class Task:
     needs: tuple[str, ...] = ()  # ids of the tasks that must be finished first
     protocol: str = ""  # the protocol that it belongs to; empty if it serves several
     costs: tuple[tuple[str, float], ...] = ()  # pairs of the name of a speed (see `study.costs`) and the number of units
+    result: str = ""  # the file in the directory `output` without which it is not finished; empty if any output will do
 
     @property
     def done(self) -> bool:
-        "Whether its output exists."
-        return self.output.exists()
+        "Whether its output exists; a directory that was emptied to make room does not count."
+        return (self.output / self.result).exists()
 
 # %% ../../nbs/api/study/03_tasks.ipynb #db338cbf
 def pending(

@@ -70,7 +70,7 @@ def train_point(
     with preserve_random_state(device):
         model = build()
         specification = _specification(model, dataset, protocol, learning_rate, weight_decay, seed, stage, n_train_per_class)
-        if directory and directory.is_dir():
+        if directory and (directory / "result.json").is_file():
             check_specification(json.loads((directory / "specification.json").read_text()), specification, directory)
             return read_training(directory)
         options["directory"] = options.pop("cache", None)

@@ -288,7 +288,7 @@ def pretrain(
     changed = partial(plain, SETTINGS[setting], protocol.dropout)
     with preserve_random_state(device), progress_bar("steps", protocol.steps, progress) as report:
         specification = _specification(network, model := changed(), dataset, setting, seed, protocol)
-        if directory and directory.is_dir():
+        if directory and (directory / "result.json").is_file():
             check_specification(json.loads((directory / "specification.json").read_text()), specification, directory)
             return read_pretraining(directory)
         run = _source_run(

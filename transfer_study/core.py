@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHECKSUMS', 'PlainError', 'UserError', 'shortened', 'names_shown', 'unknown_name_error', 'data_path', 'digest',
-           'committed_directory', 'replaced_file', 'file_lock', 'user_cache', 'write_checksums', 'damaged_file',
+           'committed_directory', 'replaced_file', 'user_cache', 'file_lock', 'write_checksums', 'damaged_file',
            'whole_directory', 'finished_file', 'user_path', 'stand_in', 'printable', 'is_memory_short', 'one_thread',
            'copy_memory_limit', 'versions', 'git_revision', 'provenance']
 
@@ -155,6 +155,11 @@ def replaced_file(
         temporary.unlink(missing_ok=True)
 
 
+def user_cache() -> Path:
+    "The package's directory in the user's cache directory, of XDG_CACHE_HOME or `~/.cache`."
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transfer_study"
+
+# %% ../nbs/api/00_core.ipynb #eaff2448
 @contextmanager
 def file_lock(
     path: Path,  # its folder must exist
@@ -182,11 +187,6 @@ def file_lock(
         yield True
     finally:
         lock.release()
-
-
-def user_cache() -> Path:
-    "The package's directory in the user's cache directory, of XDG_CACHE_HOME or `~/.cache`."
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transfer_study"
 
 # %% ../nbs/api/00_core.ipynb #9f4134e8
 CHECKSUMS = "checksums.json"  # name of the file with the checksums of its directory

@@ -19,6 +19,7 @@ import pandas as pd
 import transfer_study
 from .core import UserError, committed_directory, data_path, file_lock, finished_file, replaced_file
 from transfer_study.source_accuracy import (
+    check_given,
     check_source_accuracies,
     given_accuracies,
     known_source_accuracies,
@@ -135,6 +136,7 @@ def read_table(
     if scores.empty or scores["in_source"].all():
         raise UserError(f"{read.path}: no scores on a target dataset")
     _refuse_repeated(scores, metric, stated or "linear", read)
+    check_given(scores["network"].unique(), given, read.path)
     rows = with_n_classes(with_metrics(with_source_accuracy(scores, known), metric), class_counts(n_classes))
     result, matched = tidy(rows, stated or "linear"), matched_columns(scores[scores["in_source"]])
     apart = list(MATCHED) if read.of_package else matched  # a table of this package has the accuracies that were matched
@@ -142,8 +144,7 @@ def read_table(
     in_table = "protocol" in scores and bool(scores["protocol"].notna().all())
     words = "as the table says" if in_table else stated or "not stated, analysed as linear"
     reading = (*_reading(read, result, origin_in_words(read, rows, matched, given), words, apart), *unused_accuracies(read, rows, given))
-    remarks = [] if given is None else given.attrs.get("remarks", [])
-    result.attrs |= {"reading": (*reading, *remarks), "protocol_stated": stated is not None or in_table}
+    result.attrs |= {"reading": (*reading, *({} if given is None else given.attrs).get("remarks", [])), "protocol_stated": stated is not None or in_table}
     return result
 
 # %% ../nbs/api/03_results.ipynb #5173677b

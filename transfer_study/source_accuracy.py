@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['known_source_accuracies', 'with_source_accuracy', 'given_accuracies', 'source_spread', 'check_source_accuracies',
-           'unused_accuracies', 'origin_in_words']
+           'check_given', 'unused_accuracies', 'origin_in_words']
 
 # %% ../nbs/api/06_source_accuracy.ipynb #5e7f3092
 import re
@@ -127,21 +127,30 @@ def _differing(rows: pd.DataFrame, others: pd.DataFrame) -> int:
     return int((~pd.Series(same).groupby(both["network"]).any()).sum())
 
 
+def check_given(
+    networks: Iterable[str],  # of the table
+    given: pd.Series | None,  # of `given_accuracies`
+    path: object,  # of the table, for the message
+) -> None:
+    "Raises `UserError` if none of the accuracies that are given is of a network of the table."
+    networks = list(networks)
+    if given is not None and not set(networks) & set(given.index):
+        names = [", ".join(map(str, part[:5])) for part in (list(given.index), networks)]
+        raise UserError(f"{path}: source accuracies are given for {names[0]}, but the table has the networks {names[1]}; correct the names")
+
+
 def unused_accuracies(
     read: TableRows,  # a table
     rows: pd.DataFrame,  # its scores, with the source accuracies of `with_source_accuracy`
     given: pd.Series | None = None,  # of `given_accuracies`
 ) -> list[str]:
-    "On source accuracies that differ from those used; raises `UserError` if none of those given is of a network of the table."
+    "On source accuracies that differ from those used."
     listed, own = read.rows[read.rows["in_source"].astype(bool)].dropna(subset="score"), read.source
     remarks = []
     if own and own not in set(listed["dataset"]) and len(listed) and (n := _differing(rows, listed[["network", "score"]].rename(columns={"score": "other"}))):
         remarks.append(f"the column {own!r} is used; for {n} network{'s' * (n > 1)} the dataset {listed['dataset'].iloc[0]!r} differs from it")
     if given is None:
         return remarks
-    if not rows["network"].isin(given.index).any():
-        names = [", ".join(map(str, list(part)[:5])) for part in (given.index, rows["network"].unique())]
-        raise UserError(f"{read.path}: source accuracies are given for {names[0]}, but the table has the networks {names[1]}; correct the names")
     if n := _differing(rows, given.rename_axis("network").rename("other").reset_index()):
         column = own or listed["dataset"].iloc[0]
         remarks.append(f"the table's own source accuracies are used; those given differ for {n} network{'s' * (n > 1)}: to use them, --leave-out {column!r}")

@@ -241,3 +241,26 @@ def test_a_name_that_stands_twice_is_refused_with_the_name_of_the_file(tmp_path)
     lines = ["Model,imagenet,pets,,Model,imagenet,pets", "small,60,80,,small,60,85", "large,70,88,,large,70,90"]
     (tmp_path / "twice.csv").write_text("\n".join(lines))
     assert refused(tmp_path / "twice.csv", percent=True).startswith(f"{tmp_path}/twice.csv: 2 columns are named 'Model'")
+
+
+def test_accuracies_of_other_networks_are_named_before_any_is_missing():
+    scores = WIDE.replace({"resnet18": "Unknown A", "resnet50": "Unknown B", "resnet152": "Unknown C"}).drop(columns="imagenet")
+    message = refused(scores, percent=True, source_accuracy={"ResNet-18": 0.698, "ResNet-50": 0.761})
+    assert "given for ResNet-18, ResNet-50, but the table has the networks Unknown A, Unknown B, Unknown C" in message
+
+
+def tracked():
+    "As experiment trackers export runs: a kind of each row, and the datasets in a column of another name."
+    rows = LONG.rename(columns={"network": "train.arch", "dataset": "data.name", "score": "test_acc"})
+    rows = pd.concat([rows.iloc[[0]], rows], ignore_index=True)
+    rows.insert(0, "typ", ["baseline", *["branch"] * 6])
+    return rows
+
+
+def test_the_column_that_tells_the_rows_of_a_network_apart_is_proposed():
+    assert "such as --network 'train.arch'; if 'data.name' names the datasets, call it dataset" in refused(tracked())
+    assert "which 'data.name' tells apart" in refused(tracked(), network="train.arch")
+    asked = refused(tracked(), network="train.arch", score="test_acc")
+    assert "no column 'dataset'; found: typ, train.arch, data.name, test_acc; if 'data.name' names the datasets" in asked
+    renamed = tracked().rename(columns={"data.name": "dataset"})
+    assert len(read_table(renamed, network="train.arch", score="test_acc", leave_out="typ=baseline")) == 6

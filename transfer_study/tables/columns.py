@@ -129,12 +129,16 @@ def possible_datasets(
     network: list[int],  # the columns that name the network
     beside: Iterable[int] = (),  # columns that are something else
 ) -> list[str]:
-    "The columns of texts that may name the datasets of a long table in another language: they tell apart the rows of a network, and repeat."
+    """The columns of texts that may name the datasets of a long table that calls them otherwise, the likeliest first.
+
+    They repeat, and tell apart at least half of the rows that repeat a network.
+    """
     rows = pd.DataFrame({i: clean_texts(cells) for i, cells in grid.cells.items()})
-    if not rows.duplicated(network).any():
-        return []
+    n_repeated = rows.duplicated(network).sum()
     texts = [i for i, name in enumerate(grid.columns) if name and name_key(name) != "dataset" and i not in [*network, *beside] and is_text(grid, i)]
-    return [grid.columns[i] for i in texts if rows[i].duplicated().any() and (rows.groupby(network)[i].nunique() > 1).any()]
+    left = {i: rows.duplicated([*network, i]).sum() for i in texts if n_repeated and rows[i].duplicated().any()}
+    possible = [i for i, n in left.items() if n <= n_repeated / 2]
+    return [grid.columns[i] for i in sorted(possible, key=lambda i: (not _words(grid.columns[i], "data", "dataset", "task", "benchmark"), left[i]))]
 
 # %% ../../nbs/api/tables/05_columns.ipynb #9e9e9113
 def network_columns(
@@ -311,6 +315,14 @@ def _source_column(grid: Grid, path: object, free: list[int], source: str | None
     return certain[0] if certain else None
 
 # %% ../../nbs/api/tables/05_columns.ipynb #4716e07c
+def _no_datasets(grid: Grid, network: str | Iterable[str] | None, path: object) -> UserError:
+    "The error of a long table without a column of datasets, with the column that may be it."
+    own = standard_column(grid, "network", path)
+    others = possible_datasets(grid, network_columns(grid, network, path)) if network or own is not None else []
+    advice = f"if {others[0]!r} names the datasets, call it dataset" if others else "call the column that names the datasets dataset"
+    return UserError(f"{path}: no column 'dataset'; found: {names_shown(grid.columns)}; {advice}")
+
+
 def long_roles(
     grid: Grid,
     path: object,  # for messages
@@ -330,7 +342,7 @@ def long_roles(
         _check_counts(grid, scores, path)
     keys = [name_key(untracked(name)) for name in names]
     if dataset is None and (score or "score" in keys):
-        raise UserError(f"{path}: no column 'dataset'; found: {names_shown(names)}")
+        raise _no_datasets(grid, network, path)
     runs = _columns_of_runs(grid) if scores is None else {}
     if dataset is None or (scores is None and not runs and "dataset" not in keys):
         return None

@@ -26,9 +26,10 @@ from transfer_study.networks.penultimate import (
     check_all_passes_through,
     classifier_names,
     input_configuration,
-    is_classifier_removed,
     linear_layers,
     penultimate_features,
+    removed_classifier,
+    scores_layer,
     stated_configuration,
 )
 from .towers import as_network
@@ -104,11 +105,6 @@ def _without_prefix(given: dict[str, Any], required: set[str], path: Path) -> tu
         best = (prefix, {name.removeprefix(prefix): tensor for name, tensor in given.items() if name.startswith(prefix)})
     return best
 
-# %% ../../nbs/api/networks/05_networks.ipynb #5b222fb7
-def _removed_classifier(model: "torch.nn.Module") -> list[str]:
-    "The name of the Identity in place of a classifier, whose weights may be in the file."
-    return [name for name, _ in model.named_modules()][-1:] if is_classifier_removed(model) else []
-
 # %% ../../nbs/api/networks/05_networks.ipynb #58729d11
 def _prefix_note(prefix: str, given: dict[str, Any]) -> str:
     others = [name for name in given if not name.startswith(prefix)]
@@ -172,7 +168,7 @@ def _may_be_missing(model: "torch.nn.Module", given: dict[str, Any]) -> tuple[st
     "The beginnings of names that a file may lack: those of the classifier, or of an image tower's pooling layer, which is left out then."
     if hasattr(model, "last_tokens"):
         return () if any("pooler." in name for name in given) else ("pooler.",)
-    return tuple(f"{name}." for name in classifier_names(model) or _removed_classifier(model))
+    return tuple(f"{name}." for name in classifier_names(model) or filter(None, [removed_classifier(model)]))
 
 # %% ../../nbs/api/networks/05_networks.ipynb #ccc92421
 def load_weights(
@@ -369,6 +365,18 @@ def _differences(first: "torch.Tensor", second: "torch.Tensor", beside: "torch.T
     return []
 
 # %% ../../nbs/api/networks/05_networks.ipynb #9e4b3ea9
+def _remarks(model: "torch.nn.Module", n_features: int) -> list[str]:
+    "What a user should know of a network's parameters and of where its features come from."
+    notes = []
+    if frozen := [name for name, parameter in unpooled(model).named_parameters() if not parameter.requires_grad and parameter.is_floating_point()]:
+        notes.append(f"{len(frozen):,} tensors are frozen where it is built, first {frozen[0]}; fine-tuning and training from scratch train them, too")
+    if not hasattr(model, "forward_head") and not classifier_names(model):
+        place = scores_layer(model, n_features)
+        advice = f"; if these are scores of classes, put torch.nn.Identity in place of {place}" if place else ""
+        notes.append(f"has no classifier; its output, {n_features:,} values for an image, is taken as its features{advice}")
+    return notes
+
+# %% ../../nbs/api/networks/05_networks.ipynb #b52353ab
 def check_network(
     model: "torch.nn.Module",  # in evaluation mode
     name: str,  # for the message
@@ -403,12 +411,7 @@ def check_network(
     if len(first) != 1 or len(beside) != 2:
         raise UserError(f"network {name!r}: gives {len(first)} rows of features for one image and {len(beside)} for two, expected one each")
     first, second, beside = (values.float().nan_to_num() for values in (first, second, beside[:1]))
-    notes = []
-    if frozen := [name for name, parameter in unpooled(model).named_parameters() if not parameter.requires_grad and parameter.is_floating_point()]:
-        notes.append(f"{len(frozen):,} tensors are frozen where it is built, first {frozen[0]}; fine-tuning and training from scratch train them, too")
-    if not hasattr(model, "forward_head") and not classifier_names(model):
-        notes.append(f"has no classifier; its output, {first.shape[1]:,} values for an image, is taken as its features")
-    return tuple(f"network {name!r}: {note}" for note in notes + _differences(first, second, beside))
+    return tuple(f"network {name!r}: {note}" for note in _remarks(model, first.shape[1]) + _differences(first, second, beside))
 
 # %% ../../nbs/api/networks/05_networks.ipynb #5c28f94b
 def describe_network(
@@ -433,7 +436,7 @@ def network_structure(
     model: "torch.nn.Module",
 ) -> str:
     "What is computed apart from the values of tensors: the printed structure, with the digest of the code of a network of one's own."
-    output = " without its classifier" if is_classifier_removed(model) and linear_layers(model) else ""  # the other way would take a layer inside
+    output = " without its classifier" if removed_classifier(model) and linear_layers(model) else ""  # the other way would take a layer inside
     return str(model) + output + getattr(unpooled(model), "source_digest", "")
 
 

@@ -1,6 +1,9 @@
 """Networks of one's own: files beside them, layers that are not used, and what cannot give features, named in one line."""
 
+import argparse
+import contextlib
 import os
+import re
 import sys
 
 import pytest
@@ -591,6 +594,22 @@ def test_checkpoints_of_trainers_say_which_weights_are_used(nets, model):
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             load_weights(model, nets / name)
+
+
+def test_the_advice_on_a_checkpoint_of_student_and_teacher_works(nets, model):
+    "As DINO saves it, with the options of its training as an object of argparse."
+    weights = model.state_dict()
+    student = {f"module.backbone.{name}": torch.zeros_like(tensor) for name, tensor in weights.items()}
+    teacher = {f"backbone.{name}": tensor for name, tensor in weights.items()} | {"head.mlp.0.weight": torch.ones(2, 2)}
+    others = {"optimizer": {"state": {}}, "epoch": 3, "args": argparse.Namespace(arch="x")}
+    torch.save({"student": student, "teacher": teacher} | others, nets / "full.pth")
+    other = build_architecture("nets:Tiny", nets)
+    with pytest.raises(UserError, match="several networks, 'student', 'teacher'; save the one to use: .*, if you trust") as error:
+        load_weights(other, nets / "full.pth")
+    with contextlib.chdir(nets):
+        exec(re.search(r"torch\.save\(.*\)(?=, if you trust)", str(error.value)).group(), {"torch": torch})
+    assert "the prefix 'backbone.' of the tensors' names was removed" in load_weights(other, nets / "teacher.pth")
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in other.state_dict().items())
 
 
 PARTS_OF_NETWORKS = """

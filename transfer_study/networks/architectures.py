@@ -57,7 +57,7 @@ def _no_weights(error: Exception) -> str:
         return f"cannot write its weights ({error.strerror}{place}); make room, or set TORCH_HOME and HF_HOME to a folder on another disk"
     return f'cannot download its weights ({type(error).__name__}); connect to the internet once, or give a local file with weights = "…"'
 
-
+# %% ../../nbs/api/networks/02_architectures.ipynb #e328499b
 @contextlib.contextmanager
 def _download(architecture: str) -> Iterator[None]:
     "Turns a failed download within the block into a `UserError`, and sends the library's output to stderr."
@@ -72,16 +72,26 @@ def _download(architecture: str) -> Iterator[None]:
         raise UserError(f"network {architecture!r}: {_no_weights(error)}") from error
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #f3c7f411
+_TORCH_HUB = (
+    "of torch.hub, write module:function for a function of yours that returns torch.hub.load(\"OWNER/NAME\", \"MODEL\"), and give "
+    "the file of its state_dict() with weights = \"…\""
+)
+
+# %% ../../nbs/api/networks/02_architectures.ipynb #f898a184
 def _hub_words(name: str) -> str:
-    "How to write OWNER/NAME of the Hugging Face hub."
+    "How to write OWNER/NAME of the Hugging Face hub, or of the two owners on torch.hub that most people know."
     owner, _, rest = name.partition("/")
+    if owner in ("facebookresearch", "pytorch"):  # on the Hugging Face hub, Meta is called facebook
+        return _TORCH_HUB
     return f"write timm:{rest}" if owner == "timm" else f"of the Hugging Face hub, write transformers:{name}"
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #2bdea25f
 def _address_words(architecture: str) -> str:
-    "What to write in place of a web address, or of timm's way to name a network on the hub; empty for anything else."
+    "What to write in place of a web address, or of another library's way to name a network on a hub; empty for anything else."
     if found := re.match(r"(?:hf[-_]hub:|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)(?!datasets/|spaces/)([^/?#]+/[^/?#]+)", architecture):
         return f"{'a web address; ' if architecture.startswith('http') else ''}{_hub_words(found[1])}"
+    if re.match(r"(?:torch\.?)?hub:[^:]*/|(?:facebookresearch|pytorch)/", architecture):
+        return _TORCH_HUB
     if re.match(r"[a-z0-9]+://", architecture):
         return "a web address; give the name of the architecture, and a file that you have downloaded with weights = \"…\""
     return ""
@@ -127,7 +137,8 @@ def _other_library(name: str) -> str:
     if words := _open_clip_words(name):
         return words
     if "/" in name:
-        return f"{_hub_words(name)}; of OpenCLIP, open_clip:MODEL/WEIGHTS"
+        words = _hub_words(name)
+        return words if words == _TORCH_HUB else f"{words}; of OpenCLIP, open_clip:MODEL/WEIGHTS"
     return _original_name(name)
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #337c638b
@@ -292,7 +303,7 @@ def _is_beside(file: str, directory: Path) -> bool:
     installed = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)] + [Path(os.path.abspath(entry)) for entry in sys.path if entry]
     return not any(path.is_relative_to(place) and place != directory and place.is_relative_to(directory) for place in installed)
 
-
+# %% ../../nbs/api/networks/02_architectures.ipynb #9a45c516
 def _inside(module: Any, directory: Path) -> bool:
     "Whether a module was loaded from a file below `directory`, and is not installed there."
     file = getattr(module, "__file__", None)
@@ -356,7 +367,8 @@ def _imported(module: str, directory: Path) -> Any:
 def _import_beside(module: str, directory: Path) -> Any:
     "The module from a file in `directory`, or else the installed module of this name."
     if module.startswith(".") or not {"/", "\\"}.isdisjoint(module):
-        raise UserError(f"architecture module {module!r}: expected the name of a module, such as my_models for the file my_models.py")
+        hub = f"; {_TORCH_HUB}" if module.count("/") == 1 and not (directory / module).parent.is_dir() else ""
+        raise UserError(f"architecture module {module!r}: expected the name of a module, such as my_models for the file my_models.py{hub}")
     path = directory / f"{module}.py"
     if not path.is_file():
         return _imported(module, directory)

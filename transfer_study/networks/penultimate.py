@@ -121,7 +121,7 @@ def _layers(model: "torch.nn.Module") -> "dict[str, torch.nn.Module]":
     "The modules without modules in them, by name, in the order of definition."
     return {name: module for name, module in model.named_modules() if not list(module.children())}
 
-
+# %% ../../nbs/api/networks/04_penultimate.ipynb #009dbb2a
 def removed_classifier(
     model: "torch.nn.Module",
 ) -> str:
@@ -222,13 +222,13 @@ def scores_layer(
         return ""
     return name if n_outputs in (None, layer.out_channels) else ""
 
-
+# %% ../../nbs/api/networks/04_penultimate.ipynb #6ba7504e
 def _no_linear_layer(model: "torch.nn.Module") -> UserError:
     place = scores_layer(model)
     advice = f"put torch.nn.Identity in place of {place}" if place else "let it end in torch.nn.Linear, or in torch.nn.Identity in place of its classifier"
     return UserError(f"network {type(model).__name__}: its classifier is no linear layer, so no penultimate features; in a function of your own, {advice}")
 
-
+# %% ../../nbs/api/networks/04_penultimate.ipynb #4445a58a
 def _output_features(model: "torch.nn.Module", output: Any) -> "torch.Tensor":
     "The output of a network without a classifier, which is its features; raises `UserError` if it is not (n, n_features)."
     import torch

@@ -76,7 +76,7 @@ def reference_difference(
     features, expected = np.nan_to_num(features), np.nan_to_num(expected)
     return float(np.abs(features - expected).max() / max(np.abs(expected).max(), 1e-12))
 
-
+# %% ../../nbs/api/networks/10_portable.ipynb #675e171d
 def repeated_features(
     model: "torch.nn.Module",  # in evaluation mode, on the CPU
     name: str,  # for the message

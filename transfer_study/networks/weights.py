@@ -106,7 +106,9 @@ def _chosen(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
         return content, ""
     if len(sets) > 1:
         names = list(sets)
-        raise UserError(f"weights {path}: holds several networks, {names_shown(map(repr, names))}; save the one to use: torch.save(torch.load(…)[{names[0]!r}], …)")
+        best = next((name for name in names if "teacher" in name or "ema" in name), names[0])  # averages, which their authors evaluate
+        how = f"torch.save(torch.load({str(path)!r}, weights_only=False)[{best!r}], {f'{best}.pth'!r}), if you trust the file"
+        raise UserError(f"weights {path}: holds several networks, {names_shown(map(repr, names))}; save the one to use: {how}")
     (name,) = sets
     return content[name], f"its weights under {name!r} are used"
 
@@ -184,14 +186,14 @@ def read_weights(
 # %% ../../nbs/api/networks/03_weights.ipynb #69353132
 PREFIXES = ("model.", "module.", "backbone.", "_orig_mod.")  # that trainers put before the names of tensors
 
-
+# %% ../../nbs/api/networks/03_weights.ipynb #5b438fa3
 def _timm_conversion(model: "torch.nn.Module") -> Callable | None:
     "timm's function that gives the tensors of other files the names of this architecture; None if there is none."
     modules = [sys.modules[kind.__module__] for kind in type(model).__mro__ if kind.__module__.startswith("timm.models.")]
     found = [getattr(module, name, None) for module in modules for name in ("checkpoint_filter_fn", "_filter_fn")]
     return next(filter(None, found), None)
 
-
+# %% ../../nbs/api/networks/03_weights.ipynb #9de1cfc3
 def converted_by_timm(
     model: "torch.nn.Module",
     given: "dict[str, torch.Tensor]",
@@ -208,7 +210,7 @@ def converted_by_timm(
                 return converted, _conversion_words(given, inner, converted, prefix)
     return {}, ""
 
-
+# %% ../../nbs/api/networks/03_weights.ipynb #c48e4f14
 def _conversion_words(given: dict, inner: dict, converted: dict, prefix: str) -> str:
     "How timm's tensors differ from those of the file; another shape of the same values is no difference."
 

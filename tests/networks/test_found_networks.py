@@ -39,6 +39,12 @@ def test_a_package_that_fails_is_one_line(tmp_path, text, message):
         build_architecture("parts:f", tmp_path)
 
 
+OF_TORCH_HUB = (
+    "facebookresearch/dinov2", "facebookresearch/dino:main/dino_vits16", "pytorch/vision:v0.10.0/resnet18", "torch.hub:a/b/c",
+    "hub:a/b", "rwightman/gen-efficientnet-pytorch:efficientnet_b0",
+)  # fmt: skip
+
+
 def test_names_of_other_programs_say_how_to_write_them(tiny):
     for name, message in {
         "nets.py:Small": "expected the name of a module, such as nets for the file nets.py",
@@ -49,6 +55,7 @@ def test_names_of_other_programs_say_how_to_write_them(tiny):
         "https://huggingface.co/timm/resnet18.a1_in1k": "a web address; write timm:resnet18.a1_in1k$",
         "https://huggingface.co/google/vit-base-patch16-224/tree/main": "write transformers:google/vit-base-patch16-224$",
         "https://download.pytorch.org/models/resnet18.pth": "a web address; give the name of the architecture, and a file",
+        **{name: r"of torch.hub, write module:function .* torch.hub.load\(" for name in OF_TORCH_HUB},
         "dinov2_vits14": "timm has its weights as vit_small_patch14_dinov2.lvd142m$",
         "dino_vits16": r"timm's networks of dino are .*vit_small_patch16_224\.dino", "resnet5O": "did you mean resnet50",
     }.items():  # fmt: skip

@@ -1,6 +1,9 @@
 """Networks of one's own: files beside them, layers that are not used, and what cannot give features, named in one line."""
 
+import argparse
+import contextlib
 import os
+import re
 import sys
 
 import pytest
@@ -141,6 +144,35 @@ def squeezenet():
     return torchvision.models.squeezenet1_1()
 
 
+def squeezed():
+    network = squeezenet()
+    network.classifier[1] = nn.Identity()
+    network.pretrained_cfg = {"input_size": (3, 64, 64)}
+    return network
+
+
+class NiN(nn.Module):
+    "A convolution gives the scores of classes, whose mean over the places is the output."
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+        self.scores, self.relu = nn.Conv2d(6, 5, 1), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.scores(self.layers(x))).mean((2, 3))
+
+
+def scored():
+    return NiN()
+
+
+def unscored():
+    network = NiN()
+    network.scores = nn.Identity()
+    return network
+
+
 class First(Tiny):
     def forward(self, x):
         return self.head(self.body(x)[:1])
@@ -243,9 +275,9 @@ def test_an_unused_auxiliary_layer_is_not_the_classifier(nets):
     ("function", "message"),
     [
         ("Fails", r"network 'x': fails for an image of 3 × 16 × 16: RuntimeError: shape '\[1, 2\]' is invalid"),
-        ("Maps", r"network 'x': .*returns a tensor of the shape \(1, 4, 1, 1\); expected .* the shape \(images, features\)"),
+        ("Maps", r"network 'x': .*returns a tensor of the shape \(1, 4, 1, 1\); .* \(images, features\), such as their mean"),
         ("Pair", "network 'x': .* its forward pass uses no linear layer as a classifier and returns tuple; expected features"),
-        ("squeezenet", "network 'x': .* its classifier is no linear layer, so no penultimate features"),
+        ("squeezenet", "network 'x': .*; in a function of your own, put torch.nn.Identity in place of classifier.1$"),
         ("First", "network 'x': gives 1 rows of features for one image and 1 for two, expected one each"),
         ("gray", "network 'x': fails for an image of 3 × 224 × 224: .*must take colour images"),
         ("one_channel", "network 'x': its input has 1 channels; a network must take colour images"),
@@ -256,15 +288,23 @@ def test_what_gives_no_features_is_named(nets, function, message):
         check_network(build_architecture(f"nets:{function}", nets).eval(), "x")
 
 
-@pytest.mark.parametrize(("function", "n_features"), [("Headless", 7), ("resnet", 512), ("Bare", 4), ("body", 4), ("Tokens", 5)])
-def test_the_output_of_a_network_without_a_classifier_is_its_features(nets, function, n_features):
+@pytest.mark.parametrize(
+    ("function", "n_features", "scores"),
+    [
+        ("Headless", 7, ""), ("resnet", 512, ""), ("Bare", 4, ""), ("body", 4, "0"), ("Tokens", 5, ""),
+        ("squeezed", 512, ""), ("scored", 5, "scores"), ("unscored", 6, ""),
+    ],
+)  # fmt: skip
+def test_the_output_of_a_network_without_a_classifier_is_its_features(nets, function, n_features, scores):
     module = "blocks" if function == "body" else "nets"
     model = build_architecture(f"{module}:{function}", nets).eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(penultimate_features(model, images), model(images))
     (note,) = check_network(model, "x")
-    assert note == f"network 'x': has no classifier; its output, {n_features} values for an image, is taken as its features"
+    advice = f"; if these are scores of classes, put torch.nn.Identity in place of {scores}" if scores else ""
+    assert note.endswith(f" is taken as its features{advice}")
+    assert note.startswith(f"network 'x': has no classifier; its output, {n_features} values for an image, is taken")
     assert classifier_names(model) == [] and describe_network(model)["n_features"] == n_features
     replaced = replace_classifier(model, 3)
     assert replaced(images).shape == (2, 3) and classifier_names(replaced) == ["head"]
@@ -293,6 +333,19 @@ def test_a_removed_classifier_may_be_in_the_file_and_one_that_is_there_counts(ne
     assert network_structure(headless) != str(headless) + headless.source_digest, "else kept features of a layer inside are taken"
 
 
+def test_a_removed_convolution_may_be_in_the_file(nets):
+    for complete, removed, place in (("squeezenet", "squeezed", "classifier.1"), ("scored", "unscored", "scores")):
+        state = build_architecture(f"nets:{complete}", nets).state_dict()
+        torch.save(state, nets / "w.pth")
+        loaded = build_network(Network("x", f"nets:{removed}", nets / "w.pth", directory=nets))
+        assert set(state) - set(loaded.state_dict()) == {f"{place}.weight", f"{place}.bias"}
+        assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
+        assert network_structure(loaded) == str(loaded) + loaded.source_digest
+        torch.save({**state, "other.weight": torch.zeros(3)}, nets / "w.pth")
+        with pytest.raises(UserError, match="other.weight is not part of the network$"):
+            build_network(Network("x", f"nets:{removed}", nets / "w.pth", directory=nets))
+
+
 def test_noise_is_said_and_the_rest_is_fine(nets):
     assert check_network(build_architecture("nets:Tiny", nets).eval(), "x") == ()
     (line,) = check_network(build_architecture("nets:Noise", nets).eval(), "x")
@@ -313,7 +366,7 @@ def test_a_function_that_fails_is_one_line(nets):
         build_architecture("nets:needs_argument", nets)
     with pytest.raises(UserError, match=r"nets:needs_argument\(4\): expected module:function, the name of a function"):
         build_architecture("nets:needs_argument(4)", nets)
-    with pytest.raises(UserError, match="unknown function in nets 'torch'; known: Bare, .*, one_channel, resnet, squeezenet$"):
+    with pytest.raises(UserError, match="unknown function in nets 'torch'; known: Bare, .*, one_channel, resnet$"):
         build_architecture("nets:torch", nets)
     (nets / "train.py").write_text("import argparse\nargparse.ArgumentParser().parse_args(['--data'])\n")
     with pytest.raises(UserError, match="train.py: ends the program when it is imported; .*__main__"):
@@ -541,6 +594,22 @@ def test_checkpoints_of_trainers_say_which_weights_are_used(nets, model):
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             load_weights(model, nets / name)
+
+
+def test_the_advice_on_a_checkpoint_of_student_and_teacher_works(nets, model):
+    "As DINO saves it, with the options of its training as an object of argparse."
+    weights = model.state_dict()
+    student = {f"module.backbone.{name}": torch.zeros_like(tensor) for name, tensor in weights.items()}
+    teacher = {f"backbone.{name}": tensor for name, tensor in weights.items()} | {"head.mlp.0.weight": torch.ones(2, 2)}
+    others = {"optimizer": {"state": {}}, "epoch": 3, "args": argparse.Namespace(arch="x")}
+    torch.save({"student": student, "teacher": teacher} | others, nets / "full.pth")
+    other = build_architecture("nets:Tiny", nets)
+    with pytest.raises(UserError, match="several networks, 'student', 'teacher'; save the one to use: .*, if you trust") as error:
+        load_weights(other, nets / "full.pth")
+    with contextlib.chdir(nets):
+        exec(re.search(r"torch\.save\(.*\)(?=, if you trust)", str(error.value)).group(), {"torch": torch})
+    assert "the prefix 'backbone.' of the tensors' names was removed" in load_weights(other, nets / "teacher.pth")
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in other.state_dict().items())
 
 
 PARTS_OF_NETWORKS = """

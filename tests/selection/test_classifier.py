@@ -18,6 +18,7 @@ from transfer_study.classifiers.novelty import MOST_DIRECTIONS, directions
 from transfer_study.core import UserError
 from transfer_study.networks.networks import Network, build_network
 from transfer_study.selection.classifier import save_classifier
+from transfer_study.selection.recommend import recommend
 from transfer_study.selection.record import model_card
 
 
@@ -158,6 +159,13 @@ def other_weights(folder: Path) -> None:
     mend(folder)
 
 
+def pointer(name: str):
+    def change(folder: Path) -> None:
+        (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1664\n")
+
+    return change
+
+
 class Bomb:
     def __reduce__(self):
         return Path.touch, (Path("exploded"),)
@@ -179,6 +187,9 @@ PROBLEMS = {
     "unknown field": (lambda folder: mend(folder, colour="red"), "colour: unknown key"),
     "head": (flipped("head.safetensors"), "head.safetensors is not the file that was written"),
     "neighbours": (flipped("neighbours.safetensors"), "neighbours.safetensors is not the file that was written"),
+    "pointer": (pointer("head.safetensors"), "head.safetensors is a pointer of Git LFS, not the file itself; git lfs pull"),
+    "pointers": (pointer("network.safetensors"), "network.safetensors is a pointer of Git LFS"),
+    "pointer of the record": (pointer("classifier.json"), "classifier.json: a pointer of Git LFS"),
     "no head": (lambda folder: (folder / "head.safetensors").unlink(), "head.safetensors is missing"),
     "weights": (other_weights, "weights of network 'test_resnet' are not those"),
     "missing class": (lambda folder: mend(folder, class_names=["bright"]), "class_names"),
@@ -239,6 +250,56 @@ def test_own_code_is_loaded_only_from_where_it_is_said_to_be(fitted, tmp_path, c
     assert code == 0 and f"{fitted.arguments['expected_accuracy']:.4f}" in out
 
 
+RANDOM = """
+import timm
+import torch
+
+
+class Restless(torch.nn.Module):
+    def __init__(self, share):
+        super().__init__()
+        self.body, self.share = timm.create_model("test_resnet"), share
+
+    def forward_features(self, x):
+        return torch.nn.functional.dropout2d(self.body.forward_features(x), self.share, training=True)
+
+    def forward_head(self, x, pre_logits=False):
+        return self.body.forward_head(x, pre_logits)
+
+
+def restless():
+    return Restless(0.1)
+
+
+def calm():
+    return Restless(0.0)
+"""
+
+
+def test_a_network_with_random_features_is_no_basis_of_a_classifier(fitted, tmp_path):
+    (tmp_path / "nets.py").write_text(RANDOM)
+    tensors = load_file(fitted.network.weights)
+    save_file({f"body.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "w.safetensors")
+    named = {name: Network(name, f"nets:{name}", tmp_path / "w.safetensors", directory=tmp_path) for name in ("calm", "restless")}
+    calm, restless = named.values()
+    said = r"network 'restless': gives other features at every pass, so its answers could not be repeated; .*with training=True"
+    with pytest.raises(UserError, match=said):
+        save_classifier(tmp_path / "new", **fitted.arguments | {"network": restless})
+    assert not (tmp_path / "new").exists()
+    path = save_classifier(tmp_path / "calm", **fitted.arguments | {"network": calm})
+    assert load_classifier(path, code=tmp_path).class_names == ("bright", "dim")
+    (tmp_path / "nets.py").write_text(RANDOM.replace("Restless(0.0)", "Restless(0.1)"))
+    with pytest.raises(UserError, match=said.replace("restless", "calm")):
+        load_classifier(path, code=tmp_path)
+    doubled = RANDOM.replace("return torch.nn.functional.dropout2d(", "return 2 * (").replace(", self.share, training=True", "")
+    (tmp_path / "nets.py").write_text(doubled)
+    with pytest.raises(UserError, match="computes other features than when the classifier was made .* install the versions"):
+        load_classifier(path, code=tmp_path)
+    (tmp_path / "nets.py").write_text(RANDOM)
+    with pytest.raises(UserError, match=f"no network can be built\n{said}"):
+        recommend(fitted.dataset, networks=[restless], out=tmp_path / "out", device="cpu")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -260,7 +321,7 @@ def test_parts_that_do_not_fit_are_refused(fitted, tmp_path, changes, message):
 
 def test_a_folder_that_exists_is_replaced_only_when_asked(fitted, tmp_path):
     path = save_classifier(tmp_path / "a", **fitted.arguments)
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match=r"exists already; --overwrite \(overwrite=True\) replaces it; or choose another folder$"):
         save_classifier(path, **fitted.arguments)
     save_classifier(path, overwrite=True, licence="mit", **fitted.arguments)
     assert load_classifier(path).record.network.licence == "mit" and [p.name for p in tmp_path.iterdir()] == ["a"]
@@ -269,7 +330,7 @@ def test_a_folder_that_exists_is_replaced_only_when_asked(fitted, tmp_path):
     save_classifier(path, overwrite=True, **fitted.arguments | swag)
     assert (path / "README.md").read_text().startswith("---\nlicense: cc-by-nc-4.0\n")
     (tmp_path / "photos").mkdir()
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="exists already; it holds no classifier, so it is not replaced"):
         save_classifier(tmp_path / "photos", overwrite=True, **fitted.arguments)
 
 

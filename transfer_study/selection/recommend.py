@@ -26,8 +26,10 @@ from ..features.extraction import extract_features
 from ..features.inference import resolve_device
 from ..images import catalog
 from ..images.datasets import ImageDataset
+from ..networks.architectures import split_architecture
 from ..networks.networks import Network, build_network, network_digest
 from ..networks.penultimate import input_configuration
+from ..networks.portable import repeated_features
 from ..progress_bars import staged_progress_bar
 from .candidates import Candidate, find_candidates, prior_accuracy, with_weights
 from .checks import check_images, finding_lines, label_errors, label_findings
@@ -147,7 +149,10 @@ def _built(candidates: Sequence[Candidate], tell: Callable[[str], None]) -> "tup
     built, models, problems = [], {}, []
     for candidate in candidates:
         try:
-            models[candidate.name] = build_network(candidate.network)
+            model = build_network(candidate.network)
+            if split_architecture(candidate.network.architecture)[0] == "own":
+                repeated_features(model, candidate.name)  # else its classifier could not be kept, which is the last step
+            models[candidate.name] = model
             built.append(candidate)
         except UserError as error:
             problems.append(str(error))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import jinja2
 from pydantic import Field, ValidationError
 
-from ..core import UserError, digest
+from ..core import UserError, digest, stand_in
 from ..options import Section, explain_errors
 
 # %% ../../nbs/api/selection/05_record.ipynb #ae62ae09
@@ -85,6 +85,8 @@ def read_record(
         found = next((at for at in (inside / "classifier", inside) if (at / path.name).is_file()), None)
         hint = f"give {found}" if found else "expected a folder written by `keep` or `recommend`"
         raise UserError(f"{folder}: not a classifier, because it has no classifier.json; {hint}")
+    if other := stand_in(path.read_bytes()[:100]):
+        raise UserError(f"{path}: {other}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         stated = values.pop("digest")

@@ -113,6 +113,11 @@ class FileList:
             f"{reason}: {len(paths):,} ({_short(paths[0])}{', …' * (len(paths) > 1)})" for reason, paths in self.left_out.items()
         )
 
+    @property
+    def left_out_note(self) -> str:
+        "The same in brackets, for the message on a folder or an archive that holds no image."
+        return f" (left out: {self.left_out_words})" if self.left_out else ""
+
 
 def is_hidden(name: str) -> bool:
     "Whether a file or folder of this name is hidden, or one that an operating system or Lightroom adds."

@@ -17,7 +17,7 @@ from PIL import Image
 from ..core import UserError
 from .archives import FileReader, list_files
 from .datasets import ImageDataset, part_words
-from .layout import IMAGE_SUFFIXES, image_files, is_image
+from .layout import IMAGE_SUFFIXES, image_files, is_image, links_advice
 from .lists import is_list
 
 # %% ../../nbs/api/images/18_unlabelled.ipynb #e948db4d
@@ -34,7 +34,10 @@ def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes], tuple[str, .
     listed = list_files(path)
     images = image_files(listed, path)
     if not images:
-        raise UserError(f"images {path}: no image in {len(listed.files):,} files; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
+        raise UserError(
+            f"images {path}: no image in {len(listed.files):,} files{listed.left_out_note}; "
+            f"expected files that end in {', '.join(IMAGE_SUFFIXES)}{links_advice(listed.left_out)}"
+        )
     notes = (f"left out: {listed.left_out_words}",) if listed.left_out else ()
     return [file.path for file in images], FileReader(path, images), notes
 

@@ -320,7 +320,7 @@ def test_files_of_other_programs_say_what_they_are(tmp_path):
     (("train", "test1"), "test1/, train/ are splits"), (("train_images", "test_images"), "are splits"),
     (("Training set", "Test set", "sample"), "Test set/, Training set/ are splits"), (("test A/day", "test B/day"), ""),
     (("fold/cam1", "no_fold/cam2"), ""), (("train wreck/wiki", "train station/wiki"), ""), (("valid", "invalid"), ""),
-    (("rose", "daisy", "all/rose", "all/daisy"), "all/ is no class: it holds daisy/ and rose/, which are classes too; remove all/"),
+    (("rose", "daisy", "all/rose", "all/daisy"), "all/ is no class: it holds daisy/ and rose/, which are classes too; remove"),
     (("ill/images", "ill/masks", "well/images", "well/masks"), "ill/masks/ lies beside the images of ill/"),
     (("bus/test", "car/test"), ""),
 ])  # fmt: skip

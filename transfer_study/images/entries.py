@@ -61,7 +61,7 @@ class DatasetEntry(Section):
     hf: str = Field("", description="name on the Hugging Face hub, or a folder of Parquet files or images")
     folder: str = Field("", description="folder with train/<class>/ and test/<class>/; with test_share also with one folder per class")
     tar: str = Field("", description="tar of such a folder")
-    csv: str = Field("", description="file (CSV, Excel, Parquet, JSON lines) with the columns image (path from the file's folder), label and split; labels separated by |, or in lists: multi-label")
+    csv: str = Field("", description="file (CSV, Excel, Parquet, JSON) with the columns image (path from the file's folder), label and split; labels separated by |, or in lists: multi-label")
     torchvision: str = Field("", description="name of a class in torchvision.datasets, such as EuroSAT")
     configuration: str = Field("", description="hf: configuration of the dataset")
     revision: str = Field("", description="hf: commit, tag or branch of the hub's repository")

@@ -152,14 +152,14 @@ def test_splits_of_other_names_are_proposed_in_a_line_that_works(plants):
     for opened in (lambda: open_dataset({"csv": "plants.csv"}, plants), lambda: open_images(plants / "plants.csv")):
         with pytest.raises(UserError, match=line):
             opened()
-    with pytest.raises(UserError, match=re.escape(f"unknown split 'PrivateTest'; expected train, val, test, or {proposed}")):
+    with pytest.raises(UserError, match=re.escape(f"'PrivateTest'; expected train, val, test, or in a study file {proposed}")):
         open_dataset({"csv": "plants.csv", "split": "Usage"}, plants)
     keys = tomllib.loads(f'csv = "plants.csv"\nsplit = "Usage"\n{proposed}')
     assert open_dataset(keys, plants).counts == {"classes": 2, "train": 12, "val": 4, "test": 4}
     assert open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants).notes == ("dataset plants: columns not used: Usage",)
     (plants / "plants.csv").write_text(text)
     with_column(plants, "split", ["train", "train", "test", "id_val", "id_test"] * 4)
-    with pytest.raises(UserError, match='or splits = { train = "train", val = "id_val", test = "test" }'):
+    with pytest.raises(UserError, match='splits = { train = "train", val = "id_val", test = "test" }'):
         open_dataset({"csv": "plants.csv"}, plants)
 
 
@@ -219,7 +219,7 @@ def test_labels_separated_by_bars_are_several_labels(plants):
         ({"csv": "absent.csv"}, "absent.csv: no such file"),
         ({"csv": "plants.csv", "split": "fold"}, "no column 'fold'; found: image, label"),
         ({"csv": "plants.csv", "label": "species"}, "no column 'species'; found: image, label"),
-        ({"csv": "plants.csv"}, "no test images; name their split"),
+        ({"csv": "plants.csv"}, "no test images, found: train; in a study file draw them with test_share = 0.2"),
         ({"csv": "plants.csv", "folder": "pictures"}, "folder and csv given; expected exactly one"),
         ({"name": "plants"}, "no source given"),
         ({"csv": "plants.csv", "revision": "main"}, "revision: has no meaning for csv"),

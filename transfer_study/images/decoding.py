@@ -180,7 +180,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise BadImage(
             f"{width:,} × {height:,} pixels, more than {max_pixels:,}: possibly a decompression bomb; "
-            f"max_pixels = {width * height} allows it"
+            f"max_pixels = {width * height} in a study file allows it"
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise BadImage(f"{width} × {height} pixels: sides differ by more than {MAX_ASPECT_RATIO} times")

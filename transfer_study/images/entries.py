@@ -116,10 +116,10 @@ def _with_our_splits(table: pd.DataFrame, entry: DatasetEntry, where: str) -> pd
     translated = table["split"].map(names).fillna("")
     unknown = sorted(table.loc[translated == "", "split"].unique())
     if unknown and not entry.splits:
-        raise UserError(f"{where}: unknown split {shortened(unknown[0])!r}; expected {', '.join(SPLITS)}, or {splits_key(table['split'].unique())}")
+        raise UserError(f"{where}: unknown split {shortened(unknown[0])!r}; expected {', '.join(SPLITS)}, or in a study file {splits_key(table['split'].unique())}")
     if absent := sorted(set(entry.splits.values()) - set(table["split"])):
         raise UserError(f"{where}: no split {absent[0]!r}; found: {names_shown(sorted(table['split'].unique()))}")
-    table = table.assign(split=translated)[translated != ""].reset_index(drop=True)
+    found, table = table["split"].unique(), table.assign(split=translated)[translated != ""].reset_index(drop=True)
     if entry.test_share is not None:
         if (table["split"] == "test").any():
             raise UserError(f"{where}: has test images already; remove test_share")
@@ -127,7 +127,8 @@ def _with_our_splits(table: pd.DataFrame, entry: DatasetEntry, where: str) -> pd
         if not (table["split"] == "test").any():
             raise UserError(f"{where}: no test image can be drawn, because no class has an image to spare; expected three or more images of a class")
     if not (table["split"] == "test").any():
-        raise NoTestImages(f"{where}: no test images; name their split with splits = {{ train = \"…\", test = \"…\" }}, or draw them with test_share = 0.2")
+        choice = f"name their split with {splits_key(found)}, or " if len(found) > 1 else ""
+        raise NoTestImages(f"{where}: no test images, found: {names_shown(sorted(found))}; in a study file {choice}draw them with test_share = 0.2")
     return table
 
 # %% ../../nbs/api/images/15_entries.ipynb #3f192fd4
@@ -243,7 +244,7 @@ def _check_no_numbers(labels: pd.Series, path: Path) -> None:
     if 2 * n > len(labels) > 2 and labels.str.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", case=False).all():
         raise UserError(
             f"dataset {path}: {n:,} labels for {len(labels):,} images (column {labels.name}): numbers, not classes; "
-            'write a class of each image, such as a range of the numbers, in a column of its own, and name it with label = "…"'
+            'write a class of each image, such as a range of the numbers, in a column of its own, and in a study file name it with label = "…"'
         )
 
 # %% ../../nbs/api/images/15_entries.ipynb #4256c578

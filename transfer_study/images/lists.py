@@ -21,7 +21,7 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, names_shown, shortened
+from ..core import UserError, names_shown, shortened, stand_in
 from .archives import MAX_PATH, is_file, list_files
 from .layout import IMAGE_SUFFIXES, LABELS_NOT_READ, SPLIT_NAMES
 from ..tables.files import file_records, unpacked, without_title
@@ -147,6 +147,8 @@ def _list_records(path: Path) -> tuple[Records, str, tuple[str, ...]]:
         if stream.read(4) == b"PAR1":
             return _parquet_records(path), "row", ()
     data = unpacked(path.read_bytes(), path)
+    if (other := stand_in(data[:200], "list")) and b"<table" not in data.lower():
+        raise UserError(f"dataset {path}: {other}")
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
         text, remarks = decode(data, path)
         return *_json_records(text, path), remarks

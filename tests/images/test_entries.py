@@ -96,6 +96,13 @@ def test_images_of_a_group_stay_together_wherever_images_are_drawn(tmp_path):
     plain = open_dataset(keys, write_patients(tmp_path))
     patients = plain.images["name"].str.extract(r"(p\d+)_")[0]
     assert set(patients[plain.images["split"] == "test"]) & set(patients[plain.images["split"] == "train"])
+    for groups, message in (("(moss|fern)", "every class has one image only"), ("zzz", "groups 'zzz': matches no image name")):
+        with pytest.raises(UserError, match=rf"^dataset scans: {re.escape(message)}"):
+            open_dataset(keys | {"groups": groups}, tmp_path)
+    rows = [f"{name},{name.split('/')[0]} {i % 2}" for i, name in enumerate(plain.images["name"])]
+    (tmp_path / "halves.csv").write_text("\n".join(["image,group", *rows]))
+    with pytest.raises(UserError, match="^dataset scans: every class has one image only, or only images that belong together"):
+        split_images(open_dataset(keys | {"groups": "halves.csv"}, tmp_path))
     grouped = open_dataset(keys | {"groups": r"(p\d+)_"}, tmp_path)
     assert grouped.counts == {"classes": 2, "train": 30, "val": 0, "test": 10}
     for seed in range(3):

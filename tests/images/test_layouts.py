@@ -122,7 +122,7 @@ def test_pictures_and_archives_that_are_not_read_are_named(tmp_path):
     (note,) = image_folder(folder).notes
     assert "SVG, PSD, PDF, DICOM), which have to be saved as PNG first: 3 (train/dim/a.svg, …)" in note
     assert "archives, which have to be unpacked first: 1 (train/dim/more.zip); not images: 1 (train/dim/notes.txt)" in note
-    assert "tables, which are not read beside folders of classes (a CSV file of images, labels and splits: csv:PATH): 1" in note
+    assert "tables, which are not read beside folders of classes (one of images, labels and splits: csv:PATH): 1" in note
 
 
 def test_images_beside_labels_of_object_detection_are_named(tmp_path):
@@ -309,7 +309,7 @@ def test_files_of_other_programs_say_what_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(("folders", "message"), [
-    (("train", "test"), "test/, train/ are splits, not classes; expected train/<class>/<image> and .*, or a CSV file"),
+    (("train", "test"), "test/, train/ are splits, not classes; expected train/<class>/<image> and .*, or a table"),
     (("images/train", "images/val"), "train/, val/ are splits, not classes"),
     (("train/images", "train/masks", "val/images", "val/masks"), "images/ is no class but the layout of object detection"),
     (("VOC/JPEGImages", "VOC/SegmentationClass"), "JPEGImages/ is no class"),

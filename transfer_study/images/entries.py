@@ -256,7 +256,7 @@ def csv_dataset(
     "The dataset of a table that lists images, labels and splits; raises `UserError` if a column, a label or a split is missing."
     path = directory / user_path(entry.csv)
     if not path.is_file():
-        raise UserError(f"dataset {path}: no such file; expected a CSV file with the columns image, label and split")
+        raise UserError(f"dataset {path}: no such file; expected a table with the columns image, label and split")
     table, remarks = listed_cells(path)
     entry, called = _with_columns(table, entry, path)
     split, splits, found = _split_column(table, entry, path) or (None, "train", "")

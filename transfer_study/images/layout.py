@@ -52,7 +52,7 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"
 # Why a file is left out:
 NO_IMAGE, CAMERA = "not images", "raw files and thumbnails of cameras, which have to be saved as JPEG first"
 PICTURE, ARCHIVE = "pictures in a format that is not read (such as SVG, PSD, PDF, DICOM), which have to be saved as PNG first", "archives, which have to be unpacked first"
-TABLE = "tables, which are not read beside folders of classes (a CSV file of images, labels and splits: csv:PATH)"
+TABLE = "tables, which are not read beside folders of classes (one of images, labels and splits: csv:PATH)"
 
 # %% ../../nbs/api/images/05_layout.ipynb #20520013
 def is_image(
@@ -349,7 +349,7 @@ def _about_unseen(split: str, unseen: list[str], present: set[str], beside: list
         tables = [path for path in beside if path.lower().endswith((".txt", ".csv", ".tsv", ".json", ".xml"))]
         labels = f"; their labels may be in {tables[0]}" if tables else ""
         return (
-            f"the images of {split}/ are in no folders of classes{labels}; move them to {split}/<class>/, list all images in a CSV file "
+            f"the images of {split}/ are in no folders of classes{labels}; move them to {split}/<class>/, list all images in a table "
             f"(image, label, split), or give the folder of the training images alone"
         )
     return f"a class is learned from its training images: move some there, take it out of {split}, or put the images of each class in one folder and let the test images be drawn"
@@ -428,7 +428,7 @@ def check_are_classes(
         listed = f"{', '.join(f'{name}/' for name in list(splits)[:4])}{', …' * (len(splits) > 4)}"
         raise UserError(
             f"{where}: {listed} are splits, not classes; expected train/<class>/<image> and test/<class>/<image>, "
-            "or a CSV file with the columns image, label and split"
+            "or a table with the columns image, label and split (csv:PATH)"
         )
     _check_no_parts(names, where)
 

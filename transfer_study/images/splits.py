@@ -51,7 +51,7 @@ def _listed_groups(path: str, names: pd.Series) -> tuple[pd.Series, list[str]]:
     "The groups that a table lists, by image, and what is odd in the file."
     file = user_path(path)
     if not file.is_file():
-        raise UserError(f"groups {path}: no such file; expected a CSV file with the columns image and group, or a regular expression")
+        raise UserError(f"groups {path}: no such file; expected a table with the columns image and group, or a regular expression")
     grid = read_grid(file)
     columns = [column.casefold() for column in grid.columns]
     if columns.count("image") != 1 or columns.count("group") != 1:
@@ -123,7 +123,7 @@ def _groups_by_pattern(pattern: str, names: pd.Series) -> pd.Series:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"groups {pattern!r}: not a regular expression ({error}); expected one, or a CSV file") from error
+        raise UserError(f"groups {pattern!r}: not a regular expression ({error}); expected one, or a table") from error
     matches = [compiled.search(name) for name in names]
     groups = pd.Series([m and (m.group(1) if compiled.groups else m.group(0)) for m in matches], index=names.index, dtype=object)
     empty = [m is not None and not group and (group == "" or not m.group(0)) for m, group in zip(matches, groups, strict=True)]

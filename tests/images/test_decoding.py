@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps, TiffImagePlugin, features
 
 from tests.conftest import png_bytes, tiff_of_four_bands
-from transfer_study.images.decoding import BadImage, decode, image_format
+from transfer_study.images.decoding import BadImage, decode, image_format, image_size
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -119,7 +119,7 @@ def test_threads_decode_as_one_does():
 
 def test_a_decompression_bomb_is_refused_unless_it_is_allowed():
     data = encoded(Image.new("L", (12, 12)), "png")
-    with pytest.raises(BadImage, match="(?i)bomb; max_pixels = 144 allows it"):
+    with pytest.raises(BadImage, match="(?i)bomb; max_pixels = 144 in a study file allows it"):
         decode(data, max_pixels=143)
     assert decode(data, max_pixels=144).size == (12, 12)
 
@@ -197,3 +197,27 @@ def test_the_preview_of_a_raw_file_is_not_taken_for_the_photograph():
     info = TiffImagePlugin.ImageFileDirectory_v2()
     info[254] = 2  # a page of several
     assert decode(encoded(Image.new("RGB", (16, 12)), "tiff", tiffinfo=info)).size == (16, 12)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize(("kind", "head", "n_bytes", "n"), [
+    (b"zTXt", b"history\0\0", 2_000_000, 1), (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0", 2_000_000, 1),
+    (b"iCCP", b"profile\0\0", 2_000_000, 1), (b"zTXt", b"a\0\0", 1_040_000, 200), (b"zTXt", b"a\0\0", 100_000_000, 100),
+])  # fmt: skip
+@pytest.mark.parametrize("behind", [False, True])
+def test_large_texts_in_a_png_file_are_no_reason_to_refuse_its_pixels(kind, head, n_bytes, n, behind):
+    "Notes of image editors; a hundred bombs are not unpacked."
+    image, exif = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)), Image.Exif()
+    exif[274] = 6  # stored on its side
+    image.save(buffer := io.BytesIO(), "png", exif=exif)
+    plain, place = buffer.getvalue(), buffer.getvalue().index(b"IEND") - 4 if behind else 33
+    data = plain[:place] + chunk(kind, head + zlib.compress(b" " * n_bytes)) * n + plain[place:]
+    with pytest.raises(ValueError, match="MAX_TEXT"):
+        Image.open(io.BytesIO(data)).load()
+    assert decode(data).size == (4, 6) and decode(data).tobytes() == decode(plain).tobytes()
+    assert image_size(data) == (6, 4)
+    with pytest.raises(BadImage, match="(?i)truncated|damaged"):
+        decode(data[: len(data) // 2] if not behind else data[: place - 20])

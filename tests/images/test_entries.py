@@ -1,6 +1,7 @@
 """Datasets described by a table: named splits and columns, CSV files, torchvision, drawn test images."""
 
 import gzip
+import json
 import pickle
 import re
 import tomllib
@@ -16,6 +17,7 @@ from transfer_study.images.catalog import open_dataset
 from transfer_study.images.datasets import listed_dataset
 from transfer_study.images.entries import DatasetEntry, dataset_entry
 from transfer_study.images.splits import draw_test_images, split_images, used_split
+from transfer_study.images.unlabelled import unlabelled_images
 from transfer_study.selection.images import open_images
 from transfer_study.study.file import read_study_file, study_part
 
@@ -94,6 +96,13 @@ def test_images_of_a_group_stay_together_wherever_images_are_drawn(tmp_path):
     plain = open_dataset(keys, write_patients(tmp_path))
     patients = plain.images["name"].str.extract(r"(p\d+)_")[0]
     assert set(patients[plain.images["split"] == "test"]) & set(patients[plain.images["split"] == "train"])
+    for groups, message in (("(moss|fern)", "every class has one image only"), ("zzz", "groups 'zzz': matches no image name")):
+        with pytest.raises(UserError, match=rf"^dataset scans: {re.escape(message)}"):
+            open_dataset(keys | {"groups": groups}, tmp_path)
+    rows = [f"{name},{name.split('/')[0]} {i % 2}" for i, name in enumerate(plain.images["name"])]
+    (tmp_path / "halves.csv").write_text("\n".join(["image,group", *rows]))
+    with pytest.raises(UserError, match="^dataset scans: every class has one image only, or only images that belong together"):
+        split_images(open_dataset(keys | {"groups": "halves.csv"}, tmp_path))
     grouped = open_dataset(keys | {"groups": r"(p\d+)_"}, tmp_path)
     assert grouped.counts == {"classes": 2, "train": 30, "val": 0, "test": 10}
     for seed in range(3):
@@ -150,14 +159,14 @@ def test_splits_of_other_names_are_proposed_in_a_line_that_works(plants):
     for opened in (lambda: open_dataset({"csv": "plants.csv"}, plants), lambda: open_images(plants / "plants.csv")):
         with pytest.raises(UserError, match=line):
             opened()
-    with pytest.raises(UserError, match=re.escape(f"unknown split 'PrivateTest'; expected train, val, test, or {proposed}")):
+    with pytest.raises(UserError, match=re.escape(f"'PrivateTest'; expected train, val, test, or in a study file {proposed}")):
         open_dataset({"csv": "plants.csv", "split": "Usage"}, plants)
     keys = tomllib.loads(f'csv = "plants.csv"\nsplit = "Usage"\n{proposed}')
     assert open_dataset(keys, plants).counts == {"classes": 2, "train": 12, "val": 4, "test": 4}
     assert open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants).notes == ("dataset plants: columns not used: Usage",)
     (plants / "plants.csv").write_text(text)
     with_column(plants, "split", ["train", "train", "test", "id_val", "id_test"] * 4)
-    with pytest.raises(UserError, match='or splits = { train = "train", val = "id_val", test = "test" }'):
+    with pytest.raises(UserError, match='splits = { train = "train", val = "id_val", test = "test" }'):
         open_dataset({"csv": "plants.csv"}, plants)
 
 
@@ -217,7 +226,7 @@ def test_labels_separated_by_bars_are_several_labels(plants):
         ({"csv": "absent.csv"}, "absent.csv: no such file"),
         ({"csv": "plants.csv", "split": "fold"}, "no column 'fold'; found: image, label"),
         ({"csv": "plants.csv", "label": "species"}, "no column 'species'; found: image, label"),
-        ({"csv": "plants.csv"}, "no test images; name their split"),
+        ({"csv": "plants.csv"}, "no test images, found: train; in a study file draw them with test_share = 0.2"),
         ({"csv": "plants.csv", "folder": "pictures"}, "folder and csv given; expected exactly one"),
         ({"name": "plants"}, "no source given"),
         ({"csv": "plants.csv", "revision": "main"}, "revision: has no meaning for csv"),
@@ -261,7 +270,9 @@ def test_lists_that_other_programs_write_are_the_same_images(plants):
         "sep.csv": "\ufeffsep=;\r\n" + text.replace(",", ";"), "comment.csv": "# of 2024-03-01, by Anna\n# two kinds\n" + text,
         "title.csv": "Mosses and ferns,\n,\n" + text, "r.csv": "\n".join(["image,label", *rows]),
         "index.csv": "\n".join([",image,label", *rows]), "list.jsonl": table.to_json(orient="records", lines=True),
-        "list.json": table.to_json(orient="records"),
+        "list.json": table.to_json(orient="records"), "columns.json": table.to_json(),
+        "labels.json": json.dumps(dict(zip(table["image"], table["label"], strict=True)), indent=1),
+        "keys.json": json.dumps({name: {"label": label} for name, label in table.to_numpy()}),
     }.items():  # fmt: skip
         (plants / name).write_text(written)
     (plants / "plants.csv.gz").write_bytes(gzip.compress(text.encode()))
@@ -269,7 +280,8 @@ def test_lists_that_other_programs_write_are_the_same_images(plants):
     table.to_excel(plants / "list.xlsx", index=False)
     notes = dict.fromkeys(("sep.csv", "title.csv"), "1 line(s) before")
     notes |= {"comment.csv": "2 line(s) before", "r.csv": "not used: one without"}
-    for name in (*notes, "index.csv", "list.jsonl", "list.json", "plants.csv.gz", "list.parquet", "list.xlsx"):
+    objects = ("list.json", "columns.json", "labels.json", "keys.json")
+    for name in (*notes, "index.csv", "list.jsonl", *objects, "plants.csv.gz", "list.parquet", "list.xlsx"):
         found = open_dataset({"csv": name, "test_share": 0.2}, plants)
         assert found.fingerprint == listed.fingerprint and found.name == name.split(".")[0], name
         assert len(found.notes) == (name in (*notes, "index.csv")) and notes.get(name, "") in "".join(found.notes)
@@ -302,8 +314,13 @@ def test_images_in_cells_and_long_tables_are_one_short_line(plants):
         ("digits.csv", f"label,{wide}\n" + "1" + ",0" * 784, {}, r"label, pixel0, pixel1, … \(785 in all\)\); write each"),
         ("wide.csv", f"name,{wide}\n" + "a" + ",b" * 784, {}, r"found: name, .*, … \(785 in all\); rename the column"),
         ("base64.csv", f"image,label\n{'iVBORw0K' * 500},moss\n", {}, "is no file's name but a text of 4,000 characters"),
+        ("held.csv", "image,label\n\"{'bytes': b'\\x89PNG', 'path': None}\",moss\n", {}, "is no file's name but a text of 35"),
+        ("parts.csv", f"image,label\n{'é/' * 3000},moss\n", {}, "is no file's name but a text of 6,000 characters"),
         ("long.csv", f"image,label\n1.png,\"['{'m' * 5000}']\"\n", {}, "is a list; expected one label"),
         ("coco.json", '{\n "images": []\n}', {}, 'JSON, but not an object such as {"image": "1.png", "label": "cat"} in'),
+        ("ids.json", '{"1": "cat", "2": "dog"}', {}, 'JSON, but not an object such as {"image": "1.png", "label": "cat"} in'),
+        ("kinds.json", '{"cat": ["1.png"], "dog": ["2.png"]}', {}, "JSON, but not an object such as"),
+        ("twice.json", '{"1.png": "cat", "1.png": "dog"}', {}, "'pictures/1.png' has the labels 'cat' and 'dog'"),
         ("shard.parquet", None, {}, "the column 'image' holds images, not their paths; give the folder .* hf:FOLDER"),
     ):  # fmt: skip
         if text is not None:
@@ -311,6 +328,19 @@ def test_images_in_cells_and_long_tables_are_one_short_line(plants):
         with pytest.raises(UserError, match=message) as error:
             open_dataset({"csv": name, "test_share": 0.2} | keys, plants)
         assert len(str(error.value)) < 500 and "\n" not in str(error.value)
+
+
+def test_texts_longer_than_any_path_are_no_error_of_the_system(plants, tmp_path):
+    text, tail = (plants / "plants.csv").read_text(), "é=" * 2500
+    (plants / "found.csv").write_text(text.replace("pictures/", "https://example.org/me/").replace(".png", f".png?{tail}"))
+    assert len(open_dataset({"csv": "found.csv", "test_share": 0.2}, plants).images) == 20
+    table = pd.DataFrame({"split": "train", "class": ["moss", "fern"], "file": ["é/" * 3000, "1.png"]})
+    with pytest.raises(UserError, match="none of its 2 train images exists") as error:
+        listed_dataset("plants", plants, table)
+    assert len(str(error.value)) < 500
+    with pytest.raises(UserError, match="no such file; check the path") as error:
+        unlabelled_images(["iVBORw0K" * 1000])
+    assert len(str(error.value)) < 500
 
 
 def test_columns_of_addresses_and_ids_are_found(plants):

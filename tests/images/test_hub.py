@@ -105,8 +105,30 @@ def test_one_that_bears_an_official_name_is_counted_like_it(tmp_path, hf):
     parquet(hf, tmp_path / "cifar100", labels, hf.ClassLabel(names=names), "fine_label", **more)
     dataset = open_dataset("hf:cifar100", tmp_path)
     assert dataset.classes == names
+    line = "dataset cifar100: the labels are those of the column 'fine_label', not of 'coarse_label'; in a study file label ="
+    assert dataset.notes[-1].startswith(line) and "not used" not in "".join(dataset.notes)
+    named = open_dataset({"hf": "cifar100", "label": "coarse_label"}, tmp_path)
+    assert len(named.classes) == 20 and named.notes[-1] == "dataset cifar100: columns not used: fine_label"
     expected = "cifar100: 200 training images found, 50,000 expected; 100 test images found, 10,000 expected"
     assert count_mismatch(dataset) == expected
+
+
+def test_files_that_are_not_there_are_named(tmp_path, hf):
+    "A clone without Git LFS, or without git annex get."
+    parquet(hf, tmp_path / "clone", {"train": [0, 1] * 4, "test": [0, 1]}, hf.ClassLabel(names=["a", "b"]))
+    files = sorted((tmp_path / "clone").rglob("*.parquet"))
+    kept = files[0].read_bytes()
+    files[0].write_text("version https://git-lfs.github.com/spec/v1\noid sha256:2ed4bb4a6808004c98691f64b366827f\nsize 7717354\n")
+    for reference in ("hf:clone", f"csv:{files[0]}"):
+        with pytest.raises(UserError, match=rf"{files[0].name}:? (is )?a pointer of Git LFS, not the .* itself; git lfs pull"):
+            open_dataset(reference, tmp_path)
+    files[0].unlink()
+    files[0].symlink_to(".git/annex/objects/x.parquet")
+    with pytest.raises(UserError, match=rf"{files[0].name} is a link to nothing \(such files: 1\); put the files in the place"):
+        open_dataset("hf:clone", tmp_path)
+    files[0].unlink()
+    files[0].write_bytes(kept)
+    assert open_dataset("hf:clone", tmp_path).counts["test"] == 2
 
 
 def test_what_the_library_cannot_tell_is_asked_for(tmp_path, hf):
@@ -230,7 +252,8 @@ def test_splits_columns_and_test_images_can_be_named(tmp_path, hf):
     names = hf.ClassLabel(names=["square", "circle", "star"])
     labels = {"train": [2, 0, 1, 1, 0, 2] * 2, "validation": [1, 2, 0]}
     parquet(hf, tmp_path / "shapes", labels, names, column="kind")
-    with pytest.raises(UserError, match=r"no split 'test', found: train, validation; name the splits"):
+    splits = 'splits = { train = "train", test = "validation" }'
+    with pytest.raises(UserError, match=f"found: train, validation; in a study file name the splits with {splits}, or"):
         open_dataset({"hf": "shapes"}, tmp_path)
     dataset = open_dataset({"hf": "shapes", "splits": {"train": "train", "test": "validation"}, "label": "kind"}, tmp_path)
     assert dataset.counts == {"classes": 3, "train": 12, "val": 0, "test": 3}
@@ -292,7 +315,7 @@ def test_a_column_divides_a_single_split(tmp_path, hf):
     undivided = open_dataset({"hf": "one", "splits": {"train": "train"}, "test_share": 0.25}, tmp_path)
     assert undivided.counts == {"classes": 2, "train": 6, "val": 0, "test": 2}
     kinds = {
-        "folds": (hf.ClassLabel(names=["a", "b"]), [0, 1] * 4, "no split 'train', found: a, b; name the splits"),
+        "folds": (hf.ClassLabel(names=["a", "b"]), [0, 1] * 4, "no split 'train', found: a, b; in a study file name"),
         "gap": (hf.Value("string"), ["train", None] * 4, "4 of 8 rows have no value in the column 'split'"),
         "hidden": (hf.ClassLabel(names=["train", "test"]), [0, -1] * 4, "4 of 8 rows have no value in the column 'split'"),
     }

@@ -4,6 +4,7 @@ import io
 import pickle
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_pictures_and_archives_that_are_not_read_are_named(tmp_path):
     (note,) = image_folder(folder).notes
     assert "SVG, PSD, PDF, DICOM), which have to be saved as PNG first: 3 (train/dim/a.svg, …)" in note
     assert "archives, which have to be unpacked first: 1 (train/dim/more.zip); not images: 1 (train/dim/notes.txt)" in note
-    assert "tables, which are not read beside folders of classes (a CSV file of images, labels and splits: csv:PATH): 1" in note
+    assert "tables, which are not read beside folders of classes (one of images, labels and splits: csv:PATH): 1" in note
 
 
 def test_images_beside_labels_of_object_detection_are_named(tmp_path):
@@ -156,7 +157,7 @@ def test_a_class_that_holds_no_image_is_refused_whatever_else_it_holds(tmp_path)
         folder = write_images(tmp_path / name, train=3, test=2)
         (folder / "train/grey").mkdir()
         (folder / "train/grey" / name).write_bytes(b"x")
-        with pytest.raises(UserError, match=r"train/grey contains no image; add images or remove the folder \(left out: .*: 1\)"):
+        with pytest.raises(UserError, match=r"train/grey contains no image \(left out: .*: 1\); add images or remove the folder"):
             image_folder(folder)
 
 
@@ -221,7 +222,7 @@ def test_a_limit_of_pixels_can_be_set_and_is_part_of_the_fingerprint(tmp_path):
     assert (
         plain.max_pixels == MAX_PIXELS and plain.fingerprint == limit_pixels(plain, MAX_PIXELS).fingerprint != small.fingerprint
     )
-    with pytest.raises(BadImage, match="40 × 40 pixels, more than 1,000.*max_pixels = 1600 allows it"):
+    with pytest.raises(BadImage, match="40 × 40 pixels, more than 1,000.*max_pixels = 1600 in a study file"):
         decode(small.read(0), small.max_pixels)
     with pytest.raises(UserError, match="max_pixels"):
         open_dataset(str(folder), max_pixels=0)
@@ -308,7 +309,7 @@ def test_files_of_other_programs_say_what_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(("folders", "message"), [
-    (("train", "test"), "test/, train/ are splits, not classes; expected train/<class>/<image> and .*, or a CSV file"),
+    (("train", "test"), "test/, train/ are splits, not classes; expected train/<class>/<image> and .*, or a table"),
     (("images/train", "images/val"), "train/, val/ are splits, not classes"),
     (("train/images", "train/masks", "val/images", "val/masks"), "images/ is no class but the layout of object detection"),
     (("VOC/JPEGImages", "VOC/SegmentationClass"), "JPEGImages/ is no class"),
@@ -319,8 +320,8 @@ def test_files_of_other_programs_say_what_they_are(tmp_path):
     (("train", "test1"), "test1/, train/ are splits"), (("train_images", "test_images"), "are splits"),
     (("Training set", "Test set", "sample"), "Test set/, Training set/ are splits"), (("test A/day", "test B/day"), ""),
     (("fold/cam1", "no_fold/cam2"), ""), (("train wreck/wiki", "train station/wiki"), ""), (("valid", "invalid"), ""),
-    (("rose", "daisy", "all/rose", "all/daisy"), "all/ is no class: it holds daisy/ and rose/, which stand beside it too"),
-    (("ill/images", "ill/masks", "well/images", "well/masks"), "ill/masks/ lies beside the images of 'ill'"),
+    (("rose", "daisy", "all/rose", "all/daisy"), "all/ is no class: it holds daisy/ and rose/, which are classes too; remove"),
+    (("ill/images", "ill/masks", "well/images", "well/masks"), "ill/masks/ lies beside the images of ill/"),
     (("bus/test", "car/test"), ""),
 ])  # fmt: skip
 def test_folders_of_splits_and_of_parts_are_no_classes(tmp_path, folders, message):
@@ -335,6 +336,69 @@ def test_folders_of_splits_and_of_parts_are_no_classes(tmp_path, folders, messag
                 image_folder(tmp_path)
     else:
         assert class_folders(tmp_path).classes == sorted({folder.split("/")[0] for folder in folders})
+
+
+@pytest.mark.parametrize("top", ["", "train/"])
+@pytest.mark.parametrize(("folders", "message"), [
+    (("p1/0", "p1/1", "p2/0", "p2/1", "all/p1/0", "all/p1/1", "all/p2/0"),
+     "{}all/p1/ is no class: it holds 0/ and 1/, which are classes too; remove {}all/, or give it alone"),
+    (("p1/0", "p1/1", "p2/0", "p2/1", "p2/old/0", "p2/old/1"), "{}p2/old/ is no class: .*; remove {}p2/old/, or give it alone"),
+    (("p1/0/images", "p1/0/masks", "p1/1/images", "p2/0/images"), "{}p1/0/masks/ lies beside the images of {}p1/0/"),
+])  # fmt: skip
+def test_below_domains_the_folder_to_remove_is_named_with_its_path(tmp_path, top, folders, message):
+    "A set of patients with a second copy beside them: no patient may be taken for the copy."
+    for folder in folders:
+        for split in (top, "test/") if top else ("",):
+            (tmp_path / f"{split}{folder}").mkdir(parents=True)
+            (tmp_path / f"{split}{folder}/0.png").write_bytes(png_bytes())
+    message = f": {message.format(*['test/' if top else ''] * message.count('{}'))}"  # the first in the order of the paths
+    with pytest.raises(UserError, match=message):
+        image_folder(tmp_path, class_level=2) if top else class_folders(tmp_path, class_level=2)
+
+
+@pytest.mark.parametrize("top", ["", "train/"])
+def test_an_empty_folder_below_a_domain_is_named_with_its_path(tmp_path, top):
+    for folder in ("a/cat", "a/dog", "b/cat", "b/dog"):
+        for split in (top, "test/") if top else ("",):
+            (tmp_path / f"{split}{folder}").mkdir(parents=True)
+            for i in range(2):
+                (tmp_path / f"{split}{folder}/{i}.png").write_bytes(png_bytes())
+    (tmp_path / f"{top}b/cow").mkdir()
+    with pytest.raises(UserError, match=f"{top}b/cow'? contains no image; add images"):
+        image_folder(tmp_path, class_level=2) if top else class_folders(tmp_path, class_level=2)
+    (tmp_path / f"{top}b/cow").rmdir()
+    (tmp_path / f"{top}b/cat/near").mkdir()
+    (tmp_path / f"{top}b/cat/near/0.png").write_bytes(png_bytes())
+    dataset = image_folder(tmp_path, class_level=2) if top else class_folders(tmp_path, class_level=2)
+    assert "not classes: b/cat/near; their images belong to the class above, such as 'cat'" in dataset.notes[0]
+
+
+def linked(folder: Path, names: tuple[str, ...]) -> Path:
+    "A folder of links to nothing, as in a clone of git-annex without its files."
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to("../.git/annex/objects/x.jpg")
+    return folder
+
+
+def test_refusals_say_that_links_lead_to_nothing(tmp_path):
+    advice = r"; put the files in the place of these links \(those of git-annex and DataLad: git annex get .\)$"
+    links = r"\(left out: links .* to nothing .*"
+    bare = linked(tmp_path / "bare", ("cat/0.jpg", "cat/1.jpg", "dog/0.jpg"))
+    with pytest.raises(UserError, match=rf"no image files {links}: 3 \(cat/0.jpg, …\)\); expected <class>/<image>.*{advice}"):
+        class_folders(bare)
+    with pytest.raises(UserError, match=rf"no image in 0 files {links}: 3 \(cat/0.jpg, …\)\); .*{advice}"):
+        unlabelled_images(bare)
+    half = write_images(tmp_path / "half", train=3, test=0) / "train"
+    with pytest.raises(UserError, match=rf"folder 'dog' contains no image {links}: 2\){advice}"):
+        class_folders(linked(half, ("dog/0.jpg", "dog/1.jpg")))
+    split = linked(write_images(tmp_path / "split", train=3, test=2), ("train/dog/0.jpg", "test/dog/0.jpg"))
+    with pytest.raises(UserError, match=rf"test/dog contains no image {links}: 1\){advice}"):
+        image_folder(split)
+    untested = write_images(tmp_path / "untested", train=3, test=0)
+    shutil.rmtree(untested / "test", ignore_errors=True)
+    with pytest.raises(UserError, match=rf"no images in test/; expected test/<class>/<image> {links}: 1\){advice}"):
+        image_folder(linked(untested, ("test/0.jpg",)))
 
 
 def test_raw_files_and_thumbnails_of_cameras_are_counted_and_no_images(tmp_path):

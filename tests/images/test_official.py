@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests import layouts
-from transfer_study.core import UserError
+from transfer_study.core import UserError, data_path
 from transfer_study.images.datasets import image_folder
 from transfer_study.images.official import LAYOUTS, READERS, count_mismatch, known_datasets, official_dataset, official_folder
 
@@ -72,23 +72,24 @@ def test_nothing_there_says_what_belongs_there(tmp_path, name):
 
 
 ESSENTIAL = [
-    ("food101", ("meta/test.txt", "meta/test.json"), "meta/test.txt is missing"),
+    ("food101", ("meta/test.txt", "meta/test.json"), "test.txt is missing; .* the dataset's official archive food-101.tar.gz$"),
     ("cifar10", ("data_batch_3",), "data_batch_3 is missing"),
     ("cifar10", ("batches.meta",), "batches.meta is missing"),
     ("cifar100", ("test",), "test is missing"),
     ("birdsnap", ("test_images.txt",), "test_images.txt is missing"),
-    ("birdsnap", ("species.txt",), "species.txt is missing"),
+    ("birdsnap", ("species.txt",), "species.txt is missing; it is part of the dataset's official archive$"),
     ("birdsnap", ("images",), "none of its 6 train images exists; the first is expected at .*images"),
-    ("sun397", ("Training_01.txt",), "Training_01.txt is missing"),
-    ("sun397", ("ClassName.txt",), "ClassName.txt is missing"),
-    ("stanford_cars", ("cars_test_annos_withlabels.mat",), "cars_test_annos_withlabels.mat is missing"),
+    ("sun397", ("Training_01.txt",), "Training_01.txt is missing; it is part of the dataset's official archive Partitions.zip"),
+    ("sun397", ("ClassName.txt",), "ClassName.txt is missing; .* archives SUN397.tar.gz or Partitions.zip"),
+    ("stanford_cars", ("cars_test_annos_withlabels.mat",), "is missing; it is part of .* files, beside cars_train.tgz, "),
     ("stanford_cars", ("cars_test",), "none of its 3 test images exists; the first is expected at .*cars_test/00001.jpg"),
     ("fgvc_aircraft", ("data/images_variant_val.txt",), "images_variant_val.txt is missing"),
     ("fgvc_aircraft", ("data/variants.txt",), "variants.txt is missing"),
-    ("voc2007", ("ImageSets/Main/test.txt",), "Main/test.txt is missing"),
+    ("voc2007", ("ImageSets/Main/test.txt",), "Main/test.txt is missing; it is part of .* VOCtest_06-Nov-2007.tar"),
+    ("voc2007", ("ImageSets/Main/val.txt",), "Main/val.txt is missing; .* VOCtrainval_06-Nov-2007.tar"),
     ("dtd", ("labels/val1.txt",), "val1.txt is missing"),
-    ("oxford_pets", ("annotations/test.txt",), "test.txt is missing"),
-    ("oxford_flowers", ("setid.mat",), "setid.mat is missing"),
+    ("oxford_pets", ("annotations/test.txt",), "test.txt is missing; .* archive annotations.tar.gz"),
+    ("oxford_flowers", ("setid.mat",), "setid.mat is missing; .* official files, beside 102flowers.tgz, imagelabels.mat"),
     ("oxford_flowers", ("jpg",), "none of its"),
 ]
 
@@ -98,6 +99,13 @@ def test_a_missing_file_is_named(tmp_path, name, files, message):
     layouts.remove(layouts.ALL[name](tmp_path), *files)
     with pytest.raises(UserError, match=message):
         official_dataset(name, tmp_path)
+
+
+def test_archives_that_messages_name_are_those_that_are_downloaded():
+    addresses = pd.read_csv(data_path("downloads.csv")).set_index("name")["url"]
+    for name, layout in LAYOUTS.items():
+        for _, archive in layout.archives:
+            assert any(address.endswith(f"/{archive}") for address in addresses[[name]])
 
 
 def test_birdsnap_counts_what_is_gone(tmp_path):

@@ -243,6 +243,15 @@ def test_folds_hold_whole_groups_and_every_class_is_trained_on():
         group_folds(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
 
 
+def test_groups_that_leave_nothing_to_cross_validate_are_refused_with_the_dataset(photos, tmp_path):
+    "Two groups in each class: one is drawn for the test, and the other could only be held out whole."
+    names = class_folders(photos).images["name"]
+    rows = [f"{name},{name.split('/')[0]} {i % 2}" for i, name in enumerate(names)]
+    (tmp_path / "groups.csv").write_text("\n".join(["image,group", *rows]))
+    with pytest.raises(UserError, match="^dataset photos: every class has one image only, or only images that belong together"):
+        prepare_images(open_images(photos), groups=str(tmp_path / "groups.csv"))
+
+
 def test_groups_are_joined_through_others():
     joined = joined_groups(pd.Series(["a", None, "a", "b", None]), np.array([[2, 3], [1, 4]]))
     assert joined[0] == joined[2] == joined[3] != joined[1] == joined[4]

@@ -129,7 +129,7 @@ def test_the_limit_of_pixels_is_a_key_of_the_study(tmp_path, odd_study):
     before = set(Study.from_file(odd_study).plan(tmp_path / "runs", "cpu")["run_id"])
     study = changed(odd_study, "[[networks]]", "max_pixels = 1000\n[[networks]]")
     assert not before & set(study.plan(tmp_path / "runs", "cpu")["run_id"])
-    with pytest.raises(FailedRuns, match="40 × 40 pixels, more than 1,000.*max_pixels = 1600 allows it"):
+    with pytest.raises(FailedRuns, match="40 × 40 pixels, more than 1,000.*max_pixels = 1600 in a study file"):
         study.run(tmp_path / "runs", **HERE)
 
 

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['MAX_FILES', 'MAX_PATH', 'SYSTEM_FILES', 'CLOUD', 'HIDDEN', 'LINKS', 'SPECIAL', 'OUTSIDE', 'UNREADABLE', 'TWICE',
-           'size_limit', 'ArchiveLimits', 'readable_name', 'StoredFile', 'FileList', 'is_hidden', 'list_files',
-           'FileReader']
+           'size_limit', 'is_file', 'ArchiveLimits', 'readable_name', 'StoredFile', 'FileList', 'is_hidden',
+           'list_files', 'FileReader']
 
 # %% ../../nbs/api/images/01_archives.ipynb #e21859c5
+import errno
 import os
 import stat
 import tarfile
@@ -32,6 +33,18 @@ def size_limit(
 ) -> int:
     "The largest allowed unpacked size of `archive`, in bytes: 20 times the size of the archive plus 100 MB."
     return 20 * archive.stat().st_size + 100_000_000
+
+# %% ../../nbs/api/images/01_archives.ipynb #5f222f09
+def is_file(
+    path: Path,  # as a table names it, or any text
+) -> bool:
+    "Whether a path is a file; that of a text which is longer than any path, such as an address or the contents of an image, is none."
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 # %% ../../nbs/api/images/01_archives.ipynb #720d2b32
 class ArchiveLimits:
@@ -112,6 +125,11 @@ class FileList:
         return "; ".join(
             f"{reason}: {len(paths):,} ({_short(paths[0])}{', …' * (len(paths) > 1)})" for reason, paths in self.left_out.items()
         )
+
+    @property
+    def left_out_note(self) -> str:
+        "The same in brackets, for the message on a folder or an archive that holds no image."
+        return f" (left out: {self.left_out_words})" if self.left_out else ""
 
 
 def is_hidden(name: str) -> bool:

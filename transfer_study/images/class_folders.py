@@ -16,6 +16,7 @@ from .datasets import ImageDataset, dataset_name, hashed_contents, part_words
 from .decoding import readable_formats
 from transfer_study.images.layout import (
     SPLIT_NAMES,
+    below_words,
     case_words,
     check_are_classes,
     check_depth,
@@ -24,6 +25,7 @@ from transfer_study.images.layout import (
     folder_advice,
     image_files,
     link_words,
+    links_advice,
     nested_words,
 )  # fmt: skip
 
@@ -66,13 +68,14 @@ def _advice(listed: FileList) -> str:
     return folder_advice(file.path for file in listed.files)
 
 
-def _empty_words(folder: str, listed: FileList, depth: int) -> str:
+def _empty_words(folder: str, listed: FileList) -> str:
     "What is wrong with a folder without images beside those of the classes, and what to do."
-    within = [file.path for file in listed.files if readable_name(file.path).split("/")[depth : depth + 1] == [folder]]
+    within = [file.path for file in listed.files if readable_name(file.path).startswith(f"{folder}/")]
     results = next((path for path in within if path.rpartition("/")[2] in RESULTS), "")
     if results:
         return f"folder {folder!r} is no class, but holds results of transfer-study ({results}); move it elsewhere"
-    return f"folder {folder!r} contains no image; add images, or move it elsewhere; expected two or more class folders with images{_advice(listed)}"
+    advice = links_advice(listed.left_out, folder) or f"; add images, or move it elsewhere; expected two or more class folders with images{_advice(listed)}"
+    return f"folder {folder!r} contains no image{below_words(listed.left_out, folder)}{advice}"
 
 
 def _check_folders(root: Path, parts: list[list[str]], listed: FileList, depth: int) -> None:
@@ -81,13 +84,14 @@ def _check_folders(root: Path, parts: list[list[str]], listed: FileList, depth: 
     if stray:
         raise UserError(f"{root}: {stray[0]} lies in no class folder (such images: {len(stray)}); move it to the folder of its class{_advice(listed)}")
     classes = {names[depth] for names in parts}
-    empty = sorted({folder.split("/")[depth] for folder in map(readable_name, listed.folders) if folder.count("/") == depth} - classes)
+    folders = {folder: folder.rpartition("/")[2] for folder in map(readable_name, listed.folders) if folder.count("/") == depth}
+    empty = sorted(folder for folder, name in folders.items() if name not in classes)
     try:
-        check_are_classes({*classes, *empty}, str(root))
+        check_are_classes({*classes, *folders.values()}, str(root))
     except UserError as error:
         raise UserError(f"{error}{_advice(listed)}") from error
     if empty:
-        raise UserError(f"{root}: {_empty_words(empty[0], listed, depth)}")
+        raise UserError(f"{root}: {_empty_words(empty[0], listed)}")
     if len(classes) < 2:
         raise UserError(f"{root}: one class only, {min(classes)!r}; expected two or more class folders with images{_advice(listed)}")
 
@@ -119,7 +123,8 @@ def class_folders(
     listed = list_files(root)
     files = image_files(listed, root)
     if not files:
-        raise UserError(f"{root}: no image files; expected <class>/<image>, in one of the formats {', '.join(readable_formats())}{_advice(listed)}")
+        expected = f"expected <class>/<image>, in one of the formats {', '.join(readable_formats())}"
+        raise UserError(f"{root}: no image files{listed.left_out_note}; {expected}{links_advice(listed.left_out) or _advice(listed)}")
     names = [readable_name(file.path) for file in files]
     parts = [one.split("/") for one in names]
     top = max(0, _shared_depth(parts, class_level))
@@ -128,7 +133,7 @@ def class_folders(
     _check_no_split(root, parts, top)
     check_depth(max(map(len, parts)) - 1 - top, class_level, str(root))
     _check_folders(root, parts, listed, depth)
-    check_inner_folders({(one[depth], one[depth + 1]) for one in parts if len(one) > depth + 2}, {one[depth] for one in parts}, str(root))
+    check_inner_folders(parts, depth, str(root))
     split = ["val" if top and _split_of(one[top - 1]) == "val" else "train" for one in parts]
     table = pd.DataFrame({"split": split, "class": [one[depth] for one in parts], "name": names, "file": names})
     table = table.assign(offset=[file.offset for file in files], size=[file.size for file in files])
@@ -136,7 +141,7 @@ def class_folders(
     table.insert(2, "label", table["class"].map(labels))
     reader, name = FileReader(root, files), name or dataset_name(root)
     contents = hashed_contents(names, table, root, name, reader)  # where the images lie, and how they are split, does not matter
-    nested = nested_words(("/".join(one[depth : depth + 2]) for one in parts if len(one) > depth + 2), class_level)
+    nested = nested_words(("/".join(one[top : depth + 2]) for one in parts if len(one) > depth + 2), class_level)
     words = nested, case_words(labels), *part_words(table, root, reader), link_words(listed)
     notes = (*((f"left out: {listed.left_out_words}",) if listed.left_out else ()), *filter(None, words))
     return ImageDataset(name, root, table, digest(["class_folders", *([class_level] if class_level > 1 else []), *contents]) if contents else "", reader=reader, notes=notes)

@@ -26,11 +26,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core import UserError, digest, user_path
+from ..core import UserError, digest, shortened, user_path
 from ..fingerprints import FileHashes
-from .archives import FileReader, list_files, readable_name
+from .archives import LINKS, FileReader, is_file, list_files, readable_name
 from .decoding import MAX_PIXELS
-from .layout import SPLITS, FolderImage, case_words, check_classes, folder_images, folder_notes
+from .layout import SPLITS, FolderImage, case_words, check_classes, folder_images, folder_notes, links_advice
 
 # %% ../../nbs/api/images/07_datasets.ipynb #a6d7b848
 MAX_FILE_BYTES = 1 << 30  # no photograph is larger than a gibibyte
@@ -306,15 +306,16 @@ def _check_list(table: pd.DataFrame, name: str) -> None:
 # %% ../../nbs/api/images/07_datasets.ipynb #ffb4f543
 def _present(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
     "The images that exist on disk, with their sizes, sorted by name."
-    sizes = [path.stat().st_size if (path := root / file).is_file() else None for file in table["file"]]
+    sizes = [path.stat().st_size if is_file(path := root / file) else None for file in table["file"]]
     exists = np.array([size is not None for size in sizes], dtype=bool)
     for split in table["split"].unique():
         in_split = (table["split"] == split).to_numpy()
         if not exists[in_split].any():
             first = root / table["file"][in_split].iloc[0]
-            longer = next(first.parent.glob(f"{glob.escape(first.name)}.*"), None) if first.parent.is_dir() else None
+            longer = next(first.parent.glob(f"{glob.escape(first.name)}.*"), None) if os.path.isdir(first.parent) else None
             hint = f"; {longer.name} is there, so the names lack the suffix" if longer else ""
-            raise UserError(f"dataset {name}: none of its {in_split.sum():,} {split} images exists; the first is expected at {first}{hint}")
+            hint = links_advice({LINKS: [first.name]}) if os.path.islink(first) else hint
+            raise UserError(f"dataset {name}: none of its {in_split.sum():,} {split} images exists; the first is expected at {shortened(first, 300)}{hint}")
     present = table.assign(offset=0, size=sizes)[exists]
     return present.astype({"size": int}).sort_values("name")
 

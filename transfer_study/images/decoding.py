@@ -13,13 +13,14 @@ import re
 import struct
 import sys
 import warnings
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ..core import stand_in
 
@@ -180,7 +181,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise BadImage(
             f"{width:,} × {height:,} pixels, more than {max_pixels:,}: possibly a decompression bomb; "
-            f"max_pixels = {width * height} allows it"
+            f"max_pixels = {width * height} in a study file allows it"
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise BadImage(f"{width} × {height} pixels: sides differ by more than {MAX_ASPECT_RATIO} times")
@@ -188,12 +189,47 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         Image.MAX_IMAGE_PIXELS = max_pixels  # allowed by the caller; Pillow would refuse to crop such an image
 
 # %% ../../nbs/api/images/04_decoding.ipynb #654ca224
+_MAX_TEXTS = 64  # that are unpacked to see how large they are; further ones are left out unseen
+
+
+def _is_large_text(kind: bytes, body: bytes) -> bool:
+    "Whether a chunk of a PNG file is a text or a colour profile that Pillow refuses for its size."
+    packed = body.split(b"\0", {b"zTXt": 2, b"iCCP": 2, b"iTXt": 4}[kind])[-1]
+    inflate = zlib.decompressobj()
+    with suppress(zlib.error):
+        inflate.decompress(packed, PngImagePlugin.MAX_TEXT_CHUNK)
+    return bool(inflate.unconsumed_tail)
+
+
+def _without_large_texts(data: bytes) -> bytes:
+    "A PNG file without its large texts and colour profile."
+    kept, start, n_texts = [data[:8]], 8, 0
+    while start < len(data):
+        end, kind = start + 12 + int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+        is_text = kind in (b"zTXt", b"iCCP", b"iTXt")
+        n_texts += is_text
+        if not is_text or n_texts <= _MAX_TEXTS and not _is_large_text(kind, data[start + 8 : end - 4]):
+            kept.append(data[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def _read_pixels(read: Callable[[bytes], Any], data: bytes) -> Any:
+    "What `read` gives for a file, or for the file without the texts that Pillow refuses."
+    try:
+        return read(data)
+    except ValueError as error:
+        if "MAX_TEXT" not in str(error):
+            raise
+        return read(_without_large_texts(data))
+
+# %% ../../nbs/api/images/04_decoding.ipynb #c9ba7208
 def image_size(
     data: bytes,  # the contents of an image file
 ) -> tuple[int, int]:
     "Width and height as they are stored, in pixels, from the file's header; raises `BadImage` if it has none."
     try:
-        return _opened(data).size
+        return _read_pixels(lambda data: _opened(data).size, data)
     except (OSError, ValueError) as error:
         raise BadImage(f"{type(error).__name__}: {error}") from error
 
@@ -224,6 +260,16 @@ def reduced_scale(
     return 1
 
 # %% ../../nbs/api/images/04_decoding.ipynb #c82dd184
+def _decoded(data: bytes, max_pixels: int, scale: int) -> Image.Image:
+    image = _opened(data)
+    _check_size(*image.size, max_pixels)
+    if image.format == "TIFF" and _is_raw(image):
+        raise BadImage(_RAW)
+    if scale > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
+    return _opaque(_eight_bits(_upright(_loaded(image, lambda: _opened(data))))).convert("RGB")
+
+
 def decode(
     data: bytes,  # the contents of a file in one of `FORMATS`
     max_pixels: int = MAX_PIXELS,  # width times height of the largest image that is decoded
@@ -233,13 +279,7 @@ def decode(
     if not data:
         raise BadImage("empty file")
     try:
-        image = _opened(data)
-        _check_size(*image.size, max_pixels)
-        if image.format == "TIFF" and _is_raw(image):
-            raise BadImage(_RAW)
-        if scale > 1:
-            image.draft(None, (image.width // scale, image.height // scale))
-        return _opaque(_eight_bits(_upright(_loaded(image, lambda: _opened(data))))).convert("RGB")
+        return _read_pixels(lambda data: _decoded(data, max_pixels, scale), data)
     except (BadImage, MemoryError):  # the second says nothing about the image
         raise
     except Exception as error:  # Pillow's decoders raise many kinds of exceptions for damaged files

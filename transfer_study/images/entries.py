@@ -61,7 +61,7 @@ class DatasetEntry(Section):
     hf: str = Field("", description="name on the Hugging Face hub, or a folder of Parquet files or images")
     folder: str = Field("", description="folder with train/<class>/ and test/<class>/; with test_share also with one folder per class")
     tar: str = Field("", description="tar of such a folder")
-    csv: str = Field("", description="file (CSV, Excel, Parquet, JSON lines) with the columns image (path from the file's folder), label and split; labels separated by |, or in lists: multi-label")
+    csv: str = Field("", description="file (CSV, Excel, Parquet, JSON) with the columns image (path from the file's folder), label and split; labels separated by |, or in lists: multi-label")
     torchvision: str = Field("", description="name of a class in torchvision.datasets, such as EuroSAT")
     configuration: str = Field("", description="hf: configuration of the dataset")
     revision: str = Field("", description="hf: commit, tag or branch of the hub's repository")
@@ -116,10 +116,10 @@ def _with_our_splits(table: pd.DataFrame, entry: DatasetEntry, where: str) -> pd
     translated = table["split"].map(names).fillna("")
     unknown = sorted(table.loc[translated == "", "split"].unique())
     if unknown and not entry.splits:
-        raise UserError(f"{where}: unknown split {shortened(unknown[0])!r}; expected {', '.join(SPLITS)}, or {splits_key(table['split'].unique())}")
+        raise UserError(f"{where}: unknown split {shortened(unknown[0])!r}; expected {', '.join(SPLITS)}, or in a study file {splits_key(table['split'].unique())}")
     if absent := sorted(set(entry.splits.values()) - set(table["split"])):
         raise UserError(f"{where}: no split {absent[0]!r}; found: {names_shown(sorted(table['split'].unique()))}")
-    table = table.assign(split=translated)[translated != ""].reset_index(drop=True)
+    found, table = table["split"].unique(), table.assign(split=translated)[translated != ""].reset_index(drop=True)
     if entry.test_share is not None:
         if (table["split"] == "test").any():
             raise UserError(f"{where}: has test images already; remove test_share")
@@ -127,7 +127,8 @@ def _with_our_splits(table: pd.DataFrame, entry: DatasetEntry, where: str) -> pd
         if not (table["split"] == "test").any():
             raise UserError(f"{where}: no test image can be drawn, because no class has an image to spare; expected three or more images of a class")
     if not (table["split"] == "test").any():
-        raise NoTestImages(f"{where}: no test images; name their split with splits = {{ train = \"…\", test = \"…\" }}, or draw them with test_share = 0.2")
+        choice = f"name their split with {splits_key(found)}, or " if len(found) > 1 else ""
+        raise NoTestImages(f"{where}: no test images, found: {names_shown(sorted(found))}; in a study file {choice}draw them with test_share = 0.2")
     return table
 
 # %% ../../nbs/api/images/15_entries.ipynb #3f192fd4
@@ -243,7 +244,7 @@ def _check_no_numbers(labels: pd.Series, path: Path) -> None:
     if 2 * n > len(labels) > 2 and labels.str.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", case=False).all():
         raise UserError(
             f"dataset {path}: {n:,} labels for {len(labels):,} images (column {labels.name}): numbers, not classes; "
-            'write a class of each image, such as a range of the numbers, in a column of its own, and name it with label = "…"'
+            'write a class of each image, such as a range of the numbers, in a column of its own, and in a study file name it with label = "…"'
         )
 
 # %% ../../nbs/api/images/15_entries.ipynb #4256c578
@@ -255,7 +256,7 @@ def csv_dataset(
     "The dataset of a table that lists images, labels and splits; raises `UserError` if a column, a label or a split is missing."
     path = directory / user_path(entry.csv)
     if not path.is_file():
-        raise UserError(f"dataset {path}: no such file; expected a CSV file with the columns image, label and split")
+        raise UserError(f"dataset {path}: no such file; expected a table with the columns image, label and split")
     table, remarks = listed_cells(path)
     entry, called = _with_columns(table, entry, path)
     split, splits, found = _split_column(table, entry, path) or (None, "train", "")

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, names_shown, user_path
+from ..core import UserError, names_shown, stand_in, user_path
+from .archives import LINKS
 from .datasets import ImageDataset, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
-from .layout import SPLIT_NAMES, SPLITS, NoTestImages, choose_splits, same_spelling
-from .lists import FLAGS, left_out_words, split_column, unused_words
+from .layout import SPLIT_NAMES, SPLITS, NoTestImages, choose_splits, links_advice, same_spelling
+from .lists import FLAGS, LIST_SUFFIXES, left_out_words, split_column, splits_key, unused_words
 from .official import known_datasets
 from .splits import draw_test_images
 
@@ -73,6 +74,24 @@ def _check_shards(folder: Path) -> None:
                 f"dataset hf:{folder}: file {absent[0]:05d}-of-{n:05d} of {name} is missing ({len(absent)} of {n} such files); download it"
             )
 
+# %% ../../nbs/api/images/11_hub.ipynb #146c2302
+_OF_DATA = (*LIST_SUFFIXES, ".arrow", ".gz", ".zip", ".tar")  # ends of the names of files in which the library finds data
+
+
+def _check_data_files(folder: Path) -> None:
+    "Raises `UserError` for a folder with something else in the place of a file of data."
+    files = sorted(file for file in folder.rglob("*") if file.name.lower().endswith(_OF_DATA)) if folder.is_dir() else []
+    others, links = dict[str, str](), [file.relative_to(folder).as_posix() for file in files if file.is_symlink() and not file.exists()]
+    for file in files:
+        if file.is_file():
+            with open(file, "rb") as stream:
+                others[file.relative_to(folder).as_posix()] = stand_in(stream.read(200))
+    if links:
+        raise UserError(f"dataset hf:{folder}: {links[0]} is a link to nothing (such files: {len(links)}){links_advice({LINKS: links})}")
+    if others := {name: kind for name, kind in others.items() if kind}:
+        name, kind = next(iter(others.items()))
+        raise UserError(f"dataset hf:{folder}: {name} is {kind} (such files: {len(others)})")
+
 # %% ../../nbs/api/images/11_hub.ipynb #1f91c4b2
 @contextmanager
 def _silent() -> Iterator[None]:
@@ -109,6 +128,7 @@ def _load(
     if Path(name).is_file():
         raise UserError(f"dataset hf:{name}: is a file; give its folder, or, if it lists image files and their labels, csv:{name}")
     _check_shards(Path(name))
+    _check_data_files(Path(name))
     unreached = "" if Path(name).exists() else _ask_hub(name, revision)
     try:
         with _silent(), _without_network() if unreached else nullcontext():
@@ -137,8 +157,7 @@ def _our_splits(
     if missing := [split for split in required if split not in splits]:
         raise (NoTestImages if missing == ["test"] else UserError)(
             f"dataset hf:{dataset}: no split {missing[0]!r}, found: {available}; "
-            "name the splits to use, "
-            'for example splits = { train = "train", test = "validation" }, or draw test images from train with test_share = 0.2'
+            f"in a study file {f'name the splits with {splits_key(names)}, or ' * (len(names) > 1)}draw test images from train with test_share = 0.2"
         )
     return {split: splits[split] for split in SPLITS if split in splits and not (without_test and split == "test")}
 
@@ -239,7 +258,7 @@ def _columns(
             among = names_shown(candidates or features)
             raise UserError(
                 f"dataset hf:{dataset}: one {kind} column expected, {len(candidates)} found among the columns {among}; "
-                f'name it with {kind} = "…"'
+                f'in a study file name it with {kind} = "…"'
             )
     return images[0], labels[0]
 
@@ -333,7 +352,38 @@ def _label_matrix(parts: "list[datasets.Dataset]", splits: Iterable[str], column
     changes = same_spelling(matrix.columns)
     return matrix.rename(columns=changes).T.groupby(level=0, sort=False).max().T if changes else matrix
 
+# %% ../../nbs/api/images/11_hub.ipynb #c029409b
+def _rows(
+    parts: "list[datasets.Dataset]",  # one per split
+    chosen: Mapping[str, str],  # the library's name of each of our splits
+    label: str,  # the label column; empty for multi-label data
+    dataset: str,  # for the message
+) -> pd.DataFrame:
+    "One row per image, as `listed_dataset` takes them."
+    tables = []
+    for (split, of_library), part in zip(chosen.items(), parts, strict=True):
+        names = [f"{split}/{i:06d}" for i in range(len(part))]
+        table = pd.DataFrame({"split": split, "name": names, "file": names})
+        if label:
+            table["class"], table["label"] = _class_names(part, of_library, label, dataset)
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True).assign(offset=0, size=0)
+    return _as_one(table) if label else table
+
 # %% ../../nbs/api/images/11_hub.ipynb #89ea71e9
+def _classes_too(
+    features: Mapping[str, Any],
+    label: str,  # the column that was found
+    used: Iterable[str | None],
+) -> tuple[list[str], str]:
+    "The other columns of named classes, and a line on them; empty if there are none."
+    from datasets import ClassLabel
+
+    others = [name for name, feature in features.items() if isinstance(feature, ClassLabel) and name != label and name not in used]
+    advice = 'in a study file label = "…" names another'
+    return others, f"the labels are those of the column {label!r}, not of {names_shown(map(repr, others))}; {advice}" if others else ""
+
+# %% ../../nbs/api/images/11_hub.ipynb #6ea05ab8
 def hub_dataset(
     reference: str,  # NAME or NAME:CONFIGURATION, where NAME is a name on the hub or the path of a folder
     directory: Path = Path(),  # base directory of relative paths
@@ -356,21 +406,15 @@ def hub_dataset(
     loaded, column, words = _divided(loaded, reference, splits or {}, named, split)
     chosen = _our_splits(loaded, reference, splits or {}, test_share is not None)
     parts, others = [loaded[of_library] for of_library in chosen.values()], [name for name in loaded if name not in chosen.values()]
-    image, label = _columns(parts[0], reference, image, label)
-    label_matrix, tables = _label_matrix(parts, chosen.values(), label, reference), []
-    for (split, of_library), part in zip(chosen.items(), parts, strict=True):
-        names = [f"{split}/{i:06d}" for i in range(len(part))]
-        table = pd.DataFrame({"split": split, "name": names, "file": names})
-        if label_matrix is None:
-            table["class"], table["label"] = _class_names(part, of_library, label, reference)
-        tables.append(table)
-    table = pd.concat(tables, ignore_index=True).assign(offset=0, size=0)
-    table = _as_one(table) if label_matrix is None else table
+    is_named, (image, label) = bool(label), _columns(parts[0], reference, image, label)
+    classes, found = ([], "") if is_named else _classes_too(parts[0].features, label, (image, column))
+    label_matrix = _label_matrix(parts, chosen.values(), label, reference)
+    table = _rows(parts, chosen, label if label_matrix is None else "", reference)
     if test_share is not None:
         table["split"] = draw_test_images(table["split"], table.get("class"), test_share, seed)
     reader = _HubReader([_undecoded(part, image) for part in parts], np.cumsum([0, *map(len, parts[:-1])]))
     name = name or "-".join(filter(None, (Path(source).name, configuration)))
     metric = metric or known_datasets().set_index("name")["metric"].get(name, "top1" if label_matrix is None else "map")
     dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader, unseen_classes)
-    remarks = words, unused_words(parts[0].features, (image, label, column)), left_out_words({of_library: len(loaded[of_library]) for of_library in others})
+    remarks = words, found, unused_words(parts[0].features, (image, label, column, *classes)), left_out_words({of_library: len(loaded[of_library]) for of_library in others})
     return replace(dataset, notes=(*dataset.notes, *(f"dataset {name}: {remark}" for remark in remarks if remark)))

@@ -5,21 +5,23 @@
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'IMAGE_SUFFIXES', 'NO_IMAGE', 'CAMERA', 'PICTURE', 'ARCHIVE', 'TABLE', 'LABELS_NOT_READ',
            'NoTestImages', 'is_image', 'image_files', 'choose_splits', 'FolderImage', 'check_splits_above',
-           'check_inner_folders', 'folder_advice', 'check_depth', 'folder_images', 'nested_words', 'link_words',
-           'same_spelling', 'case_words', 'folder_notes', 'check_are_classes', 'check_classes']
+           'check_inner_folders', 'folder_advice', 'links_advice', 'check_depth', 'folder_images', 'nested_words',
+           'link_words', 'same_spelling', 'case_words', 'folder_notes', 'below_words', 'check_are_classes',
+           'check_classes']
 
 # %% ../../nbs/api/images/05_layout.ipynb #93f0209d
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
 from ..core import UserError
-from .archives import FileList, FileReader, StoredFile, readable_name
+from .archives import LINKS, FileList, FileReader, StoredFile, readable_name
 from .decoding import SIGNATURE_LENGTH, image_format
 from .other_files import binary_kind
 
@@ -50,7 +52,7 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"
 # Why a file is left out:
 NO_IMAGE, CAMERA = "not images", "raw files and thumbnails of cameras, which have to be saved as JPEG first"
 PICTURE, ARCHIVE = "pictures in a format that is not read (such as SVG, PSD, PDF, DICOM), which have to be saved as PNG first", "archives, which have to be unpacked first"
-TABLE = "tables, which are not read beside folders of classes (a CSV file of images, labels and splits: csv:PATH)"
+TABLE = "tables, which are not read beside folders of classes (one of images, labels and splits: csv:PATH)"
 
 # %% ../../nbs/api/images/05_layout.ipynb #20520013
 def is_image(
@@ -158,22 +160,31 @@ def check_splits_above(
         )
 
 # %% ../../nbs/api/images/05_layout.ipynb #13425a5a
+def _highest_copy(folder: str, folders: dict[str, set[str]], classes: set[str]) -> str:
+    "The highest folder above `folder`, or itself, in which every folder of a class holds classes."
+    parts = folder.split("/")
+    tops = ("/".join(parts[: i + 1]) for i in range(len(parts)))
+    return next(top for top in tops if all(inner & classes for path, inner in folders.items() if f"{path}/".startswith(f"{top}/")))
+
+# %% ../../nbs/api/images/05_layout.ipynb #7f481a87
 def check_inner_folders(
-    inner: Iterable[tuple[str, str]],  # class and folder inside of it
-    classes: Collection[str],
+    paths: Iterable[list[str]],  # of the images, in parts
+    level: int,  # position of the folder of the class in them
     where: str,  # for the message
 ) -> None:
-    "Raises `UserError` for a class that holds folders called like its neighbours, such as a copy of all, and for masks beside images."
+    "Raises `UserError` for a class that holds folders called like classes, such as a copy of all, and for masks beside images."
     folders: dict[str, set[str]] = {}
-    for label, folder in sorted(inner):
-        folders.setdefault(label, set()).add(folder)
-    for label, names in folders.items():
-        if len(copies := sorted(names & set(classes) - {label})) > 1:
-            raise UserError(f"{where}: {label}/ is no class: it holds {copies[0]}/ and {copies[1]}/, which stand beside it too; remove it, or give it alone")
-        parts = {name.lower(): name for name in names}
-        masks = sorted(parts.keys() & {"mask", "masks", "annotations"})
-        if masks and parts.keys() & {"image", "images", "imgs", "img"}:
-            raise UserError(f"{where}: {label}/{parts[masks[0]]}/ lies beside the images of {label!r}; masks are no images of a class, move them elsewhere")
+    for parts in paths:
+        folders.setdefault("/".join(parts[: level + 1]), set()).update(parts[level + 1 : -1][:1])
+    classes = {folder.rpartition("/")[2] for folder in folders}
+    for folder, inner in sorted(folders.items()):
+        if len(copies := sorted(inner & classes - {folder.rpartition("/")[2]})) > 1:
+            copy = _highest_copy(folder, folders, classes)
+            raise UserError(f"{where}: {folder}/ is no class: it holds {copies[0]}/ and {copies[1]}/, which are classes too; remove {copy}/, or give it alone")
+        names = {name.lower(): name for name in inner}
+        masks = sorted(names.keys() & {"mask", "masks", "annotations"})
+        if masks and names.keys() & {"image", "images", "imgs", "img"}:
+            raise UserError(f"{where}: {folder}/{names[masks[0]]}/ lies beside the images of {folder}/; masks are no images of a class, move them elsewhere")
 
 # %% ../../nbs/api/images/05_layout.ipynb #7bb6c792
 def _tables(listed: FileList) -> list[str]:
@@ -207,6 +218,15 @@ def folder_advice(
         return "; arrays are not read: write each image to a file in a folder of its class, such as with PIL.Image.fromarray(pixels).save(path)"
     return "; medical images (DICOM, NIfTI) are not read: save each as PNG in a folder of its class" if medical else ""
 
+# %% ../../nbs/api/images/05_layout.ipynb #9aded2f8
+def links_advice(
+    left_out: dict[str, list[str]],  # of a `FileList`
+    folder: str = "",  # in which they were left out; empty for anywhere
+) -> str:
+    "What to do where links that lead to nothing were left out; empty if there are none."
+    there = any(not folder or f"/{folder}/" in f"/{readable_name(path)}" for path in left_out.get(LINKS, ()))
+    return "; put the files in the place of these links (those of git-annex and DataLad: git annex get .)" if there else ""
+
 # %% ../../nbs/api/images/05_layout.ipynb #72b6e9ea
 def check_depth(
     depth: int,  # how many folders lie above the image with the most of them, below that of a split
@@ -223,8 +243,8 @@ def folder_images(
     listed: FileList,  # of `root`; files that are no images of a class are left out of it
     root: Path,
     class_level: int = 1,  # which folder below that of the split names the class: 2 for train/<domain>/<class>/<image>
-) -> tuple[list[FolderImage], set[tuple[str, str]]]:
-    """The images, in the order of their stored names, and split and class of each folder of a class.
+) -> tuple[list[FolderImage], dict[str, tuple[str, str]]]:
+    """The images, in the order of their stored names, and split and class of each folder of a class, by its path.
 
     Raises `UserError` if there are no folders of splits, or two datasets.
     """
@@ -249,14 +269,13 @@ def folder_images(
             listed.leave_out(reason, file.path)
         else:
             images.append(_image(file, parts[depth:], splits, class_level))
-    inner = {(parts[above], parts[above + 1]) for parts, is_inside in zip(paths, inside, strict=True) if is_inside and len(parts) > above + 2}
-    check_inner_folders(inner, {image.label for image in images}, f"dataset {root}")
-    of_classes = [parts for parts in folders if len(parts) == above + 2 and parts[depth] in splits]
-    return sorted(images, key=lambda image: image.stored), {(splits[parts[depth]], readable_name(parts[above])) for parts in of_classes}
+    check_inner_folders((readable_name(image.file.path).split("/") for image in images), above, f"dataset {root}")
+    of_classes = [readable_name("/".join(parts[:-1])).split("/") for parts in folders if len(parts) == above + 2 and parts[depth] in splits]
+    return sorted(images, key=lambda image: image.stored), {"/".join(parts): (splits[parts[depth]], parts[above]) for parts in of_classes}
 
 # %% ../../nbs/api/images/05_layout.ipynb #1b7c234c
 def nested_words(
-    folders: Iterable[str],  # paths of folders inside those of classes, from the class on
+    folders: Iterable[str],  # paths of folders inside those of classes, from the folder on that is the class where `class_level` is 1
     class_level: int = 1,
 ) -> str:
     "A line on folders inside classes; empty if there are none."
@@ -265,7 +284,7 @@ def nested_words(
         return ""
     listed = f"{', '.join(nested[:4])}{', …' * (len(nested) > 4)}"
     return (
-        f"folders inside classes are not classes: {listed}; their images belong to the class above, such as {nested[0].split('/')[0]!r}; "
+        f"folders inside classes are not classes: {listed}; their images belong to the class above, such as {nested[0].split('/')[class_level - 1]!r}; "
         f"if they are the classes: --class-level {class_level + 1} of recommend, class_level = {class_level + 1} in a study file"
     )
 
@@ -314,7 +333,7 @@ def folder_notes(
     lines = []
     if listed.left_out:
         lines.append(f"dataset {name}: left out: {listed.left_out_words}")
-    nested = {"/".join(image.name.split("/")[class_level : class_level + 2]) for image in images if image.name.count("/") > class_level + 1}
+    nested = {"/".join(image.name.split("/")[1 : class_level + 2]) for image in images if image.name.count("/") > class_level + 1}
     lines += [f"dataset {name}: {text}" for text in (nested_words(nested, class_level), case_words(image.label for image in images)) if text]
     untested = sorted({image.label for image in images} - {image.label for image in images if image.split == "test"})
     if untested:
@@ -330,23 +349,26 @@ def _about_unseen(split: str, unseen: list[str], present: set[str], beside: list
         tables = [path for path in beside if path.lower().endswith((".txt", ".csv", ".tsv", ".json", ".xml"))]
         labels = f"; their labels may be in {tables[0]}" if tables else ""
         return (
-            f"the images of {split}/ are in no folders of classes{labels}; move them to {split}/<class>/, list all images in a CSV file "
+            f"the images of {split}/ are in no folders of classes{labels}; move them to {split}/<class>/, list all images in a table "
             f"(image, label, split), or give the folder of the training images alone"
         )
     return f"a class is learned from its training images: move some there, take it out of {split}, or put the images of each class in one folder and let the test images be drawn"
-
-
-def _below(left_out: dict[str, list[str]], folder: str) -> str:
-    "What was left out below a folder, in brackets; empty if nothing was."
-    counts = {reason: sum(f"/{folder}/" in f"/{readable_name(path)}" for path in paths) for reason, paths in left_out.items()}
-    parts = [f"{reason}: {n:,}" for reason, n in counts.items() if n]
-    return f" (left out: {'; '.join(parts)})" if parts else ""
 
 
 def _inside(left_out: dict[str, list[str]], folder: str) -> list[str]:
     return [path for paths in left_out.values() for path in paths if f"/{folder}/" in f"/{readable_name(path)}"]
 
 
+def below_words(
+    left_out: dict[str, list[str]],  # of a `FileList`
+    folder: str,
+) -> str:
+    "What was left out below a folder, in brackets; empty if nothing was."
+    counts = {reason: len(_inside({reason: paths}, folder)) for reason, paths in left_out.items()}
+    parts = [f"{reason}: {n:,}" for reason, n in counts.items() if n]
+    return f" (left out: {'; '.join(parts)})" if parts else ""
+
+# %% ../../nbs/api/images/05_layout.ipynb #7db2c2f7
 def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]], unseen_classes: bool = False) -> None:
     "Raises `UserError` if there are no training or no test images, or a class is unknown in training; `counts` by split and class."
     splits = set(counts.index.get_level_values(0))
@@ -358,7 +380,7 @@ def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]],
     for split in ("train", "test"):
         if split not in splits:
             names = _inside(left_out, split) + [path for paths in left_out.values() for path in paths if path.lower().endswith(_LISTS)]
-            raise UserError(f"dataset {root}: no images in {split}/; expected {split}/<class>/<image>{_below(left_out, split)}{folder_advice(names)}")
+            raise UserError(f"dataset {root}: no images in {split}/; expected {split}/<class>/<image>{below_words(left_out, split)}{links_advice(left_out, split) or folder_advice(names)}")
     known = set(counts["train"].index)
     for split in ("val", "test"):
         unseen = sorted(set(counts[split].index) - known) if split in splits else []
@@ -406,7 +428,7 @@ def check_are_classes(
         listed = f"{', '.join(f'{name}/' for name in list(splits)[:4])}{', …' * (len(splits) > 4)}"
         raise UserError(
             f"{where}: {listed} are splits, not classes; expected train/<class>/<image> and test/<class>/<image>, "
-            "or a CSV file with the columns image, label and split"
+            "or a table with the columns image, label and split (csv:PATH)"
         )
     _check_no_parts(names, where)
 
@@ -414,17 +436,18 @@ def check_are_classes(
 def check_classes(
     images: pd.DataFrame,  # one row per image: split, class
     root: Path,  # or name of the dataset, for messages
-    folders: Iterable[tuple[str, str]] = (),  # split and class of each folder of a class
+    folders: Mapping[str, tuple[str, str]] = MappingProxyType({}),  # split and class of each folder of a class, by its path
     left_out: dict[str, list[str]] | None = None,  # paths by the reason
     unseen_classes: bool = False,  # whether classes may have no or one training image
 ) -> None:
     "Raises `UserError` for an empty class or split, a class without training images, a single class, or too few images to hold one out."
     counts = images.groupby(["split", "class"]).size()
     _check_no_parts(images["class"], f"dataset {root}")
-    for split, label in sorted(folders):
-        if (split, label) not in counts:
-            others = left_out or {}, f"{split}/{label}"
-            raise UserError(f"dataset {root}: {split}/{label} contains no image; add images or remove the folder{_below(*others)}{folder_advice(_inside(*others))}")
+    for folder, of_class in sorted(folders.items()):
+        if of_class not in counts:
+            others = left_out or {}, folder
+            advice = links_advice(*others) or f"; add images or remove the folder{folder_advice(_inside(*others))}"
+            raise UserError(f"dataset {root}: {folder} contains no image{below_words(*others)}{advice}")
     _check_splits(counts, root, left_out or {}, unseen_classes)
     if len(counts["train"]) < 2:
         raise UserError(f"dataset {root}: only one class, {counts['train'].index[0]!r}; expected at least two")

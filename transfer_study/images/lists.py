@@ -7,7 +7,6 @@ __all__ = ['LIST_SUFFIXES', 'FLAGS', 'is_list', 'listed_cells', 'named_splits', 
            'unused_words', 'left_out_words', 'decoded_path', 'located_files']
 
 # %% ../../nbs/api/images/06_lists.ipynb #52b2fe36
-import errno
 import json
 import os
 import re
@@ -22,8 +21,8 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, names_shown, shortened
-from .archives import MAX_PATH, list_files
+from ..core import UserError, names_shown, shortened, stand_in
+from .archives import MAX_PATH, is_file, list_files
 from .layout import IMAGE_SUFFIXES, LABELS_NOT_READ, SPLIT_NAMES
 from ..tables.files import file_records, unpacked, without_title
 from ..tables.texts import Records, decode
@@ -39,26 +38,52 @@ def is_list(
     return path.name.lower().removesuffix(".gz").endswith(LIST_SUFFIXES) and not path.is_dir()
 
 # %% ../../nbs/api/images/06_lists.ipynb #2cb73c25
-def _tables_inside(text: str) -> list[str]:
-    "The lists of objects in a text that is one JSON object, as COCO and iNaturalist write annotations; none in JSON lines."
-    whole = {}
+def _names_image(cells: Iterable[Any]) -> bool:
+    return any(word.lower().endswith(IMAGE_SUFFIXES) for cell in cells for word in str(cell).split())
+
+# %% ../../nbs/api/images/06_lists.ipynb #c59a6c2c
+def _whole_object(text: str) -> dict:
+    "The object that a text is as a whole; empty for JSON lines and for lists."
     with suppress(ValueError, RecursionError):
-        whole = json.loads(text) if text.lstrip().startswith("{") else {}
+        return json.loads(text) if text.lstrip().startswith("{") else {}
+    return {}
+
+
+def _tables_inside(whole: dict) -> list[str]:
+    "The lists of objects in one JSON object, as COCO and iNaturalist write annotations."
     lists = {name: rows for name, rows in whole.items() if isinstance(rows, list) and rows}
     return [] if "image" in whole else [name for name, rows in lists.items() if all(isinstance(row, dict) for row in rows)]
 
 
-def _json_records(text: str, path: Path) -> Records:
-    "The rows of JSON lines or of a list of JSON objects, below the names of their keys."
-    if tables := _tables_inside(text):
+def _object_rows(whole: dict, text: str) -> list[Any]:
+    "The rows of one JSON object: columns as pandas writes them, or labels by the paths of images; itself if it names one image, else None."
+    columns = [column for column in whole.values() if isinstance(column, dict)]
+    if len(columns) == len(whole) and len({tuple(column) for column in columns}) == 1 and all(row.isdecimal() for row in columns[0]):
+        return pd.DataFrame(whole, dtype=object).to_dict("records")
+    if all(_names_image([name]) for name in whole):
+        pairs = json.loads(text, object_pairs_hook=tuple)  # a path that stands twice stays so
+        return [{"image": name} | (dict(cell) if isinstance(cell, tuple) else {"label": cell}) for name, cell in pairs]
+    return [whole if _names_image(cell for cell in whole.values() if isinstance(cell, str)) else None]
+
+# %% ../../nbs/api/images/06_lists.ipynb #e499e20e
+def _json_rows(text: str, path: Path) -> tuple[list[tuple[int, Any]], str]:
+    "The rows of JSON with their numbers, and what these count; raises `UserError` for annotations of object detection."
+    if tables := _tables_inside(whole := _whole_object(text)):
         advice = f"{LABELS_NOT_READ}, or list them in a CSV file with the columns image and label"
         raise UserError(f"dataset {path}: one JSON object with the lists {names_shown(tables)}; {advice}")
+    if whole or text.lstrip().startswith("["):
+        return list(enumerate(_object_rows(whole, text) if whole else json.loads(text), 1)), "row"
+    return [(i, json.loads(line)) for i, line in enumerate(text.split("\n"), 1) if line.strip()], "line"
+
+
+def _json_records(text: str, path: Path) -> tuple[Records, str]:
+    "The rows of JSON lines, of a list of JSON objects or of one object, below the names of their keys, and what they are counted by."
     try:
-        rows = list(enumerate(json.loads(text), 1)) if text.lstrip().startswith("[") else [
-            (i, json.loads(line)) for i, line in enumerate(text.split("\n"), 1) if line.strip()
-        ]  # fmt: skip
+        rows, place = _json_rows(text, path)
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
-        rows, reason = [(0, None)], f" ({error})"
+        rows, place, reason = [(0, None)], "line", f" ({error})"
     else:
         reason = ""
     if not all(isinstance(row, dict) for _, row in rows):
@@ -67,7 +92,7 @@ def _json_records(text: str, path: Path) -> Records:
             "write it so, or as a CSV file"
         )
     names = list(dict.fromkeys(name for _, row in rows for name in row))
-    return [(0, names), *((i, [row.get(name) for name in names]) for i, row in rows)]
+    return [(0, names), *((i, [row.get(name) for name in names]) for i, row in rows)], place
 
 # %% ../../nbs/api/images/06_lists.ipynb #2d1796a3
 def _parquet_records(path: Path) -> Records:
@@ -91,10 +116,6 @@ def _cell_text(cell: Any) -> str:
     if isinstance(cell, list | tuple | np.ndarray):
         return "|".join(map(_cell_text, cell))
     return " ".join(str(cell).splitlines()).strip().removeprefix("\ufeff") if isinstance(cell, str | dict) or not pd.isna(cell) else ""
-
-
-def _names_image(cells: Iterable[Any]) -> bool:
-    return any(word.lower().endswith(IMAGE_SUFFIXES) for cell in cells for word in str(cell).split())
 
 
 def _is_a_row(names: list[str], rows: Records) -> bool:
@@ -126,9 +147,11 @@ def _list_records(path: Path) -> tuple[Records, str, tuple[str, ...]]:
         if stream.read(4) == b"PAR1":
             return _parquet_records(path), "row", ()
     data = unpacked(path.read_bytes(), path)
+    if (other := stand_in(data[:200], "list")) and b"<table" not in data.lower():
+        raise UserError(f"dataset {path}: {other}")
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
         text, remarks = decode(data, path)
-        return _json_records(text, path), "row" if text.lstrip().startswith("[") else "line", remarks
+        return *_json_records(text, path), remarks
     read = file_records(data, f"dataset {path}")
     if read.merged:
         raise UserError(f"dataset {path}: merged cells, {names_shown(read.merged)}; unmerge them, with the value in each row")
@@ -253,7 +276,7 @@ def left_out_words(
 def _slashes(files: pd.Series, root: Path) -> pd.Series:
     "Paths with / between folders, also where the list was written on Windows."
     forward = files.str.replace("\\", "/")
-    return forward if len(files) and not _is_file(root / files.iloc[0]) and _is_file(root / forward.iloc[0]) else files
+    return forward if len(files) and not is_file(root / files.iloc[0]) and is_file(root / forward.iloc[0]) else files
 
 
 def _stored_paths(files: pd.Series, root: Path) -> pd.Series:
@@ -262,15 +285,15 @@ def _stored_paths(files: pd.Series, root: Path) -> pd.Series:
 
     def stored(file: str) -> str:
         file = os.path.relpath(file, top) if file.startswith(f"{top}/") else file
-        if file.isascii() or file.startswith("/") or (root / file).exists():
+        if file.isascii() or file.startswith("/") or os.path.exists(root / file):  # unlike Path.exists, also for a text of any length
             return file
         place = root
         for part in PurePosixPath(file).parts:
-            if not (place / part).exists() and place.is_dir():
+            if not os.path.exists(place / part) and os.path.isdir(place):
                 here = names.setdefault(place, {unicodedata.normalize("NFC", name): name for name in os.listdir(place)})
                 part = here.get(unicodedata.normalize("NFC", part), part)
             place /= part
-        return place.relative_to(root).as_posix()
+        return place.relative_to(root).as_posix() if os.path.exists(place) else file  # an address keeps its //
 
     return files.map(stored)
 
@@ -300,20 +323,10 @@ def _by_name(root: Path) -> dict[str, list[str]]:
 _ADDRESS = r"(https?|ftp|s3|gs)://"
 
 
-def _is_file(path: Path) -> bool:
-    "Whether a path that a list names is a file; an address may be longer than any name of a file."
-    try:
-        return path.is_file()
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        return False
-
-
 def _first_file(files: pd.Series, others: pd.Series, root: Path) -> pd.Series:
     "`files`, where one of `others` takes the place of a file that does not exist."
     others = _stored_paths(others[others != files], root)
-    exist = [_is_file(root / other) and not _is_file(root / file) for file, other in zip(files[others.index], others, strict=True)]
+    exist = [is_file(root / other) and not is_file(root / file) for file, other in zip(files[others.index], others, strict=True)]
     chosen, others = files.copy(), others[np.array(exist, dtype=bool)]
     chosen[others.index] = others
     return chosen
@@ -325,7 +338,7 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     listed, plain = (texts.str.replace("\\", "/").str.split("/") for texts in (files, decoded))
     for k in range(1, max(len(listed.iloc[0]), len(plain.iloc[0]))):
         first = _first_file(listed.iloc[:1].str[k:].str.join("/"), plain.iloc[:1].str[k:].str.join("/"), root)
-        if first.iloc[0] and _is_file(root / first.iloc[0]):
+        if first.iloc[0] and is_file(root / first.iloc[0]):
             ends = _first_file(listed.str[k:].str.join("/"), plain.str[k:].str.join("/"), root)
             return ends, f"no image is where the list says; those at the ends of the paths are used, such as {ends.iloc[0]}"
     below = _by_name(root)
@@ -344,10 +357,11 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
 
 # %% ../../nbs/api/images/06_lists.ipynb #17d0f944
 def _is_no_name(file: str) -> bool:
-    "Whether a text is longer than file systems allow for a name or a path."
-    if len(file) < 256:
-        return False
-    return max(len(os.fsencode(part)) for part in re.split(r"[/\\]", decoded_path(file))) > 255 or len(file) > 10 * MAX_PATH
+    "Whether a text is an image of the Hugging Face library ({'bytes': …, 'path': …}), or longer than file systems allow for a name or a path."
+    if re.match(r"\{['\"](bytes|path)['\"]:", file):
+        return True
+    path = decoded_path(file).encode(errors="replace") if len(file) > 255 else b""
+    return len(path) > MAX_PATH or max(map(len, re.split(rb"[/\\]", path))) > 255
 
 
 def located_files(
@@ -367,7 +381,7 @@ def located_files(
     files = _stored_paths(_slashes(files, root), root)
     is_address = files.str.match(_ADDRESS)
     chosen = _first_file(files, files.map(decoded_path), root)
-    if not len(files) or not any(_is_file(root / file) for file in chosen):
+    if not len(files) or not any(is_file(root / file) for file in chosen):
         return _elsewhere(files, path) if len(files) else (files, "")
     if (outside := is_address & (chosen == files)).any():
         raise UserError(f"dataset {path}: {shortened(files[outside].iloc[0])!r} is an address, not a file; download the images and list their paths")

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['CALTECH101_TRAIN_PER_CLASS', 'READERS', 'LAYOUTS', 'KNOWN_COPIES', 'known_datasets', 'Annotations', 'Layout',
-           'official_folder', 'official_dataset', 'count_mismatch']
+           'official_folder', 'official_archive', 'official_dataset', 'count_mismatch']
 
 # %% ../../nbs/api/images/10_official.ipynb #830aaec8
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,16 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, data_path, names_shown, shortened, unknown_name_error
-from .annotations import from_one_based, read_fields, read_json, read_lines, read_mat, read_pickle
+from transfer_study.images.annotations import (
+    MissingAnnotation,
+    from_one_based,
+    missing_annotation,
+    read_fields,
+    read_json,
+    read_lines,
+    read_mat,
+    read_pickle,
+)
 from .archives import is_hidden
 from .datasets import ImageDataset, listed_dataset
 
@@ -240,7 +250,7 @@ def _voc_objects(path: Path) -> dict[str, int]:
     try:
         objects = ElementTree.parse(path).getroot().iter("object")
     except FileNotFoundError as error:
-        raise UserError(f"annotation file {path} is missing; it is part of the dataset's official archive") from error
+        raise missing_annotation(path) from error
     except ElementTree.ParseError as error:
         raise UserError(f"annotation file {path}: not XML ({error}); download it again") from error
     present = {}
@@ -291,6 +301,7 @@ class Layout:
 
     folders: tuple[str, ...]  # below the data root, or below a folder of the dataset's name in it
     marks: tuple[str, ...]  # files or folders that identify the layout; any one of them is enough
+    archives: tuple[tuple[str, str], ...] = ()  # where a dataset has several: pattern of an annotation file's path, and its archive
 
 
 LAYOUTS = {
@@ -298,15 +309,21 @@ LAYOUTS = {
     "cifar10": Layout(("cifar-10-batches-py",), ("batches.meta", "test_batch")),
     "cifar100": Layout(("cifar-100-python",), ("meta",)),
     "birdsnap": Layout(("birdsnap",), ("images.txt",)),
-    "sun397": Layout(("SUN397",), ("ClassName.txt", "Training_01.txt", "a/abbey")),
-    "stanford_cars": Layout(("stanford_cars", "car_devkit"), ("cars_annos.mat", "devkit", "cars_train")),
+    "sun397": Layout(("SUN397",), ("ClassName.txt", "Training_01.txt", "a/abbey"), (("*/T*ing_01.txt", "Partitions.zip"),)),
+    "stanford_cars": Layout(
+        ("stanford_cars", "car_devkit"), ("cars_annos.mat", "devkit", "cars_train"),
+        (("*_withlabels.mat", "cars_test_annos_withlabels.mat"), ("*/devkit/*", "car_devkit.tgz")),
+    ),
     "fgvc_aircraft": Layout(("fgvc-aircraft-2013b",), ("data/variants.txt", "data/images")),
-    "voc2007": Layout(("VOCdevkit/VOC2007", "VOC2007"), ("ImageSets", "JPEGImages")),
+    "voc2007": Layout(
+        ("VOCdevkit/VOC2007", "VOC2007"), ("ImageSets", "JPEGImages"),
+        (("*test.txt", "VOCtest_06-Nov-2007.tar"), ("*.txt", "VOCtrainval_06-Nov-2007.tar")),
+    ),
     "dtd": Layout(("dtd", "dtd/dtd"), ("labels",)),
-    "oxford_pets": Layout(("oxford-iiit-pet",), ("annotations",)),
+    "oxford_pets": Layout(("oxford-iiit-pet",), ("annotations",), (("*/annotations/*", "annotations.tar.gz"),)),
     "caltech101": Layout(("caltech101", "caltech-101"), ("101_ObjectCategories",)),
-    "oxford_flowers": Layout(("flowers-102",), ("imagelabels.mat", "setid.mat")),
-}
+    "oxford_flowers": Layout(("flowers-102",), ("imagelabels.mat", "setid.mat"), (("*/imagelabels.mat", "imagelabels.mat"), ("*/setid.mat", "setid.mat"))),
+}  # fmt: skip
 
 # %% ../../nbs/api/images/10_official.ipynb #8b9a9a4e
 def official_folder(
@@ -321,6 +338,20 @@ def official_folder(
     return next((folder for folder in folders for mark in layout.marks if (folder / mark).exists()), None)
 
 # %% ../../nbs/api/images/10_official.ipynb #864fec10
+def official_archive(
+    name: str,  # one of the paper's names
+    path: Path,  # of an annotation file
+) -> str:
+    "The archives that the file can be part of, as words: the one that it is part of, as far as it is known."
+    table = pd.read_csv(data_path("downloads.csv"))
+    files = [url.rpartition("/")[2] for url in table.loc[(table["name"] == name) & (table["source"] == "official"), "url"]]
+    known = next((archive for pattern, archive in LAYOUTS[name].archives if fnmatchcase(path.as_posix(), pattern)), "")
+    if known == path.name:
+        return f"the dataset's official files, beside {', '.join(file for file in files if file != known)}"
+    archives = [known] if known else files
+    return f"the dataset's official archive{'s' * (len(archives) > 1)} {' or '.join(archives)}".rstrip()
+
+# %% ../../nbs/api/images/10_official.ipynb #06b311bf
 def official_dataset(
     name: str,  # one of the paper's names
     root: Path,  # the data root
@@ -330,7 +361,10 @@ def official_dataset(
     official = known_datasets().set_index("name").loc[name]
     if folder is None:
         raise UserError(f"dataset {name!r}: not found below {root}; expected {official['layout']}")
-    images, label_matrix, reader = READERS[name](folder)
+    try:
+        images, label_matrix, reader = READERS[name](folder)
+    except MissingAnnotation as error:
+        raise missing_annotation(error.path, official_archive(name, error.path)) from error
     return listed_dataset(name, folder, images, official["metric"], label_matrix, reader)
 
 # %% ../../nbs/api/images/10_official.ipynb #19504ba3

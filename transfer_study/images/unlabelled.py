@@ -7,6 +7,7 @@ __all__ = ['unlabelled_images']
 
 # %% ../../nbs/api/images/18_unlabelled.ipynb #dab172f4
 import io
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,10 +15,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core import UserError
-from .archives import FileReader, list_files
+from ..core import UserError, shortened
+from .archives import FileReader, is_file, list_files
 from .datasets import ImageDataset, part_words
-from .layout import IMAGE_SUFFIXES, image_files, is_image
+from .layout import IMAGE_SUFFIXES, image_files, is_image, links_advice
 from .lists import is_list
 
 # %% ../../nbs/api/images/18_unlabelled.ipynb #e948db4d
@@ -34,7 +35,10 @@ def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes], tuple[str, .
     listed = list_files(path)
     images = image_files(listed, path)
     if not images:
-        raise UserError(f"images {path}: no image in {len(listed.files):,} files; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
+        raise UserError(
+            f"images {path}: no image in {len(listed.files):,} files{listed.left_out_note}; "
+            f"expected files that end in {', '.join(IMAGE_SUFFIXES)}{links_advice(listed.left_out)}"
+        )
     notes = (f"left out: {listed.left_out_words}",) if listed.left_out else ()
     return [file.path for file in images], FileReader(path, images), notes
 
@@ -61,10 +65,10 @@ class _InOrder:
 def _from_list(images: Sequence) -> tuple[list[str], _InOrder]:
     for k, image in enumerate(images):
         if isinstance(image, str | Path):
-            if Path(image).is_dir():
+            if os.path.isdir(image):
                 raise UserError(f"images[{k}]: {image}: a folder among files; give one folder alone, or files only")
-            if not Path(image).is_file():
-                raise UserError(f"images[{k}]: {image}: no such file; check the path")
+            if not is_file(Path(image)):
+                raise UserError(f"images[{k}]: {shortened(image, 300)}: no such file; check the path")
         elif isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.ndim not in (2, 3)):
             raise UserError(f"images[{k}]: an array {image.shape} of {image.dtype}; expected (height, width, 3) uint8")
         elif not isinstance(image, Image.Image | np.ndarray):

@@ -25,7 +25,7 @@ from ..images.entries import dataset_entry, open_entry, split_reference
 from ..images.layout import NoTestImages
 from ..images.lists import is_list
 from ..images.official import count_mismatch
-from ..images.splits import draw_split, joined_groups, read_groups
+from ..images.splits import check_held_out, draw_split, joined_groups, naming, read_groups
 
 # %% ../../nbs/api/selection/00_images.ipynb #59d9ed9d
 def write_images(
@@ -224,7 +224,9 @@ def prepare_images(
         notes.append(f"{given.nunique():,} groups; {given.isna().sum():,} images belong to none")
         notes += given.attrs.get("notes", [])
     joined = joined_groups(given, _pair_rows(overlap.pairs, names))
-    split, note = _with_test(kept, joined, seed)
+    with naming(dataset.name):
+        split, note = _with_test(kept, joined, seed)
+        check_held_out(kept.targets[split == "train"], joined[split == "train"])
     lost = sorted(set(kept.images["class"]) - set(kept.images["class"][split == "train"]))
     if lost:
         raise UserError(f"{dataset.name}: class {lost[0]!r} has test images but no training image; add some")

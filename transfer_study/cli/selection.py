@@ -64,7 +64,7 @@ def _show(answer: "Recommendation", as_json: bool) -> None:
 
 # %% ../../nbs/api/cli/04_selection.ipynb #e178fd8a
 def recommend(
-    images: Annotated[str, typer.Argument(help="Folder, tar or zip of class folders, with or without train/ and test/; a CSV file (image, label); or name of a dataset, hf:NAME, drawn:NAME.")],
+    images: Annotated[str, typer.Argument(help="Folder, tar or zip of class folders, with or without train/ and test/; a table of images (CSV, Excel, Parquet or JSON with image and label); or name of a dataset, hf:NAME, drawn:NAME.")],
     networks: Annotated[str, typer.Option(help="Names, timm patterns, tiers (tiny, small, base, large), lite, or study files (.toml), separated by commas.", metavar="NAME,…")] = "lite,small",
     groups: Annotated[str | None, typer.Option(help="Table (image, group) or regular expression on names: images of a group stay on one side of every split that is drawn; given test images stay as they are, and shared groups are findings.")] = None,
     class_level: Annotated[int, typer.Option(min=1, max=9, help="Which folder names the class: 2 for DOMAIN/CLASS/IMAGE, whose classes are the same in each domain.")] = 1,

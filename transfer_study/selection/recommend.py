@@ -380,7 +380,7 @@ def _write(work: _Work, answer: Recommendation) -> None:
 
 # %% ../../nbs/api/selection/11_recommend.ipynb #70bf2476
 def recommend(
-    images: Any,  # class folders, with or without test/; a tar or zip of them; a CSV file; hf:NAME; or what `open_dataset` takes
+    images: Any,  # class folders, with or without test/; a tar or zip of them; a table of images; hf:NAME; or what `open_dataset` takes
     networks: str | Iterable[str | Network] = ("lite", "small"),  # names, timm patterns, tiers (tiny, small, base, large), lite, study files
     *,
     groups: str | None = None,  # table (image, group) or regular expression: images of a group stay on one side of every split that is drawn

@@ -107,7 +107,7 @@ class Sheet(NamedTuple):
 
     records: Records
     remarks: tuple[str, ...]  # on other sheets and on what is hidden
-    merged: dict[str, tuple[int, int, int, int]]  # of `_merged`
+    merged: dict[str, tuple[int, int, int, int]]  # first column and row, last column and row of merged cells, by their place such as A2:A7
 
 # %% ../../nbs/api/tables/02_workbooks.ipynb #40ca62a7
 def sheet_records(

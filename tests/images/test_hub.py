@@ -4,6 +4,7 @@ import builtins
 import io
 import logging
 import pickle
+import shutil
 import sys
 
 import numpy as np
@@ -213,6 +214,27 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path, hf, monkeypatch, caplog):
     assert not [record for record in caplog.records if record.name.startswith("datasets")]
     with pytest.raises(UserError, match="parquet: is a file; give its folder"):
         open_dataset("hf:more/train-00000-of-00001.parquet", tmp_path)
+
+
+def test_configurations_archives_and_delta_tables_are_named(tmp_path, hf):
+    for name in ("full", "mini"):
+        parquet(hf, tmp_path / "two" / name, {"train": [0, 1], "test": [0, 1]}, hf.ClassLabel(names=["a", "b"]))
+    files = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in ("full", "mini"))
+    (tmp_path / "two" / "README.md").write_text(f"---\nconfigs:\n{files}---\n")
+    with pytest.raises(UserError, match=r"it has the configurations full, mini; write one of them .* hf:NAME:full"):
+        open_dataset("hf:two", tmp_path)
+    write_images(tmp_path / "train", train=2, test=0)
+    shutil.make_archive(tmp_path / "zipped" / "data" / "train", "zip", tmp_path / "train" / "train")
+    with pytest.raises(UserError, match=r"unpack the archives in it, such as data/train.zip, and give the folder without hf:"):
+        open_dataset("hf:zipped", tmp_path)
+    parquet(hf, tmp_path / "delta", LABELS, hf.ClassLabel(names=["a", "b", "c"]))
+    (tmp_path / "delta" / "_delta_log").mkdir()
+    log = tmp_path / "delta" / "_delta_log" / "00000000000000000000.json"
+    log.write_text('{"add": {"path": "train-00000-of-00001.parquet"}}\n')
+    assert open_dataset("hf:delta", tmp_path).counts["train"] == 6
+    log.write_text('{"remove": {"path": "train-00000-of-00001.parquet"}}\n')
+    with pytest.raises(UserError, match="a Delta table whose files hold removed rows"):
+        open_dataset("hf:delta", tmp_path)
 
 
 def test_the_hub_is_asked_once_and_what_it_says_is_one_line(tmp_path, hf, monkeypatch):

@@ -45,6 +45,34 @@ def test_validation_images_never_become_test_images(tmp_path):
         image_folder(folder)
 
 
+@pytest.mark.parametrize("packed", ["", ".tar", ".zip"])
+def test_a_file_above_nested_splits_is_left_out(tmp_path, packed):
+    "As in the clone of a repository, with a README above data/train."
+    folder = tmp_path / "clone"
+    write_images(folder / "data", train=3, test=2, val=1)
+    (folder / "README.md").write_text("# Beans")
+    path = folder.with_name(f"clone{packed}")
+    if packed == ".tar":
+        pack(folder, path)
+    elif packed == ".zip":
+        shutil.make_archive(folder, "zip", folder)
+    dataset = image_folder(path)
+    assert dataset.counts == {"classes": 2, "train": 6, "val": 2, "test": 4}
+    assert dataset.notes == ("dataset clone: left out: outside train/, val/, test/: 1 (README.md)",)
+
+
+def test_test_images_without_classes_beside_validation_images(tmp_path):
+    folder = write_images(tmp_path / "flowers", train=3, test=0, val=2)
+    (folder / "test").mkdir()
+    (folder / "train/dim/0.png").rename(folder / "test" / "0.png")
+    advice = "move what lies there elsewhere, or into test/<class>/; rename"
+    with pytest.raises(UserError, match=rf"no images in test/ \(left out: .*: 1\), .* {advice}"):
+        image_folder(folder)
+    (folder / "val").rename(folder / "test" / "val")  # as `mv val test` does where test/ exists
+    with pytest.raises(UserError, match=r"test/val/ is no class: .*; move its folders up into test/"):
+        image_folder(folder)
+
+
 def test_the_exact_name_of_a_split_wins_and_the_other_is_said(tmp_path):
     folder = write_images(tmp_path / "squares", train=3, test=2, val=1)
     before = image_folder(folder)

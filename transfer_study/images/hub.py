@@ -78,6 +78,16 @@ def _check_shards(folder: Path) -> None:
 _OF_DATA = (*LIST_SUFFIXES, ".arrow", ".gz", ".zip", ".tar")  # ends of the names of files in which the library finds data
 
 
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")
+
+
+def _check_log(folder: Path) -> None:
+    "Raises `UserError` for a Delta table some of whose files hold rows that were replaced or removed."
+    for log in sorted(folder.glob("**/_delta_log/*.json")) if folder.is_dir() else ():
+        if b'"remove"' in log.read_bytes():
+            raise UserError(f"dataset hf:{folder}: a Delta table whose files hold removed rows, too ({log.relative_to(folder).as_posix()}); write it as Parquet into another folder")
+
+
 def _check_data_files(folder: Path) -> None:
     "Raises `UserError` for a folder with something else in the place of a file of data."
     files = sorted(file for file in folder.rglob("*") if file.name.lower().endswith(_OF_DATA)) if folder.is_dir() else []
@@ -109,6 +119,9 @@ def _silent() -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     "The first line of an error of the library, or of its cause; for columns that do not fit the described ones, which they are."
     cause = error.__cause__ or error
+    if configurations := re.search(r"available configs: \[(.*)\]", str(cause)):
+        names = re.findall(r"'([^']+)'", configurations[1])
+        return f"it has the configurations {names_shown(names)}; write one of them behind the name, as in hf:NAME:{names[0]}"
     lines = str(cause).splitlines() or [type(cause).__name__]
     return f"the columns differ from those of its description: {cause.details()}" if hasattr(cause, "details") else lines[0]
 
@@ -129,6 +142,7 @@ def _load(
         raise UserError(f"dataset hf:{name}: is a file; give its folder, or, if it lists image files and their labels, csv:{name}")
     _check_shards(Path(name))
     _check_data_files(Path(name))
+    _check_log(Path(name))
     unreached = "" if Path(name).exists() else _ask_hub(name, revision)
     try:
         with _silent(), _without_network() if unreached else nullcontext():
@@ -137,7 +151,9 @@ def _load(
                 return saved if isinstance(saved, DatasetDict) else DatasetDict({str(saved.split or "train"): saved})
             return load_dataset(name, configuration, revision=revision)
     except Exception as error:  # network, hub, file and format errors of several libraries
+        archives = sorted(file.relative_to(name).as_posix() for file in Path(name).rglob("*") if file.name.lower().endswith(_ARCHIVES)) if Path(name).is_dir() else []
         advice = "" if Path(name).exists() else "; check the name and the connection"
+        advice += f"; unpack the archives in it, such as {archives[0]}, and give the folder without hf:" if archives else ""
         raise UserError(f"dataset hf:{name}: cannot be loaded ({unreached or _reason(error)}){advice}") from error
 
 # %% ../../nbs/api/images/11_hub.ipynb #31ca0251

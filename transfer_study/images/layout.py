@@ -179,8 +179,10 @@ def check_inner_folders(
     classes = {folder.rpartition("/")[2] for folder in folders}
     for folder, inner in sorted(folders.items()):
         if len(copies := sorted(inner & classes - {folder.rpartition("/")[2]})) > 1:
-            copy = _highest_copy(folder, folders, classes)
-            raise UserError(f"{where}: {folder}/ is no class: it holds {copies[0]}/ and {copies[1]}/, which are classes too; remove {copy}/, or give it alone")
+            above, _, name = folder.rpartition("/")
+            is_split = bool(above) and name.lower() in SPLIT_NAMES  # one that was moved into another split
+            advice = f"move its folders up into {above}/" if is_split else f"remove {_highest_copy(folder, folders, classes)}/, or give it alone"
+            raise UserError(f"{where}: {folder}/ is no class: it holds {copies[0]}/ and {copies[1]}/, which are classes too; {advice}")
         names = {name.lower(): name for name in inner}
         masks = sorted(names.keys() & {"mask", "masks", "annotations"})
         if masks and names.keys() & {"image", "images", "imgs", "img"}:
@@ -258,7 +260,7 @@ def folder_images(
     above = depth + class_level  # the folders above that of a class
     inside = [len(parts) > above + 1 and parts[depth] in splits for parts in paths]
     _check_one_dataset({tuple(parts[:depth]) for parts, is_inside in zip(paths, inside, strict=True) if is_inside}, root)
-    check_depth(max((len(parts) - depth - 2 for parts in paths if parts[depth] in splits), default=0), class_level, f"dataset {root}")
+    check_depth(max((len(parts) - depth - 2 for parts in paths if len(parts) > depth and parts[depth] in splits), default=0), class_level, f"dataset {root}")
     outside = f"outside {', '.join(f'{name}/' for name in sorted(splits, key=lambda name: SPLITS.index(splits[name]))) or 'folders of classes'}"
     images, reader = [], FileReader(root, listed.files)
     for i, (file, parts) in enumerate(zip(listed.files, paths, strict=True)):
@@ -373,9 +375,11 @@ def _check_splits(counts: pd.Series, root: Path, left_out: dict[str, list[str]],
     "Raises `UserError` if there are no training or no test images, or a class is unknown in training; `counts` by split and class."
     splits = set(counts.index.get_level_values(0))
     if splits == {"train", "val"}:
+        others = below_words(left_out, "test")
+        moved = "move what lies there elsewhere, or into test/<class>/; " if others else ""
         raise UserError(
-            f"dataset {root}: no images in test/, only training and validation images; validation images are not used as test images: "
-            "rename the folder of the images to score to test/ (validation images are then held out of train/)"
+            f"dataset {root}: no images in test/{others}, only training and validation images; validation images are not used as test images: "
+            f"{moved}rename the folder of the images to score to test/ (validation images are then held out of train/)"
         )
     for split in ("train", "test"):
         if split not in splits:

@@ -271,6 +271,11 @@ def test_two_studies_of_one_name_at_the_same_time_are_told_apart(tmp_path):
     write_plan(other, tmp_path / "s")
     with pytest.raises(UserError, match=r"another study called 's' ran at the same time"):
         check_planned(own["run_id"], tmp_path / "s")
+    with pytest.raises(UserError, match=rf"no finished run; compute some with `transfer-study run STUDY --out {tmp_path}`"):
+        read_runs(tmp_path / "s")
+    (tmp_path / "s" / "plan.json").unlink()
+    with pytest.raises(UserError, match=r"its plan was removed while the study ran; run the same command again"):
+        check_planned(own["run_id"], tmp_path / "s")
 
 
 def test_source_accuracies_of_other_weights_are_named():

@@ -264,7 +264,9 @@ def check_planned(
     run_ids: Iterable[str],  # of a study that has just run
     study: Path,  # runs/<study>
 ) -> None:
-    "Raises `UserError` if the plan there lists other runs: another study of the same name has run at the same time."
+    "Raises `UserError` if the plan there is gone, or lists other runs: another study of the same name has run at the same time."
+    if not (study / "plan.json").is_file():
+        raise UserError(f"{study}: its plan was removed while the study ran; run the same command again; runs that are still there are kept")
     if not set(run_ids) <= _planned(_read_plan(study) or {"runs": []}):
         raise UserError(
             f"{study}: another study called {study.name!r} ran at the same time, so the results and the report there are of its runs; give each a "
@@ -358,7 +360,8 @@ def read_runs(
     complete = list(complete_runs(runs))
     if not complete:
         deeper = next((path.parents[2] for path in Path(runs).glob("[!.]*/[!.]*/[!.]*/result.json")), None)
-        advice = f"did you mean {deeper}?" if deeper else f"compute some with `transfer-study run STUDY --out {runs}`"
+        out = Path(runs).parent if (Path(runs) / "plan.json").is_file() else runs  # the folder of a study lies in that of the command
+        advice = f"did you mean {deeper}?" if deeper else f"compute some with `transfer-study run STUDY --out {out}`"
         raise UserError(f"{runs}: no finished run; {advice}")
     if without := [directory for directory, result in complete if "score" not in result]:
         raise UserError(f"{without[0] / 'result.json'}: has no 'score', so it is not the result of a run of transfer_study; expected a directory of runs")

@@ -83,6 +83,9 @@ def test_a_place_that_cannot_be_written_is_one_line(command, tmp_path):
     assert code == 2 and err.splitlines()[-1].startswith(f"transfer-study: cannot write to {tmp_path / 'taken'}: ")
     assert "Traceback" not in err
     assert (tmp_path / "taken").read_text() == "no directory"
+    (tmp_path / "purged").symlink_to(tmp_path / "scratch")
+    code, _, err = command("analyze", "embeddings_benchmark_16shot", "--out", tmp_path / "purged", "--bootstrap", 100)
+    assert code == 2 and f"a link to {tmp_path / 'scratch'}, which does not exist" in err.splitlines()[-1]
 
 
 _OPENED = """

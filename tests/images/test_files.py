@@ -326,3 +326,12 @@ def test_an_archive_behind_another_is_not_lost(tmp_path):
         image_folder(tmp_path / "both.zip")
     (tmp_path / "extracting.zip").write_bytes(b"MZ" + bytes(50) + zips[0])
     assert image_folder(tmp_path / "extracting.zip").fingerprint == image_folder(folder).fingerprint
+
+
+def test_a_tar_that_was_cut_between_two_files_is_refused(tmp_path):
+    tar = pack(write_images(tmp_path / "squares", train=3, test=2), tmp_path / "squares.tar")
+    with tarfile.open(tar) as archive:
+        *_, last, lost = archive.getmembers()
+    tar.write_bytes(tar.read_bytes()[: lost.offset])
+    with pytest.raises(UserError, match=f"the tar has no end, as after a download that was cut behind {last.name}"):
+        image_folder(tar)

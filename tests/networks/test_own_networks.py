@@ -455,10 +455,18 @@ def test_files_that_are_not_weights_say_what_they_are(nets, model):
         "nan.pth": r"body\.0\.weight contains NaN \(such tensors: 4\)", "empty.pth": "is missing",
         "list.pth": "holds no tensors by name", "complex.pth": "is torch.complex64, expected torch.float32",
     }  # fmt: skip
+    checkpoint = nets / "checkpoint-100"
+    checkpoint.mkdir()
+    torch.save({}, checkpoint / "scheduler.pt")
+    messages["checkpoint-100"] = "none lies in it"
     for name, message in messages.items():
         with pytest.raises(UserError, match=message) as failure:
             load_weights(model, nets / name)
         assert "\n" not in str(failure.value)
+    (checkpoint / "__0_0.distcp").write_bytes(b"PK")
+    for path in (checkpoint, checkpoint / "__0_0.distcp"):
+        with pytest.raises(UserError, match=r"part of a distributed checkpoint \(FSDP\); python -m torch.distributed"):
+            load_weights(model, path)
 
 
 NETWORKS = f"""

@@ -353,6 +353,8 @@ def _problem(error: Exception) -> str | None:
         return f"{reason}; {_ADVICE[error.errno]}; the same command continues from there" if error.errno in _ADVICE else None
     if error.errno in _NOT_ALLOWED and (unread := _unreadable(Path(error.filename))):
         return f"cannot read {error.filename}: {reason}; {unread}"
+    if os.path.islink(error.filename) and not os.path.exists(error.filename):
+        return f"{error.filename}: a link to {os.readlink(error.filename)}, which does not exist; make that folder, or use another"
     if error.errno in _NOT_WRITABLE or error.errno == errno.ENOTDIR and os.path.isfile(error.filename):
         return f"cannot write to {error.filename}: {reason}; use a directory that you can write to"
     return f"{error.filename}: {reason}; check the path, the disk or the network drive; the same command continues from there"

@@ -286,8 +286,9 @@ def _list_tar(archive: Path) -> FileList:
     with open(archive, "rb") as stream:
         stream.seek(end)
         block = stream.read(512)
-        if not block and (part := part_words(archive)):  # cut off between two files
-            raise UserError(f"dataset {archive}: {part}")
+        if not block:  # cut off between two files, where other programs see no mistake
+            cut = f"the tar has no end, as after a download that was cut behind {readable_name(members[-1].name)}; download it again" if members else "an empty tar"
+            raise UserError(f"dataset {archive}: {part_words(archive) or cut}")
         if block.strip(b"\0") or any(member.size < 0 for member in members):  # `tarfile` ends there without an error
             raise UserError(f"dataset {archive}: the tar is damaged behind {readable_name(members[-1].name)}; download or copy it again")
         if (place := _second_archive(stream)) is not None:

@@ -41,6 +41,8 @@ def _what_it_is(path: Path) -> str:
         return "a packed file; unpack it, and give the file of weights inside"
     if other := stand_in(start):
         return other
+    if path.suffix == ".distcp":
+        return _DISTRIBUTED
     if start.lstrip().startswith(b"{"):
         return "JSON, such as the index of weights in several files; expected one file of tensors"
     if kind := next((name for sign, name in _OTHER_FORMATS.items() if start.startswith(sign)), _OTHER_SUFFIXES.get(path.suffix.lower(), "")):
@@ -152,6 +154,10 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")  # under which trainers and hubs store state dicts
 
 
+_DISTRIBUTED = "part of a distributed checkpoint (FSDP); python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER weights.pt joins it"
+_OF_TRAINERS = ("optimizer", "optim", "scheduler", "rng_state", "random_states", "training_args", "scaler", "sampler")  # beginnings of names
+
+
 def _no_file(path: Path) -> str:
     "What lies where a weights file is expected, and what to give instead."
     if not path.exists():
@@ -159,7 +165,10 @@ def _no_file(path: Path) -> str:
         return "an address, not a file; download it" if is_address else "no such file"
     if not path.is_dir():
         return "not a file of tensors but a device"
-    if files := sorted(file.name for file in path.iterdir() if file.suffix.lower() in _WEIGHTS_SUFFIXES and file.is_file()):
+    if parts := sorted(path.rglob("*.distcp")):
+        return f"a folder with {_DISTRIBUTED.replace('FOLDER', str(parts[0].parent))}"
+    weights = (file.name for file in path.iterdir() if file.suffix.lower() in _WEIGHTS_SUFFIXES and file.is_file())
+    if files := sorted(name for name in weights if not name.startswith(_OF_TRAINERS)):
         best = next((name for name in files if name.endswith(".safetensors")), files[0])
         return f"a folder, not a file of tensors; give the file in it, such as {path / best}"
     return "a folder, not a file of tensors, and none lies in it; give the file, such as model.safetensors"

@@ -99,7 +99,9 @@ def is_disk_full(error: BaseException | None) -> bool:
 def _failure(error: Exception, task: Task) -> tuple[str, str, str]:
     "Status, message and traceback of `task` after `error`."
     if is_disk_full(error):
-        return "disk_full", f"disk full while writing below {task.output.parent}; free some space and run again; finished tasks are kept", ""
+        quota = getattr(error, "errno", None) == errno.EDQUOT
+        words, files = ("disk quota exceeded", ", or remove some files,") if quota else ("disk full", "")
+        return "disk_full", f"{words} while writing below {task.output.parent}; free some space{files} and run again; finished tasks are kept", ""
     if isinstance(error, UserError):
         return "failed", printable(str(error), keep="\n"), ""
     details = "".join(traceback.format_exception(error))

@@ -106,7 +106,7 @@ def test_contradictory_or_unreadable_source_accuracies(tmp_path):
     with pytest.raises(UserError, match=r"network 'n1' has the source accuracies 0\.733 and 0\.9 \(lines 2 and 3\)"):
         read_table(FRACTIONS, source_accuracy=tmp_path / "twice.csv")
     (tmp_path / "latin1.csv").write_bytes("network,source_accuracy\nná,0.733\n".encode("latin-1"))
-    with pytest.raises(UserError, match="no source accuracy for 3 of 3 networks"):
+    with pytest.raises(UserError, match="source accuracies are given for ná, but the table has the networks n1, n2, n3"):
         read_table(FRACTIONS, source_accuracy=tmp_path / "latin1.csv")
     with pytest.raises(UserError, match=r"source_accuracy reaches 73\.3"):
         read_table(FRACTIONS, source_accuracy=pd.Series(73.3, NETWORKS))

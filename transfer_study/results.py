@@ -250,7 +250,7 @@ def write_plan(
 def _planned(plan: dict) -> set[str]:
     return {run["run_id"] for run in plan["runs"]}
 
-
+# %% ../nbs/api/03_results.ipynb #18fc74ac
 def _current_runs(study: Path) -> list[Path]:
     "The directory of each complete run in `study`; if the study has a plan, only of the runs that it lists."
     directories = [path.parent for path in sorted(study.glob("[!.]*/result.json"))]  # unfinished runs and caches begin with a dot
@@ -259,7 +259,7 @@ def _current_runs(study: Path) -> list[Path]:
         return directories
     return [directory for directory in directories if directory.name in _planned(plan)]
 
-
+# %% ../nbs/api/03_results.ipynb #9245c2f9
 def check_planned(
     run_ids: Iterable[str],  # of a study that has just run
     study: Path,  # runs/<study>
@@ -273,7 +273,7 @@ def check_planned(
             "name of its own, or another --out, and run the same command again; finished runs are kept"
         )
 
-
+# %% ../nbs/api/03_results.ipynb #45969b89
 def unfinished_runs(
     runs: Iterable[Path | str],  # directories of runs, of one study or of several
 ) -> tuple[int, int]:
@@ -282,7 +282,7 @@ def unfinished_runs(
     planned = {run_id for study in studies for run_id in _planned(_read_plan(study) or {"runs": []})}
     return len(planned - {directory.name for study in studies for directory in _current_runs(study)}), len(planned)
 
-
+# %% ../nbs/api/03_results.ipynb #bd3166a7
 def _stated_accuracies(study: Path) -> dict[tuple[str, str], dict]:
     "What the study's plan says of source accuracies, by network and setting."
     rows = (_read_plan(study) or {}).get("source_accuracies", [])

@@ -63,11 +63,11 @@ def _check_no_split(root: Path, parts: list[list[str]], depth: int) -> None:
                 f"move {others[0]}/ elsewhere, or give {root / train} alone"
             )
 
-
+# %% ../../nbs/api/images/13_class_folders.ipynb #aa689fe4
 def _advice(listed: FileList) -> str:
     return folder_advice(file.path for file in listed.files)
 
-
+# %% ../../nbs/api/images/13_class_folders.ipynb #6a22af5c
 def _empty_words(folder: str, listed: FileList) -> str:
     "What is wrong with a folder without images beside those of the classes, and what to do."
     within = [file.path for file in listed.files if readable_name(file.path).startswith(f"{folder}/")]
@@ -77,7 +77,7 @@ def _empty_words(folder: str, listed: FileList) -> str:
     advice = links_advice(listed.left_out, folder) or f"; add images, or move it elsewhere; expected two or more class folders with images{_advice(listed)}"
     return f"folder {folder!r} contains no image{below_words(listed.left_out, folder)}{advice}"
 
-
+# %% ../../nbs/api/images/13_class_folders.ipynb #c8c42506
 def _check_folders(root: Path, parts: list[list[str]], listed: FileList, depth: int) -> None:
     "Raises `UserError` for images outside the folders of classes, folders that are no classes, an empty folder and a single class."
     stray = ["/".join(names) for names in parts if len(names) < depth + 2]

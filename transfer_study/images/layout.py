@@ -290,7 +290,7 @@ def nested_words(
         f"if they are the classes: --class-level {class_level + 1} of recommend, class_level = {class_level + 1} in a study file"
     )
 
-
+# %% ../../nbs/api/images/05_layout.ipynb #ecdf06ba
 def link_words(
     listed: FileList,
 ) -> str:
@@ -299,7 +299,7 @@ def link_words(
         return ""
     return f"{n:,} link{'s' * (n > 1)} to places outside of the folder followed (first: {readable_name(listed.outer_links[0])})"
 
-
+# %% ../../nbs/api/images/05_layout.ipynb #14416a77
 def same_spelling(
     labels: Iterable[str],  # of classes
 ) -> dict[str, str]:
@@ -309,11 +309,11 @@ def same_spelling(
         spelled.setdefault(unicodedata.normalize("NFC", label.strip()), []).append(label)
     return {label: name for name, alike in spelled.items() if len(alike) > 1 for label in alike}
 
-
+# %% ../../nbs/api/images/05_layout.ipynb #534d6882
 def _loosely(label: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", label).split()).casefold()
 
-
+# %% ../../nbs/api/images/05_layout.ipynb #4210f435
 def case_words(
     labels: Iterable[str],  # of classes
 ) -> str:

@@ -209,7 +209,7 @@ def _take_groups(
             taken[best], drawn = True, drawn + part[best]
     return taken
 
-
+# %% ../../nbs/api/images/08_splits.ipynb #65572b1a
 def _near_share(y: np.ndarray, groups: np.ndarray, seed: int, share: float, test: np.ndarray) -> np.ndarray:
     "`test` (n_images,) if it has the share of every class, or nearly; or else the draw of groups that is nearest to it."
     counts = pd.crosstab(groups, y)

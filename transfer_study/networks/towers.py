@@ -167,7 +167,7 @@ def _library(reference: str, extra: str, folder: Path | None = None):
             raise UserError(f"network {reference!r}: {_missing(folder) or f'cannot be loaded ({reason}); save the network and its image processor again'}") from error
         raise UserError(f"network {reference!r}: cannot be loaded ({reason}); check the name and the connection") from error
 
-
+# %% ../../nbs/api/networks/01_towers.ipynb #b92b7693
 def _pooled(tower: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     "Features of an OpenCLIP vision transformer before its projection."
     projection, tower.proj = tower.proj, None
@@ -176,7 +176,7 @@ def _pooled(tower: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     finally:
         tower.proj = projection
 
-
+# %% ../../nbs/api/networks/01_towers.ipynb #7ba4a4aa
 def _clip_tokens(tower: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     "Tokens of an OpenCLIP vision transformer after its last norm, the class token first."
     import torch

@@ -173,7 +173,7 @@ def _no_file(path: Path) -> str:
         return f"a folder, not a file of tensors; give the file in it, such as {path / best}"
     return "a folder, not a file of tensors, and none lies in it; give the file, such as model.safetensors"
 
-
+# %% ../../nbs/api/networks/03_weights.ipynb #56c209e9
 def read_weights(
     path: Path,  # safetensors, or a state dict saved by torch.save
 ) -> tuple[dict[str, Any], str]:

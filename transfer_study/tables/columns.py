@@ -322,7 +322,7 @@ def _no_datasets(grid: Grid, network: str | Iterable[str] | None, path: object) 
     advice = f"if {others[0]!r} names the datasets, call it dataset" if others else "call the column that names the datasets dataset"
     return UserError(f"{path}: no column 'dataset'; found: {names_shown(grid.columns)}; {advice}")
 
-
+# %% ../../nbs/api/tables/05_columns.ipynb #f0e23298
 def long_roles(
     grid: Grid,
     path: object,  # for messages

@@ -271,7 +271,7 @@ def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int
         advice = "write accuracies in their place, 100 − error in per cent" if only_errors else "--datasets names columns to read"
         raise UserError(f"{path}: {beside}expected the columns network, dataset and score, or one numeric column per dataset{described}; {advice}")
 
-
+# %% ../../nbs/api/tables/06_wide.ipynb #aa88262f
 def _check_one_row_each(grid: Grid, path: object, named: list[int], standard: dict[str, int]) -> None:
     "Raises `UserError` for several rows of a network that a column of texts tells apart, as in a long table in another language."
     apart = [standard[name] for name in ("setting", "protocol", "n_train_per_class", "seed") if name in standard]
@@ -282,7 +282,7 @@ def _check_one_row_each(grid: Grid, path: object, named: list[int], standard: di
             f"score; if it belongs to the networks' names, --network {f'{names},{texts[0]}'!r}"
         )
 
-
+# %% ../../nbs/api/tables/06_wide.ipynb #e6c277fa
 def _check_side_by_side(grid: Grid, named: list[int], path: object) -> None:
     "Raises `UserError` for another column that names the networks again, in another order or below the same word: it begins a second table."
     first = clean_texts(grid.cells[named[0]])
@@ -292,7 +292,7 @@ def _check_side_by_side(grid: Grid, named: list[int], path: object) -> None:
         if again and (not others.equals(first) or levels[-1:] == grid.levels[named[0]][-1:]):
             raise UserError(f"{path}: {grid.columns[i]!r} names the networks of {grid.columns[named[0]]!r} again: two tables stand side by side; give each a file of its own")
 
-
+# %% ../../nbs/api/tables/06_wide.ipynb #8751c65f
 def _check_spreads(path: object, reasons: dict[str, str]) -> None:
     "Raises `UserError` for a column SD or SEM that may be a dataset, because the table has no average to which it belongs."
     spreads = [name for name, reason in reasons.items() if name_words(name) in ("sd", "sem") and reason == "a spread"]

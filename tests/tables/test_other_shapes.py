@@ -200,6 +200,9 @@ def test_another_measure_of_the_source_beside_the_one_that_is_named():
 def test_drawn_tables_are_named(text, kind, tmp_path):
     (tmp_path / "table.txt").write_text(text)
     assert f"table.txt: {kind}" in refused(tmp_path / "table.txt")
+    markdown = "| model | imagenet | pets |\n|---|---|---|\n| small | 0.6 | 0.8 |\n"
+    (tmp_path / "page.md").write_text(text + "\n" * 100_000 + markdown)
+    assert read_table(tmp_path / "page.md")["score"].tolist() == [0.8], "a Markdown table beside it is read"
 
 
 def test_the_words_none_and_na_in_a_workbook_are_texts_as_in_csv(tmp_path):

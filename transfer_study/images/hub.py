@@ -81,6 +81,12 @@ _OF_DATA = (*LIST_SUFFIXES, ".arrow", ".gz", ".zip", ".tar")  # ends of the name
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")
 
 
+def _archives_advice(folder: Path) -> str:
+    "What to do with a folder that holds archives, which the library takes for something else; empty without any."
+    archives = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.name.lower().endswith(_ARCHIVES)) if folder.is_dir() else []
+    return f"; unpack the archives in it, such as {archives[0]}, and give the folder without hf:" if archives else ""
+
+
 def _check_log(folder: Path) -> None:
     "Raises `UserError` for a Delta table some of whose files hold rows that were replaced or removed."
     for log in sorted(folder.glob("**/_delta_log/*.json")) if folder.is_dir() else ():
@@ -151,9 +157,7 @@ def _load(
                 return saved if isinstance(saved, DatasetDict) else DatasetDict({str(saved.split or "train"): saved})
             return load_dataset(name, configuration, revision=revision)
     except Exception as error:  # network, hub, file and format errors of several libraries
-        archives = sorted(file.relative_to(name).as_posix() for file in Path(name).rglob("*") if file.name.lower().endswith(_ARCHIVES)) if Path(name).is_dir() else []
-        advice = "" if Path(name).exists() else "; check the name and the connection"
-        advice += f"; unpack the archives in it, such as {archives[0]}, and give the folder without hf:" if archives else ""
+        advice = _archives_advice(Path(name)) if Path(name).exists() else "; check the name and the connection"
         raise UserError(f"dataset hf:{name}: cannot be loaded ({unreached or _reason(error)}){advice}") from error
 
 # %% ../../nbs/api/images/11_hub.ipynb #31ca0251

@@ -271,6 +271,13 @@ class FileRows(NamedTuple):
     merged: dict[str, tuple[int, int, int, int]] = {}  # of `sheet_records`
 
 # %% ../../nbs/api/tables/03_files.ipynb #70a95d2d
+def _check_not_drawn(text: str, path: str) -> None:
+    "Raises `UserError` for tables of reStructuredText, and for those that databases and terminals draw."
+    if drawn := re.search(r"(?m)^[ \t]*(\.\. (?:csv|list)-table::|=+(?:[ \t]+=+)+[ \t]*$|\+[-=+]{3,}\+[ \t]*$)", text):
+        kind = "a table drawn with lines of + and -" if drawn[1].startswith("+") else "reStructuredText"
+        raise UserError(f"{path}: {kind}, which is not read; save the table as CSV, Markdown, HTML, Excel or Parquet")
+
+
 def file_records(
     data: bytes,  # of a file, unpacked
     path: Path | str,  # for messages
@@ -289,6 +296,7 @@ def file_records(
         return FileRows(records, place, remarks=remarks + said)
     if rows := markdown_records(text, shown):
         return FileRows(rows, "line", remarks=remarks)
+    _check_not_drawn(text, shown)
     records, decimal = delimited_records(text, shown)
     return FileRows(records, "line", decimal, remarks)
 
@@ -324,9 +332,6 @@ def _check_kind_of_text(data: bytes, path: Path) -> None:
         raise UserError(f"{path}: a web page with all its parts in one file (MHTML), which is not read; save the page as HTML only")
     if re.search(rb"\\begin\{(tabular|longtable|table)|(?m:&[^\n&]*\\\\[ \t\r]*$)", data):
         raise UserError(f"{path}: LaTeX, which is not read; save the table as CSV, Markdown, HTML, Excel or Parquet")
-    if drawn := re.search(rb"(?m)^\s*(\.\. (?:csv|list)-table::|=+([ \t]+=+)+\s*$|\+[-=+]{3,}\+\s*$)", data):
-        kind = "a table drawn with lines of + and -" if drawn[1].startswith(b"+") else "reStructuredText"
-        raise UserError(f"{path}: {kind}, which is not read; save the table as CSV, Markdown, HTML, Excel or Parquet")
 
 # %% ../../nbs/api/tables/03_files.ipynb #e6ba5b68
 def _filled_down(

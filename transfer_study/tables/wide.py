@@ -285,11 +285,11 @@ def _check_one_row_each(grid: Grid, path: object, named: list[int], standard: di
 # %% ../../nbs/api/tables/06_wide.ipynb #e6c277fa
 def _check_side_by_side(grid: Grid, named: list[int], path: object) -> None:
     "Raises `UserError` for another column that names the networks again, in another order or below the same word: it begins a second table."
-    first = clean_texts(grid.cells[named[0]])
-    for i, levels in enumerate(grid.levels):
-        others = clean_texts(grid.cells[i]) if i not in named and is_text(grid, i) else pd.Series(dtype=object)
-        again = others.dropna().isin(set(first)).mean() > 0.8 and others.dropna().is_unique and others.count() > 2
-        if again and (not others.equals(first) or levels[-1:] == grid.levels[named[0]][-1:]):
+    first, word = clean_texts(grid.cells[named[0]]), grid.levels[named[0]][-1:]
+    for i in [i for i in range(len(grid.columns)) if i not in named and is_text(grid, i)]:
+        names = clean_texts(grid.cells[i]).dropna()
+        again = len(names) > 2 and names.is_unique and names.isin(first).mean() > 0.8
+        if again and (not names.equals(first) or grid.levels[i][-1:] == word):
             raise UserError(f"{path}: {grid.columns[i]!r} names the networks of {grid.columns[named[0]]!r} again: two tables stand side by side; give each a file of its own")
 
 # %% ../../nbs/api/tables/06_wide.ipynb #8751c65f

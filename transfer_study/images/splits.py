@@ -131,7 +131,7 @@ def _groups_by_pattern(pattern: str, names: pd.Series) -> pd.Series:
         first = f"{names.iloc[empty.index(True)]!r} (such images: {sum(empty):,})"
         raise UserError(f"groups {pattern!r}: matches without any letter in {first}; expected an expression whose match has one or more, such as P[0-9]+")
     if groups.isna().all():
-        raise UserError(f"groups {pattern!r}: matches no image name; the first is {names.iloc[0]!r}")
+        raise UserError(f"groups {pattern!r}: matches no image name, the first is {names.iloc[0]!r}; expected a regular expression on these names, or a table with the columns image and group")
     return groups
 
 # %% ../../nbs/api/images/08_splits.ipynb #752fb15e

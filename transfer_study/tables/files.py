@@ -294,8 +294,9 @@ def file_records(
     if page := html_records(text, shown):
         records, said, place = page
         return FileRows(records, place, remarks=remarks + said)
-    if rows := markdown_records(text, shown):
-        return FileRows(rows, "line", remarks=remarks)
+    if table := markdown_records(text, shown):
+        records, said = table
+        return FileRows(records, "line", remarks=remarks + said)
     _check_not_drawn(text, shown)
     records, decimal = delimited_records(text, shown)
     return FileRows(records, "line", decimal, remarks)

@@ -137,7 +137,7 @@ def read_table(
         raise UserError(f"{read.path}: no scores on a target dataset")
     _refuse_repeated(scores, metric, stated or "linear", read)
     check_given(scores["network"].unique(), given, read.path)
-    rows = with_n_classes(with_metrics(with_source_accuracy(scores, known), metric), class_counts(n_classes))
+    rows = with_n_classes(with_metrics(with_source_accuracy(scores, known, read.place == "column"), metric), class_counts(n_classes))
     result, matched = tidy(rows, stated or "linear"), matched_columns(scores[scores["in_source"]])
     apart = list(MATCHED) if read.of_package else matched  # a table of this package has the accuracies that were matched
     check_source_accuracies(result.assign(line=rows["line"].to_numpy()), read, apart, source_per_dataset or read.of_package)

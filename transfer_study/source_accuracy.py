@@ -51,6 +51,7 @@ def _other_spellings(
 def with_source_accuracy(
     rows: pd.DataFrame,  # network, dataset, score and, optionally, source_accuracy
     known: pd.Series | None = None,  # accuracies in [0, 1] by network, for networks without one; None for `known_source_accuracies`
+    is_turned: bool = False,  # whether the networks are the columns of the table
 ) -> pd.DataFrame:
     """`rows` with a complete column `source_accuracy` in [0, 1]. Rows of the source dataset move into that column.
 
@@ -66,7 +67,7 @@ def with_source_accuracy(
     rows = rows.assign(source_accuracy=rows["source_accuracy"].fillna(rows["network"].map(accuracies)))
     missing = sorted(rows.loc[rows["source_accuracy"].isna(), "network"].unique())
     if missing:
-        may_be_datasets = "line" in rows and len(missing) == rows["network"].nunique()
+        may_be_datasets = "line" in rows and not is_turned and len(missing) == rows["network"].nunique()
         spelled = _other_spellings(missing, accuracies)
         hint = "if these are datasets and the columns networks, call the first column dataset; else " if may_be_datasets and not spelled else spelled
         raise UserError(

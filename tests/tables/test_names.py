@@ -286,9 +286,35 @@ def test_rows_of_summaries_in_several_languages(name):
     assert f"row {name!r} (a summary, no network)" in rows.attrs["reading"][2]
 
 
-def test_summaries_in_a_long_table_are_said():
-    more = pd.DataFrame({"network": NETWORKS, "dataset": "Average", "score": np.linspace(0.7, 0.8, 4)})
-    assert (
-        "read as datasets: 'Average' (an average); leave them out with --leave-out if they are none"
-        in read_table(pd.concat([LONG, more])).attrs["reading"]
-    )
+def test_averages_in_a_long_table_are_left_out_unless_they_are_named():
+    more = pd.DataFrame({"network": NETWORKS, "dataset": "OVERALL", "score": np.linspace(0.7, 0.8, 4)})
+    rows = read_table(pd.concat([more, LONG]), source_accuracy=OWN)
+    check(rows)
+    assert "OVERALL (an average)" in rows.attrs["reading"][2]
+    assert read_table(pd.concat([more, LONG]), datasets="*")["dataset"].nunique() == LONG["dataset"].nunique() + 1
+    assert set(read_table(more)["dataset"]) == {"OVERALL"}
+
+
+def test_all_is_a_total_of_pandas():
+    """`pivot_table(margins=True)` calls its row and its column of means so."""
+    table = LONG.pivot_table(index="network", columns="dataset", values="score", margins=True).reset_index()
+    rows = read_table(table, source_accuracy=OWN)
+    assert set(rows["network"]) == set(NETWORKS) and set(rows["dataset"]) == set(LONG["dataset"])
+    assert "All (an average)" in rows.attrs["reading"][2] and "row 'All' (a summary, no network)" in rows.attrs["reading"][2]
+
+
+def test_means_with_all_decimals_are_known_by_their_values():
+    rng = np.random.default_rng(0)
+    scores = pd.DataFrame(rng.uniform(0.6, 0.9, (6, 4)).round(3), columns=list("abcd"))
+    sources = rng.uniform(0.6, 0.8, 6).round(3)
+    table = scores.assign(network=[f"net {i}" for i in range(6)], imagenet=sources, natural=scores.mean(axis=1))
+    assert "natural (the mean of 'a' to 'd')" in read_table(table).attrs["reading"][2]
+
+
+def test_names_that_differ_in_the_protocol_only_are_said():
+    names = [f"{name} ({how})" for name in NETWORKS for how in ("frozen", "fine-tuned")]
+    table = pd.DataFrame({"network": names, "imagenet": np.linspace(0.6, 0.7, 8), "pets": np.linspace(0.7, 0.8, 8)})
+    line = "8 networks, such as 'resnet18 (frozen)' and 'resnet18 (fine-tuned)', differ only in what may be the protocol"
+    assert any(text.startswith(line) for text in read_table(table).attrs["reading"])
+    for other in (table.iloc[::2], table.assign(network=[f"vit_{i}.mae_ft_in1k" for i in range(8)])):
+        assert not any("may be the protocol" in text for text in read_table(other).attrs["reading"])

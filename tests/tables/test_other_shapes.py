@@ -267,3 +267,54 @@ def test_the_column_that_tells_the_rows_of_a_network_apart_is_proposed():
     assert "no column 'dataset'; found: typ, train.arch, data.name, test_acc; if 'data.name' names the datasets" in asked
     renamed = tracked().rename(columns={"data.name": "dataset"})
     assert len(read_table(renamed, network="train.arch", score="test_acc", leave_out="typ=baseline")) == 6
+
+
+def test_the_column_that_says_dataset_comes_before_one_called_task():
+    """As in the results of CLIP_benchmark: the task is the kind of evaluation."""
+    table = pd.DataFrame([
+        {"model": model, "task": "zero-shot", "downstream_dataset": dataset, "score": score, "imagenet": source}
+        for model, source in (("small", 0.6), ("large", 0.7)) for dataset, score in (("pets", 0.8), ("cars", 0.7))
+    ])  # fmt: skip
+    both = "the column 'task' or 'downstream_dataset' may name the datasets; call the right one dataset"
+    with pytest.raises(UserError, match=both):
+        read_table(table)
+    with pytest.raises(UserError, match="no column 'dataset'.*if 'downstream_dataset' names the datasets, call it dataset"):
+        read_table(table, leave_out="task")
+    rows = read_table(table.rename(columns={"downstream_dataset": "dataset"}))
+    assert set(rows["dataset"]) == {"pets", "cars"} and len(rows) == 4
+    assert len(read_table(table.assign(task=table["downstream_dataset"], downstream_dataset="imagenet-1k"))) == 4
+
+
+def test_options_take_names_with_commas():
+    office, birds = "Office (Art, Clipart)", "Birds, fine"
+    table = WIDE.rename(columns={"pets": office, "cars": birds}).assign(food=[50.1, 52.3, 51.7])
+    long = table.drop(columns="imagenet").melt("network", var_name="dataset", value_name="score")
+    sources = table.set_index("network")["imagenet"] / 100
+    known = {"source_accuracy": sources, "percent": True, "scale": "source_accuracy=fraction"}
+    for shape, options in ((table, {"percent": True}), (long, known)):
+        assert set(read_table(shape, datasets=f"food,{office},{birds}", **options)["dataset"]) == {office, birds, "food"}
+        assert set(read_table(shape, leave_out=f"{birds},food", **options)["dataset"]) == {office}
+    assert set(read_table(long, leave_out=f"dataset={birds},dataset=food", **known)["dataset"]) == {office}
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(0.01, "from 0 to 1;"), (1, "from 0 to 100;")])
+def test_a_negative_score_is_refused_with_its_scale(factor, expected):
+    table = WIDE.assign(**{name: WIDE[name] * factor for name in WIDE if name != "network"})
+    table.loc[1, "pets"] = -1.0
+    message = refused(table, percent=factor == 1)
+    assert f"score -1 of network 'resnet50' on dataset 'pets' (row 2): expected a number {expected}" in message
+    assert message.endswith("correct the cell, or empty it if the score is missing")
+
+
+def test_numbers_by_name_in_json_are_to_be_written_below_two_columns(tmp_path):
+    for text, advice in (('{"small": 0.6, "large": 0.7}', "NAME,NUMBER in a line each"), ('{"small": {"pets": 0.6}}', r"to_csv")):
+        (tmp_path / "own.json").write_text(text)
+        with pytest.raises(UserError, match=f"JSON, no table; .*{advice}"):
+            read_table(WIDE, source_accuracy=tmp_path / "own.json")
+
+
+def test_the_datasets_of_a_turned_table_need_no_other_name(tmp_path):
+    rows = "| pets | 0.8 | 0.9 |\n| cars | 0.7 | 0.8 |\n| food | 0.7 | 0.8 |\n"
+    (tmp_path / "turned.md").write_text(f"| Dataset | net a | net b |\n|---|---|---|\n{rows}")
+    message = refused(tmp_path / "turned.md")
+    assert "no source accuracy for 2 of 2 networks (net a, net b); give source_accuracy" in message

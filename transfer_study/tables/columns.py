@@ -9,7 +9,7 @@ __all__ = ['COLUMNS', 'STATISTICS', 'is_results', 'names_in', 'matching', 'Roles
 
 # %% ../../nbs/api/tables/05_columns.ipynb #57f6b525
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -46,14 +46,20 @@ def is_results(
 # %% ../../nbs/api/tables/05_columns.ipynb #5ad48355
 def names_in(
     value: str | Iterable[str] | None,  # names separated by commas, or several names
-    known: Iterable[str] = (),  # a known name may itself contain a comma
+    known: Iterable[str] = (),  # these may themselves contain commas
 ) -> list[str]:
     "The names in an option."
     if value is None:
         return []
     if not isinstance(value, str):
         return [name for name in map(clean_text, value) if name]
-    return [value.strip()] if value.strip() in set(known) else [name for name in map(clean_text, value.split(",")) if name]
+    parts, names, whole = value.split(","), list[str](), {name for name in known if "," in name}
+    most = 1 + max((name.count(",") for name in whole), default=0)
+    while parts:
+        n = next((n for n in range(most, 1, -1) if ",".join(parts[:n]).strip() in whole), 1)
+        text, parts = ",".join(parts[:n]).strip(), parts[n:]
+        names.append(text if text in whole else clean_text(text))
+    return [name for name in names if name]
 
 
 def matching(
@@ -104,10 +110,10 @@ def unique_column(grid: Grid, name: str, path: object) -> int:
     return positions[0]
 
 
-def standard_column(grid: Grid, role: str, path: object) -> int | None:
-    "The column that is called like a column of the results table, or by a usual other name; the usual names in their order."
+def standard_column(grid: Grid, role: str, path: object, apart: Collection[str] = ()) -> int | None:
+    "The column not in `apart` that is called like a column of the results table, or by a usual other name; the usual names in their order."
     for names in (grid.columns, [untracked(name) for name in grid.columns]):
-        keys = [name_key(name) if name else "" for name in names]
+        keys = [name_key(name) if name and column not in apart else "" for name, column in zip(names, grid.columns, strict=True)]
         for key in _SAME[role]:
             if key in keys:
                 return unique_column(grid, grid.columns[keys.index(key)], path)
@@ -228,9 +234,10 @@ def names_source(
 def dataset_column(
     grid: Grid,
     path: object,  # for messages
+    apart: Collection[str] = (),  # names of columns that are left out
 ) -> int | None:
     "The column of a long table that names the datasets."
-    position, keys = standard_column(grid, "dataset", path), [name_key(name) for name in grid.columns]
+    position, keys = standard_column(grid, "dataset", path, apart), [name_key(name) for name in grid.columns]
     if position is None and "value" in keys:
         melted = [keys.index(key) for key in ("variable", "name") if key in keys]
         position = next((i for i in melted if i != standard_column(grid, "network", path)), None)
@@ -322,6 +329,19 @@ def _no_datasets(grid: Grid, network: str | Iterable[str] | None, path: object) 
     advice = f"if {others[0]!r} names the datasets, call it dataset" if others else "call the column that names the datasets dataset"
     return UserError(f"{path}: no column 'dataset'; found: {names_shown(grid.columns)}; {advice}")
 
+# %% ../../nbs/api/tables/05_columns.ipynb #c0de8a01
+def _check_dataset_column(grid: Grid, dataset: int, apart: list[int], network: list[int], path: object) -> None:
+    "Raises `UserError` if a column such as `task` names the datasets, and one with the word dataset in its name tells more rows of a network apart."
+    name = grid.columns[dataset]
+    if name_key(name) in ("dataset", "datasetname"):
+        return
+    others = [i for i, other in enumerate(grid.columns) if _words(other, "dataset", "datasets", "benchmark") and i not in [dataset, *apart] and is_text(grid, i)]
+    rows = pd.DataFrame({i: clean_texts(grid.cells[i]) for i in [*network, dataset, *others]})
+    left = {i: rows.duplicated([*network, i]).sum() for i in [dataset, *others]}
+    best = min(left, key=lambda i: left[i])
+    if left[best] < left[dataset]:
+        raise UserError(f"{path}: the column {name!r} or {grid.columns[best]!r} may name the datasets; call the right one dataset")
+
 # %% ../../nbs/api/tables/05_columns.ipynb #f0e23298
 def long_roles(
     grid: Grid,
@@ -335,19 +355,20 @@ def long_roles(
 
     Raises `UserError` for a column of datasets without one of scores, and for two columns that could be the source accuracy.
     """
-    dataset, names = dataset_column(grid, path), grid.columns
+    names, without = grid.columns, {name_key(name) for name in names_in(leave_out, grid.columns)}
+    left = {name: "on request" for name in names if name_key(name) in without}
+    dataset = dataset_column(grid, path, left)
     scores = unique_column(grid, matching([score], names, "score")[0], path) if score else standard_column(grid, "score", path)
     if score and scores is not None:
         _check_errors([names[scores]], path)
         _check_counts(grid, scores, path)
-    keys = [name_key(untracked(name)) for name in names]
-    if dataset is None and (score or "score" in keys):
+    if dataset is None and (score or "score" in map(name_key, map(untracked, names))):
         raise _no_datasets(grid, network, path)
     runs = _columns_of_runs(grid) if scores is None else {}
-    if dataset is None or (scores is None and not runs and "dataset" not in keys):
+    if dataset is None or (scores is None and not runs and name_key(untracked(names[dataset])) != "dataset"):
         return None
     named = network_columns(grid, network, path)
-    left = {name: "on request" for name in names if name_key(name) in map(name_key, names_in(leave_out, names))}
+    _check_dataset_column(grid, dataset, [*named, *(names.index(name) for name in left)], named, path)
     others = {role: standard_column(grid, role, path) for role in COLUMNS if role not in ("network", "dataset", "score")}
     standard = {role: i for role, i in others.items() if i is not None and i not in [*named, dataset, scores] and names[i] not in left}
     is_found = scores is None and not runs
@@ -360,5 +381,5 @@ def long_roles(
     used = {*named, *standard.values(), *runs}
     left = {name or f"column {i + 1}": left.get(name, "not used") for i, name in enumerate(names) if i not in used}
     said = [f"the column {names[scores]!r} is read as the score"] if is_found and scores is not None else []
-    said += [f"{len(runs)} columns are runs: {', '.join(names[i] for i in [*runs][:5])}{', …' * (len(runs) > 5)}"] if runs else []
+    said += [f"{len(runs)} columns are runs: {names_shown((names[i] for i in runs), 5)}"] if runs else []
     return Roles(named, standard, [], left_out=left, runs=runs, remarks=tuple(said))

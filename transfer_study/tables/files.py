@@ -325,10 +325,12 @@ def _check_kind_of_text(data: bytes, path: Path) -> None:
     start = data.lstrip()
     if start[:1] in (b"[", b"{"):
         try:
-            json.loads(start.splitlines()[0] if start[:1] == b"{" and b"\n{" in start else start)  # one row in each line, or the whole
+            content = json.loads(start.splitlines()[0] if start[:1] == b"{" and b"\n{" in start else start)  # one row in each line, or the whole
         except (ValueError, RecursionError):
             return
-        raise UserError(f"{path}: JSON, no table; save it as CSV, for example by pandas.DataFrame(…).to_csv")
+        is_flat = isinstance(content, dict) and content and all(isinstance(value, int | float) for value in content.values())
+        advice = "write NAME,NUMBER in a line each, below the names of these two columns" if is_flat else "save it as CSV, for example by pandas.DataFrame(…).to_csv"
+        raise UserError(f"{path}: JSON, no table; {advice}")
     if re.search(rb"(?im)^content-(?:type:\s*multipart/related|transfer-encoding:\s*(?:quoted-printable|base64))", data[:10_000]):
         raise UserError(f"{path}: a web page with all its parts in one file (MHTML), which is not read; save the page as HTML only")
     if re.search(rb"\\begin\{(tabular|longtable|table)|(?m:&[^\n&]*\\\\[ \t\r]*$)", data):

@@ -58,7 +58,7 @@ def could_be_source(
 # %% ../../nbs/api/tables/04_names.ipynb #8c5211f9
 _AVERAGE = "mean|average|avg|overall|mittelwert|durchschnitt|moyenne|promedio"
 _SUMMARIES = {
-    "an average": rf"{_AVERAGE}|mittel|media|median|mediane|mediana|total|gesamt|sum|summe|somme|suma|(.* )?(grand total|gesamtergebnis|total general)",  # the last ones of pivot tables
+    "an average": rf"{_AVERAGE}|all|mittel|media|median|mediane|mediana|total|gesamt|sum|summe|somme|suma|(.* )?(grand total|gesamtergebnis|total general)",  # the last ones of pivot tables
     "a spread": "std|stdev|std dev|sd|stderr|sem|standard (deviation|error)|variance|range|spread|standardabweichung|ecart type|desviacion estandar",
     "an extreme": "min|minimum|max|maximum|minimo|maximo|best|worst|beste|meilleur|mejor",
     "a difference": "δ|delta|diff|difference|differenz|diferencia|gain|improvement",

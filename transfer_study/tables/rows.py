@@ -6,6 +6,7 @@
 __all__ = ['PROTOCOLS', 'protocol_name', 'TableRows', 'table_rows', 'source_accuracies', 'class_counts']
 
 # %% ../../nbs/api/tables/11_rows.ipynb #e036c978
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -19,7 +20,7 @@ from .cells import clean_text, clean_texts, look_alikes, name_key
 from .columns import COLUMNS, Roles, is_results, is_text, long_roles, matching, names_in, network_columns
 from .files import Grid, path_shown, read_grid
 from .metrics import metric_kind
-from .names import could_be_source, is_source, reason_no_dataset, run_of, summary_of
+from .names import could_be_source, is_source, name_words, reason_no_dataset, run_of, summary_of
 from .scales import grouped_numbers, scaled_scores, scales_in, with_counts
 from .sources import MATCHED
 from .turned import upright
@@ -102,10 +103,8 @@ def _without_rows(grid: Grid, leave_out: str | Iterable[str] | None, path: objec
     "The grid without the rows that a pattern COLUMN=VALUE fits, the other patterns, and what is left out."
     drop, others, reasons = np.zeros(len(grid.cells), bool), [], {}
     texts = {name: clean_texts(grid.cells[i]).fillna("") for i, name in enumerate(grid.columns)} if leave_out is not None else {}
-    patterns = names_in(leave_out)
-    if isinstance(leave_out, str) and (parts := _column_and_value(leave_out, grid.columns)) and (texts[parts[0]] == parts[1]).any():
-        patterns = [leave_out]  # its cell may hold a comma
-    for pattern in patterns:
+    cells_with_commas = {cell: name for name, cells in texts.items() for cell in cells.unique() if "," in cell}
+    for pattern in names_in(leave_out, [*grid.columns, *cells_with_commas, *(f"{name}={cell}" for cell, name in cells_with_commas.items())]):
         if (parts := _column_and_value(pattern, grid.columns)) is None:
             others.append(pattern)
             continue
@@ -142,12 +141,16 @@ def _are_methods(names: list[str], rows: pd.DataFrame, decimal: str) -> list[str
     return [name for name in names if high[rows["network"] == name].mean() > 0.5]
 
 # %% ../../nbs/api/tables/11_rows.ipynb #e280f09e
-def _without_summaries(rows: pd.DataFrame, decimal: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    "The rows without those of averages, extremes and spreads, such as the last line of many tables; and what is left out."
+def _without_summaries(rows: pd.DataFrame, decimal: str, chosen: bool) -> tuple[pd.DataFrame, dict[str, str]]:
+    "The rows without those of averages, extremes and spreads, such as the last line of many tables, nor averages among datasets unless these are `chosen`; and what is left out."
     names = [name for name in rows["network"].unique() if summary_of(name)]
     methods = _are_methods(names, rows, decimal)
     names = [name for name in names if name not in methods]
-    return rows[~rows["network"].isin(names)].reset_index(drop=True), {f"row {name!r}": "a summary, no network" for name in names}
+    datasets = rows.loc[~rows["in_source"].astype(bool), "dataset"].unique()
+    averages = [] if chosen else [name for name in datasets if summary_of(name) == "an average"]
+    averages = averages if len(averages) < len(datasets) else []
+    kept = ~rows["network"].isin(names) & ~rows["dataset"].isin(averages)
+    return rows[kept].reset_index(drop=True), {f"row {name!r}": "a summary, no network" for name in names} | dict.fromkeys(averages, "an average")
 
 # %% ../../nbs/api/tables/11_rows.ipynb #58435464
 def _check_metrics(rows: pd.DataFrame, path: object) -> None:
@@ -274,6 +277,24 @@ def _look_alikes(rows: pd.DataFrame) -> list[str]:
     return [line for kind in kinds for line in look_alikes(rows[kind].dropna().unique(), kind)][:5]
 
 
+_OF_A_PROTOCOL = re.compile(r"\b(frozen|fine ?tun(e|ed|ing)|linear( prob(e|ing))?|(from )?scratch|k ?nn)\b")
+
+
+def _names_of_protocols(rows: pd.DataFrame) -> list[str]:
+    "On networks that are told apart only by the words of a protocol, in a table without a column of it."
+    if "protocol" in rows:
+        return []
+    names = pd.Series(rows["network"].unique(), dtype=object)
+    words = names.map(name_words)
+    bare = words.str.replace(_OF_A_PROTOCOL, "", regex=True).str.split().str.join(" ")
+    apart = bare.duplicated(keep=False) & bare.isin(bare[bare != words])
+    if not apart.any():
+        return []
+    first = names[bare == bare[apart.idxmax()]]
+    pair = " and ".join(map(repr, first[:2]))
+    return [f"{apart.sum():,} networks, such as {pair}, differ only in what may be the protocol; if it is, move it to a column protocol, or analyse one protocol alone"]
+
+
 _PER_IMAGE = (("prediction", "predicted", "pred", "ypred", "predictedlabel"), ("label", "target", "ytrue", "truelabel", "groundtruth", "correct"))
 
 
@@ -346,7 +367,7 @@ def table_rows(
         rows, reasons = _wide_rows(grid, roles), {}
     else:
         rows, reasons = _chosen_rows(_long_rows(grid, roles, source, path), grid, datasets, leave_out)
-    rows, summaries = _without_summaries(rows, grid.decimal)
+    rows, summaries = _without_summaries(rows, grid.decimal, bool(roles.datasets) or datasets is not None)
     reasons = on_request | reasons | roles.left_out | summaries
     if source is None and datasets is None:
         _check_doubtful_source(rows, path)
@@ -359,7 +380,7 @@ def table_rows(
     of_source = [roles.standard["source_accuracy"]] if "source_accuracy" in roles.standard else roles.sources
     return TableRows(
         rows, path, grid.place, " ".join(grid.columns[i] or "the row names" for i in roles.network), ", ".join(dict.fromkeys(roles.runs.get(i, (grid.columns[i], 0))[0] for i in of_source)),
-        tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*dict.fromkeys([*grid.remarks, *remarks]), *_missing_remarks(rows, grid.place), *_look_alikes(rows)), is_results(grid.columns),
+        tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*dict.fromkeys([*grid.remarks, *remarks]), *_missing_remarks(rows, grid.place), *_look_alikes(rows), *_names_of_protocols(rows)), is_results(grid.columns),
     )  # fmt: skip
 
 # %% ../../nbs/api/tables/11_rows.ipynb #00819736

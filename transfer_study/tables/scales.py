@@ -55,10 +55,10 @@ def _of_both_scales(rows: pd.DataFrame, column: str, values: np.ndarray, scaled:
 # %% ../../nbs/api/tables/09_scales.ipynb #a4af7ee5
 def _check_range(rows: pd.DataFrame, column: str, values: np.ndarray, path: object, place: str) -> None:
     "Raises `UserError` at the first value outside [0, 1]."
-    wrong = (values < 0) | (values > 1)
+    wrong = values > 1
     if not wrong.any():
         return
-    if (values[wrong] > 1).all() and np.nanmax(values) <= 100:
+    if np.nanmax(values) <= 100:
         groups = rows.get("dataset", pd.Series(column, index=rows.index)).to_numpy()
         high = list(dict.fromkeys(groups[values > 1]))
         if column == "source_accuracy":
@@ -163,6 +163,9 @@ def scaled_scores(
     low = [f"{name} is read as per cent, as --scale says, though its largest number is {high:g}: {high:g} %" for name, high in named]
     remarks = [*numbers.remarks, *dict.fromkeys(low), *_of_both_scales(rows, column, numbers.values, scaled, "is read as per cent")]
     is_percent = scaled | numbers.percent
+    if (below := numbers.values < 0).any():
+        row = int(below.argmax())
+        raise UserError(f"{path}: {_where(rows, row, column, grid.place)}: expected a number from 0 to {100 if is_percent[row] else 1}; correct the cell, or empty it if the score is missing")
     if (above := is_percent & (numbers.values > 100 * _ROUNDED)).any():
         row = int(above.argmax())
         leave = f", or {_leave_out(rows, row, numbers.values, grid)}" if column == "score" else ""

@@ -159,7 +159,7 @@ def _bounds_remark(
 def _precision(cells: pd.Series) -> float:
     "The unit of the last decimal of the cell with most decimals."
     decimals = cells.astype(str).str.extract(r"[.,](\d+)")[0].str.len().max()
-    return 10.0 ** -(0 if np.isnan(decimals) else decimals)
+    return 10.0 ** -(0 if np.isnan(decimals) else min(decimals, 9))
 
 # %% ../../nbs/api/tables/06_wide.ipynb #e7b85e09
 def _mean_of_neighbours(value: np.ndarray, others: np.ndarray, precision: float) -> tuple[int, int] | None:

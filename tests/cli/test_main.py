@@ -124,6 +124,19 @@ def test_what_may_not_be_read_is_told_from_what_may_not_be_written():
     assert lines[4].startswith(f"{place}/kept.csv/a: not a directory; ") and lines[5].startswith(f"{place}: is a directory; ")
 
 
+def test_a_cache_that_cannot_be_written_is_said_before_any_image(command, tmp_path, monkeypatch):
+    (tmp_path / "taken").write_text("no directory")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
+    code, _, err = command("networks", "--measure", tmp_path / "no images", "resnet18")
+    place = tmp_path / "taken" / "transfer_study" / "imagenet_top1"
+    assert code == 2 and f"{place}: cannot be written" in err and "set XDG_CACHE_HOME to a directory" in err
+
+
+def test_a_name_that_is_too_long_is_not_called_trouble_of_the_disk(command, tmp_path):
+    code, _, err = command("overlap", tmp_path, "--out", tmp_path / ("x" * 300 + ".csv"))
+    assert code == 2 and err.strip().endswith("file name too long; choose a shorter name, of a folder to write with --out")
+
+
 def test_a_table_of_source_accuracies_can_be_given(command, tmp_path):
     (tmp_path / "scores.csv").write_text("network,dataset,score\na,pets,60\nb,pets,70\nc,pets,75\n")
     (tmp_path / "source.csv").write_text("network,source_accuracy\na,50\nb,60\nc,70\n")

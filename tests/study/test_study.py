@@ -225,6 +225,8 @@ def test_a_class_whose_training_images_are_all_bad_is_an_error(study_file, tmp_p
         ("test_resnet.safetensors", "absent.safetensors", r"absent\.safetensors: no such file"),
         ("test_resnet.safetensors", "test_mambaout.safetensors", r"not of this architecture: .* is missing"),
         ('name = "tiny"', 'name = "tiny', r"not TOML"),
+        ('name = "tiny"', 'name =\u00a0"tiny"', r"line \d+: no-break space \(U\+00A0\) stands there"),
+        ('name = "tiny"', 'name = "tiny"\n\u200bseeds = [0]', r"line \d+: zero width space \(U\+200B\) stands there"),
         ('name = "tiny"', 'name = "../tiny"', r'name = "\.\./tiny"'),
         ('name = "tiny"', 'name = "tiny"\nprotocols.linear.n_train_per_class = [5, 5]', r'whole numbers from 1, or "all"'),
         ('name = "tiny"', 'name = "tiny"\nprotocols.linear.n_train_per_class = [1]', r"leaves no validation image"),

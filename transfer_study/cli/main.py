@@ -35,7 +35,7 @@ from transfer_study.cli.console import (
     working,
     write_analysis,
 )
-from ..core import UserError, is_memory_short, unknown_name_error, user_path
+from ..core import UserError, is_memory_short, shortened, unknown_name_error, user_path
 
 if TYPE_CHECKING:
     from transfer_study.images.datasets import ImageDataset
@@ -143,17 +143,27 @@ for command in (
     app.command()(command)
 
 # %% ../../nbs/api/cli/09_main.ipynb #6d8d4f51
+def _check_kept(folder: Path) -> None:
+    "Raises `UserError` if measured accuracies cannot be kept, before hours are spent on them."
+    try:
+        check_output(folder)
+    except OSError as error:
+        reason = str(error.strerror).lower()
+        raise UserError(f"{folder}: cannot be written ({reason}), and accuracies are kept there; set XDG_CACHE_HOME to a directory that you can write to") from error
+
+
 def _measure(names: list[str], folder: Path, train: Path | None, device: str, precision: str, as_json: bool) -> None:
     "Measures the networks, and prints a table or JSON."
     import pandas as pd
 
     from transfer_study.networks.imagenet import imagenet_images
-    from transfer_study.networks.measured import why_not_kept
+    from transfer_study.networks.measured import measured_folder, why_not_kept
     from transfer_study.networks.table import imagenet_top1
     from transfer_study.study.measure import measure_all, networks_to_measure
 
     if not names:
         raise UserError("--measure needs the names of networks, such as resnet50 or my_models:small=weights.safetensors, or a study file")
+    _check_kept(measured_folder())
     networks, images = networks_to_measure(names), imagenet_images(folder)
     training = None if train is None else imagenet_images(train, "train")
     echo(f"{len(images.images):,} images of {images.images['label'].nunique():,} classes; {len(networks)} networks")
@@ -357,6 +367,8 @@ def _problem(error: Exception) -> str | None:
         return f"{error.filename}: a link to {os.readlink(error.filename)}, which does not exist; make that folder, or use another"
     if error.errno in _NOT_WRITABLE or error.errno == errno.ENOTDIR and os.path.isfile(error.filename):
         return f"cannot write to {error.filename}: {reason}; use a directory that you can write to"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{shortened(os.path.basename(error.filename))}: {reason}; choose a shorter name, of a folder to write with --out"
     return f"{error.filename}: {reason}; check the path, the disk or the network drive; the same command continues from there"
 
 # %% ../../nbs/api/cli/09_main.ipynb #4bc081da

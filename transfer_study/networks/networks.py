@@ -61,7 +61,7 @@ _AUXILIARY_CLASSIFIERS = ("aux1.", "aux2.", "AuxLogits.")  # in torchvision's fi
 
 # %% ../../nbs/api/networks/06_networks.ipynb #24a7ecfb
 # Names that PyTorch's wrappers put before those of the modules that they wrap, wherever in a network.
-_WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|(?<!^)module)\.")  # a leading module. is a prefix
 
 
 def _unwrapped(given: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
@@ -69,15 +69,37 @@ def _unwrapped(given: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any
     return given if any(map(_WRAPPERS.search, expected)) else {_WRAPPERS.sub("", name): tensor for name, tensor in given.items()}
 
 # %% ../../nbs/api/networks/06_networks.ipynb #c8075307
-_OLD_DENSENET = re.compile(r"(?<![^.])(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")  # torchvision.models.densenet has the same pattern
+_OLD_NAMES = {  # and what is said of them; torchvision.models.densenet and torch.nn.utils.parametrizations have the same patterns
+    "its old names of DenseNet's tensors, such as denselayer1.norm.1, were changed as torchvision does": [(r"(?<![^.])(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.")],
+    "its old names of weight_norm's tensors, weight_g and weight_v, were changed as PyTorch does": [
+        (r"(?<![^.])weight_g$", "parametrizations.weight.original0"), (r"(?<![^.])weight_v$", "parametrizations.weight.original1"),
+    ],
+}  # fmt: skip
 
 
-def _renamed_densenet(given: dict[str, Any], expected: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    "The tensors of an old DenseNet file of torchvision under their present names, and what a user should know of it, usually empty."
-    if not any(map(_OLD_DENSENET.search, given)) or any(map(_OLD_DENSENET.search, expected)):
+def _renamed(name: str, patterns: list[tuple[str, str]]) -> str:
+    for old, new in patterns:
+        name = re.sub(old, new, name)
+    return name
+
+
+def _with_present_names(given: dict[str, Any], expected: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    "The tensors of an old file under the names that the network has at present, and what a user should know of it, usually empty."
+    for words, patterns in _OLD_NAMES.items():
+        changed = {name: _renamed(name, patterns) for name in given}
+        first = next((new for name, new in changed.items() if new != name), "")
+        if first and any(first.endswith(name) for name in expected):
+            return {changed[name]: tensor for name, tensor in given.items()}, words
+    return given, ""
+
+
+def _without_masks(given: dict[str, Any], expected: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    "The tensors of a network that torch.nn.utils.prune has pruned, times their masks, and what a user should know of it, usually empty."
+    pruned = [name.removesuffix("_mask") for name in given if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in given]
+    if not pruned or any(name.endswith("_mask") for name in expected):
         return given, ""
-    renamed = {_OLD_DENSENET.sub(r"\1\2.", name): tensor for name, tensor in given.items()}
-    return renamed, "its old names of DenseNet's tensors, such as denselayer1.norm.1, were changed as torchvision does"
+    kept = {name: tensor for name, tensor in given.items() if name.removesuffix("_mask").removesuffix("_orig") not in pruned}
+    return kept | {name: given[f"{name}_orig"] * given[f"{name}_mask"] for name in pruned}, f"{len(pruned)} pruned tensors were multiplied by their masks, as prune.remove does"
 
 # %% ../../nbs/api/networks/06_networks.ipynb #f672b6b9
 def _other_prefix(given: dict[str, Any], required: set[str], path: Path) -> str:
@@ -140,6 +162,8 @@ def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple
 # %% ../../nbs/api/networks/06_networks.ipynb #c6c84cad
 def _not_fitting(problems: list[str], held: str, path: Path) -> UserError:
     more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+    unused = [problem for problem in problems[2:] if problem.endswith("not part of the network")]
+    problems = [*problems[:2], *unused[:1], *problems[2:]]  # a name of the file beside names that it lacks
     parts = "; the file is one of several parts; join them" if re.search(r"-\d+-of-\d+\.", path.name) else ""
     return UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}{held}{parts}")
 
@@ -202,8 +226,9 @@ def load_weights(
     if packed := [name for name, value in (given | expected).items() if "_packed_params" in name or getattr(value, "is_quantized", False)]:
         whose = "the architecture" if packed[0] in expected else "the file"
         raise UserError(f"weights {path}: {packed[0]} of {whose} is quantised; expected a network of floating point, as before its quantisation")
-    given, renamed = _renamed_densenet(_unwrapped(given, expected), expected)
-    notes = [text for text in (note, left_out, renamed) if text]
+    given, renamed = _with_present_names(_unwrapped(given, expected), expected)
+    given, pruned = _without_masks(given, expected)
+    notes = [text for text in (note, left_out, renamed, pruned) if text]
     optional = _may_be_missing(model, given)
     given, said = _as_expected(model, given, expected, optional, path)
     notes += said

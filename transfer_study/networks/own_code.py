@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 import warnings
@@ -66,7 +67,7 @@ def _source_digest(architecture: str, module: Any, beside: list[Path], directory
         return ""
     directory = Path(os.path.abspath(directory))
     paths = sorted({Path(os.path.abspath(path)) for path in (*([module.__file__] if _inside(module, directory) else []), *beside)})
-    contents = [[path.relative_to(directory).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()] for path in paths]
+    contents = [[path.relative_to(directory).as_posix(), hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()] for path in paths]  # git may write \r\n on Windows
     return digest([architecture, contents])
 
 # %% ../../nbs/api/networks/02_own_code.ipynb #031a2916
@@ -130,17 +131,20 @@ def _import_beside(module: str, directory: Path) -> Any:
 
 # %% ../../nbs/api/networks/02_own_code.ipynb #0b72b5d6
 @contextlib.contextmanager
-def _unchanged_torch() -> Iterator[None]:
-    "Undoes what the code in the block sets for the whole process: PyTorch's number format and gradients, and the working directory."
+def _unchanged_process() -> Iterator[None]:
+    "Undoes what the code in the block sets for the whole process: PyTorch's number format and gradients, the working directory, and where logs go."
     import torch
 
     dtype, gradients, folder = torch.get_default_dtype(), torch.is_grad_enabled(), os.getcwd()
+    level, handlers = logging.root.level, logging.root.handlers[:]
     try:
         yield
     finally:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
         os.chdir(folder)
+        logging.root.setLevel(level)
+        logging.root.handlers[:] = handlers
 
 # %% ../../nbs/api/networks/02_own_code.ipynb #c968fc49
 @contextlib.contextmanager
@@ -176,7 +180,7 @@ def own_architecture(
     import torch
 
     module, function = architecture.split(":", 1)
-    with _importable(directory) as beside, _unchanged_torch(), _warnings_of(directory), contextlib.redirect_stdout(sys.stderr):
+    with _importable(directory) as beside, _unchanged_process(), _warnings_of(directory), contextlib.redirect_stdout(sys.stderr):
         loaded = _import_beside(module, directory)
         if not function.isidentifier():
             raise UserError(f"architecture {architecture}: expected module:function, the name of a function without arguments that builds the network")

@@ -31,10 +31,19 @@ _OTHER_SUFFIXES = {
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")  # first bytes of gzip, bzip2, xz, zstd, 7z and rar
 
 
+def _names_in_zip(path: Path) -> list[str]:
+    "The names in a zip; none in any other file."
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+    return []
+
+
 def _what_it_is(path: Path) -> str:
     "What a file that is not a weights file is, and what to do; empty if it may be damaged."
     with open(path, "rb") as stream:
         start = stream.read(100)
+    names = _names_in_zip(path)
+    of_torch = start.startswith(b"\x80") or any(name.rpartition("/")[2] == "data.pkl" for name in names)  # whatever the suffix
     if start.startswith((b"PK\x03\x04", b"\x80\x02")) and start[8:9] != b"{" and path.suffix.lower() == ".safetensors":
         return "a file of torch.save; give it a name that ends in .pth"
     if start.startswith(_PACKED):
@@ -45,23 +54,22 @@ def _what_it_is(path: Path) -> str:
         return _DISTRIBUTED
     if start.lstrip().startswith(b"{"):
         return "JSON, such as the index of weights in several files; expected one file of tensors"
-    if kind := next((name for sign, name in _OTHER_FORMATS.items() if start.startswith(sign)), _OTHER_SUFFIXES.get(path.suffix.lower(), "")):
+    if kind := next((name for sign, name in _OTHER_FORMATS.items() if start.startswith(sign)), "" if of_torch else _OTHER_SUFFIXES.get(path.suffix.lower(), "")):
         return f"a file of {kind}, not of PyTorch; save model.state_dict() with torch.save or safetensors"
     if start[8:10] == b'{"' and path.suffix != ".safetensors":
         return "a safetensors file; give it a name that ends in .safetensors"
     if start[:1] == b"\x08" and start[2:3] == b"\x12":  # version and producer of ONNX's protocol buffer
         return "a whole network (ONNX), not weights; save model.state_dict() with torch.save or safetensors"
-    if path.suffix.lower() in (".onnx", ".tflite", ".pb"):
+    if path.suffix.lower() in (".onnx", ".tflite", ".pb") and not of_torch:
         return f"a whole network ({path.suffix}), not weights; save model.state_dict() with torch.save or safetensors"
-    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-        if not any(name.rpartition("/")[2] in ("data.pkl", "archive_format", "constants.pkl") or name.endswith(".npy") for name in archive.namelist()):
-            return "a zip that torch.save did not write; unpack it, and give the file of weights inside"
-        if any(name.endswith(".npy") for name in archive.namelist()):
-            return "a file of NumPy, not of PyTorch; save model.state_dict() with torch.save or safetensors"
-        if any(name.partition("/")[2].startswith(("code/", "constants.pkl")) for name in archive.namelist()):
-            return "a TorchScript program (torch.jit.save), not weights; save model.state_dict() instead"
-        if any(name.rpartition("/")[2] in ("archive_format", "serialized_exported_program.json") for name in archive.namelist()):
-            return "an exported program (torch.export.save), not weights; save model.state_dict() instead"
+    if names and not any(name.rpartition("/")[2] in ("data.pkl", "archive_format", "constants.pkl") or name.endswith(".npy") for name in names):
+        return "a zip that torch.save did not write; unpack it, and give the file of weights inside"
+    if any(name.endswith(".npy") for name in names):
+        return "a file of NumPy, not of PyTorch; save model.state_dict() with torch.save or safetensors"
+    if any(name.partition("/")[2].startswith(("code/", "constants.pkl")) for name in names):
+        return "a TorchScript program (torch.jit.save), not weights; save model.state_dict() instead"
+    if any(name.rpartition("/")[2] in ("archive_format", "serialized_exported_program.json") for name in names):
+        return "an exported program (torch.export.save), not weights; save model.state_dict() instead"
     return ""
 
 # %% ../../nbs/api/networks/04_weights.ipynb #c0b0332f

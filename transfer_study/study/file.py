@@ -307,12 +307,21 @@ _TOML_ADVICE = {
 }
 
 
+def _unseen(text: str, line: str) -> str:
+    "A space or mark in a line of a text that looks like a plain space or like nothing; empty if there is none."
+    number = re.search(r"\d+", line)
+    letters = text.split("\n")[int(number[0]) - 1] if number else ""
+    odd = next((letter for letter in letters if letter != " " and unicodedata.category(letter) in ("Zs", "Cf")), "")
+    return odd and f"{unicodedata.name(odd, 'a mark').lower()} (U+{ord(odd):04X}) stands there, as copied from a web page; write a plain space, or nothing"
+
+
 def _toml_advice(path: Path, problem: str) -> str:
     "What tomllib says, in plain words where these mistakes are usual."
     if path.suffix.lower() in (".yaml", ".yml", ".json", ".py", ".csv"):
         return f"a study file is written in TOML, this one is called {path.suffix}"
     line = re.search(r"\bline \d+|end of document", problem)
-    known = next((advice for pattern, advice in _TOML_ADVICE.items() if re.search(pattern, problem)), None)
+    unseen = _unseen(path.read_text(encoding="utf-8-sig"), line[0]) if line else ""
+    known = unseen or next((advice for pattern, advice in _TOML_ADVICE.items() if re.search(pattern, problem)), None)
     return f"{line[0]}: {known}" if line and known else problem
 
 # %% ../../nbs/api/study/00_file.ipynb #432b7927

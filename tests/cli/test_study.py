@@ -36,6 +36,15 @@ def copied(finished, tmp_path):
     return shutil.copytree(finished / "runs", tmp_path / "runs")
 
 
+def test_runs_of_the_same_names_and_other_code_are_said(command, finished, copied):
+    for path in copied.rglob("result.json"):
+        path.write_text(path.read_text().replace('"run_id": "', '"run_id": "f'))
+    code, out, err = command("results", finished / "runs", copied)
+    assert code == 0 and len(out.splitlines()) == 1 + 4
+    assert "4 rows have the names of another row (first: " in err and "`analyze` needs one of each" in err
+    assert "another row" not in command("results", finished / "runs")[2]
+
+
 def test_plan_says_what_is_to_be_done_and_how_long_it_takes(command, finished, tmp_path):
     code, out, err = command("plan", finished / "study.toml", "--out", tmp_path / "new", *HERE)
     assert code == 0 and [line.split()[:2] for line in out.splitlines()[1:]] == [["extract", "1"], ["fit", "linear"]]

@@ -264,6 +264,15 @@ def report(
     echo(f"report: {written.path}")
 
 # %% ../../nbs/api/cli/01_study.ipynb #8dacc269
+def _repeated(rows: "pd.DataFrame") -> str:
+    "A line on runs with the names of other ones; empty if there are none."
+    again = rows[rows.duplicated(["network", "dataset", "protocol", "n_train_per_class", "seed", "setting"], keep=False)]
+    if again.empty:
+        return ""
+    first = f"{again['network'].iloc[0]} on {again['dataset'].iloc[0]}, {again['protocol'].iloc[0]}"
+    return f"{len(again):,} rows have the names of another row (first: {first}), but other code, weights, images or options; `analyze` needs one of each"
+
+
 def results(
     runs: Annotated[list[Path], typer.Argument(help="Runs directories, for example from several machines.")],
     to: Annotated[Path | None, typer.Option(help="Write the table to this file (.csv or .parquet).")] = None,
@@ -278,6 +287,8 @@ def results(
     n_left, n_planned = unfinished_runs(runs)
     if n_left:
         echo(f"{n_left:,} of {n_planned:,} planned runs have no result yet; `transfer-study run` computes them")
+    if repeated := _repeated(rows):
+        echo(repeated)
     if to:
         write_table(rows, to)
         echo(f"{len(rows):,} rows: {to}")

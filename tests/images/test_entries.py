@@ -206,8 +206,12 @@ def test_lists_that_miss_labels_or_a_header_are_one_line(plants, name, text, mes
 def test_splits_may_be_numbers(plants):
     with_column(plants, "split", [0, 0, 1, 2, 0] * 4)
     for text in ("{ train = 0, val = 1, test = 2 }", '{ train = "0", val = "1", test = "2" }'):
-        entry = tomllib.loads(f'csv = "plants.csv"\nsplits = {text}')
-        assert open_dataset(entry, plants).counts == {"classes": 2, "train": 12, "val": 4, "test": 4}
+        (plants / "study.toml").write_text(
+            f'name = "x"\n[[networks]]\nname = "resnet50"\n[[datasets]]\ncsv = "plants.csv"\nsplits = {text}\n[protocols.linear]'
+        )
+        (entry,) = read_study_file(plants / "study.toml").datasets
+        for given in (entry, tomllib.loads(f'csv = "plants.csv"\nsplits = {text}')):
+            assert open_dataset(given, plants).counts == {"classes": 2, "train": 12, "val": 4, "test": 4}
 
 
 def test_a_column_called_label_in_any_case_holds_the_labels(plants):

@@ -93,7 +93,7 @@ def is_narrow(
         return False
     values = np.asarray(image)
     ends = np.array([values.min(), values.max()])
-    return 0 <= ends[0] < ends[1] < 1 << 16 and int(np.ptp(_upper_bits(ends))) + 1 < LEAST_LEVELS
+    return bool(0 <= ends[0] < ends[1] < 1 << 16) and int(np.ptp(_upper_bits(ends))) + 1 < LEAST_LEVELS
 
 # %% ../../nbs/api/images/04_decoding.ipynb #b5e8d29f
 def _lower_bytes(image: Any) -> np.ndarray | None:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from ..core import UserError, names_shown, shortened, unknown_name_error, user_path
 from .archives import FileReader, readable_name
@@ -53,7 +53,12 @@ _KEYS_OF = {  # of the keys that only some sources have
 MetricName = Literal["top1", "mean_per_class", "balanced", "f1", "map", "map_11_point", "roc_auc"]
 
 # %% ../../nbs/api/images/15_entries.ipynb #01de4e4a
-_Name = Annotated[str, Field(coerce_numbers_to_str=True)]  # of a split, which a list may number
+def _numbered(value: Any) -> Any:
+    "A whole number as text, as a list holds it."
+    return str(value) if type(value) is int else value
+
+
+_Name = Annotated[str, BeforeValidator(_numbered)]  # of a split
 
 # %% ../../nbs/api/images/15_entries.ipynb #c1b19b97
 class DatasetEntry(Section):

@@ -75,7 +75,8 @@ def _check_shards(folder: Path) -> None:
             )
 
 # %% ../../nbs/api/images/11_hub.ipynb #146c2302
-_OF_DATA = (*LIST_SUFFIXES, ".arrow", ".gz", ".zip", ".tar")  # ends of the names of files in which the library finds data
+# Ends of the names of files in which the library finds data; it reads no spreadsheets.
+_OF_DATA = tuple({*LIST_SUFFIXES, ".arrow", ".gz", ".zip", ".tar"} - {".xls", ".xlsx"})
 
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")

@@ -48,7 +48,7 @@ _CAMERA_SUFFIXES = (
     ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".thm",
 )  # fmt: skip
 _OTHER_PICTURES = (".svg", ".svgz", ".psd", ".psb", ".xcf", ".ai", ".eps", ".pdf", ".dcm", ".dicom", ".nii", ".jxl", ".tga", ".ico", ".exr", ".hdr", ".pcx")
-_LISTS = (".csv", ".tsv", ".xlsx", ".jsonl")  # tables that may name images and labels
+_LISTS = (".csv", ".tsv", ".xlsx", ".xls", ".jsonl")  # tables that may name images and labels
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 # Why a file is left out:
 NO_IMAGE, CAMERA = "not images", "raw files and thumbnails of cameras, which have to be saved as JPEG first"

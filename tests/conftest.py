@@ -85,12 +85,13 @@ def pack(folder: Path, tar: Path, prefix: str = "") -> Path:
     return tar
 
 
-def tiff_of_four_bands(values: np.ndarray) -> bytes:
-    "A TIFF file of (height, width, 4) uint16: red, green, blue and a band of another kind, which Pillow cannot write."
-    height, width, _ = values.shape
-    numbers = {256: width, 257: height, 258: 134, 259: 1, 262: 2, 273: 142, 277: 4, 278: height, 279: values.nbytes, 338: 0}
-    entries = b"".join(struct.pack("<HHII", tag, 4 if tag == 279 else 3, 4 if tag == 258 else 1, n) for tag, n in numbers.items())
-    return b"II*\0\x08\0\0\0\x0a\0" + entries + bytes(4) + struct.pack("<4H", *[16] * 4) + values.astype("<u2").tobytes()
+def tiff_of_bands(values: np.ndarray) -> bytes:
+    "A TIFF file of (height, width, bands) uint16: red, green, blue and bands of another kind, which Pillow cannot write."
+    height, width, n = values.shape
+    data = 134 + 2 * n
+    numbers = {256: width, 257: height, 258: 134, 259: 1, 262: 2, 273: data, 277: n, 278: height, 279: values.nbytes, 338: 0}
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag == 279 else 3, n if tag == 258 else 1, x) for tag, x in numbers.items())
+    return b"II*\0\x08\0\0\0\x0a\0" + entries + bytes(4) + struct.pack(f"<{n}H", *[16] * n) + values.astype("<u2").tobytes()
 
 
 def png_bytes(color: str | tuple[int, int, int] = "red") -> bytes:

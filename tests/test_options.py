@@ -51,6 +51,12 @@ NETWORK = '[[networks]]\nname = "resnet50"\n'
     (HEAD + "seeds = “0”", ["not TOML: line 3: no value of TOML; texts stand in straight quotes"]),
     (HEAD + "// seeds", ["not TOML: line 3: expected key = value"]),
     ('name = "x"\n' + NETWORK + '[datasets]\nfolder = "birds"', ["not empty: write [[datasets]], not [datasets]"]),
+    ('name = "x"\ndatasets = [{ csv = "a", splits = { train = true, valid = "1", test = [2] } }, { hf = "b", splits = ["0"] }]\n'
+     + NETWORK, [
+        "datasets[1].splits.train = true: expected text", "datasets[1].splits.test = [2]: expected text",
+        "datasets[1].splits.valid: unknown key; did you mean val? allowed: train, val, test",
+        'datasets[2].splits = ["0"]: expected table',
+    ]),
     (HEAD + NETWORK + "[[protocols.linear]]\nn_l2 = 5", ["expected table: write [protocols.linear], not [[protocols.linear]]"]),
 ])  # fmt: skip
 def test_each_mistake_is_a_line_with_its_place(tmp_path, text, lines):

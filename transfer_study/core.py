@@ -76,7 +76,7 @@ def names_shown(
 ) -> str:
     "The first of many names for a message, each cut, and how many there are."
     names = list(names)
-    return ", ".join(map(shortened, names[:most])) + f", … ({len(names):,} in all)" * (len(names) > most)
+    return ", ".join(shortened(name) or "one without a name" for name in names[:most]) + f", … ({len(names):,} in all)" * (len(names) > most)
 
 
 def unknown_name_error(

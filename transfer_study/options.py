@@ -88,7 +88,8 @@ def _entry(schema: dict, place: tuple) -> dict:
 
     entry = schema
     for name in place:
-        entry = resolved(entry.get("items", {}) if isinstance(name, int) else entry.get("properties", {}).get(name, {}))
+        any_key = entry.get("additionalProperties") or {}  # False where no other key is allowed
+        entry = resolved(entry.get("items", {}) if isinstance(name, int) else entry.get("properties", {}).get(name, any_key))
     return entry
 
 # %% ../nbs/api/01_options.ipynb #59bf657c
@@ -104,7 +105,8 @@ def _misplaced(error: dict, schema: dict) -> set[str]:
 def _unknown_key(error: dict, schema: dict) -> str:
     "What is wrong with a key that the model does not have."
     *table, key = error["loc"]
-    allowed = list(_entry(schema, tuple(table))["properties"])
+    entry = _entry(schema, tuple(table))
+    allowed = list(entry["properties"] if "properties" in entry else entry["propertyNames"]["enum"])
     if misplaced := sorted(_misplaced(error, schema)):
         return "a key of the top of the file; write it above the first [table]" if table else (
             f"no such table; its keys, such as {misplaced[0]}, belong to the top of the file: remove {key} from all lines in brackets"
@@ -122,12 +124,14 @@ def _as_tables(error: dict, schema: dict) -> str:
     if names and all(isinstance(name, dict) for name in names):
         path = ".".join(map(str, error["loc"]))
         return f": write [{path}], not [[{path}]]"
-    known = [name for name in names if isinstance(name, str) and _entry(schema, (*error["loc"], name))]
+    known = [name for name in names if isinstance(name, str) and _entry(schema, (*error["loc"], name)).get("type") == "object"]
     return f": write {', '.join(f'[{last}.{name}]' for name in known)}" if known else ""
 
 # %% ../nbs/api/01_options.ipynb #ffa668ee
 def _explain(error: dict, schema: dict) -> str:
     "One of pydantic's errors as one line; an error raised by a model's own validator may have several lines."
+    if error["type"] == "literal_error" and error["loc"][-1] == "[key]":  # of a table that is a dictionary
+        error |= {"type": "extra_forbidden", "loc": error["loc"][:-1]}
     place = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
     value = "" if isinstance(error["input"], dict) else f" = {_given(error)}"
     if error["type"] == "value_error":

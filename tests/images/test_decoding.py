@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -9,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, TiffImagePlugin, features
 
-from tests.conftest import png_bytes, tiff_of_four_bands
-from transfer_study.images.decoding import BadImage, decode, image_format, image_size
+from tests.conftest import png_bytes, tiff_of_bands
+from transfer_study.images.decoding import BadImage, decode, image_format, image_size, is_narrow
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -57,7 +59,7 @@ def test_a_tiff_of_five_bands_is_not_said_to_be_damaged(recwarn):
     numbers = {256: 4, 257: 4, 258: 146, 259: 1, 262: 1, 273: 156, 277: 5, 278: 4, 279: 80}
     entries = b"".join(struct.pack("<HHII", tag, 3, 5 if tag == 258 else 1, n) for tag, n in numbers.items())
     data = (b"II*\0\x08\0\0\0\x09\0" + entries).ljust(146, b"\0") + struct.pack("<5H", *[8] * 5) + bytes(80)
-    with pytest.raises(BadImage, match="a TIFF file that is damaged, or of a kind that Pillow does not read; save it in"):
+    with pytest.raises(BadImage, match="a TIFF file of 5 bands, a kind that Pillow does not read; save three of them in"):
         decode(data)
     assert not recwarn.list
 
@@ -142,6 +144,21 @@ def test_grey_values_keep_the_range_of_their_content(bits, kind):
     assert np.array_equal(np.asarray(decode(encoded(stored, kind)))[..., 0], values)
 
 
+@pytest.mark.parametrize(("low", "high", "narrow"), [
+    (51_241, 52_181, True), (0, 4_096, True), (100, 115, True), (51_241, 51_241, False), (0, 65_535, False), (0, 4_095, False),
+    (5_000, 14_000, False),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["png", "tiff", "ppm", "jpeg2000"])
+def test_greys_of_which_decoding_leaves_few_levels_are_known(low, high, narrow, kind):
+    data = encoded(Image.fromarray(np.linspace(low, high, 64).astype(np.uint16).reshape(8, 8)), kind)
+    levels = int(np.ptp(np.asarray(decode(data)))) + 1
+    assert is_narrow(Image.open(io.BytesIO(data))) == narrow == (1 < levels < 32), "as `decode` has it"
+
+
+def test_a_picture_of_eight_bits_is_never_narrow():
+    assert not is_narrow(Image.open(io.BytesIO(encoded(Image.linear_gradient("L").point(lambda value: value // 32), "png"))))
+
+
 def png16(values: np.ndarray) -> bytes:
     "A PNG file of 16-bit colours, (height, width, 3 or 4) uint16, which Pillow cannot write."
 
@@ -162,7 +179,7 @@ def test_colours_of_12_bits_in_16_keep_their_range(bits):
     opaque = np.concatenate([values << (bits - 8), np.full((6, 5, 1), 65535, np.uint16)], axis=2)
     assert np.array_equal(np.asarray(decode(png16(opaque))), values)
     bands = np.concatenate([values << (bits - 8), np.full((6, 5, 1), 40_000, np.uint16)], axis=2)
-    assert np.array_equal(np.asarray(decode(tiff_of_four_bands(bands))), values)
+    assert np.array_equal(np.asarray(decode(tiff_of_bands(bands))), values)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +194,17 @@ def test_colours_of_12_bits_in_16_keep_their_range(bits):
 def test_a_file_that_is_something_else_says_what(data, message):
     with pytest.raises(BadImage, match=message):
         decode(data)
+
+
+def test_of_a_tiff_that_pillow_does_not_open_the_bands_are_counted_and_pillow_logs_nothing(tmp_path):
+    "A program of its own, because pytest takes what is logged."
+    (tmp_path / "bands.tif").write_bytes(tiff_of_bands(np.zeros((8, 8, 13), np.uint16)))
+    code = "import sys; from transfer_study.images.decoding import decode; decode(open(sys.argv[1], 'rb').read())"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "bands.tif"], capture_output=True, text=True)
+    assert "BadImage: a TIFF file of 13 bands, a kind that Pillow does not read; save three" in done.stderr.splitlines()[-1]
+    assert done.stderr.startswith("Traceback") and not done.stdout
+    with pytest.raises(BadImage, match="a TIFF file that is damaged, or of a kind that Pillow does not read"):
+        decode(tiff_of_bands(np.zeros((8, 8, 13), np.uint16))[:60])
 
 
 def test_every_format_is_known_by_its_first_bytes():

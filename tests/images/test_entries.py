@@ -71,7 +71,8 @@ def test_a_column_of_splits_is_found_or_asked_for(plants):
     assert found.notes == ("dataset subset: the splits are those of the column 'subset': 10 Train, 10 test",)
     with pytest.raises(UserError, match="has test images already; remove test_share"):
         open_dataset({"csv": "subset.csv", "test_share": 0.2}, plants)
-    for column, train, test in (("is_test", "0", "1"), ("Is_Train", "True", "False"), ("is_training", "1", "0")):
+    flags = ("is_test", "0", "1"), ("Is_Train", "True", "False"), ("is_training", "1", "0")
+    for column, train, test in (*flags, ("is_training_image", "1", "0"), ("Is_Test_Set", "0.0", "1.0")):
         (plants / "flag.csv").write_text(text.replace("Train", train).replace("test", test).replace("Split", column))
         assert open_dataset({"csv": "flag.csv"}, plants).fingerprint == listed.fingerprint, column
     (plants / "valid.csv").write_text(text.replace("Split", "is_valid").replace("Train", "0").replace("test", "1"))
@@ -202,6 +203,66 @@ def test_lists_that_miss_labels_or_a_header_are_one_line(plants, name, text, mes
     assert "\n" not in str(error.value) and "no column" not in str(error.value)
 
 
+def test_splits_may_be_numbers(plants):
+    with_column(plants, "split", [0, 0, 1, 2, 0] * 4)
+    for text in ("{ train = 0, val = 1, test = 2 }", '{ train = "0", val = "1", test = "2" }'):
+        (plants / "study.toml").write_text(
+            f'name = "x"\n[[networks]]\nname = "resnet50"\n[[datasets]]\ncsv = "plants.csv"\nsplits = {text}\n[protocols.linear]'
+        )
+        (entry,) = read_study_file(plants / "study.toml").datasets
+        for given in (entry, tomllib.loads(f'csv = "plants.csv"\nsplits = {text}')):
+            assert open_dataset(given, plants).counts == {"classes": 2, "train": 12, "val": 4, "test": 4}
+
+
+def test_a_column_called_label_in_any_case_holds_the_labels(plants):
+    "As in EuroSAT's lists, whose numbers of rows have no name."
+    lines = (plants / "plants.csv").read_text().splitlines()
+    rows = [f"{i},{line},{line.rpartition(',')[2]}" for i, line in enumerate(lines[1:])]
+    as_usual = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    for header in (",Image, LABEL,ClassName", ",Filename,Label,ClassName"):
+        (plants / "plants.csv").write_text("\n".join([header, *rows]))
+        dataset = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+        assert dataset.fingerprint == as_usual.fingerprint
+        assert "the labels are those of the column 'L" in dataset.notes[0]
+        assert dataset.notes[1].endswith("columns not used: one without a name, ClassName")
+    (plants / "plants.csv").write_text("\n".join([",Filename,Kind,ClassName", *rows]))
+    with pytest.raises(UserError, match="no column 'label'; found: one without a name, Filename, Kind, ClassName; rename"):
+        open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    rows = [re.sub(r"pictures/(\d+)\.png,", r"\1,7,", line) for line in lines[1:]]
+    (plants / "plants.csv").write_text("\n".join(["Image,ID,Label", *rows]))
+    assert open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants).classes == ["fern", "moss"], "Image without a suffix"
+
+
+def test_a_page_with_a_table_that_is_called_a_spreadsheet_is_a_list(plants):
+    "As many web programs save .xls files; real ones say what to do."
+    lines = (plants / "plants.csv").read_text().splitlines()
+    rows = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in line.split(','))}</tr>" for line in lines]
+    (plants / "plants.xls").write_text(f"<html><body><table>{''.join(rows)}</table></body></html>")
+    images = open_images(plants / "plants.xls")
+    assert images.counts == {"classes": 2, "train": 20, "val": 0, "test": 0}
+    (plants / "old.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    with pytest.raises(UserError, match=r"an old Excel file \(\.xls\); save it as \.xlsx or CSV"):
+        open_images(plants / "old.xls")
+    (plants / "page.xls").write_text("<html><body>Not found</body></html>")
+    with pytest.raises(UserError, match="a web page, not the list itself; download it again"):
+        open_images(plants / "page.xls")
+
+
+def test_a_list_beside_its_images_says_where_to_move_it(plants):
+    (plants / "lists").mkdir()
+    lines = (plants / "plants.csv").read_text()
+    (plants / "lists/up.csv").write_text(lines.replace("pictures/", "../pictures/"))
+    with pytest.raises(UserError, match="images must lie below the folder of the list; move the list into a folder above them"):
+        open_dataset({"csv": "lists/up.csv", "test_share": 0.2}, plants)
+    (plants / "lists/bare.csv").write_text(lines.replace("pictures/", ""))
+    with pytest.raises(UserError, match=r"expected at \S+/lists/\d+\.png; move the images there, or correct the paths"):
+        open_dataset({"csv": "lists/bare.csv", "test_share": 0.2}, plants)
+    as_usual = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    for name in ("up.csv", "bare.csv"):
+        (plants / "lists" / name).rename(plants / name)
+        assert open_dataset({"csv": name, "test_share": 0.2}, plants).fingerprint == as_usual.fingerprint, "the advice works"
+
+
 def test_a_column_of_splits_has_no_gaps(plants):
     with_column(plants, "subset", ["test", ""] * 10)
     with pytest.raises(UserError, match="10 of 20 rows have no value in the column 'subset', which holds splits"):
@@ -235,6 +296,7 @@ def test_labels_separated_by_bars_are_several_labels(plants):
         ({"csv": "plants.csv", "metric": "auc"}, 'metric = "auc": expected'),
         ({"torchvision": "EuroSTA"}, "did you mean EuroSAT"),
         ({"torchvision": "EuroSAT", "root": "nowhere"}, "cannot be opened .*set download = true"),
+        ({"torchvision": "EuroSAT", "root": "plants.csv", "download": True}, "opened .*; check the connection, or set root to"),
     ],
 )
 def test_mistakes_are_one_line(plants, keys, message):

@@ -16,7 +16,7 @@ from tests.conftest import write_images
 from tests.images.hub_server import serving
 from transfer_study.core import UserError
 from transfer_study.images.catalog import open_dataset
-from transfer_study.images.datasets import image_folder
+from transfer_study.images.datasets import image_folder, only_structure
 from transfer_study.images.official import count_mismatch
 from transfer_study.images.splits import split_images
 from transfer_study.selection.images import open_images
@@ -305,6 +305,37 @@ def test_a_column_of_lists_of_labels_is_found_by_its_type(tmp_path, hf, named):
     assert dataset.label_matrix.to_numpy().tolist() == [[1, 0], [1, 1], [0, 0]] * 2
     with pytest.raises(UserError, match="several: its images have several labels each; a recommendation needs one label"):
         open_images(f"hf:{tmp_path / 'several'}")
+
+
+def test_rows_without_an_image_are_counted_and_no_copies_of_each_other(tmp_path, hf):
+    features = hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=["square", "circle"])})
+    for split in ("train", "test"):
+        images = [None if i in (2, 4) else png(i + 20 * (split == "test")) for i in range(12)]
+        (tmp_path / "gaps").mkdir(exist_ok=True)
+        part = hf.Dataset.from_dict({"image": images, "label": [0, 1] * 6}, features=features)
+        part.to_parquet(tmp_path / f"gaps/{split}-00000-of-00001.parquet")
+    line = (
+        "row 2 (from 0) of split train has no image (such rows: 4 of 24); "
+        'remove these rows, or in a study file leave them out with on_bad_image = "skip"'
+    )
+    assert open_dataset("hf:gaps", tmp_path).notes == (f"dataset gaps: {line}",)
+    with only_structure():
+        assert open_dataset("hf:gaps", tmp_path).notes == ()
+
+
+def test_a_split_whose_files_no_metadata_lists_is_named(tmp_path, hf):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    for split in ("train", "test"):
+        for path in (folder / split).rglob("*.png"):
+            path.rename(folder / split / f"{path.parent.name}{path.name}")
+    names = sorted(path.name for path in (folder / "train").glob("*.png"))
+    (folder / "train/metadata.csv").write_text("\n".join(["file_name,label", *(f"{name},{name[:3]}" for name in names)]))
+    with pytest.raises(UserError, match=r"split 'test' has no rows, because no metadata lists its files; list them ") as error:
+        open_dataset(f"hf:{folder}")
+    assert "Instruction" not in str(error.value) and "\n" not in str(error.value)
+    names = sorted(path.name for path in (folder / "test").glob("*.png"))
+    (folder / "test/metadata.csv").write_text("\n".join(["file_name,label", *(f"{name},{name[:3]}" for name in names)]))
+    assert open_dataset(f"hf:{folder}").counts == {"classes": 2, "train": 6, "val": 0, "test": 4}, "the advice works"
 
 
 def test_splits_that_the_library_saved(tmp_path, hf):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from tests.conftest import pack, png_bytes, tiff_of_four_bands, write_images
+from tests.conftest import pack, png_bytes, tiff_of_bands, write_images
 from transfer_study.core import UserError
 from transfer_study.images.catalog import data_root, open_dataset
 from transfer_study.images.class_folders import class_folders
@@ -102,11 +102,22 @@ def test_folders_inside_classes_are_said(tmp_path):
         shutil.copytree(folder / split / "animals/dim", folder / split / "things")
     dataset = image_folder(folder)
     assert dataset.classes == ["animals", "things"]
+    for split in ("train", "test"):
+        shutil.copytree(folder / split / "animals/dim", tmp_path / "again" / split / "things/dim")
+        shutil.copytree(folder / split / "animals", tmp_path / "again" / split / "animals")
+    for given in (image_folder(tmp_path / "again"), class_folders(tmp_path / "again/train")):
+        assert "class_level = 2 in a study file (folders of equal names, such as dim, are then one class)" in given.notes[0]
     assert dataset.notes == (
         "dataset squares: folders inside classes are not classes: animals/bright, animals/dim; "
         "their images belong to the class above, such as 'animals'; "
         "if they are the classes: --class-level 2 of recommend, class_level = 2 in a study file",
     )  # fmt: skip
+
+
+JOINED = (
+    "2 classes are joined from folders of equal names, such as 'bright' of art, photo; "
+    "if these are classes of their own, give each folder a name of its own"
+)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -121,6 +132,7 @@ def test_classes_can_be_inside_of_domains(tmp_path, packed):
     outer, inner = image_folder(place), open_dataset({"folder": str(place), "class_level": 2})
     assert (outer.classes, inner.classes) == (["art", "photo"], ["bright", "dim"])
     assert inner.counts == {"classes": 2, "train": 24, "val": 0, "test": 8} and "inside" not in str(inner.notes)
+    assert inner.notes[0] == f"dataset pacs: {JOINED}" and JOINED not in str(outer.notes)
     assert outer.fingerprint != inner.fingerprint
     (domains / "train/art/0.png").write_bytes(png_bytes())
     stray = image_folder(domains, class_level=2)
@@ -135,8 +147,9 @@ def test_classes_inside_of_domains_without_test_images(tmp_path, packed):
     place = pack(domains, tmp_path / "pacs.tar", "data/pacs/") if packed else domains
     given = class_folders(place, class_level=2)
     assert (class_folders(place).classes, given.classes) == (["art", "photo"], ["bright", "dim"])
-    assert given.fingerprint != class_folders(place).fingerprint and given.notes == ()
+    assert given.fingerprint != class_folders(place).fingerprint and given.notes == (JOINED,)
     drawn = open_dataset({"folder": str(place), "class_level": 2, "test_share": 0.25})
+    assert f"dataset pacs: {JOINED}" in drawn.notes
     assert drawn.counts == {"classes": 2, "train": 18, "val": 0, "test": 6}
     (domains / "art/0.png").write_bytes(png_bytes())
     with pytest.raises(UserError, match="art/0.png lies in no class folder"):
@@ -459,10 +472,28 @@ def test_that_only_the_first_page_or_frame_is_used_is_said(tmp_path):
 
 def test_bands_that_are_not_used_are_said(tmp_path):
     folder = write_images(tmp_path / "tiles", train=2, test=1)
-    (folder / "train/dim/near_infrared.tif").write_bytes(tiff_of_four_bands(np.zeros((8, 8, 4), np.uint16)))
+    (folder / "train/dim/near_infrared.tif").write_bytes(tiff_of_bands(np.zeros((8, 8, 4), np.uint16)))
     Image.new("RGBA", (8, 8), "red").save(folder / "train/dim/alpha.tif")
     (note,) = image_folder(folder).notes
     assert "1 of 2 GIF, TIFF, WebP and AVIF images hold more bands than red, green and blue, which are not used (" in note
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_greys_in_a_narrow_band_are_said(tmp_path, suffix):
+    "Raw values of a thermal camera."
+    folder = write_images(tmp_path / "seals", train=2, test=1)
+    for i, top in enumerate((52_181, 65_535)):
+        values = np.linspace(51_241, top, 64).astype(np.uint16).reshape(8, 8)
+        Image.fromarray(values).save(folder / f"train/dim/thermal{i}{suffix}")
+    (folder / "train/dim/damaged.png").write_bytes(png_bytes()[:40])
+    line = (
+        f"1 of 9 PNG, TIFF, PGM and JPEG 2000 images hold 16-bit greys in a narrow band, of which decoding leaves "
+        f"fewer than 32 of 256 levels; stretch all images by one range first (first: train/dim/thermal0{suffix})"
+    )
+    for dataset in (image_folder(folder), image_folder(pack(folder, tmp_path / "seals.tar"))):
+        assert dataset.notes == (f"dataset seals: {line}",)
+    with only_structure():
+        assert image_folder(folder).notes == ()
 
 
 def test_test_images_that_are_training_images_are_counted(tmp_path):
@@ -474,6 +505,15 @@ def test_test_images_that_are_training_images_are_counted(tmp_path):
     shutil.rmtree(folder / "test")
     (folder / "test").symlink_to("train")
     assert "6 images are byte for byte in two splits" in image_folder(folder).notes[0]
+
+
+def test_empty_files_are_no_copies_of_each_other(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    for name in ("train/dim/8.png", "test/dim/9.png"):
+        (folder / name).write_bytes(b"")
+    rows = [f"squares/{'/'.join(path.parts[-3:])},{path.parts[-2]},{path.parts[-3]}" for path in sorted(folder.rglob("*.png"))]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label,split", *rows]))
+    assert image_folder(folder).notes == open_dataset("list.csv", tmp_path).notes == ()
 
 
 def test_copies_are_counted_in_the_split_that_was_drawn(tmp_path):

@@ -24,6 +24,7 @@ from transfer_study.images.layout import (
     check_splits_above,
     folder_advice,
     image_files,
+    joined_words,
     link_words,
     links_advice,
     nested_words,
@@ -142,6 +143,7 @@ def class_folders(
     reader, name = FileReader(root, files), name or dataset_name(root)
     contents = hashed_contents(names, table, root, name, reader)  # where the images lie, and how they are split, does not matter
     nested = nested_words(("/".join(one[top : depth + 2]) for one in parts if len(one) > depth + 2), class_level)
-    words = nested, case_words(labels), *part_words(table, root, reader), link_words(listed)
+    joined = joined_words("/".join(one[top : depth + 1]) for one in parts)
+    words = nested, joined, case_words(labels), *part_words(table, root, reader), link_words(listed)
     notes = (*((f"left out: {listed.left_out_words}",) if listed.left_out else ()), *filter(None, words))
     return ImageDataset(name, root, table, digest(["class_folders", *([class_level] if class_level > 1 else []), *contents]) if contents else "", reader=reader, notes=notes)

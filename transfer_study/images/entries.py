@@ -15,11 +15,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from ..core import UserError, names_shown, shortened, unknown_name_error, user_path
 from .archives import FileReader, readable_name
@@ -53,6 +53,14 @@ _KEYS_OF = {  # of the keys that only some sources have
 MetricName = Literal["top1", "mean_per_class", "balanced", "f1", "map", "map_11_point", "roc_auc"]
 
 # %% ../../nbs/api/images/15_entries.ipynb #01de4e4a
+def _numbered(value: Any) -> Any:
+    "A whole number as text, as a list holds it."
+    return str(value) if type(value) is int else value
+
+
+_Name = Annotated[str, BeforeValidator(_numbered)]  # of a split
+
+# %% ../../nbs/api/images/15_entries.ipynb #c1b19b97
 class DatasetEntry(Section):
     "A dataset of a study file: a reference, or a table with exactly one of the keys hf, folder, tar, csv and torchvision."
 
@@ -65,7 +73,7 @@ class DatasetEntry(Section):
     torchvision: str = Field("", description="name of a class in torchvision.datasets, such as EuroSAT")
     configuration: str = Field("", description="hf: configuration of the dataset")
     revision: str = Field("", description="hf: commit, tag or branch of the hub's repository")
-    splits: dict[Literal["train", "val", "test"], str] = Field({}, description="the source's name of each split, such as { train = \"train\", test = \"validation\" }")
+    splits: dict[Literal["train", "val", "test"], _Name] = Field({}, description="the source's name of each split, such as { train = \"train\", test = \"validation\" }")
     image: str = Field("", description="hf, csv: name of the image column")
     label: str = Field("", description="hf, csv: name of the label column")
     split: str = Field("", description="hf, csv: name of the column of splits; none: split, or the only one whose values are splits")
@@ -174,7 +182,7 @@ def _split_column(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple
 
 # %% ../../nbs/api/images/15_entries.ipynb #dee2ac3b
 # Usual names of columns of images without a suffix, the most certain first.
-_IMAGE_NAMES = ("image_id", "image_path", "image_name", "image_url", "file_name", "filename", "filepath", "file", "path", "img", "id_code", "id")
+_IMAGE_NAMES = ("image", "image_id", "image_path", "image_name", "image_url", "file_name", "filename", "filepath", "file", "path", "img", "id_code", "id")
 
 
 def _image_column(table: pd.DataFrame) -> str:
@@ -187,11 +195,12 @@ def _image_column(table: pd.DataFrame) -> str:
 
 
 def _with_columns(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple[DatasetEntry, str]:
-    "The entry with the only column of image files, where none is called image, and the only other column, where none is called label; and a line on them."
+    "The entry with the only column of image files, where none is called image, and that called Label, or the only other column, where none is called label; and a line on them."
     image = entry.image or ("image" if "image" in table else _image_column(table))
     split = _split_column(table, entry.model_copy(update={"image": image}), path)
     others = [name for name in table if name and name not in (image, split[0] if split else None)]
-    label = entry.label or (others[0] if image in table and "label" not in table and len(others) == 1 else "")
+    called = [name for name in others if name.strip().casefold() == "label"] or others
+    label = entry.label or (called[0] if image in table and "label" not in table and len(called) == 1 else "")
     found = [f"the images are those of the column {image!r}"] * (image != (entry.image or "image"))
     found += [f"the labels are those of the column {label!r}"] * (label != entry.label)
     return entry.model_copy(update={"image": image, "label": label}), ", ".join(found)
@@ -360,8 +369,8 @@ def torchvision_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageD
             except (ValueError, RuntimeError, OSError) as error:  # an unknown split, missing files, a failed download
                 problems.append(str(error).splitlines()[0])
     if "train" not in parts:
-        advice = "" if entry.download else "; set download = true, or root to the folder of its files"
-        raise UserError(f"{where}: cannot be opened ({(problems or ['no training images'])[0]}){advice}")
+        advice = "check the connection, or set" if entry.download else "set download = true, or"
+        raise UserError(f"{where}: cannot be opened ({(problems or ['no training images'])[0]}); {advice} root to the folder of its files")
     return _joined(parts, entry, root, where)
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..core import UserError, names_shown, stand_in, user_path
 from .archives import LINKS
-from .datasets import ImageDataset, listed_dataset
+from .datasets import NO_CONTENT, ImageDataset, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
 from .layout import SPLIT_NAMES, SPLITS, NoTestImages, choose_splits, links_advice, same_spelling
@@ -75,7 +75,8 @@ def _check_shards(folder: Path) -> None:
             )
 
 # %% ../../nbs/api/images/11_hub.ipynb #146c2302
-_OF_DATA = (*LIST_SUFFIXES, ".arrow", ".gz", ".zip", ".tar")  # ends of the names of files in which the library finds data
+# Ends of the names of files in which the library finds data; it reads no spreadsheets.
+_OF_DATA = tuple({*LIST_SUFFIXES, ".arrow", ".gz", ".zip", ".tar"} - {".xls", ".xlsx"})
 
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")
@@ -128,6 +129,11 @@ def _reason(error: BaseException) -> str:
     if configurations := re.search(r"available configs: \[(.*)\]", str(cause)):
         names = re.findall(r"'([^']+)'", configurations[1])
         return f"it has the configurations {names_shown(names)}; write one of them behind the name, as in hf:NAME:{names[0]}"
+    if empty := re.match(r'Instruction "(.+)" corresponds to no data', str(cause)):
+        return (
+            f"split {empty[1]!r} has no rows, because no metadata lists its files; list them with their labels in a metadata.csv beside them "
+            "(columns file_name and label), or move them elsewhere"
+        )
     lines = str(cause).splitlines() or [type(cause).__name__]
     return f"the columns differ from those of its description: {cause.details()}" if hasattr(cause, "details") else lines[0]
 
@@ -390,6 +396,16 @@ def _rows(
     table = pd.concat(tables, ignore_index=True).assign(offset=0, size=0)
     return _as_one(table) if label else table
 
+# %% ../../nbs/api/images/11_hub.ipynb #07507c50
+def _without_image(dataset: ImageDataset) -> str:
+    "A line on rows without an image; empty if there are none."
+    rows = [i for i, content in enumerate(dataset.contents) if content == NO_CONTENT]
+    if not rows:
+        return ""
+    split, number = dataset.images["name"].iloc[rows[0]].split("/")
+    which = f"row {int(number)} (from 0) of split {split} has no image"
+    return f"{which} (such rows: {len(rows):,} of {len(dataset.images):,}); remove these rows, or in a study file leave them out with on_bad_image = \"skip\""
+
 # %% ../../nbs/api/images/11_hub.ipynb #89ea71e9
 def _classes_too(
     features: Mapping[str, Any],
@@ -436,5 +452,5 @@ def hub_dataset(
     name = name or "-".join(filter(None, (Path(source).name, configuration)))
     metric = metric or known_datasets().set_index("name")["metric"].get(name, "top1" if label_matrix is None else "map")
     dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader, unseen_classes)
-    remarks = words, found, unused_words(parts[0].features, (image, label, column, *classes)), left_out_words({of_library: len(loaded[of_library]) for of_library in others})
+    remarks = words, found, _without_image(dataset), unused_words(parts[0].features, (image, label, column, *classes)), left_out_words({of_library: len(loaded[of_library]) for of_library in others})
     return replace(dataset, notes=(*dataset.notes, *(f"dataset {name}: {remark}" for remark in remarks if remark)))

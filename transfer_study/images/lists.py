@@ -23,12 +23,12 @@ import pandas as pd
 
 from ..core import UserError, names_shown, shortened, stand_in
 from .archives import MAX_PATH, is_file, list_files
-from .layout import IMAGE_SUFFIXES, LABELS_NOT_READ, SPLIT_NAMES
+from .layout import FILLERS, IMAGE_SUFFIXES, LABELS_NOT_READ, SPLIT_NAMES
 from ..tables.files import file_records, unpacked, without_title
 from ..tables.texts import Records, decode
 
 # %% ../../nbs/api/images/06_lists.ipynb #9e76faf0
-LIST_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".pq", ".jsonl", ".ndjson", ".json")
+LIST_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xls", ".parquet", ".pq", ".jsonl", ".ndjson", ".json")
 
 
 def is_list(
@@ -198,12 +198,13 @@ def named_splits(
 ) -> pd.Series | None:
     "The names of splits that the cells of a table's column hold, empty for an empty cell; None if they hold anything else."
     cells = cells.str.strip()
-    given, flag = cells[cells != ""].str.lower(), column.strip().lower().removeprefix("is_")
+    given, (first, *words) = cells[cells != ""].str.lower(), column.strip().lower().split("_")
     if given.isin(SPLIT_NAMES).all() and cells.nunique() > 1:
         return cells
-    if flag == column.strip().lower() or flag not in SPLIT_NAMES or not len(given) or not given.isin(FLAGS).all():
+    flags = [word for word in words if word not in FILLERS]  # is_training_image
+    if first != "is" or len(flags) != 1 or flags[0] not in SPLIT_NAMES or not len(given) or not given.isin(FLAGS).all():
         return None
-    true, false = ("train", "test") if SPLIT_NAMES[flag] == "train" else (SPLIT_NAMES[flag], "train")
+    true, false = ("train", "test") if SPLIT_NAMES[flags[0]] == "train" else (SPLIT_NAMES[flags[0]], "train")
     return given.map(lambda text: true if FLAGS[text] else false).reindex(cells.index, fill_value="")
 
 # %% ../../nbs/api/images/06_lists.ipynb #c06b8573
@@ -261,7 +262,7 @@ def unused_words(
     used: Collection[str | None],
 ) -> str:
     "A line on the columns that are not used; empty if all are."
-    unused = [name or "one without a name" for name in columns if name not in used]
+    unused = [name for name in columns if name not in used]
     return f"columns not used: {names_shown(unused, 6)}" if unused else ""
 
 

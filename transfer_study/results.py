@@ -72,7 +72,9 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
         return
     first = repeated.iloc[0]
     both = repeated[(repeated["network"] == first["network"]) & (repeated["dataset"] == first["dataset"])]
-    advice = "keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting, by --network with further columns, or leave rows out with --leave-out COLUMN=VALUE"
+    runs = next((name for text in read.left_out if (name := text.rpartition(" (")[0]).casefold() in ("fold", "run", "trial", "repeat", "repetition", "replicate")), "")
+    advice = f"if {runs!r} counts the runs, call it seed; else " if runs else ""
+    advice += "keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting, by --network with further columns, or leave rows out with --leave-out COLUMN=VALUE"
     raise UserError(
         f"{read.path}: network {first['network']!r} has more than one score on dataset {first['dataset']!r} "
         f"({read.place}s {', '.join(map(str, both['line'].head(3)))}); {advice}"

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import UserError, data_path
+from .core import UserError, data_path, names_shown
 from .networks.table import published_top1
+from .tables.cells import name_key
 from .tables.names import is_source
 from .tables.rows import TableRows, source_accuracies
 from .tables.sources import matched_source
@@ -44,7 +45,9 @@ def _other_spellings(
         return re.sub(r"[^a-z0-9]", "", name.lower())
 
     of_letters = {plain(name): name for name in reversed(known.index)}
-    same = [f"{name!r} to {of_letters[plain(name)]!r}" for name in names if plain(name) in of_letters]
+    parts = {name: [name, name.rpartition("/")[2]] for name in names}  # also without the owner's name on a hub
+    found = {name: next((of_letters[plain(part)] for part in of_name if plain(part) in of_letters), "") for name, of_name in parts.items()}
+    same = [f"{name!r} to {other!r}" for name, other in found.items() if other]
     return f"to use published accuracies, rename {', '.join(same[:5])}{' …' * (len(same) > 5)}; else " if same else ""
 
 # %% ../nbs/api/06_source_accuracy.ipynb #69d7779b
@@ -71,7 +74,7 @@ def with_source_accuracy(
         spelled = _other_spellings(missing, accuracies)
         hint = "if these are datasets and the columns networks, call the first column dataset; else " if may_be_datasets and not spelled else spelled
         raise UserError(
-            f"no source accuracy for {len(missing)} of {rows['network'].nunique()} networks ({', '.join(missing[:5])}); {hint}"
+            f"no source accuracy for {len(missing)} of {rows['network'].nunique()} networks ({names_shown(missing, 5)}); {hint}"
             "give source_accuracy in the study file; for a table, give it as a column, as rows of the dataset imagenet, "
             "or with --source-accuracy (source_accuracy=)"
         )
@@ -140,6 +143,17 @@ def check_given(
         raise UserError(f"{path}: source accuracies are given for {names[0]}, but the table has the networks {names[1]}; correct the names")
 
 
+def _of_no_network(networks: list[str], given: pd.Series) -> list[str]:
+    "On given source accuracies of networks that are not in a table, first of those that may be by another spelling."
+    without = {name_key(name): name for name in networks if name not in given.index}
+    others = [str(name) for name in given.index if name not in set(networks)]
+    spelled = {name: without[name_key(name)] for name in others if name_key(name) in without}
+    pairs = names_shown((f"{name!r} for {own!r}" for name, own in spelled.items()), 5)
+    remarks = [f"source accuracies given under another name than in the table are not used: {pairs}; correct the names"] if spelled else []
+    rest = [name for name in others if name not in spelled]
+    return remarks + ([f"{len(rest):,} of the given source accuracies are of no network in the table: {names_shown(rest, 5)}"] if rest else [])
+
+
 def unused_accuracies(
     read: TableRows,  # a table
     rows: pd.DataFrame,  # its scores, with the source accuracies of `with_source_accuracy`
@@ -155,7 +169,7 @@ def unused_accuracies(
     if n := _differing(rows, given.rename_axis("network").rename("other").reset_index()):
         column = own or listed["dataset"].iloc[0]
         remarks.append(f"the table's own source accuracies are used; those given differ for {n} network{'s' * (n > 1)}: to use them, --leave-out {column!r}")
-    return remarks
+    return [*remarks, *_of_no_network(list(rows["network"].unique()), given)]
 
 # %% ../nbs/api/06_source_accuracy.ipynb #818c4aab
 def _looked_up(scores: pd.DataFrame, rows: pd.DataFrame, given: pd.Series | None) -> list[str]:

@@ -337,7 +337,6 @@ CASES = "network,source_accuracy,dataset,score,n_test\n" + "".join(
         "protocol",
         "setting",
         "index",
-        "mean",
         "value",
     ],
 )

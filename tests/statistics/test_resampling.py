@@ -47,6 +47,15 @@ def test_strata_are_those_of_the_mixed_model():
     assert np.sqrt(slope) == pytest.approx(deviations["dataset slope"], rel=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_without_three_networks_on_any_dataset_there_is_no_interval():
+    "As in a patchwork of scores from several papers."
+    log_odds = simulated(4, 4)
+    present = np.eye(4, dtype=bool) | np.eye(4, k=1, dtype=bool)
+    patchwork = LogOddsTable(log_odds.source, log_odds.logits.where(present))
+    assert slope_strata(patchwork).slopes_freedom == -1 and np.isnan(strata_draws(patchwork)).all()
+
+
 def test_draws_of_datasets_are_those_of_the_drawn_table():
     log_odds = simulated(9, 4)
     counts = bootstrap_counts(9, 6, seed=3)

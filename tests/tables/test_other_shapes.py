@@ -318,3 +318,39 @@ def test_the_datasets_of_a_turned_table_need_no_other_name(tmp_path):
     (tmp_path / "turned.md").write_text(f"| Dataset | net a | net b |\n|---|---|---|\n{rows}")
     message = refused(tmp_path / "turned.md")
     assert "no source accuracy for 2 of 2 networks (net a, net b); give source_accuracy" in message
+
+
+def test_given_accuracies_that_are_of_no_network_are_said():
+    targets, given = WIDE.drop(columns="imagenet"), {"ResNet-50": 0.8, "resnet18": 0.7, "resnet152": 0.78, "vit": 0.8}
+    reading = read_table(targets, percent=True, source_accuracy=pd.Series(given)).attrs["reading"]
+    spelled = "source accuracies given under another name than in the table are not used: 'ResNet-50' for 'resnet50'"
+    assert f"{spelled}; correct the names" in reading
+    assert "1 of the given source accuracies are of no network in the table: vit" in reading
+    whole = read_table(targets, percent=True, source_accuracy=WIDE.set_index("network")["imagenet"] / 100)
+    assert not any("given" in line for line in whole.attrs["reading"][1:])
+
+
+def test_names_of_networks_in_a_column_without_a_name(tmp_path):
+    rows = "0,small,0.8,0.7\n1,large,0.9,0.8\n"
+    (tmp_path / "numbered.csv").write_text(",,pets,cars\n" + rows)
+    markdown = "|  |  | pets | cars |\n|---|---|---|---|\n|  | small | 0.8 | 0.7 |\n|  | large | 0.9 | 0.8 |\n"
+    (tmp_path / "empty.md").write_text(markdown)
+    (tmp_path / "two.csv").write_text(",,pets,cars\na,small,0.8,0.7\nb,large,0.9,0.8\n")
+    (tmp_path / "inside.csv").write_text("id,,pets\n0,small,0.8\n1,large,0.9\n")
+    sources = pd.Series({"small": 0.6, "large": 0.7})
+    for name in ("numbered.csv", "empty.md"):
+        assert set(read_table(tmp_path / name, source_accuracy=sources)["network"]) == {"small", "large"}
+    for name in ("two.csv", "inside.csv"):
+        assert refused(tmp_path / name, source_accuracy=sources).endswith("write network above the column of their names")
+
+
+def test_folds_of_a_long_table_are_to_be_called_seeds():
+    table = pd.concat([LONG.assign(fold=k, score=LONG["score"] + k / 1000) for k in range(3)])
+    known = {"source_accuracy": WIDE.set_index("network")["imagenet"] / 100}
+    assert "if 'fold' counts the runs, call it seed; else keep one" in refused(table, **known)
+    assert len(read_table(table.rename(columns={"fold": "seed"}), **known)) == 18
+
+
+def test_the_owner_of_a_checkpoint_on_a_hub_is_no_part_of_its_name():
+    table = pd.DataFrame({"network": ["timm/resnet50.a1_in1k", "timm/resnet18.a1_in1k"], "pets": [0.8, 0.9]})
+    assert "rename 'timm/resnet18.a1_in1k' to 'resnet18.a1_in1k', 'timm/resnet50.a1_in1k' to" in refused(table)

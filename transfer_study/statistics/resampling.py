@@ -72,6 +72,8 @@ def slope_strata(
         inverse.append(1 / ((x[present] - x[present].mean()) ** 2).sum())
         cells += ((y[present] - intercept - slope * x[present]) ** 2).sum()
         n_cells += present.sum()
+    if not slopes:
+        return SlopeStrata(np.nan, -1, 0.0, 0, np.nan)
     freedom = len(slopes) - 1
     return SlopeStrata(float(np.var(slopes) * len(slopes)), freedom, float(cells), int(n_cells) - len(x) - 2 * freedom, float(np.mean(inverse)))
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import takewhile
 
 import numpy as np
 import pandas as pd
@@ -159,13 +160,15 @@ def network_columns(
     position = standard_column(grid, "network", path)
     if position is not None:
         return [position]
-    if grid.columns and grid.columns[0] == "" and len(grid.cells) and is_text(grid, 0):  # row names
-        return [0]
+    nameless = takewhile(lambda i: grid.columns[i] == "", range(len(grid.columns)))
+    of_rows = [i for i in nameless if len(grid.cells) and is_text(grid, i)]
+    if len(of_rows) == 1:  # row names, perhaps beside their numbers
+        return of_rows
     texts = [grid.columns[i] for i in range(len(grid.columns)) if len(grid.cells) and is_text(grid, i) and name_key(grid.columns[i]) not in _SAME["dataset"]]
     if len(texts) == 1 and name_key(texts[0]) in ("method", "methods", "weights"):  # beside other texts, it may be anything
         return [unique_column(grid, texts[0], path)]
     texts.sort(key=lambda name: (not _words(name, *_SAME["network"]), _words(name, "id", "status", "state", "date", "time", "created", "uri", "user")))
-    hint = f"{advice} {texts[0]!r}" if texts else advice.partition(",")[0]
+    hint = f"{advice} {texts[0]!r}" if texts and texts[0] else "write network above the column of their names" if texts else advice.partition(",")[0]
     if texts and (others := possible_datasets(grid, [grid.columns.index(texts[0])])):
         hint += f"; if {others[0]!r} names the datasets, call it dataset, and the column of scores score"
     raise UserError(f"{path}: no column 'network' (or 'model'); found: {names_shown(grid.columns) or 'no columns'}; {hint}")

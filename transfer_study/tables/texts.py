@@ -313,7 +313,7 @@ def markdown_records(
     if not rules:
         return None
     if len(rules) > 1:
-        raise UserError(f"{path}: {len(rules)} tables (lines {names_shown(i + 1 for i in rules)}); keep the one to read")
+        raise UserError(f"{path}: {len(rules)} tables (lines {names_shown(max(i, 1) for i in rules)}); keep the one to read")
     first = last = rules[0]
     while first > 0 and "|" in lines[first - 1]:
         first -= 1

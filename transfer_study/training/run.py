@@ -9,6 +9,7 @@ __all__ = ['TrainingResult', 'write_training', 'read_training', 'best_training',
 # %% ../../nbs/api/training/08_run.ipynb #4b0f624b
 import contextlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -248,6 +249,16 @@ def _release_memory() -> None:
         torch.cuda.empty_cache()
 
 # %% ../../nbs/api/training/08_run.ipynb #69aa7b12
+_FASTAIS_WORDS = re.compile(r"Exception occured in `\w+` when calling event `\w+`:\n\t")  # which it puts before the message of a callback's error
+
+
+def _as_raised(error: Exception) -> Exception:
+    "The error with its own message, without what fastai puts before it."
+    if error.args and isinstance(error.args[0], str):
+        error.args = (_FASTAIS_WORDS.sub("", error.args[0]), *error.args[1:])
+    return error
+
+# %% ../../nbs/api/training/08_run.ipynb #a2e48be8
 def train_run(
     run: TrainingRun,
 ) -> TrainingResult:
@@ -265,7 +276,7 @@ def train_run(
         try:
             return _result(run, train, model, _fit(run, model, train, state))
         except Exception as error:
-            if isinstance(error, UserError) or not is_memory_short(error):
+            if isinstance(_as_raised(error), UserError) or not is_memory_short(error):
                 raise
             if 2 * n_parts > train.batch_size:
                 raise UserError(f"device {run.device!r}: a batch of one image does not fit into memory; choose another device") from error

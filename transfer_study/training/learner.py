@@ -24,7 +24,6 @@ from ..images.datasets import ImageDataset
 from ..images.splits import used_split
 from ..networks.networks import Network, build_network, unpooled
 from ..networks.penultimate import input_configuration
-from ..networks.trainable import scores_places
 from .batches import EvaluationBatches, TrainingBatches
 from .image_cache import CachedImages, CentralCrop, WholeImage, cached_images, largest_side
 from .protocol import TrainingProtocol, optimizer_weight_decay
@@ -177,7 +176,7 @@ def check_hyperparameters(learning_rate: float, weight_decay: float) -> None:
 
 # %% ../../nbs/api/training/05_learner.ipynb #529341c2
 def _protocol_callbacks(
-    model: "torch.nn.Module", train: TrainingBatches, protocol: TrainingProtocol, batch_norm_rule: bool
+    model: "torch.nn.Module", train: TrainingBatches, protocol: TrainingProtocol, batch_norm_rule: bool, scores_places: tuple[int, int]
 ) -> "list[Callback]":  # fmt: skip
     "Callbacks for input, output and, where the protocol or memory asks for them, batch norm, gradient accumulation and clipping."
     callbacks = _callbacks()
@@ -185,7 +184,7 @@ def _protocol_callbacks(
 
     configuration = input_configuration(model)
     inputs = callbacks.NetworkInput(_input_side(configuration), configuration["mean"], configuration["std"], protocol.channels_last)
-    selected = [inputs, callbacks.ClassScores(scores_places(model))]
+    selected = [inputs, callbacks.ClassScores(scores_places)]
     if batch_norm_rule:
         selected.append(callbacks.BatchNormMomentum(len(train.positions) / train.batch_size, train.n_parts))
     if train.n_parts > 1:
@@ -207,6 +206,7 @@ def build_learner(
     path: Path = Path(),  # directory for the files of fastai's callbacks
     decay_normalization: bool = True,  # of `FineTuneProtocol`
     batch_norm_rule: bool = True,  # of `FineTuneProtocol`
+    scores_places: tuple[int, int] = (0, 0),  # of `networks.trainable`
 ) -> "Learner":
     "fastai's learner with the keys of all trainings, except their schedule; raises `UserError` for hyperparameters out of range."
     import torch
@@ -222,11 +222,11 @@ def build_learner(
     multilabel = train.targets.ndim == 2
     loss = callbacks.multilabel_loss if multilabel else torch.nn.functional.cross_entropy
     score = AccumMetric(METRICS[metric], None if metric in SCORE_METRICS else -1, to_np=True, invert_arg=True, flatten=False, name=metric)
+    model = model.to(device, memory_format=torch.channels_last if protocol.channels_last else torch.contiguous_format)
     optimizer = partial(torch.optim.SGD, momentum=protocol.momentum, nesterov=protocol.momentum > 0)
     split = partial(callbacks.parameter_groups, decay_normalization=decay_normalization)
     decays = [optimizer_weight_decay(weight_decay, learning_rate), 0.0][: len(split(model))]
-    added = _protocol_callbacks(model, train, protocol, batch_norm_rule)
-    model = model.to(device, memory_format=torch.channels_last if protocol.channels_last else torch.contiguous_format)
+    added = _protocol_callbacks(model, train, protocol, batch_norm_rule, scores_places)
     return Learner(
         DataLoaders(train, scored, path=path, device=torch.device(device)), model, loss, partial(OptimWrapper, opt=optimizer),
         lr=learning_rate, wd=decays, splitter=split, cbs=[TrainEvalCallback(), Recorder(), *added], metrics=score, path=path,

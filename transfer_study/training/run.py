@@ -130,6 +130,7 @@ class TrainingRun:
     callbacks: Sequence[Any]  # further callbacks of fastai
     decay_normalization: bool = True  # of `FineTuneProtocol`
     batch_norm_rule: bool = True  # of `FineTuneProtocol`
+    scores_places: Callable[[], tuple[int, int]] = lambda: (0, 0)  # of the network, called where a lack of memory is understood
 
     def batches(self, n_parts: int) -> TrainingBatches:
         "The training batches, each split into `n_parts` parts."
@@ -149,7 +150,7 @@ class TrainingRun:
         rate, decay, metric = self.specification["learning_rate"], self.specification["weight_decay"], self.images.dataset.metric
         learner = build_learner(
             model, train, scored, self.protocol, rate, decay, metric, self.device, self.working_directory or Path(),
-            self.decay_normalization, self.batch_norm_rule,
+            self.decay_normalization, self.batch_norm_rule, self.scores_places(),
         )  # fmt: skip
         schedule = CosineSchedule(rate, self.protocol.steps, n_warmup_steps(self.protocol), train.n_parts)
         return learner.add_cb(schedule), {"specification": self.specification}

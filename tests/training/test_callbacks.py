@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.training.common import StopsAt, network
+from tests.training.common import StopsAt, equal_weights, network
 from transfer_study.core import UserError
 from transfer_study.training.finetune import train_point
 from transfer_study.training.run import read_training
@@ -41,11 +41,54 @@ def test_any_networks_classifier_is_replaced(squares, build):
     }  # fmt: skip
     model = replace_classifier(builders[build](), 5).train()
     callback, holder = ClassScores(), type("Learner", (), {})()
-    callback.learn, holder.pred = holder, model(torch.zeros(2, 3, 64, 64))
+    callback.learn, holder.pred, holder.training = holder, model(torch.zeros(2, 3, 64, 64)), True
     callback.after_pred()
     assert holder.pred.shape == (2, 5)
     with pytest.raises(UserError, match="no linear layer"):
         replace_classifier(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1)), 5)
+
+
+@pytest.mark.parametrize("form", ["tuple", "dictionary", "with_softmax"])
+def test_scores_beside_other_tensors_are_trained_as_if_alone(squares, form):
+    "A network that returns features first, or a dictionary, gives the same scores and weights as one that returns scores alone."
+    import torch
+
+    from transfer_study.training.protocol import training_protocol
+
+    class Alone(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, 2), torch.nn.BatchNorm2d(8), torch.nn.AdaptiveAvgPool2d(2))
+            self.dropout, self.head = torch.nn.Dropout(0.5), torch.nn.Linear(32, 12)
+            self.pretrained_cfg = {"input_size": (3, 32, 32)}
+
+        def forward(self, x):
+            return self.head(self.dropout(self.body(x).flatten(1)))
+
+    class Beside(Alone):
+        def forward(self, x):
+            features = self.dropout(self.body(x).flatten(1))
+            scores = self.head(features)
+            if form == "with_softmax":
+                return scores.softmax(1), scores
+            return (features, scores) if form == "tuple" else {"embedding": features, "logits": scores, "loss": None}
+
+    protocol = training_protocol("finetune", steps=12, batch_size=8, n_evaluations=3)
+    alone, beside = (train_point(build, squares, protocol, 0.05, 0, device="cpu") for build in (Alone, Beside))
+    assert equal_weights(alone, beside) and alone.history.equals(beside.history)
+    assert np.array_equal(alone.predictions["y_pred"], beside.predictions["y_pred"])
+
+
+def test_an_error_of_a_callback_keeps_its_own_message(squares, short):
+    "fastai puts a line before it, after which the reason of a failed run was cut."
+    from fastai.callback.core import Callback
+
+    class Fails(Callback):
+        def after_pred(self):
+            raise ValueError("the reason")
+
+    with pytest.raises(ValueError, match="^the reason$"):
+        train_point(network(), squares, short, 0.05, 0, device="cpu", callbacks=[Fails()])
 
 
 def test_fastais_callbacks_write_beside_the_result(squares, short, tmp_path, capsys):

@@ -99,3 +99,5 @@ def recommend(
                 data_root=data_root, tell=tell, progress=progress,
             )  # fmt: skip
         _show(answer, as_json)
+        if answer.finetuned is not None and not answer.finetuned["n"].all():
+            raise typer.Exit(2)  # a network was not fine-tuned; why is told

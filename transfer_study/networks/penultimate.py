@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['stated_configuration', 'input_configuration', 'input_transform', 'linear_layers', 'removed_classifier',
-           'classifier_names', 'scores_layer', 'penultimate_features', 'check_all_passes_through']
+           'is_from_library', 'in_mode', 'classifier_names', 'scores_layer', 'penultimate_features', 'output_tensors',
+           'same_values', 'pass_with_fixed', 'check_all_passes_through']
 
 # %% ../../nbs/api/networks/05_penultimate.ipynb #c0278f83
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -138,7 +140,10 @@ def removed_classifier(
     return next((name for name in places if isinstance(layers[name], torch.nn.Identity)), "")
 
 # %% ../../nbs/api/networks/05_penultimate.ipynb #7106ad9c
-def _is_from_library(model: "torch.nn.Module") -> bool:
+def is_from_library(
+    model: "torch.nn.Module",
+) -> bool:
+    "Whether the network is of a class of timm, torchvision or pytorchcv."
     return type(model).__module__.split(".")[0] in ("timm", "torchvision", "pytorchcv")
 
 
@@ -151,7 +156,7 @@ def _classifier_candidates(model: "torch.nn.Module") -> list[str]:
         heads = []
     else:
         layers = linear_layers(model)
-        heads = layers[-1:] if _is_from_library(model) else layers
+        heads = layers[-1:] if is_from_library(model) else layers
     ids = {id(head) for head in heads}
     return [name for name, module in model.named_modules() if id(module) in ids]
 
@@ -183,20 +188,31 @@ def _forward_pass(model: "torch.nn.Module", names: list[str], images: "torch.Ten
     return last["place"], last["input"], output
 
 # %% ../../nbs/api/networks/05_penultimate.ipynb #5ba4476d
+@contextmanager
+def in_mode(
+    model: "torch.nn.Module",
+    training: bool,  # False: evaluation
+) -> "Iterator[torch.nn.Module]":
+    "Within the block, the network is in the mode of training, or of evaluation; afterwards each module is in its own again."
+    before = {module: module.training for module in model.modules()}
+    try:
+        yield model.train(training)
+    finally:
+        for module, mode in before.items():
+            module.training = mode
+
+# %% ../../nbs/api/networks/05_penultimate.ipynb #e5b4238b
 def _used(model: "torch.nn.Module", names: list[str]) -> list[str]:
     "The last of the modules that a forward pass uses, if any; all of them if the pass fails."
     import torch
 
-    parameter, training = next(model.parameters()), {module: module.training for module in model.modules()}
+    parameter = next(model.parameters())
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with in_mode(model, False), torch.no_grad(), torch.random.fork_rng(devices=[]):
             images = torch.zeros(1, *input_configuration(model)["input_size"], device=parameter.device, dtype=parameter.dtype)
-            place, *_ = _forward_pass(model.eval(), names, images)
+            place, *_ = _forward_pass(model, names, images)
     except Exception:  # whoever computes features says it
         return names
-    finally:
-        for module, mode in training.items():
-            module.training = mode
     return [] if place < 0 else [names[place]]
 
 # %% ../../nbs/api/networks/05_penultimate.ipynb #83ec6f86
@@ -205,7 +221,7 @@ def classifier_names(
 ) -> list[str]:
     "Names of the modules that map penultimate features to class scores: those timm reports, or the last linear layer in use; none if there is none."
     candidates = _classifier_candidates(model)
-    if hasattr(model, "get_classifier") or _is_from_library(model) or not candidates:
+    if hasattr(model, "get_classifier") or is_from_library(model) or not candidates:
         return candidates
     return _used(model, candidates)[-1:]
 
@@ -233,7 +249,7 @@ def _output_features(model: "torch.nn.Module", output: Any) -> "torch.Tensor":
     "The output of a network without a classifier, which is its features; raises `UserError` if it is not (n, n_features)."
     import torch
 
-    if _is_from_library(model) and not removed_classifier(model):
+    if is_from_library(model) and not removed_classifier(model):
         raise _no_linear_layer(model)
     if isinstance(output, torch.Tensor) and output.ndim == 2:
         return output
@@ -256,43 +272,74 @@ def penultimate_features(
     return _output_features(model, output) if place < 0 else features.flatten(1)
 
 # %% ../../nbs/api/networks/05_penultimate.ipynb #b8ac5271
-def _tensors(output: Any) -> "list[torch.Tensor]":
-    "The tensors of a network's output: itself, or those of a tuple, a list or a dictionary."
+def output_tensors(
+    output: Any,  # of a forward pass
+) -> "list[torch.Tensor]":
+    "The tensors of a network's output in their order: itself, or those in tuples, lists, dictionaries and data classes."
     import torch
 
-    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else [output]
-    return [part for part in parts if isinstance(part, torch.Tensor)]
+    if isinstance(output, torch.Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        parts = list(output.values())
+    elif dataclasses.is_dataclass(output):
+        parts = [getattr(output, field.name) for field in dataclasses.fields(output)]
+    else:
+        parts = list(output) if isinstance(output, (tuple, list)) else []
+    return [tensor for part in parts for tensor in output_tensors(part)]
 
+# %% ../../nbs/api/networks/05_penultimate.ipynb #570784ee
+def same_values(
+    one: "torch.Tensor",
+    other: "torch.Tensor",
+) -> bool:
+    "Whether two tensors are equal up to rounding."
+    if one.shape != other.shape or not one.is_floating_point():
+        return one.equal(other)
+    return one.allclose(other, equal_nan=True)
 
-def _pass_with_fixed(
-    model: "torch.nn.Module", layers: "list[torch.nn.Module]", images: "torch.Tensor", fixed: frozenset[int] = frozenset()
-) -> "tuple[list[tuple[int, torch.Tensor]], list[torch.Tensor]]":
-    """The calls of the linear layers in a forward pass, each with the layer's place and its input, and the tensors of the output.
+# %% ../../nbs/api/networks/05_penultimate.ipynb #fbe8844d
+def _varied(tensor: "torch.Tensor") -> "torch.Tensor":
+    "Another tensor of this shape, which is not 0."
+    import torch
 
-    The calls with the numbers `fixed` give 1. A classifier whose weights are 0, as if not in the file, still shows what it is given.
+    return torch.arange(1, tensor.numel() + 1).sin().view(tensor.shape).to(tensor)
+
+# %% ../../nbs/api/networks/05_penultimate.ipynb #c7177e03
+def pass_with_fixed(
+    model: "torch.nn.Module",
+    layers: "list[torch.nn.Module]",  # of the network
+    images: "torch.Tensor",  # (n, 3, height, width)
+    fixed: frozenset[int] = frozenset(),  # numbers of calls
+    parameters: "Mapping[str, torch.Tensor] | None" = None,  # by name, in place of the network's
+) -> "tuple[list[tuple[int, torch.Tensor, torch.Tensor]], list[torch.Tensor]]":
+    """The calls of these layers in a forward pass, each with the layer's place, its input and its output, and the tensors of the network's output.
+
+    The calls that are `fixed` give 1. A classifier whose weights are 0, as if not in the file, still shows what it is given. What is random
+    is the same in each pass, and nothing in the network changes.
     """
     import torch
 
-    calls: list[tuple[int, torch.Tensor]] = []
+    calls: list[tuple[int, torch.Tensor, torch.Tensor]] = []
 
     def called(place: int, layer: Any, inputs: tuple, output: "torch.Tensor") -> "torch.Tensor":
-        calls.append((place, inputs[0]))
-        if len(calls) - 1 in fixed:
-            return torch.ones_like(output)
-        if layer.weight.any():
-            return output
-        stand_in = torch.arange(layer.weight.numel()).sin().view(layer.weight.shape).to(layer.weight)
-        return output + torch.nn.functional.linear(inputs[0], stand_in)
+        if isinstance(layer, torch.nn.Linear) and not layer.weight.any():
+            output = output + torch.nn.functional.linear(inputs[0], _varied(layer.weight))
+        calls.append((place, inputs[0], output))
+        return torch.ones_like(output) if len(calls) - 1 in fixed else output
 
     handles = [layer.register_forward_hook(lambda layer, inputs, output, place=i: called(place, layer, inputs, output)) for i, layer in enumerate(layers)]
+    tensors = {name: buffer.clone() for name, buffer in model.named_buffers()} | dict(parameters or {})
     try:
-        output = model(images)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            output = torch.func.functional_call(model, tensors, (images.clone(),))
     finally:
         for handle in handles:
             handle.remove()
-    return calls, _tensors(output)
+    return calls, output_tensors(output)
 
-# %% ../../nbs/api/networks/05_penultimate.ipynb #fbe8844d
+# %% ../../nbs/api/networks/05_penultimate.ipynb #ae47cc66
 def _beside(names: list[str], layers: "list[torch.nn.Module]", place: int, others: list[int]) -> str:
     "What the network has beside the call of its classifier that is used; `others` are the places of the other calls, in their order."
     if place in others:
@@ -303,31 +350,57 @@ def _beside(names: list[str], layers: "list[torch.nn.Module]", place: int, other
         return f"it has {count} classifiers side by side ({names_shown([names[i] for i in (*same, place)])})"
     return f"its output depends on more than the input of {names[place]}, its last linear layer"
 
+# %% ../../nbs/api/networks/05_penultimate.ipynb #30b45a5f
+def _other_heads(model: "torch.nn.Module", layers: "list[torch.nn.Module]", place: int, images: "torch.Tensor") -> list[int]:
+    """The places of further heads, whose output is returned beside that of the classifier and has nothing to do with it.
 
+    The last linear layer that another part of the output depends on is one if the scores do not depend on it: else the part is features.
+    """
+    calls, outputs = pass_with_fixed(model, layers, images)
+    own = frozenset(i for i, (called, *_) in enumerate(calls) if called == place)
+    without = pass_with_fixed(model, layers, images, own)[1]
+    others = [i for i, output in enumerate(outputs) if same_values(output, without[i])]
+    scores, heads = [i for i in range(len(outputs)) if i not in others], list[int]()
+    for number in reversed(range(len(calls)) if scores else ()):
+        if not others:
+            break
+        changed = [] if number in own else [i for i, part in enumerate(pass_with_fixed(model, layers, images, frozenset([number]))[1]) if not same_values(part, outputs[i])]
+        if set(changed) & set(others) and not set(changed) & set(scores):
+            heads.insert(0, calls[number][0])
+        others = [i for i in others if i not in changed]
+    return heads
+
+# %% ../../nbs/api/networks/05_penultimate.ipynb #f4230b0f
 def check_all_passes_through(
     model: "torch.nn.Module",  # in evaluation mode
     images: "torch.Tensor",  # (1, 3, height, width)
 ) -> None:
-    """Raises `UserError` if the output of a network depends on more than its penultimate features.
+    """Raises `UserError` if the output of a network depends on more than its penultimate features, or is that of several heads.
 
-    Networks with timm's interface and of libraries are not checked. A part of the output that does not depend on the classifier may be
+    Networks with timm's interface and of libraries are not checked. A part of the output that depends on no classifier may be
     anything, such as an embedding beside the scores.
     """
-    if hasattr(model, "get_classifier") or hasattr(model, "forward_head") or _is_from_library(model):
+    if hasattr(model, "get_classifier") or hasattr(model, "forward_head") or is_from_library(model):
         return
     names = _classifier_candidates(model)
     place, *_ = _forward_pass(model, names, images.clone())
     if place < 0:
         return
     layers = [model.get_submodule(name) for name in names]
-    calls, outputs = _pass_with_fixed(model, layers, images.clone())
-    features = next(inputs for i, inputs in reversed(calls) if i == place)
-    fixed = frozenset(i for i, (_, inputs) in enumerate(calls) if inputs.shape == features.shape and inputs.equal(features))
-    (_, first), (_, second) = (_pass_with_fixed(model, layers, other, fixed) for other in (images.clone(), 1 - 2 * images.flip(-1)))
+    calls, outputs = pass_with_fixed(model, layers, images)
+    features = next(inputs for i, inputs, _ in reversed(calls) if i == place)
+    fixed = frozenset(i for i, (_, inputs, _) in enumerate(calls) if inputs.shape == features.shape and inputs.equal(features))
+    (_, first), (_, second) = (pass_with_fixed(model, layers, other, fixed) for other in (images, 1 - 2 * images.flip(-1)))
     for output, one, other in zip(outputs, first, second, strict=True):
-        if not one.equal(output) and (one.shape != other.shape or not one.allclose(other, equal_nan=True)):
-            found = _beside(names, layers, place, [called for i, (called, _) in enumerate(calls) if i not in fixed])
+        if not one.equal(output) and not same_values(one, other):
+            found = _beside(names, layers, place, [called for i, (called, *_) in enumerate(calls) if i not in fixed])
             raise UserError(
                 f"{found}, so that its features would be only part of what it computes; give one network with one classifier, "
                 "or return features, with torch.nn.Identity in place of each classifier"
             )
+    if heads := _other_heads(model, layers, place, images) if len(outputs) > 1 else []:
+        count = {2: "two"}.get(len(heads) + 1, str(len(heads) + 1))
+        raise UserError(
+            f"its forward returns the outputs of {count} heads ({names_shown([names[i] for i in (*heads, place)])}), of which only one would be "
+            "used; let it return one of them"
+        )

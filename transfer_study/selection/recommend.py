@@ -21,15 +21,16 @@ import pandas as pd
 
 from ..classifiers.calibration import fit_temperature
 from ..classifiers.logistic import PAPER_L2, LogisticPath
-from ..core import UserError, digest, user_path
+from ..core import UserError, digest, is_memory_short, user_path
 from ..features.extraction import extract_features
 from ..features.inference import resolve_device
 from ..images import catalog
 from ..images.datasets import ImageDataset
 from ..networks.architectures import split_architecture
-from ..networks.networks import Network, build_network, network_digest
+from ..networks.networks import Network, build_network, check_network, network_digest
 from ..networks.penultimate import input_configuration
 from ..networks.portable import repeated_features
+from ..networks.trainable import check_trainable
 from ..progress_bars import staged_progress_bar
 from .candidates import Candidate, find_candidates, prior_accuracy, with_weights
 from .checks import check_images, finding_lines, label_errors, label_findings
@@ -144,14 +145,20 @@ def _tell_expected(candidates: Sequence[Candidate], tell: Callable[[str], None])
         tell(f"{among}expect {best['expected']:.2f} (95 % interval {best['low']:.2f} to {best['high']:.2f}) from ImageNet accuracy alone, with {name}")
 
 # %% ../../nbs/api/selection/11_recommend.ipynb #26b6e094
-def _built(candidates: Sequence[Candidate], tell: Callable[[str], None]) -> "tuple[list[Candidate], dict[str, torch.nn.Module]]":
-    "The networks that can be built; tells a line about each other one."
+def _built(
+    candidates: Sequence[Candidate], to_train: bool, tell: Callable[[str], None]
+) -> "tuple[list[Candidate], dict[str, torch.nn.Module]]":  # fmt: skip
+    "The networks that can be built and, if they may be fine-tuned, trained; tells a line about each other one."
     built, models, problems = [], {}, []
     for candidate in candidates:
         try:
             model = build_network(candidate.network)
             if split_architecture(candidate.network.architecture)[0] == "own":
                 repeated_features(model, candidate.name)  # else its classifier could not be kept, which is the last step
+                for note in check_network(model, candidate.name):
+                    tell(note)
+                if to_train:
+                    check_trainable(model, candidate.name)
             models[candidate.name] = model
             built.append(candidate)
         except UserError as error:
@@ -196,7 +203,7 @@ def _begin(images: Any, networks: str | Iterable[str | Network], out: Path, data
     prepared = prepare_images(dataset, options.groups, options.seed, options.progress)
     for line in [*prepared.notes, *finding_lines(check_images(prepared))]:
         options.tell(line)
-    candidates, models = _built(at_hand, options.tell)
+    candidates, models = _built(at_hand, bool(options.finetune), options.tell)
     table = prepared.dataset.images
     identity = digest([prepared.dataset.fingerprint, table["split"].tolist(), table["label"].tolist(), prepared.groups.tolist(), options.seed])
     return _Work(options, prepared, candidates, models, left_out, directory, Steps(directory / "steps", identity))
@@ -303,15 +310,18 @@ def _with_validation_images(work: _Work, held_out: np.ndarray) -> ImageDataset:
 def _fine_tuned_accuracy(
     work: _Work,
     name: str,  # of the network
-    results: "list[TrainingResult]",  # one for each learning rate
+    results: "Iterable[TrainingResult]",  # one for each learning rate, trained when it is asked for
 ) -> dict[str, Any]:
     "Accuracy on the held-out images of the training that is the best on them: accuracy, low, high, n; missing if none finished."
     from transfer_study.training.run import best_training
 
     try:
         best = best_training(results).predictions
-    except UserError as error:
-        work.options.tell(f"{name}: not fine-tuned, {error}")
+    except Exception as error:
+        if is_memory_short(error) or isinstance(error, OSError):
+            raise  # else the next step would fail in the same way
+        reason = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        work.options.tell(f"{name}: not fine-tuned, {reason}{next(iter(str(error).splitlines()), '')}")
         return {"accuracy": np.nan, "low": np.nan, "high": np.nan, "n": 0}
     right = best["y_true"] == best["y_pred"]
     group = pd.Series(work.prepared.groups, index=work.prepared.dataset.images["name"])
@@ -335,13 +345,13 @@ def _fine_tune(work: _Work, choice: Choice, facts: pd.DataFrame) -> pd.DataFrame
             "finetune", steps=int(kept["steps"]), batch_size=batch_size, n_learning_rates=3, learning_rate_min=1e-3, n_weight_decays=0, n_evaluations=2,
         )  # fmt: skip
         folder = work.directory / "finetune" / digest([name, dataset.fingerprint, protocol.model_dump(), options.seed])
-        results = [
+        results = (
             train_point(
                 networks[name], dataset, protocol, rate, decay, options.seed, directory=folder / f"{rate:.4g}", device=options.device,
                 cache=work.directory / "images",
             )
             for rate, decay in hyperparameter_grid(protocol).itertuples(index=False)
-        ]  # fmt: skip
+        )  # fmt: skip
         row = _fine_tuned_accuracy(work, name, results)
         linear = float((choice.validations[name].y_pred == work.y)[held_out].mean())
         rows.append({"network": name} | row | {"linear": linear, "steps": protocol.steps})

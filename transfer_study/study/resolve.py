@@ -34,8 +34,9 @@ from transfer_study.networks.networks import (
     network_structure,
     random_network,
 )  # fmt: skip
-from ..networks.penultimate import input_configuration
+from ..networks.penultimate import in_mode, input_configuration
 from ..networks.table import imagenet_top1, imagenet_top1_source
+from ..networks.trainable import check_trainable
 from .file import RESERVED_NAMES, SourceOptions, StudyFile, check_table_name
 from ..tables.names import is_source
 from ..training.pretrain import SETTINGS, source_folder
@@ -142,10 +143,22 @@ def _with_backend(resolved: ResolvedNetwork, model: "torch.nn.Module", choose: "
     return replace(resolved, backend=backend, notes=(*resolved.notes, note))
 
 # %% ../../nbs/api/study/02_resolve.ipynb #b1c68dfb
+def _checked(model: "torch.nn.Module", network: Network, to_train: bool) -> tuple[str, ...]:
+    "What a user should know of a network of their own; raises `UserError` if it cannot be used, or trained if that is asked for."
+    if split_architecture(network.architecture)[0] != "own":
+        return ()
+    with in_mode(model, False):
+        notes = check_network(model, network.name)
+        if to_train:
+            check_trainable(model, network.name)
+    return notes
+
+# %% ../../nbs/api/study/02_resolve.ipynb #e92cb429
 def identify_network(
     network: Network,
     fetch: bool = True,  # download a library's pretrained weights
     choose: "Callable[[torch.nn.Module], tuple[str, str]] | None" = None,  # the back end, as `resolve_backend`; None: PyTorch
+    to_train: bool = False,  # whether it is fine-tuned or trained from scratch
 ) -> ResolvedNetwork:
     "The network with its digests; raises `UserError` if its weights do not fit, or the chosen back end is impossible."
     if not fetch and network.weights is None and split_architecture(network.architecture)[0] != "own":
@@ -153,7 +166,7 @@ def identify_network(
         model = meta_network(network)
         return replace(_resolved(network, model, f"weights of {network.architecture}{pooled}"), notes=getattr(model, "notes", ()))
     model = build_network(network)
-    notes = check_network(model, network.name) if split_architecture(network.architecture)[0] == "own" else ()
+    notes = _checked(model, network, to_train)
     resolved = _resolved(network, model, _identity(model))
     default = network.pooling == "default"
     identity = resolved.weights if default else accuracy_digest(build_network(replace(network, pooling="default")))
@@ -226,11 +239,12 @@ def identify_source_network(
     "The network with the digest of its structure; raises `UserError` if the setting is impossible for it."
     from transfer_study.training.recipe import apply_changes
 
+    notes = _checked(model := build_architecture(network.architecture, network.directory), network, to_train=True)
     try:
-        apply_changes(build_architecture(network.architecture, network.directory), SETTINGS[network.setting], n_classes, source.dropout)
+        apply_changes(model, SETTINGS[network.setting], n_classes, source.dropout)
     except UserError as error:
         raise UserError(f"network {network.name!r}: {error}") from error
-    return replace(_resolved(network, meta_network(network), ""), to_train=True)
+    return replace(_resolved(network, meta_network(network), ""), to_train=True, notes=notes)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #1faf004d
 @dataclass(frozen=True)

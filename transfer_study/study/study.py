@@ -86,13 +86,13 @@ def _resolve(study: "Study", stand_in: bool, device: str) -> _Resolved:
         source = attempt(lambda: resolve_all(open_source, [f"study {file.name}: source.dataset"], [name])[0], source)
     n_classes = len(source.datasets[0].classes) if source.datasets else 2
     fetch = not datasets.missing and not problems  # do not download weights for a study that cannot run
-    choose = _backend_choice(file, device)
+    choose, to_train = _backend_choice(file, device), bool(file.protocols.finetune or file.protocols.scratch)
 
     def identify(network: Network) -> ResolvedNetwork:
         if file.source and network.weights is None:
             resolved = identify_source_network(network, file.source, n_classes)
         else:
-            resolved = identify_network(network, fetch, choose)
+            resolved = identify_network(network, fetch, choose, to_train)
         return replace(resolved, backend="openvino") if file.features.backend == "openvino" else resolved
 
     positions = [f"study {file.name}: networks[{i + 1}]" for i, entry in enumerate(file.networks) for _ in entry.variants]

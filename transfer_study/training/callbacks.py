@@ -23,7 +23,7 @@ with warnings.catch_warnings():
 
 from ..core import UserError, unknown_name_error
 from ..networks.networks import headless_network
-from ..networks.penultimate import classifier_names
+from ..networks.penultimate import classifier_names, output_tensors
 from .batches import cut_crops
 from .protocol import batch_norm_momentum
 
@@ -86,15 +86,15 @@ class NetworkInput(Callback):
 
 # %% ../../nbs/api/training/03_callbacks.ipynb #47b0ba84
 class ClassScores(Callback):
-    "The network's output as one float32 tensor of scores, without auxiliary classifiers."
+    "The network's output as one float32 tensor of scores, without auxiliary classifiers and features beside them."
 
     order = -5
 
+    def __init__(self, places: tuple[int, int] = (0, 0)):  # of `scores_places`: in evaluation and in training
+        self.places = places
+
     def after_pred(self) -> None:
-        scores = self.learn.pred
-        if isinstance(scores, tuple):
-            scores = scores.logits if hasattr(scores, "logits") else scores[0]
-        self.learn.pred = scores.float()
+        self.learn.pred = output_tensors(self.learn.pred)[self.places[self.training]].float()
 
 # %% ../../nbs/api/training/03_callbacks.ipynb #be8c684f
 class BatchNormMomentum(Callback):

@@ -16,6 +16,7 @@ from ..features.inference import resolve_device
 from ..images.datasets import ImageDataset
 from ..networks.networks import Network, network_digest
 from ..networks.penultimate import input_configuration
+from ..networks.trainable import scores_places
 from .learner import build_model, check_hyperparameters, stage_images
 from .protocol import GRID_KEYS, FineTuneProtocol
 from transfer_study.training.run import (
@@ -79,7 +80,7 @@ def train_point(
             working_directory.mkdir(parents=True, exist_ok=True)
         result = train_run(TrainingRun(
             specification, protocol, build, images, device, working_directory, max(1, checkpoint_every), list(callbacks),
-            protocol.decay_normalization, protocol.batch_norm_rule,
+            protocol.decay_normalization, protocol.batch_norm_rule, partial(scores_places, model),
         ))  # fmt: skip
     if working_directory and directory:
         commit_run(partial(write_training, result), specification, working_directory, directory)

@@ -176,7 +176,7 @@ def check_hyperparameters(learning_rate: float, weight_decay: float) -> None:
 
 # %% ../../nbs/api/training/05_learner.ipynb #529341c2
 def _protocol_callbacks(
-    model: "torch.nn.Module", train: TrainingBatches, protocol: TrainingProtocol, batch_norm_rule: bool
+    model: "torch.nn.Module", train: TrainingBatches, protocol: TrainingProtocol, batch_norm_rule: bool, scores_places: tuple[int, int]
 ) -> "list[Callback]":  # fmt: skip
     "Callbacks for input, output and, where the protocol or memory asks for them, batch norm, gradient accumulation and clipping."
     callbacks = _callbacks()
@@ -184,7 +184,7 @@ def _protocol_callbacks(
 
     configuration = input_configuration(model)
     inputs = callbacks.NetworkInput(_input_side(configuration), configuration["mean"], configuration["std"], protocol.channels_last)
-    selected = [inputs, callbacks.ClassScores()]
+    selected = [inputs, callbacks.ClassScores(scores_places)]
     if batch_norm_rule:
         selected.append(callbacks.BatchNormMomentum(len(train.positions) / train.batch_size, train.n_parts))
     if train.n_parts > 1:
@@ -206,6 +206,7 @@ def build_learner(
     path: Path = Path(),  # directory for the files of fastai's callbacks
     decay_normalization: bool = True,  # of `FineTuneProtocol`
     batch_norm_rule: bool = True,  # of `FineTuneProtocol`
+    scores_places: tuple[int, int] = (0, 0),  # of `networks.trainable`
 ) -> "Learner":
     "fastai's learner with the keys of all trainings, except their schedule; raises `UserError` for hyperparameters out of range."
     import torch
@@ -225,7 +226,7 @@ def build_learner(
     optimizer = partial(torch.optim.SGD, momentum=protocol.momentum, nesterov=protocol.momentum > 0)
     split = partial(callbacks.parameter_groups, decay_normalization=decay_normalization)
     decays = [optimizer_weight_decay(weight_decay, learning_rate), 0.0][: len(split(model))]
-    added = _protocol_callbacks(model, train, protocol, batch_norm_rule)
+    added = _protocol_callbacks(model, train, protocol, batch_norm_rule, scores_places)
     return Learner(
         DataLoaders(train, scored, path=path, device=torch.device(device)), model, loss, partial(OptimWrapper, opt=optimizer),
         lr=learning_rate, wd=decays, splitter=split, cbs=[TrainEvalCallback(), Recorder(), *added], metrics=score, path=path,

@@ -24,6 +24,7 @@ from ..images.layout import IMAGE_SUFFIXES
 from ..networks.architectures import build_architecture
 from ..networks.networks import Network, network_digest
 from ..networks.penultimate import input_configuration
+from ..networks.trainable import scores_places
 from ..progress_bars import progress_bar
 from .batches import TrainingBatches
 from .learner import build_model, stage_images
@@ -295,7 +296,7 @@ def pretrain(
             specification, protocol, changed, input_configuration(model), replace(dataset, metric="top1"), device, directory,
             max(1, checkpoint_every), list(callbacks), report, process, n_processes, cache, **options,
         )  # fmt: skip
-        result = _source_result(train_run(run), network, setting, plain())
+        result = _source_result(train_run(replace(run, scores_places=partial(scores_places, model))), network, setting, plain())
     if directory and run.working_directory and process == 0:
         write = partial(_write_result, result, _metadata(specification, result, protocol))
         commit_run(write, specification, run.working_directory, directory)

@@ -9,6 +9,7 @@ __all__ = ['TrainingResult', 'write_training', 'read_training', 'best_training',
 # %% ../../nbs/api/training/08_run.ipynb #4b0f624b
 import contextlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -129,6 +130,7 @@ class TrainingRun:
     callbacks: Sequence[Any]  # further callbacks of fastai
     decay_normalization: bool = True  # of `FineTuneProtocol`
     batch_norm_rule: bool = True  # of `FineTuneProtocol`
+    scores_places: Callable[[], tuple[int, int]] = lambda: (0, 0)  # of the network, called where a lack of memory is understood
 
     def batches(self, n_parts: int) -> TrainingBatches:
         "The training batches, each split into `n_parts` parts."
@@ -148,7 +150,7 @@ class TrainingRun:
         rate, decay, metric = self.specification["learning_rate"], self.specification["weight_decay"], self.images.dataset.metric
         learner = build_learner(
             model, train, scored, self.protocol, rate, decay, metric, self.device, self.working_directory or Path(),
-            self.decay_normalization, self.batch_norm_rule,
+            self.decay_normalization, self.batch_norm_rule, self.scores_places(),
         )  # fmt: skip
         schedule = CosineSchedule(rate, self.protocol.steps, n_warmup_steps(self.protocol), train.n_parts)
         return learner.add_cb(schedule), {"specification": self.specification}
@@ -248,6 +250,16 @@ def _release_memory() -> None:
         torch.cuda.empty_cache()
 
 # %% ../../nbs/api/training/08_run.ipynb #69aa7b12
+_FASTAIS_WORDS = re.compile(r"Exception occured in `\w+` when calling event `\w+`:\n\t")  # which it puts before the message of a callback's error
+
+
+def _as_raised(error: Exception) -> Exception:
+    "The error with its own message, without what fastai puts before it."
+    if error.args and isinstance(error.args[0], str):
+        error.args = (_FASTAIS_WORDS.sub("", error.args[0]), *error.args[1:])
+    return error
+
+# %% ../../nbs/api/training/08_run.ipynb #a2e48be8
 def train_run(
     run: TrainingRun,
 ) -> TrainingResult:
@@ -265,7 +277,7 @@ def train_run(
         try:
             return _result(run, train, model, _fit(run, model, train, state))
         except Exception as error:
-            if isinstance(error, UserError) or not is_memory_short(error):
+            if isinstance(_as_raised(error), UserError) or not is_memory_short(error):
                 raise
             if 2 * n_parts > train.batch_size:
                 raise UserError(f"device {run.device!r}: a batch of one image does not fit into memory; choose another device") from error

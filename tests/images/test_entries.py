@@ -548,6 +548,8 @@ def test_lists_as_other_programs_write_them(plants):
         text.replace("label", "kind,site").replace("png,", "png,oak,"): "no column 'label'; found: image, kind, site; rename",
         text.replace("label", "image"): "two columns are called 'image'",
         text.split("\n", 1)[1]: "no header, its first line is 'pictures/.*png .*'; write image,label above it, with",
+        text.split("\n", 1)[1].replace("pictures", "TRAIN,gs://b"): "'TRAIN,gs://b/.*'; write split,image,label above it, with",
+        "".join(f"moss,{i}.png,x\n" for i in range(4)): "'moss,0.png,x'; write label,image,column3 above it, with",
         text.split("\n", 1)[1].replace(",", " "): "no header, its first line is 'pictures/.*png .*'; write",
         text.replace("5.png,moss", '5.png,"moss'): "dataset .*wrong.csv: line 7: a quote opens in this row and is never closed",
         text.replace("5.png,moss", '5.png,"moss').replace("12.png,f", '12.png,"f'): "line 7: .* is closed in line 14",
@@ -618,7 +620,7 @@ def test_names_that_several_images_have_are_not_guessed(plants):
         open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
     (plants / "more/0.png").rename(plants / "more/several.png")
     (plants / "wide.csv").write_text("image,moss,fern\n" + "\n".join(f"pictures/{i}.png,{int(i < 10)},0" for i in range(20)))
-    with pytest.raises(UserError, match=r"line 12: no image or no label; complete or remove the line \(such lines: 10\)"):
+    with pytest.raises(UserError, match=r"line 12: no label, because all of its columns are 0; complete or remove the line \(such lines: 10\)"):
         open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
 
 

@@ -246,8 +246,10 @@ def test_own_code_is_loaded_only_from_where_it_is_said_to_be(fitted, tmp_path, c
     shutil.copy(tmp_path / "nets.py", path / "nets.py")  # a folder must not bring code
     arguments = ("predict", path, finished[0] / "squares" / "test", "--device", "cpu", "--score")
     assert command(*arguments)[0] == 2
-    code, out, _ = command(*arguments, "--code", tmp_path)
-    assert code == 0 and f"{fitted.arguments['expected_accuracy']:.4f}" in out
+    code, out, err = command(*arguments, "--code", tmp_path)
+    assert code == 0 and f"{fitted.arguments['expected_accuracy']:.4f}" in out and "training images: the accuracy" not in err
+    whole = command("predict", path, finished[0] / "squares", "--device", "cpu", "--score", "--code", tmp_path)
+    assert whole[0] == 0 and " images are in a folder of training images: the accuracy on those says little" in whole[2]
 
 
 RANDOM = """

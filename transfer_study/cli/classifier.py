@@ -7,6 +7,7 @@ __all__ = ['image_bar', 'keep', 'predict']
 
 # %% ../../nbs/api/cli/03_classifier.ipynb #a5164012
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -116,6 +117,9 @@ def _summary(predictions: "pd.DataFrame") -> None:
         echo(f"not decoded: {len(broken) - 20:,} more, flagged in the table")
 
 # %% ../../nbs/api/cli/03_classifier.ipynb #25d3f753
+_TRAINING = re.compile(r"(^|/)(train|training)(/[^/]+){2}$", re.IGNORECASE)  # above the folder of a class
+
+
 def predict(
     classifier: Annotated[Path, typer.Argument(help="Folder of a classifier, written by keep or recommend.")],
     images: Annotated[list[Path], typer.Argument(help="Folder, tar or zip, with folders in any depth; or image files.", metavar="IMAGES...")],
@@ -140,6 +144,8 @@ def predict(
         with image_bar(len(dataset.images)) as update:
             predictions = loaded.predict(dataset, device=device, progress=update)
     scored = _score(predictions, loaded) if score else None
+    if score and (n := sum(bool(_TRAINING.search(name)) for name in dataset.images["name"])):
+        echo(f"{n:,} of {len(dataset.images):,} images are in a folder of training images: the accuracy on those says little about new ones; give the folder of the test images alone")
     _summary(predictions)
     if out is not None:
         echo(f"predictions: {write_predictions_csv(predictions, out)}")

@@ -274,7 +274,8 @@ def csv_dataset(
     labels, (files, elsewhere) = _one_spelling(labels), located_files(given, path)
     remarks = (*remarks, *filter(None, [called, words, found, unused, elsewhere, _list_words(labels)]))
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
-        raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: no image or no label; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)})")
+        problem = "no label, because all of its columns are 0" if words and files.iloc[empty[0]] else "no image or no label"
+        raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: {problem}; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)})")
     _check_one_label(files, labels, path)
     _check_no_numbers(labels, path)
     several = bool(labels.str.contains("|", regex=False).any())

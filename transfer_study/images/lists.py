@@ -124,6 +124,16 @@ def _is_a_row(names: list[str], rows: Records) -> bool:
     return "0" in "".join(shape) and any(shape == [re.sub(r"\d+", "0", cell) for cell in cells] for _, cells in rows if cells != names)
 
 
+def _header_for(cells: list[str]) -> str:
+    "The header that a list without one may get, by the cells of its first row."
+    images, splits = ({i for i, cell in enumerate(cells) if fits(cell)} for fits in (lambda cell: _names_image([cell]), lambda cell: cell.casefold() in SPLIT_NAMES))
+    if len(cells) < 2 or len(images) > 1 or len(splits) > 1:
+        return "image,label"
+    names = dict.fromkeys(images, "image") | dict.fromkeys(splits, "split")
+    free = iter(name for name in ("image", "label") if name not in names.values())
+    return ",".join(names.get(i) or next(free, f"column{i + 1}") for i in range(len(cells)))
+
+
 def _from_header(records: Records) -> tuple[Records, tuple[str, ...]]:
     "The rows from the header on, and a remark on lines of comments or of a title above it."
     n = next((i for i, (_, cells) in enumerate(records) if not str(cells[0]).startswith("#")), 0)
@@ -173,7 +183,7 @@ def listed_cells(
     if all(len(cells) == 1 for _, cells in records) and not any(" " in cell for cell in names):
         raise UserError(f"dataset {path}: one column only, labels are missing (its first cell: {names[0][:80]!r}); give each image a label in a second column, with a comma between them")
     if _names_image(names) or _is_a_row(names, rows):
-        raise UserError(f"dataset {path}: no header, its first line is {' '.join(names)[:80]!r}; write image,label above it, with commas between the columns")
+        raise UserError(f"dataset {path}: no header, its first line is {','.join(names)[:80]!r}; write {_header_for(names)} above it, with commas between the columns")
     names = _with_row_names(names, rows)
     n = max((i + 1 for i, name in enumerate(names) if name), default=0)
     if repeated := [name for name in names[:n] if names.count(name) > 1]:

@@ -191,7 +191,7 @@ def test_numbers_that_nearly_all_differ_are_no_classes(plants):
         ("coco.json", '{"info": {}, "images": [{}], "annotations": [{}]}', "lists images, annotations; labels in JSON"),
         ("coco.json", '{\n "images": [{"id": 0}]\n}', "JSON or XML files are not read: export"),
         ("mura.csv", "train/p01/study1_a/,1\ntrain/p02/study1_a/,1", "no header, its first line is 'train/p01/"),
-        ("ids.csv", "img_001,cat\nimg_002,dog\nimg_003,cat", "no header, its first line is 'img_001 cat'"),
+        ("ids.csv", "img_001,cat\nimg_002,dog\nimg_003,cat", "no header, its first line is 'img_001,cat'"),
         ("paths.csv", "pictures/0.png\npictures/1.png", "one column only, labels are missing"),
         ("paths.csv", "image,label\npictures/0.png\npictures/1.png", "one column only, labels are missing|has 1 cells"),
     ],
@@ -547,7 +547,7 @@ def test_lists_as_other_programs_write_them(plants):
         text.replace("5.png,moss", "5.png,\"['moss', 'wet']\""): r"line 7: the label .*'wet'\].* is a list; .* separated by \|",
         text.replace("label", "kind,site").replace("png,", "png,oak,"): "no column 'label'; found: image, kind, site; rename",
         text.replace("label", "image"): "two columns are called 'image'",
-        text.split("\n", 1)[1]: "no header, its first line is 'pictures/.*png .*'; write image,label above it, with",
+        text.split("\n", 1)[1]: "no header, its first line is 'pictures/.*png,moss'; write image,label above it, with",
         text.split("\n", 1)[1].replace("pictures", "TRAIN,gs://b"): "'TRAIN,gs://b/.*'; write split,image,label above it, with",
         "".join(f"moss,{i}.png,x\n" for i in range(4)): "'moss,0.png,x'; write label,image,column3 above it, with",
         text.split("\n", 1)[1].replace(",", " "): "no header, its first line is 'pictures/.*png .*'; write",
@@ -620,7 +620,7 @@ def test_names_that_several_images_have_are_not_guessed(plants):
         open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
     (plants / "more/0.png").rename(plants / "more/several.png")
     (plants / "wide.csv").write_text("image,moss,fern\n" + "\n".join(f"pictures/{i}.png,{int(i < 10)},0" for i in range(20)))
-    with pytest.raises(UserError, match=r"line 12: no label, because all of its columns are 0; complete or remove the line \(such lines: 10\)"):
+    with pytest.raises(UserError, match=r"line 12: no label, because all of its columns are 0; .* \(such lines: 10\)"):
         open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
 
 

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations, prune
 
 from transfer_study.core import UserError
 from transfer_study.networks.architectures import build_architecture
-from transfer_study.networks.networks import load_weights
+from transfer_study.networks.loading import load_weights
 
 
 class Small(nn.Module):

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from transfer_study.core import UserError
-from transfer_study.networks.networks import Network, build_network, load_weights, network_digest
+from transfer_study.networks.loading import load_weights
+from transfer_study.networks.networks import Network, build_network, network_digest
 from transfer_study.networks.penultimate import input_configuration, penultimate_features
 
 MODULE = """

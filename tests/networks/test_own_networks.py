@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from tests.networks.sources import SMALL
 from transfer_study.core import UserError
 from transfer_study.networks.architectures import build_architecture
+from transfer_study.networks.loading import load_weights
 from transfer_study.networks.networks import (
     Network,
     build_network,
     check_network,
     describe_network,
-    load_weights,
     network_digest,
     network_structure,
 )

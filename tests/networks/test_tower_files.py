@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from transfer_study.core import UserError
 from transfer_study.networks.architectures import build_architecture
-from transfer_study.networks.networks import Network, build_network, load_weights, network_digest
+from transfer_study.networks.loading import load_weights
+from transfer_study.networks.networks import Network, build_network, network_digest
 
 
 @pytest.fixture(scope="module")

@@ -126,6 +126,8 @@ def plan(
         parsed = _study(study, data_root, networks, datasets, protocols)
         tasks = parsed.tasks(out, device, stand_in=True)
         _show_notes(tasks)
+        for dataset in [] if tasks.missing else tasks.datasets:  # stand-ins have no images
+            echo(f"dataset {dataset.in_words()}")
         for line in filter(None, map(count_mismatch, tasks.datasets)):
             echo(f"not the official images: {line}")
         costs = cost_table(tasks, measure_speeds(tasks, out, device, echo))

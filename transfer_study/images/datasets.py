@@ -84,7 +84,11 @@ class ImageDataset:
         return {"classes": len(self.classes)} | {split: int(n_images.get(split, 0)) for split in SPLITS}
 
     def __repr__(self) -> str:
-        return f"ImageDataset({self.name}: {', '.join(f'{n:,} {key}' for key, n in self.counts.items() if n)}{self._hint()})"
+        return f"ImageDataset({self.in_words()}{self._hint()})"
+
+    def in_words(self) -> str:
+        "The name, and the numbers of classes and of images in each split."
+        return f"{self.name}: {', '.join(f'{n:,} {key}' for key, n in self.counts.items() if n)}"
 
     def _hint(self) -> str:
         return f"; {len(self.notes)} note{'s' * (len(self.notes) > 1)}" if self.notes else ""

@@ -48,7 +48,7 @@ def test_runs_of_the_same_names_and_other_code_are_said(command, finished, copie
 def test_plan_says_what_is_to_be_done_and_how_long_it_takes(command, finished, tmp_path):
     code, out, err = command("plan", finished / "study.toml", "--out", tmp_path / "new", *HERE)
     assert code == 0 and [line.split()[:2] for line in out.splitlines()[1:]] == [["extract", "1"], ["fit", "linear"]]
-    assert "dataset squares: 2 classes, 16 train, 8 test\n" in err
+    assert "dataset squares: 2 classes, 20 train, 8 test\n" in err
     assert "tiny: 2 runs of 2 networks on 1 datasets, 0 done" in err and "of computing left" in err and "measuring" in err
     code, out, err = command("plan", finished / "study.toml", "--out", finished / "runs", *HERE, "--full")
     assert code == 0 and len(out.splitlines()) == 1 + 3 and all(f"{name} on squares, linear" in out for name in NAMES)

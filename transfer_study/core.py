@@ -6,13 +6,14 @@
 __all__ = ['CHECKSUMS', 'PlainError', 'UserError', 'shortened', 'names_shown', 'unknown_name_error', 'data_path', 'digest',
            'committed_directory', 'replaced_file', 'user_cache', 'file_lock', 'write_checksums', 'damaged_file',
            'whole_directory', 'finished_file', 'user_path', 'stand_in', 'printable', 'is_memory_short', 'one_thread',
-           'copy_memory_limit', 'versions', 'git_revision', 'provenance']
+           'quiet_imports', 'copy_memory_limit', 'versions', 'git_revision', 'provenance']
 
 # %% ../nbs/api/00_core.ipynb #db8fdf73
 import difflib
 import errno
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -314,6 +315,19 @@ def one_thread(
             yield
     finally:
         torch.set_num_threads(n_threads)
+
+# %% ../nbs/api/00_core.ipynb #0c0fea51
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    "Within the block, imports show no warnings, nor does matplotlib."
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.setLevel(level)
 
 # %% ../nbs/api/00_core.ipynb #9ef57c8e
 def copy_memory_limit() -> int:

@@ -1,6 +1,9 @@
 """The loss of several labels, a replaced classifier, and what fastai callbacks write."""
 
 import json
+import os
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -125,3 +128,11 @@ def test_loggers_by_name(squares, short, tmp_path):
                 logging_callback(name)
     with pytest.raises(UserError, match="did you mean wandb"):
         logging_callback("wadb")
+
+
+def test_a_home_that_cannot_be_written_is_no_concern_of_a_training():
+    "As in containers: matplotlib, which fastai imports, would say where it keeps its fonts."
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "MPL"))}
+    command = [sys.executable, "-c", "import transfer_study.training.callbacks"]
+    done = subprocess.run(command, env=kept | {"HOME": "/dev/null"}, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout + done.stderr == ""

@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -22,7 +21,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ..core import PlainError, UserError, committed_directory, one_thread, provenance, unknown_name_error
+from transfer_study.core import (
+    PlainError,
+    UserError,
+    committed_directory,
+    one_thread,
+    provenance,
+    quiet_imports,
+    unknown_name_error,
+)
 from transfer_study.features.extraction import (
     DamagedFeatures,
     Extractor,
@@ -232,8 +239,7 @@ def _import_libraries(kind: str) -> None:
         return
     gc.disable()  # else a fifth of the time goes into collections
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # fastai uses deprecated functions of PyTorch and pandas
+        with quiet_imports():
             for library in ("torch", *["timm"] * (kind != "fit"), *["fastai.learner"] * (kind not in ("extract", "fit"))):
                 import_module(library)
         gc.freeze()  # else the collection after each training visits half a million objects

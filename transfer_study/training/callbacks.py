@@ -8,20 +8,19 @@ __all__ = ['NORMALIZATION_LAYERS', 'LOGGERS', 'replace_classifier', 'parameter_g
 
 # %% ../../nbs/api/training/03_callbacks.ipynb #c76a5eab
 import importlib
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # fastai uses deprecated functions of PyTorch and pandas
+from ..core import UserError, quiet_imports, unknown_name_error
+
+with quiet_imports():
     from fastai.callback.core import Callback, CancelFitException
     from fastai.callback.schedule import ParamScheduler, SchedCos
     from fastai.callback.tracker import TerminateOnNaNCallback
 
-from ..core import UserError, unknown_name_error
 from ..networks.networks import headless_network
 from ..networks.penultimate import classifier_names, output_tensors
 from .batches import cut_crops

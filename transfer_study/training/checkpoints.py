@@ -8,18 +8,17 @@ __all__ = ['write_checkpoint', 'read_checkpoint', 'random_state', 'set_random_st
 # %% ../../nbs/api/training/06_checkpoints.ipynb #9efd7b28
 import os
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # fastai uses deprecated functions of PyTorch and pandas
+from ..core import UserError, quiet_imports, replaced_file
+
+with quiet_imports():
     from fastai.callback.core import Callback, CancelFitException
     from fastai.torch_core import get_model
 
-from ..core import UserError, replaced_file
 from .callbacks import History
 
 # %% ../../nbs/api/training/06_checkpoints.ipynb #b3e7d028

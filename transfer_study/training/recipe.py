@@ -11,7 +11,6 @@ __all__ = ['set_dropout', 'fix_batch_norm_scale', 'last_downsampling', 'Auxiliar
 import contextlib
 import os
 import random
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -25,12 +24,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # fastai uses deprecated functions of PyTorch and pandas
+from ..core import UserError, quiet_imports
+
+with quiet_imports():
     from fastai.callback.core import Callback
     from fastai.torch_core import get_model
 
-from ..core import UserError
 from ..networks.penultimate import classifier_names, input_configuration
 from .batches import TrainingBatches, training_batch
 

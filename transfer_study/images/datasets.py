@@ -20,11 +20,12 @@ from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+from PIL.ContainerIO import ContainerIO
 
 from ..core import UserError, digest, shortened, user_path
 from ..fingerprints import FileHashes
@@ -206,11 +207,18 @@ def _look_words(look: _Look, table: pd.DataFrame, root: Path, reader: Callable[[
         return ()
     some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), look.most)).astype(int))]
     places = _places(table, root, reader) if root.is_dir() and (reader is None or isinstance(reader, FileReader)) else []
-    read, holding = reader or _file_reader(table, root), dict[str, list[int]]()
-    formats = readable_formats()
+    holding, formats = dict[str, list[int]](), readable_formats()
+
+    def opened(i: int) -> IO[bytes]:
+        if places:
+            return open(places[i][0], "rb")
+        if reader is None and table["name"].iloc[i].lower().endswith(".png"):  # of a tar, no more is read than Pillow asks for; libtiff needs a file
+            return ContainerIO(open(root, "rb"), *map(int, table[["offset", "size"]].iloc[i]))
+        return BytesIO((reader or _file_reader(table, root))(i))
+
     with warnings.catch_warnings(action="ignore"):  # Pillow on odd headers
         for i in some:  # its readers raise many kinds of exceptions for damaged files, which are named when they are decoded
-            with suppress(Exception), open(places[i][0], "rb") if places else BytesIO(read(int(i))) as stream, Image.open(stream, formats=formats) as image:
+            with suppress(Exception), opened(int(i)) as stream, Image.open(stream, formats=formats) as image:
                 for part in look.parts(image):
                     holding.setdefault(part, []).append(i)
     looked_at = f"of {len(some):,} {look.formats} images{' looked at' * (len(some) < len(rows))}"

@@ -130,7 +130,7 @@ def _differing(rows: pd.DataFrame, others: pd.DataFrame) -> int:
     same = np.isclose(both["source_accuracy"], both["other"], rtol=0, atol=5.1e-4)
     return int((~pd.Series(same).groupby(both["network"]).any()).sum())
 
-
+# %% ../nbs/api/06_source_accuracy.ipynb #3d09c101
 def check_given(
     networks: Iterable[str],  # of the table
     given: pd.Series | None,  # of `given_accuracies`
@@ -142,7 +142,7 @@ def check_given(
         names = [", ".join(map(str, part[:5])) for part in (list(given.index), networks)]
         raise UserError(f"{path}: source accuracies are given for {names[0]}, but the table has the networks {names[1]}; correct the names")
 
-
+# %% ../nbs/api/06_source_accuracy.ipynb #3d09c102
 def _of_no_network(networks: list[str], given: pd.Series) -> list[str]:
     "On given source accuracies of networks that are not in a table, first of those that may be by another spelling."
     without = {name_key(name): name for name in networks if name not in given.index}
@@ -153,7 +153,7 @@ def _of_no_network(networks: list[str], given: pd.Series) -> list[str]:
     rest = [name for name in others if name not in spelled]
     return remarks + ([f"{len(rest):,} of the given source accuracies are of no network in the table: {names_shown(rest, 5)}"] if rest else [])
 
-
+# %% ../nbs/api/06_source_accuracy.ipynb #3d09c103
 def unused_accuracies(
     read: TableRows,  # a table
     rows: pd.DataFrame,  # its scores, with the source accuracies of `with_source_accuracy`

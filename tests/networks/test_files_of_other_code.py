@@ -55,7 +55,7 @@ def test_pruned_weights_are_multiplied_by_their_masks(tmp_path):
     pruned = Small()
     prune.random_unstructured(pruned.features[0], "weight", 0.5)
     torch.save(pruned.state_dict(), tmp_path / "pruned.pth")
-    assert "1 pruned tensors were multiplied by their masks" in read(pruned, tmp_path / "pruned.pth")
+    assert "its pruned tensors (1) were multiplied by their masks" in read(pruned, tmp_path / "pruned.pth")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of the old weight_norm

@@ -295,6 +295,8 @@ def test_options_take_names_with_commas():
         assert set(read_table(shape, datasets=f"food,{office},{birds}", **options)["dataset"]) == {office, birds, "food"}
         assert set(read_table(shape, leave_out=f"{birds},food", **options)["dataset"]) == {office}
     assert set(read_table(long, leave_out=f"dataset={birds},dataset=food", **known)["dataset"]) == {office}
+    again = long.assign(group=long["dataset"])  # the same cells in another column
+    assert set(read_table(again, leave_out=f"dataset={birds},dataset=food", **known)["dataset"]) == {office}
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(0.01, "from 0 to 1;"), (1, "from 0 to 100;")])

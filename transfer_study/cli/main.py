@@ -151,7 +151,7 @@ def _check_kept(folder: Path) -> None:
         reason = str(error.strerror).lower()
         raise UserError(f"{folder}: cannot be written ({reason}), and accuracies are kept there; set XDG_CACHE_HOME to a directory that you can write to") from error
 
-
+# %% ../../nbs/api/cli/09_main.ipynb #6d8d4f01
 def _measure(names: list[str], folder: Path, train: Path | None, device: str, precision: str, as_json: bool) -> None:
     "Measures the networks, and prints a table or JSON."
     import pandas as pd

@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+# %% ../../nbs/api/images/20_catalog.ipynb #e7aeb201
 from ..core import UserError, file_lock, unknown_name_error, user_cache, user_path
 from transfer_study.images.benchmarks import (
     benchmark_dataset,

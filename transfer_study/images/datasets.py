@@ -206,12 +206,11 @@ def _look_words(look: _Look, table: pd.DataFrame, root: Path, reader: Callable[[
     if not len(rows):
         return ()
     some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), look.most)).astype(int))]
-    places = _places(table, root, reader) if root.is_dir() and (reader is None or isinstance(reader, FileReader)) else []
     holding, formats = dict[str, list[int]](), readable_formats()
 
     def opened(i: int) -> IO[bytes]:
-        if places:
-            return open(places[i][0], "rb")
+        if root.is_dir() and (reader is None or isinstance(reader, FileReader)):
+            return open(root / (reader.files[i].path if reader else table["file"].iloc[i]), "rb")
         if reader is None and table["name"].iloc[i].lower().endswith(".png"):  # of a tar, no more is read than Pillow asks for; libtiff needs a file
             return ContainerIO(open(root, "rb"), *map(int, table[["offset", "size"]].iloc[i]))
         return BytesIO((reader or _file_reader(table, root))(i))

@@ -23,12 +23,12 @@ import pandas as pd
 
 from ..core import UserError, names_shown, shortened, stand_in
 from .archives import MAX_PATH, is_file, list_files
-from .layout import FILLERS, IMAGE_SUFFIXES, LABELS_NOT_READ, SPLIT_NAMES
+from .layout import FILLERS, IMAGE_SUFFIXES, LABELS_NOT_READ, LISTING_SUFFIXES, SPLIT_NAMES
 from ..tables.files import file_records, unpacked, without_title
 from ..tables.texts import Records, decode
 
 # %% ../../nbs/api/images/07_lists.ipynb #9e76faf0
-LIST_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xls", ".parquet", ".pq", ".jsonl", ".ndjson", ".json")
+LIST_SUFFIXES = (*LISTING_SUFFIXES, ".parquet", ".pq", ".ndjson", ".json")
 
 
 def is_list(

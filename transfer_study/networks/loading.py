@@ -62,7 +62,7 @@ def _without_masks(given: dict[str, Any], expected: dict[str, Any]) -> tuple[dic
     if not pruned or any(name.endswith("_mask") for name in expected):
         return given, ""
     kept = {name: tensor for name, tensor in given.items() if name.removesuffix("_mask").removesuffix("_orig") not in pruned}
-    return kept | {name: given[f"{name}_orig"] * given[f"{name}_mask"] for name in pruned}, f"{len(pruned)} pruned tensors were multiplied by their masks, as prune.remove does"
+    return kept | {name: given[f"{name}_orig"] * given[f"{name}_mask"] for name in pruned}, f"its pruned tensors ({len(pruned)}) were multiplied by their masks, as prune.remove does"
 
 # %% ../../nbs/api/networks/06_loading.ipynb #f672b6b9
 def _other_prefix(given: dict[str, Any], required: set[str], path: Path) -> str:

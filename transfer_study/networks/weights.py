@@ -37,7 +37,7 @@ def _names_in_zip(path: Path) -> list[str]:
         return archive.namelist()
     return []
 
-
+# %% ../../nbs/api/networks/04_weights.ipynb #ceb53401
 def _what_it_is(path: Path) -> str:
     "What a file that is not a weights file is, and what to do; empty if it may be damaged."
     with open(path, "rb") as stream:

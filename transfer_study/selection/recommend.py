@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+# %% ../../nbs/api/selection/11_recommend.ipynb #eec55101
 from ..classifiers.calibration import fit_temperature
 from ..classifiers.logistic import PAPER_L2, LogisticPath
 from ..core import UserError, digest, is_memory_short, user_path

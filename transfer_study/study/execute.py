@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+# %% ../../nbs/api/study/10_execute.ipynb #305d4601
 from transfer_study.core import (
     PlainError,
     UserError,

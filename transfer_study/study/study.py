@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
+# %% ../../nbs/api/study/11_study.ipynb #aa2f9601
 from ..core import UserError, finished_file, replaced_file
 from ..features.inference import resolve_device, resolve_precision
 from ..networks.networks import Network

@@ -333,12 +333,13 @@ def _no_datasets(grid: Grid, network: str | Iterable[str] | None, path: object) 
     return UserError(f"{path}: no column 'dataset'; found: {names_shown(grid.columns)}; {advice}")
 
 # %% ../../nbs/api/tables/05_columns.ipynb #c0de8a01
-def _check_dataset_column(grid: Grid, dataset: int, apart: list[int], network: list[int], path: object) -> None:
+def _check_dataset_column(grid: Grid, dataset: int, network: list[int], apart: Collection[str], path: object) -> None:
     "Raises `UserError` if a column such as `task` names the datasets, and one with the word dataset in its name tells more rows of a network apart."
     name = grid.columns[dataset]
     if name_key(name) in ("dataset", "datasetname"):
         return
-    others = [i for i, other in enumerate(grid.columns) if _words(other, "dataset", "datasets", "benchmark") and i not in [dataset, *apart] and is_text(grid, i)]
+    free = [i for i, other in enumerate(grid.columns) if i not in [dataset, *network] and other not in apart]
+    others = [i for i in free if _words(grid.columns[i], "dataset", "datasets", "benchmark") and is_text(grid, i)]
     rows = pd.DataFrame({i: clean_texts(grid.cells[i]) for i in [*network, dataset, *others]})
     left = {i: rows.duplicated([*network, i]).sum() for i in [dataset, *others]}
     best = min(left, key=lambda i: left[i])
@@ -371,7 +372,7 @@ def long_roles(
     if dataset is None or (scores is None and not runs and name_key(untracked(names[dataset])) != "dataset"):
         return None
     named = network_columns(grid, network, path)
-    _check_dataset_column(grid, dataset, [*named, *(names.index(name) for name in left)], named, path)
+    _check_dataset_column(grid, dataset, named, left, path)
     others = {role: standard_column(grid, role, path) for role in COLUMNS if role not in ("network", "dataset", "score")}
     standard = {role: i for role, i in others.items() if i is not None and i not in [*named, dataset, scores] and names[i] not in left}
     is_found = scores is None and not runs

@@ -103,8 +103,8 @@ def _without_rows(grid: Grid, leave_out: str | Iterable[str] | None, path: objec
     "The grid without the rows that a pattern COLUMN=VALUE fits, the other patterns, and what is left out."
     drop, others, reasons = np.zeros(len(grid.cells), bool), [], {}
     texts = {name: clean_texts(grid.cells[i]).fillna("") for i, name in enumerate(grid.columns)} if leave_out is not None else {}
-    cells_with_commas = {cell: name for name, cells in texts.items() for cell in cells.unique() if "," in cell}
-    for pattern in names_in(leave_out, [*grid.columns, *cells_with_commas, *(f"{name}={cell}" for cell, name in cells_with_commas.items())]):
+    with_commas = [known for name, cells in texts.items() for cell in cells.unique() if "," in cell for known in (cell, f"{name}={cell}")]
+    for pattern in names_in(leave_out, [*grid.columns, *with_commas]):
         if (parts := _column_and_value(pattern, grid.columns)) is None:
             others.append(pattern)
             continue
@@ -276,7 +276,7 @@ def _look_alikes(rows: pd.DataFrame) -> list[str]:
     kinds = [kind for kind in ("network", "dataset", "protocol") if kind in rows]
     return [line for kind in kinds for line in look_alikes(rows[kind].dropna().unique(), kind)][:5]
 
-
+# %% ../../nbs/api/tables/11_rows.ipynb #6c3bdf01
 _OF_A_PROTOCOL = re.compile(r"\b(frozen|fine ?tun(e|ed|ing)|linear( prob(e|ing))?|(from )?scratch|k ?nn)\b")
 
 
@@ -294,7 +294,7 @@ def _names_of_protocols(rows: pd.DataFrame) -> list[str]:
     pair = " and ".join(map(repr, first[:2]))
     return [f"{apart.sum():,} networks, such as {pair}, differ only in what may be the protocol; if it is, move it to a column protocol, or analyse one protocol alone"]
 
-
+# %% ../../nbs/api/tables/11_rows.ipynb #6c3bdf02
 _PER_IMAGE = (("prediction", "predicted", "pred", "ypred", "predictedlabel"), ("label", "target", "ytrue", "truelabel", "groundtruth", "correct"))
 
 
@@ -307,7 +307,7 @@ def _check_kind(grid: Grid, path: object) -> None:
     if {"precision", "recall", "f1score", "support"} <= keys and len(keys) <= 5 and keys.isdisjoint(("network", "model", "dataset")):
         raise UserError(f"{path}: one row per class of one network on one dataset, as scikit-learn's classification_report; {expected}")
 
-
+# %% ../../nbs/api/tables/11_rows.ipynb #6c3bdf03
 def _shown(table: Path | str | pd.DataFrame, grid: Grid) -> str:
     "The table in messages."
     return path_shown("table" if isinstance(table, pd.DataFrame) else str(table), grid.remarks)

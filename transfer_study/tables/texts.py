@@ -289,7 +289,7 @@ def _markdown_cells(row: str, rule: str) -> list[str]:
         cells = cells[:-1]
     return [cell.replace("\x00", "|").strip() for cell in cells]
 
-
+# %% ../../nbs/api/tables/01_texts.ipynb #b50abf01
 _INLINE = re.compile(r"</?(?:br|sub|sup|b|i|u|s|em|strong|small|code|span|font|ins|del|mark|a)\b[^<>]*>", re.IGNORECASE)
 
 
@@ -302,7 +302,7 @@ def _without_tags(cell: str) -> tuple[str, bool]:
     (table,) = parser.tables
     return table.rows[0][1][0][0], table.has_notes
 
-
+# %% ../../nbs/api/tables/01_texts.ipynb #b50abf02
 def markdown_records(
     text: str,
     path: Path | str,  # for messages

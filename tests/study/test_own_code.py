@@ -14,6 +14,7 @@ from transfer_study.images.catalog import open_dataset
 from transfer_study.networks.architectures import build_architecture
 from transfer_study.networks.networks import Network, build_network, network_digest, network_structure
 from transfer_study.networks.penultimate import input_configuration
+from transfer_study.study.costs import measure_network
 from transfer_study.study.resolve import meta_network
 from transfer_study.study.study import Study
 
@@ -146,3 +147,23 @@ def test_a_network_without_gradients_is_refused_in_the_plan_of_a_training(folder
     message = r"networks\[1\]: network 'a': no gradient reaches 2 of its 4 tensors, first conv.weight"
     with pytest.raises(UserError, match=message):
         study.plan(folder / "runs", "cpu")
+
+
+OTHER_OUTPUTS = """
+
+def beside():
+    return type("Beside", (Net,), {"forward": lambda net, x: {"x": x, "scores": Net.forward(net, x)}})(1)
+
+
+def without():
+    return type("Without", (Net,), {"forward": torch.no_grad()(Net.forward)})(1)
+"""
+
+
+@pytest.mark.parametrize("function", ["beside", "without"])
+def test_a_plan_measures_networks_with_other_outputs_or_without_gradients(folder, function):
+    (folder / "nets.py").write_text(NETS + OTHER_OUTPUTS)
+    (folder / "study.toml").write_text(GIVEN.replace("nets:first", f"nets:{function}"))
+    study = Study.from_file(folder / "study.toml").part(protocols=["linear"])
+    (network,) = study.tasks(folder / "runs", "cpu").networks
+    assert min(measure_network(network, "cpu")) > 0

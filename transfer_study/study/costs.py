@@ -25,6 +25,7 @@ from ..features.extraction import ExtractionOptions
 from ..features.inference import prepare_network, resolve_device
 from ..images.datasets import ImageDataset
 from ..images.decoding import BadImage, decode
+from ..networks.penultimate import output_tensors
 from .plan import Plan, reading_speed
 from .resolve import ResolvedNetwork
 from .tasks import Task, pending
@@ -95,9 +96,9 @@ def measure_network(
         _synchronize(device)
 
     def train() -> None:
-        outputs = model.train()(images)
-        outputs = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-        outputs.square().mean().backward()
+        outputs = [output for output in output_tensors(model.train()(images)) if output.requires_grad]
+        if outputs:  # none of a network whose features have no gradient, which no training uses
+            outputs[0].square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         _synchronize(device)

@@ -113,12 +113,28 @@ def headless_network() -> torch.nn.Module:
     return plain_network()[:-1]
 
 
-@pytest.mark.parametrize("kind", ["test_resnet", "test_vit", "plain", "headless"])
+def beside_network():
+    "Its features are the input of its last linear layer, after which it does more, and returns other tensors, too."
+
+    class Beside(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = plain_network()
+            self.pretrained_cfg = {"input_size": (3, 160, 160)}
+
+        def forward(self, images):
+            logits = self.network(images)
+            return {"images": images, "log_probabilities": logits.log_softmax(1)}
+
+    return Beside()
+
+
+@pytest.mark.parametrize("kind", ["test_resnet", "test_vit", "plain", "headless", "beside"])
 def test_the_graph_predicts_as_the_classifier_does(fitted, tmp_path, kind):
     pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
     onnxruntime = pytest.importorskip("onnxruntime")
-    if kind in ("plain", "headless"):
-        build = plain_network if kind == "plain" else headless_network
+    own = {"plain": plain_network, "headless": headless_network, "beside": beside_network}
+    if build := own.get(kind):
         (tmp_path / "nets.py").write_text(f"from tests.selection.test_export import {build.__name__}  # noqa: F401\n")
         save_file(build().state_dict(), tmp_path / "w.safetensors")
         network = Network(kind, f"nets:{build.__name__}", tmp_path / "w.safetensors", directory=tmp_path)

@@ -22,7 +22,7 @@ from ..features.inference import prepare_network
 from ..features.loading import load_batches
 from ..images.datasets import ImageDataset
 from ..images.unlabelled import unlabelled_images
-from ..networks.penultimate import classifier_names, penultimate_features
+from ..networks.penultimate import penultimate_features
 from .classifier import Classifier
 from .images import dataset_rows
 
@@ -107,15 +107,9 @@ def _features_only(model: "torch.nn.Module") -> "torch.nn.Module":
         def __init__(self) -> None:
             super().__init__()
             self.network = copy.deepcopy(model).float().eval()
-            names = [] if hasattr(model, "forward_head") else classifier_names(model)[-1:]
-            for name in names:  # the hook of `penultimate_features` cannot be exported
-                parent, _, last = name.rpartition(".")
-                setattr(self.network.get_submodule(parent), last, torch.nn.Identity())
 
         def forward(self, images: "torch.Tensor") -> "torch.Tensor":
-            if hasattr(self.network, "forward_head"):
-                return penultimate_features(self.network, images)
-            return self.network(images).flatten(1)
+            return penultimate_features(self.network, images)
 
     return Features()
 

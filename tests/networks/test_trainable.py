@@ -59,6 +59,10 @@ def auxiliary(network, x):
 
 as_yolo, auxiliary = returns(as_yolo), returns(auxiliary)
 two_softmaxes = returns(lambda network, x: ((scores := both(network, x)[1]).softmax(1), scores.log_softmax(1)))
+always_softmax = returns(lambda network, x: both(network, x)[1].softmax(1))
+sigmoid_of_dict = returns(lambda network, x: {"features": (f := network.features(x)), "probabilities": network.head(f).sigmoid()})
+softmax_in_evaluation = returns(lambda network, x: both(network, x)[1] if network.training else both(network, x)[1].softmax(1))
+log_softmax = returns(lambda network, x: both(network, x)[1].log_softmax(1))
 half = returns(lambda network, x: both(network, x)[1][:, :5])
 fails = returns(lambda network, x: network.head(x) if network.training else both(network, x)[1])
 
@@ -142,7 +146,7 @@ def build(tmp_path):
     [
         ("Plain", (0, 0)), ("first", (0, 0)), ("second", (1, 1)), ("nested", (2, 2)), ("normal", (0, 0)),
         ("with_softmax", (1, 1)), ("as_yolo", (1, 0)),
-        ("auxiliary", (0, 1)), ("linear_probe", (1, 1)),
+        ("auxiliary", (0, 1)), ("linear_probe", (1, 1)), ("softmax_in_evaluation", (0, 0)), ("log_softmax", (0, 0)),
         ("googlenet", (0, 0)), ("transformer", (0, 0)),
     ],
 )  # fmt: skip
@@ -166,6 +170,8 @@ def test_the_scores_are_what_depends_on_the_classifier(build, name, places):
     [
         ("two_softmaxes", "2 of the 2 tensors that its forward returns depend on its classifier head; let it return the scores"),
         ("half", r"its forward returns scores of the shape \(2, 5\); expected \(2, 10\), those of its classifier head"),
+        ("always_softmax", "its forward returns probabilities in training, .*; apply softmax or sigmoid in evaluation only$"),
+        ("sigmoid_of_dict", "its forward returns probabilities in training, "),
         ("fails", "fails for two images in the mode of training: RuntimeError: .*mat1 and mat2 shapes cannot"),
         ("without_gradients", "no gradient reaches 11 of its 11 tensors, first stem.weight, .*; remove torch.no_grad()"),
         ("in_inference_mode", "no gradient reaches 11 of its 11 tensors, first stem.weight"),

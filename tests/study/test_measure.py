@@ -118,6 +118,26 @@ def test_1001_outputs_have_a_background_class_in_front(validation):
     assert measure_heads([network], imagenet_images(validation / "val"), "cpu", "float32")[0].top1 == 0.6
 
 
+def test_scores_may_be_returned_among_other_tensors(validation):
+    code = """
+import timm
+
+class Beside(timm.models.resnet.ResNet):
+    def forward(self, x):
+        features = self.forward_features(x)
+        return {"features": features, "logits": self.forward_head(features)}
+
+def network():
+    model = timm.create_model("test_resnet")
+    model.__class__ = Beside
+    return model
+"""
+    (validation / "beside_models.py").write_text(code)
+    weights = constant(validation / "tench.safetensors").weights
+    network = Network("b", "beside_models:network", weights, directory=validation)
+    assert measure_heads([network], imagenet_images(validation / "val"), "cpu", "float32")[0].top1 == 0.6
+
+
 def test_an_interrupted_measurement_continues(validation, monkeypatch):
     monkeypatch.setattr(measure, "SHARD", 2)
     network, images, seen = constant(validation / "tench.safetensors"), imagenet_images(validation / "val"), []

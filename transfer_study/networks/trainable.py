@@ -28,9 +28,14 @@ def scores_place(
     model: "torch.nn.Module",  # in the mode that is asked about
     images: "torch.Tensor",  # (n, 3, height, width), on the model's device
 ) -> int:
-    "The place of the class scores among the `output_tensors` of a forward pass; raises `UserError` if there are none, or it is not clear which."
+    """The place of the class scores among the `output_tensors` of a forward pass; in a network of a library they come first.
+
+    Raises `UserError` if there are none, if it is not clear which, or if a network in training gives probabilities.
+    """
     import torch
 
+    if is_from_library(model) or type(model).__module__.startswith("transfer_study.networks."):
+        return 0
     names = classifier_names(model)
     layers = [model.get_submodule(name) for name in names]
     with torch.no_grad():
@@ -44,6 +49,8 @@ def scores_place(
             f"{found} that its forward returns depend{'s' * (not depend)} on its classifier{f' {names[-1]}' * bool(names)}; "
             "let it return the scores of classes, and no other values of them"
         )
+    if model.training and any(same_values(outputs[likely[0]], f(output)) for *_, output in calls for f in (lambda x: x.softmax(-1), torch.sigmoid)):
+        raise UserError("its forward returns probabilities in training, and the loss would compute probabilities of them; apply softmax or sigmoid in evaluation only")
     widths = [layer.out_features for layer in layers if isinstance(layer, torch.nn.Linear)]
     if widths and outputs[likely[0]].shape != (expected := (len(images), widths[-1])):
         raise UserError(
@@ -69,8 +76,6 @@ def scores_places(
     model: "torch.nn.Module",  # on the CPU
 ) -> tuple[int, int]:
     "`scores_place` in evaluation and in training; raises `UserError` as that does."
-    if is_from_library(model) or type(model).__module__.startswith("transfer_study.networks."):
-        return 0, 0
     with in_mode(model, False):
         evaluation = scores_place(model, images := noise_images(model, 2))
     with in_mode(model, True):

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 import transfer_study
-from .core import UserError, committed_directory, data_path, file_lock, finished_file, replaced_file
+from .core import UserError, committed_directory, data_path, file_lock, finished_file, names_shown, replaced_file
 from transfer_study.source_accuracy import (
     check_given,
     check_source_accuracies,
@@ -28,7 +28,7 @@ from transfer_study.source_accuracy import (
     unused_accuracies,
     with_source_accuracy,
 )  # fmt: skip
-from .tables.columns import COLUMNS
+from .tables.columns import COLUMNS, differing_columns
 from .tables.files import table_path
 from .tables.metrics import undeclared_metrics, with_metrics, with_n_classes
 from .tables.rows import TableRows, class_counts, protocol_name, table_rows
@@ -70,14 +70,18 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
     repeated = rows[rows.duplicated(key, keep=False)]
     if repeated.empty:
         return
-    first = repeated.iloc[0]
-    both = repeated[(repeated["network"] == first["network"]) & (repeated["dataset"] == first["dataset"])]
-    runs = next((name for text in read.left_out if (name := text.rpartition(" (")[0]).casefold() in ("fold", "run", "trial", "repeat", "repetition", "replicate")), "")
-    advice = f"if {runs!r} counts the runs, call it seed; else " if runs else ""
-    advice += "keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting, by --network with further columns, or leave rows out with --leave-out COLUMN=VALUE"
+    same = repeated[repeated.groupby(key, dropna=False, sort=False).ngroup() == 0]
+    first, differing = same.iloc[0], differing_columns(read.grid, read.roles, same["line"])
+    advice = "; keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting"
+    for name, values in list(differing.items())[:1]:
+        leave = ",".join(f"{name}={value}" for value in values[1:10])
+        advice = (
+            f", which differ in {name!r}; call this column seed (runs, folds), n_train_per_class, protocol or setting if it is one of these, add it to the "
+            f"networks' names with --network, or leave rows out, such as with --leave-out {leave!r}"
+        )
     raise UserError(
         f"{read.path}: network {first['network']!r} has more than one score on dataset {first['dataset']!r} "
-        f"({read.place}s {', '.join(map(str, both['line'].head(3)))}); {advice}"
+        f"({read.place}s {names_shown(same['line'], 3)}){advice}"
     )
 
 # %% ../nbs/api/03_results.ipynb #38892f27

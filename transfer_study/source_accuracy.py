@@ -136,8 +136,10 @@ def check_given(
     given: pd.Series | None,  # of `given_accuracies`
     path: object,  # of the table, for the message
 ) -> None:
-    "Raises `UserError` if none of the accuracies that are given is of a network of the table."
-    networks = list(networks)
+    "Raises `UserError` if none of the accuracies that are given is of a network of the table, or several are of the same one."
+    networks, several = list(networks), {} if given is None else given.attrs.get("several", {})
+    if message := next((several[name] for name in networks if name in several), ""):
+        raise UserError(message)
     if given is not None and not set(networks) & set(given.index):
         names = [", ".join(map(str, part[:5])) for part in (list(given.index), networks)]
         raise UserError(f"{path}: source accuracies are given for {names[0]}, but the table has the networks {names[1]}; correct the names")
@@ -146,7 +148,7 @@ def check_given(
 def _of_no_network(networks: list[str], given: pd.Series) -> list[str]:
     "On given source accuracies of networks that are not in a table, first of those that may be by another spelling."
     without = {name_key(name): name for name in networks if name not in given.index}
-    others = [str(name) for name in given.index if name not in set(networks)]
+    others = [str(name) for name in (*given.index, *given.attrs.get("several", {})) if name not in set(networks)]
     spelled = {name: without[name_key(name)] for name in others if name_key(name) in without}
     pairs = names_shown((f"{name!r} for {own!r}" for name, own in spelled.items()), 5)
     remarks = [f"source accuracies given under another name than in the table are not used: {pairs}; correct the names"] if spelled else []

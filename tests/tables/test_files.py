@@ -170,6 +170,7 @@ def test_a_html_cell_that_spans_rows_and_columns(table):
         (b"PAR1nonsense", r"cannot be read as parquet"),
         (b"\x1f\x8bnonsense", r"cannot be read as csv"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", r"not a table of text"),
+        (markdown(PLAIN) + "\n\n" + html("model,pets\na,80\n"), r"2 tables \(lines 3, 14\); keep the one to read"),
         (markdown(PLAIN) + "\n\n" + markdown(PLAIN), r"2 tables \(lines 3, 16\); keep the one to read"),
         (html(PLAIN) + html(PLAIN), r"2 tables"),
         (PLAIN.replace("58.1", "58,1", 1).replace("58,1", '"58,1"'), r"score '58,1' of network 'mobilenet_v2' on.*line 2"),

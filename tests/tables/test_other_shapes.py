@@ -346,10 +346,23 @@ def test_names_of_networks_in_a_column_without_a_name(tmp_path):
         assert refused(tmp_path / name, source_accuracy=sources).endswith("write network above the column of their names")
 
 
+def test_what_tells_two_scores_apart_is_named():
+    "The rows are those that no column tells apart, though others of the network and dataset differ in their seeds."
+    sizes = pd.concat([LONG.assign(shots=n, seed=k, score=LONG["score"] + n / 1000 + k / 10_000) for n in (1, 5) for k in (1, 2)])
+    known = {"source_accuracy": WIDE.set_index("network")["imagenet"] / 100}
+    message = refused(sizes, **known)
+    assert f"(rows 1, {2 * len(LONG) + 1}), which differ in 'shots'; " in message
+    assert message.endswith("leave rows out, such as with --leave-out 'shots=5'")
+    assert len(read_table(sizes, leave_out="shots=5", **known)) == 2 * 6
+    assert len(read_table(sizes.rename(columns={"shots": "n_train_per_class"}), **known)) == 4 * 6
+    without = refused(sizes.drop(columns="shots"), **known)
+    assert without.endswith("; keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting")
+
+
 def test_folds_of_a_long_table_are_to_be_called_seeds():
     table = pd.concat([LONG.assign(fold=k, score=LONG["score"] + k / 1000) for k in range(3)])
     known = {"source_accuracy": WIDE.set_index("network")["imagenet"] / 100}
-    assert "if 'fold' counts the runs, call it seed; else keep one" in refused(table, **known)
+    assert "which differ in 'fold'; call this column seed (runs, folds), " in refused(table, **known)
     assert len(read_table(table.rename(columns={"fold": "seed"}), **known)) == 18
 
 

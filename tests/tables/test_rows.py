@@ -103,8 +103,12 @@ def test_source_accuracies_in_another_unit_than_the_scores(tmp_path):
 
 def test_contradictory_or_unreadable_source_accuracies(tmp_path):
     (tmp_path / "twice.csv").write_text("network,source_accuracy\nn1,0.733\nn1,0.9\nn2,0.7\nn3,0.7\n")
-    with pytest.raises(UserError, match=r"network 'n1' has the source accuracies 0\.733 and 0\.9 \(lines 2 and 3\)"):
+    with pytest.raises(UserError, match=r"network 'n1' has the source accuracies 0\.733, 0\.9 \(lines 2, 3\); keep one$"):
         read_table(FRACTIONS, source_accuracy=tmp_path / "twice.csv")
+    others = pd.DataFrame({"network": [*NETWORKS, "other", "other"], "source_accuracy": [0.733, 0.761, 0.774, 0.5, 0.6]})
+    rows = read_table(FRACTIONS, source_accuracy=others)
+    assert set(rows["source_accuracy"]) == {0.733, 0.761, 0.774}
+    assert "1 of the given source accuracies are of no network in the table: other" in rows.attrs["reading"]
     (tmp_path / "latin1.csv").write_bytes("network,source_accuracy\nná,0.733\n".encode("latin-1"))
     with pytest.raises(UserError, match="source accuracies are given for ná, but the table has the networks n1, n2, n3"):
         read_table(FRACTIONS, source_accuracy=tmp_path / "latin1.csv")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'STATISTICS', 'is_results', 'names_in', 'matching', 'Roles', 'unique_column', 'standard_column', 'is_text',
-           'possible_datasets', 'network_columns', 'runs_in', 'plain_words', 'reasons_beside', 'names_source',
-           'dataset_column', 'long_roles']
+           'possible_datasets', 'differing_columns', 'network_columns', 'runs_in', 'plain_words', 'reasons_beside',
+           'names_source', 'dataset_column', 'long_roles']
 
 # %% ../../nbs/api/tables/05_columns.ipynb #57f6b525
 import re
@@ -146,6 +146,23 @@ def possible_datasets(
     left = {i: rows.duplicated([*network, i]).sum() for i in texts if n_repeated and rows[i].duplicated().any()}
     possible = [i for i, n in left.items() if n <= n_repeated / 2]
     return [grid.columns[i] for i in sorted(possible, key=lambda i: (not _words(grid.columns[i], "data", "dataset", "task", "benchmark"), left[i]))]
+
+# %% ../../nbs/api/tables/05_columns.ipynb #aa9e5502
+def differing_columns(
+    grid: Grid,
+    roles: Roles,
+    lines: Collection[int],  # of some rows of the grid
+) -> dict[str, list[str]]:
+    "The columns without a role that have another value in each of these rows, with these values; those with the fewest values in the grid first."
+    rows, found = np.isin(grid.lines, list(lines)), {}
+    read = {*roles.network, *roles.standard.values(), *roles.datasets, *roles.sources, *roles.runs}
+    for i, name in enumerate(grid.columns):
+        cells, numbers = clean_texts(grid.cells[i]), grid.numbers(i).values
+        numbers = numbers[np.isfinite(numbers)]
+        measured = (numbers % 1 != 0).any() or len(numbers) == len(cells) == cells.nunique()
+        if name and i not in read and not measured and cells[rows].notna().all() and cells[rows].nunique() == rows.sum() > 1:
+            found[name] = (cells.nunique(), list(cells[rows]))
+    return {name: values for name, (_, values) in sorted(found.items(), key=lambda item: item[1][0])}
 
 # %% ../../nbs/api/tables/05_columns.ipynb #9e9e9113
 def network_columns(

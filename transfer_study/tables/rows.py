@@ -83,6 +83,8 @@ class TableRows:
     "The scores of a table, and what is said about them."
 
     rows: pd.DataFrame  # columns of the results table, `line` and `in_source`; score and source_accuracy in [0, 1], NaN where missing
+    grid: Grid  # from which they are
+    roles: Roles  # of its columns
     path: str  # of the file, for messages
     place: str  # what `line` counts
     network: str  # the column, or columns, that name the network
@@ -379,7 +381,7 @@ def table_rows(
     remarks = [*roles.remarks, *_shorter_names(grid, roles), *remarks, *(_named_remarks(rows) if not roles.datasets or datasets is None else [])]
     of_source = [roles.standard["source_accuracy"]] if "source_accuracy" in roles.standard else roles.sources
     return TableRows(
-        rows, path, grid.place, " ".join(grid.columns[i] or "the row names" for i in roles.network), ", ".join(dict.fromkeys(roles.runs.get(i, (grid.columns[i], 0))[0] for i in of_source)),
+        rows, grid, roles, path, grid.place, " ".join(grid.columns[i] or "the row names" for i in roles.network), ", ".join(dict.fromkeys(roles.runs.get(i, (grid.columns[i], 0))[0] for i in of_source)),
         tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*dict.fromkeys([*grid.remarks, *remarks]), *_missing_remarks(rows, grid.place), *_look_alikes(rows), *_names_of_protocols(rows)), is_results(grid.columns),
     )  # fmt: skip
 
@@ -390,7 +392,11 @@ def source_accuracies(
     scale: str | Iterable[str] | Mapping[str, str] | None = None,  # as of the scores; `source_accuracy=percent` for these alone
     network: str | Iterable[str] | None = None,  # the columns that name the network, where they have these names
 ) -> pd.Series:
-    "Source accuracies in [0, 1] by network; raises `UserError` for a network with two different ones, or for a value outside [0, 1]."
+    """Source accuracies in [0, 1] by network; raises `UserError` for a value outside [0, 1].
+
+    A network with several different ones is left out, and `attrs["several"]` has a message for it, because the file may be a leaderboard
+    of many networks of which a table has a few.
+    """
     grid = read_grid(table)
     path = _shown(table, grid)
     columns = names_in(network, grid.columns)
@@ -409,15 +415,12 @@ def source_accuracies(
     rows = rows.dropna(subset="source_accuracy")
     if len(nameless := rows["line"][rows["line"].isin(grid.lines[clean_texts(grid.cells[named[0]]).isna()])]):
         raise UserError(f"{path}: no network in {grid.place} {nameless.iloc[0]}, where {grid.columns[named[0]]!r} is empty; every source accuracy needs one")
+    rows, several = rows.drop_duplicates(["network", "source_accuracy"]), {}
     for name, group in rows[rows["network"].duplicated(keep=False)].groupby("network", sort=False):
-        if group["source_accuracy"].nunique() > 1:
-            first, second = group.drop_duplicates("source_accuracy").iloc[[0, 1]].itertuples()
-            raise UserError(
-                f"{path}: network {name!r} has the source accuracies {first.source_accuracy:g} and {second.source_accuracy:g} "
-                f"({grid.place}s {first.line} and {second.line}); keep one"
-            )
-    accuracies = rows.drop_duplicates("network").set_index("network")["source_accuracy"]
-    accuracies.attrs["remarks"] = [f"source accuracies of {path}: {remark}" for remark in (*grid.remarks, *remarks)]
+        found, lines = names_shown(group["source_accuracy"].map("{:g}".format), 3), names_shown(group["line"], 3)
+        several[name] = f"{path}: network {name!r} has the source accuracies {found} ({grid.place}s {lines}); keep one"
+    accuracies = rows[~rows["network"].isin(several)].set_index("network")["source_accuracy"]
+    accuracies.attrs = {"remarks": [f"source accuracies of {path}: {remark}" for remark in (*grid.remarks, *remarks)], "several": several}
     return accuracies
 
 # %% ../../nbs/api/tables/11_rows.ipynb #dcd7e5eb

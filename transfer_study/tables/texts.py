@@ -252,6 +252,11 @@ def _with_index_name(records: Records, n_head: int) -> Records:
     return [(line, [*lower[:n], *upper[n:]]), *body]
 
 
+def _rules(text: str) -> list[int]:
+    "The lines of dashes below the headers of Markdown tables, from 0."
+    return [i for i, line in enumerate(text.split("\n")) if "|" in line and "-" in line and not line.strip("|:- \t")]
+
+
 def html_records(
     text: str,
     path: Path | str,  # for messages
@@ -263,12 +268,12 @@ def html_records(
     parser.feed(text)
     spread = [(table, _spread_out(table)) for table in map(_without_sheet_marks, parser.tables)]
     tables = [(table, records) for table, records in spread if sum(any(fields) for _, fields in records) > 1]
-    if len(tables) > 1:
-        first = [next(line for line, fields in records if any(fields)) for _, records in tables]
-        where = f" (lines {names_shown(first)})" * (len(set(first)) == len(first))
-        raise UserError(f"{path}: {len(tables)} tables{where}; keep the one to read")
     if not tables:
         return None
+    first = sorted([*(next(line for line, fields in records if any(fields)) for _, records in tables), *(max(i, 1) for i in _rules(text))])
+    if len(first) > 1:
+        where = f" (lines {names_shown(first)})" * (len(set(first)) == len(first))
+        raise UserError(f"{path}: {len(first)} tables{where}; keep the one to read")
     table, records = tables[0]
     in_lines = 2 * len({line for line, _ in records}) > len(records)
     numbered = records if in_lines else [(i + 1, fields) for i, (_, fields) in enumerate(records)]
@@ -309,8 +314,7 @@ def markdown_records(
 ) -> tuple[Records, tuple[str, ...]] | None:
     "The rows of the single Markdown table in a text, and remarks; None if there is none; raises `UserError` for several."
     lines = text.split("\n")
-    rules = [i for i, line in enumerate(lines) if "|" in line and "-" in line and not line.strip("|:- \t")]
-    if not rules:
+    if not (rules := _rules(text)):
         return None
     if len(rules) > 1:
         raise UserError(f"{path}: {len(rules)} tables (lines {names_shown(max(i, 1) for i in rules)}); keep the one to read")

@@ -581,6 +581,27 @@ def test_lists_of_other_machines_and_columns_of_indicators_are_the_same_images(p
     assert other.fingerprint == listed.fingerprint and [note in line for line in other.notes] == [True]
 
 
+@pytest.mark.parametrize("start", ["pictures/", "Pictures/", "C:\\Me\\PICTURES\\", "/elsewhere/"])
+def test_names_in_another_case_are_the_same_images_and_said(plants, start):
+    "As on the disks of Windows and macOS; where two files differ in case only, the one that is listed is meant."
+    text = (plants / "plants.csv").read_text()
+    listed = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    (plants / "other.csv").write_text(text.replace(".png", ".PNG").replace("pictures/", start))
+    other = open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
+    assert other.fingerprint == listed.fingerprint and not other.missing
+    cased = "20 of the listed names differ from those of the files in upper and lower case"
+    assert (cased if start[1:] == "ictures/" else "are used, such as pictures/") in other.notes[0]
+
+
+def test_a_name_in_another_case_that_two_files_have_is_not_guessed(plants):
+    (plants / "pictures/3.PNG").write_bytes((plants / "pictures/4.png").read_bytes())
+    listed = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
+    assert not listed.missing and not listed.notes
+    (plants / "other.csv").write_text((plants / "plants.csv").read_text().replace(".png", ".Png"))
+    other = open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
+    assert other.missing == ("pictures/3.Png",) and any("1 of 20 listed images do not exist" in note for note in other.notes)
+
+
 def test_names_that_are_percent_encoded_are_the_same_images(plants):
     for name, other in {"3": "my cat", "12": "hund \u00fc", "13": "50%"}.items():
         (plants / f"pictures/{name}.png").rename(plants / f"pictures/{other}.png")

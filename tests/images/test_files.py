@@ -89,6 +89,16 @@ def test_a_part_of_an_archive_says_that_it_is_one(tmp_path):
     assert image_folder(tmp_path / "pets.001").counts["train"] == 6
 
 
+def test_other_zips_of_a_divided_download_are_said(tmp_path):
+    folder = write_images(tmp_path / "squares", train=3, test=2)
+    for name in ("photos-20260110T101010Z-1-001.zip", "photos-20260110T101010Z-1-002.zip", "photos-20260110T101010Z-2-003.zip"):
+        zipped(folder, tmp_path / name)
+    (note,) = image_folder(tmp_path / "photos-20260110T101010Z-1-001.zip").notes
+    said = "archives of the same download; unpack all of them into one folder, and give it: 1 (photos-20260110T101010Z-1-002.zip)"
+    assert note.endswith(said)
+    assert not image_folder(tmp_path / "photos-20260110T101010Z-2-003.zip").notes
+
+
 def test_links_inside_are_followed_in_archives_too(tmp_path):
     folder = write_images(tmp_path / "squares", train=4, test=2)
     os.link(folder / "train/dim/0.png", folder / "train/dim/hard.png")

@@ -198,6 +198,14 @@ def test_shards_that_pandas_wrote_are_images_by_their_bytes(tmp_path, hf):
         open_dataset({"hf": "one", "image": "mask"}, tmp_path)
 
 
+def test_a_readme_without_metadata_is_no_news(tmp_path, hf, caplog, monkeypatch):
+    parquet(hf, tmp_path / "letters", {"train": ["a", "b", "a", "b"], "test": ["a", "b"]}, hf.Value("string"))
+    (tmp_path / "letters/README.md").write_text("# my data\n")
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    assert open_dataset("hf:letters", tmp_path).counts["train"] == 4
+    assert not caplog.records and logging.getLogger("huggingface_hub").level < logging.CRITICAL
+
+
 def test_what_cannot_be_loaded_is_one_line(tmp_path, hf, monkeypatch, caplog):
     with pytest.raises(UserError, match="hf:nobody/nothing: cannot be loaded \\(") as failure:
         open_dataset("hf:nobody/nothing", tmp_path)

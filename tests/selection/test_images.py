@@ -212,6 +212,8 @@ def test_a_table_of_groups_is_checked(tmp_path):
     table = tmp_path / "groups.csv"
     table.write_text("image,group\na/1.jpg,anna\n2.jpg,anna\n")
     assert read_groups(str(table), names).fillna("").tolist() == ["anna", "anna", ""]
+    table.write_text("image,group\n1.JPG,anna\nB/3,berta\n")
+    assert read_groups(str(table), names).fillna("").tolist() == ["anna", "", "berta"]
     for text, message in (
         ("name,who\nx,y\n", "expected image and group"),
         ("image,group\nz.jpg,q\n", "not among the images"),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ..core import UserError, printable
-from .other_files import no_archive, part_words, zip_kind
+from .other_files import no_archive, part_words, same_download, zip_kind
 
 # %% ../../nbs/api/images/01_archives.ipynb #f46a945e
 MAX_FILES = 2_000_000
@@ -366,6 +366,8 @@ def list_files(
             if kind := zip_kind(root):
                 raise UserError(f"dataset {root}: {kind}")
             listed = _list_zip(root)
+            for other in same_download(root):
+                listed.leave_out("archives of the same download; unpack all of them into one folder, and give it", other)
         else:
             listed = _list_tar(root)
     except OSError as error:

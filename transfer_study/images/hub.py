@@ -112,15 +112,18 @@ def _check_data_files(folder: Path) -> None:
 # %% ../../nbs/api/images/12_hub.ipynb #1f91c4b2
 @contextmanager
 def _silent() -> Iterator[None]:
-    "The library raises its errors, and does not log them besides."
+    "The libraries raise their errors, and do not log them besides."
     from datasets.utils import logging
+    from huggingface_hub.utils import logging as hub_logging
 
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
+    before = [(library, library.get_verbosity()) for library in (logging, hub_logging)]
     try:
+        for library, _ in before:
+            library.set_verbosity(logging.CRITICAL)
         yield
     finally:
-        logging.set_verbosity(before)
+        for library, verbosity in before:
+            library.set_verbosity(verbosity)
 
 
 def _reason(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -284,29 +284,53 @@ def left_out_words(
     return f"left out: {names_shown(words, 10)}" if words else ""
 
 # %% ../../nbs/api/images/07_lists.ipynb #c9de2202
-def _slashes(files: pd.Series, root: Path) -> pd.Series:
-    "Paths with / between folders, also where the list was written on Windows."
-    forward = files.str.replace("\\", "/")
-    return forward if len(files) and not is_file(root / files.iloc[0]) and is_file(root / forward.iloc[0]) else files
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _names_in(folder: Path) -> Callable[[str], str]:
+    "A function from a name to that of the file of a folder which it means; the same name if there is none, or are several."
+    exact, folded = {_composed(name): name for name in os.listdir(folder)}, dict[str, list[str]]()
+    for composed, name in exact.items():
+        folded.setdefault(composed.casefold(), []).append(name)
+
+    def stored(name: str) -> str:
+        others = folded.get(_composed(name).casefold(), [])
+        return exact.get(_composed(name), others[0] if len(others) == 1 else name)
+
+    return stored
 
 
 def _stored_paths(files: pd.Series, root: Path) -> pd.Series:
     "Paths from `root`, spelled as on the disk."
-    top, names = os.path.abspath(root), dict[Path, dict[str, str]]()
+    top, names = os.path.abspath(root), dict[Path, Callable[[str], str]]()
 
     def stored(file: str) -> str:
         file = os.path.relpath(file, top) if file.startswith(f"{top}/") else file
-        if file.isascii() or file.startswith("/") or os.path.exists(root / file):  # unlike Path.exists, also for a text of any length
+        if file.startswith("/") or os.path.exists(root / file):  # unlike Path.exists, also for a text of any length
             return file
         place = root
         for part in PurePosixPath(file).parts:
             if not os.path.exists(place / part) and os.path.isdir(place):
-                here = names.setdefault(place, {unicodedata.normalize("NFC", name): name for name in os.listdir(place)})
-                part = here.get(unicodedata.normalize("NFC", part), part)
+                names[place] = names.get(place) or _names_in(place)
+                part = names[place](part)
             place /= part
         return place.relative_to(root).as_posix() if os.path.exists(place) else file  # an address keeps its //
 
     return files.map(stored)
+
+
+def _slashes(files: pd.Series, root: Path) -> pd.Series:
+    "Paths with / between folders, also where the list was written on Windows."
+    forward = files.str.replace("\\", "/")
+    return forward if len(files) and not is_file(root / files.iloc[0]) and is_file(root / _stored_paths(forward.iloc[:1], root).iloc[0]) else files
+
+
+def _case_words(files: pd.Series, stored: pd.Series) -> str:
+    "A line on listed names that are spelled in another case than on the disk; empty if there are none."
+    pairs = [(_composed(file), _composed(other)) for file, other in zip(files, stored, strict=True) if file != other]
+    cased = [other for file, other in pairs if not file.endswith(other) and file.casefold().endswith(other.casefold())]
+    return f"{len(cased):,} of the listed names differ from those of the files in upper and lower case; the files are used, such as {cased[0]}" if cased else ""
 
 # %% ../../nbs/api/images/07_lists.ipynb #ec8e3626
 def decoded_path(
@@ -320,15 +344,16 @@ def decoded_path(
     return unquote(re.sub(r"^\w+://[^/]*", "", file))
 
 # %% ../../nbs/api/images/07_lists.ipynb #60baf331
-def _by_name(root: Path) -> dict[str, list[str]]:
-    "The images below a folder by their names, with and without the suffix; none in a folder of a system."
-    places: dict[str, list[str]] = {}
+def _by_name(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    "The images below a folder by their names, with and without the suffix, as they are and in lower case; none in a folder of a system."
+    exact, folded = dict[str, list[str]](), dict[str, list[str]]()
     with suppress(UserError):
         for file in list_files(root).files:
-            name = PurePosixPath(unicodedata.normalize("NFC", file.path))
+            name = PurePosixPath(_composed(file.path))
             for key in {name.name, name.stem} if name.suffix.lower() in IMAGE_SUFFIXES else ():
-                places.setdefault(key, []).append(file.path)
-    return places
+                exact.setdefault(key, []).append(file.path)
+                folded.setdefault(key.casefold(), []).append(file.path)
+    return exact, folded
 
 
 _ADDRESS = r"(https?|ftp|s3|gs)://"
@@ -347,13 +372,17 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     "Files none of which is where the list says: those at the ends of the listed paths, or anywhere below the folder under their names."
     root, decoded = path.parent, files.map(decoded_path)
     listed, plain = (texts.str.replace("\\", "/").str.split("/") for texts in (files, decoded))
+
+    def ends(n: int, k: int) -> pd.Series:
+        "The first `n` paths without their first `k` folders."
+        given, others = (_stored_paths(parts.iloc[:n].str[k:].str.join("/"), root) for parts in (listed, plain))
+        return _first_file(given, others, root)
+
     for k in range(1, max(len(listed.iloc[0]), len(plain.iloc[0]))):
-        first = _first_file(listed.iloc[:1].str[k:].str.join("/"), plain.iloc[:1].str[k:].str.join("/"), root)
-        if first.iloc[0] and is_file(root / first.iloc[0]):
-            ends = _first_file(listed.str[k:].str.join("/"), plain.str[k:].str.join("/"), root)
-            return ends, f"no image is where the list says; those at the ends of the paths are used, such as {ends.iloc[0]}"
-    below = _by_name(root)
-    names = [parts.str[-1].map(lambda name: below.get(unicodedata.normalize("NFC", name), [])) for parts in (listed, plain)]
+        if (first := ends(1, k).iloc[0]) and is_file(root / first):
+            return ends(len(files), k), f"no image is where the list says; those at the ends of the paths are used, such as {first}"
+    exact, folded = _by_name(root)
+    names = [parts.str[-1].map(_composed).map(lambda name: exact.get(name) or folded.get(name.casefold(), [])) for parts in (listed, plain)]
     candidates = names[0].where(names[0].str.len() > 0, names[1])
     chosen = pd.Series([places[0] if places else file for places, file in zip(candidates, files, strict=True)], files.index)
     absent = (candidates.str.len() == 0) & files.str.match(rf"{_ADDRESS}|file:|/|[A-Za-z]:[/\\]")
@@ -379,7 +408,7 @@ def located_files(
     files: pd.Series,  # as the list names them
     path: Path,  # of the list
 ) -> tuple[pd.Series, str]:
-    """The paths of a list's files from its folder, and a line if they are elsewhere below it, or listed percent-encoded.
+    """The paths of a list's files from its folder, and a line if they are elsewhere below it, or listed percent-encoded or in another case.
 
     Raises `UserError` for addresses, for names that no image or several images have, and for cells that are no names, such as pixels.
     """
@@ -389,7 +418,8 @@ def located_files(
             f"dataset {path}: {shortened(files[long].iloc[0], 40)!r} is no file's name but a text of {len(files[long].iloc[0]):,} characters; "
             "images in cells (pixels, Base64) are not read: write each to a file, and list the paths"
         )
-    files = _stored_paths(_slashes(files, root), root)
+    given = _slashes(files, root)
+    files = _stored_paths(given, root)
     is_address = files.str.match(_ADDRESS)
     chosen = _first_file(files, files.map(decoded_path), root)
     if not len(files) or not any(is_file(root / file) for file in chosen):
@@ -397,4 +427,5 @@ def located_files(
     if (outside := is_address & (chosen == files)).any():
         raise UserError(f"dataset {path}: {shortened(files[outside].iloc[0])!r} is an address, not a file; download the images and list their paths")
     changed = chosen[chosen != files]
-    return chosen, f"{len(changed):,} of the listed names are percent-encoded; decoded, such as {changed.iloc[0]}" if len(changed) else ""
+    encoded = f"{len(changed):,} of the listed names are percent-encoded; decoded, such as {changed.iloc[0]}" if len(changed) else ""
+    return chosen, "; ".join(filter(None, [_case_words(given, files), encoded]))

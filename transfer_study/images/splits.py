@@ -81,16 +81,30 @@ def _rows_by_name(names: pd.Series) -> list[dict[str, list[int]]]:
     return [whole, ends, bare]
 
 
+def _in_lower_case(tables: list[dict[str, list[int]]]) -> dict[str, list[int]]:
+    "The rows of all tables by texts in lower case, each row once."
+    folded: dict[str, dict[int, None]] = {}
+    for table in tables:
+        for text, rows in table.items():
+            folded.setdefault(text.casefold(), {}).update(dict.fromkeys(rows))
+    return {text: list(rows) for text, rows in folded.items()}
+
+
 def _listed_rows(listed: pd.Index, names: pd.Series) -> tuple[list[list[int]], int]:
     "The rows that each listed text may mean, and how many folders at the head of the listed paths are left out for that: as few as fit an image."
     tables, spellings = _rows_by_name(names), []
     for text in listed:
         forward = text.replace("\\", "/")
         spellings.append([unicodedata.normalize("NFC", spelling).split("/") for spelling in dict.fromkeys((text, forward, decoded_path(forward)))])
+    folded = _in_lower_case(tables)
+
+    def rows_of(ends: list[str]) -> list[int]:
+        exact = (table[end] for table in tables for end in ends if end in table)
+        return next(exact, None) or next((folded[end.casefold()] for end in ends if end.casefold() in folded), [])
+
     rows, most = list[list[int]](), max(len(parts) for of_text in spellings for parts in of_text)
     for k in range(most):
-        ends = [["/".join(parts[k:]) for parts in of_text] for of_text in spellings]
-        rows = [next((table[end] for table in tables for end in of_text if end in table), []) for of_text in ends]
+        rows = [rows_of(["/".join(parts[k:]) for parts in of_text]) for of_text in spellings]
         if any(rows):
             return rows, k
     return rows, 0

@@ -14,6 +14,7 @@ from transfer_study.core import UserError
 from transfer_study.networks.architectures import build_architecture
 from transfer_study.networks.loading import load_weights
 from transfer_study.networks.networks import Network, build_network
+from transfer_study.networks.penultimate import input_configuration, penultimate_features
 
 
 @pytest.fixture
@@ -156,5 +157,49 @@ def test_checkpoints_of_fastai_say_how_to_save_them(tiny):
 
     folder, model = tiny
     torch.save({"model": model.state_dict(), "opt": L([1])}, folder / "learn.pth")
-    with pytest.raises(UserError, match=r"of fastai, .* learn.save\(NAME, with_opt=False\)$"):
+    with pytest.raises(UserError, match=r"of fastai, .* torch.save\(learn.model.state_dict\(\), NAME\)$"):
         load_weights(model, folder / "learn.pth")
+
+
+def test_the_tensors_of_a_learner_of_fastai_are_read_where_their_network_is_built(tmp_path):
+    from fastai.vision.learner import create_vision_model
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    learner = create_vision_model(resnet18, 3, pretrained=False).eval()
+    torch.save(learner.state_dict(), tmp_path / "learner.pth")
+    with pytest.raises(UserError, match=r"as of a learner of fastai; .* create_vision_model\(resnet18, n_out, pre"):
+        build_network(Network("x", "torchvision:resnet18", tmp_path / "learner.pth"))
+    code = "from fastai.vision.learner import create_vision_model\nfrom torchvision.models import resnet18\n\n"
+    (tmp_path / "nets.py").write_text(f"{code}def learner():\n    return create_vision_model(resnet18, 3, pretrained=False)\n")
+    model = build_network(Network("x", "nets:learner", tmp_path / "learner.pth", directory=tmp_path)).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(penultimate_features(model, images), learner[1][:-1](learner[0](images)))
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "width", "message"),
+    [
+        ("vit_b_16", "heads", 768, ""), ("efficientnet_b0", "classifier", 1280, ""), ("resnet18", "fc", 512, ""),
+        ("mobilenet_v3_small", "classifier", 576, "classifier.0.weight is missing"),
+    ],
+)  # fmt: skip
+def test_a_head_that_stands_in_the_place_of_the_old_one_or_of_what_is_around_it_is_not_used(tmp_path, name, head, width, message):
+    "Where a hidden layer is gone with the old head, the features are others, and the file is refused."
+    import torchvision
+
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name).eval()
+    setattr(model, head, torch.nn.Linear(width, 3))
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    network = Network("x", f"torchvision:{name}", tmp_path / "w.pth")
+    if message:
+        with pytest.raises(UserError, match=message):
+            build_network(network)
+        return
+    read, images = build_network(network).eval(), torch.rand(2, 3, *input_configuration(model)["input_size"][1:])
+    assert ("its classifier has other names" in "".join(read.notes)) == (head != "fc") and not read.classifier_loaded
+    setattr(model, head, torch.nn.Identity())
+    with torch.no_grad():
+        torch.testing.assert_close(penultimate_features(read, images), model(images))

@@ -342,7 +342,7 @@ def test_a_removed_convolution_may_be_in_the_file(nets):
         assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
         assert network_structure(loaded) == str(loaded) + loaded.source_digest
         torch.save({**state, "other.weight": torch.zeros(3)}, nets / "w.pth")
-        with pytest.raises(UserError, match="other.weight is not part of the network$"):
+        with pytest.raises(UserError, match="other.weight is not part of the network; give the arch"):
             build_network(Network("x", f"nets:{removed}", nets / "w.pth", directory=nets))
 
 
@@ -422,7 +422,7 @@ def test_averaged_models_and_wrappers_inside_are_read(nets, model):
 def test_a_prefix_does_not_hide_what_is_wrong(nets, model):
     weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items() if name != "body.0.bias"}
     torch.save(weights, nets / "w.pth")
-    with pytest.raises(UserError, match=r"not of this architecture: body\.0\.bias is missing$"):
+    with pytest.raises(UserError, match=r"not of this architecture: body\.0\.bias is missing; give the architecture"):
         load_weights(model, nets / "w.pth")
 
 
@@ -433,6 +433,9 @@ def test_quantised_networks_and_another_input_size_are_said(nets, model, recwarn
     del model.pretrained_cfg
     model.body = torch.nn.Flatten()
     with pytest.raises(UserError, match=r"this size is assumed: .* pretrained_cfg = \{\"input_size\": \(3, height, width\)\}"):
+        check_network(model, "x")
+    model.pretrained_cfg = {"input_size": (3, 16, 16)}
+    with pytest.raises(UserError, match=r"16 × 16: .*its pretrained_cfg states this size: if the network takes"):
         check_network(model, "x")
     assert not recwarn.list
 

@@ -243,6 +243,8 @@ def test_own_code_is_loaded_only_from_where_it_is_said_to_be(fitted, tmp_path, c
     (tmp_path / "nets.py").write_text("import timm\n\n\ndef mine():\n    return timm.create_model('test_resnet')\n")
     network = Network("mine", "nets:mine", fitted.network.weights, directory=tmp_path)
     path = save_classifier(tmp_path / "classifier", bundle=True, **fitted.arguments | {"network": network})
+    assert "predict classifier new_images --code folder --out" in (path / "README.md").read_text()
+    assert {file.stat().st_mode for file in path.iterdir()} == {(tmp_path / "nets.py").stat().st_mode}
     shutil.copy(tmp_path / "nets.py", path / "nets.py")  # a folder must not bring code
     arguments = ("predict", path, finished[0] / "squares" / "test", "--device", "cpu", "--score")
     assert command(*arguments)[0] == 2

@@ -24,7 +24,7 @@ def part_words(
         return ""
     return "one of several parts of an archive; with all parts beside it, join them (cat) or unpack them (such as 7-Zip), and give the whole"
 
-
+# %% ../../nbs/api/images/00_other_files.ipynb #aa9e5522
 _DOWNLOAD = re.compile(r"(.+-\d{8}T\d{6}Z(?:-\d+)?-)\d{3}\.zip", re.IGNORECASE)
 
 

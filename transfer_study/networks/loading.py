@@ -123,12 +123,27 @@ def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple
     return [problem for problem in problems if not problem.startswith(optional)] if optional else problems
 
 # %% ../../nbs/api/networks/06_loading.ipynb #c6c84cad
-def _not_fitting(problems: list[str], held: str, path: Path) -> UserError:
+def _not_fitting_advice(given: dict[str, Any], expected: dict[str, Any], path: Path) -> str:
+    "What to do about tensors that do not fit."
+    if re.search(r"-\d+-of-\d+\.", path.name):
+        return "the file is one of several parts; join them"
+    if {name.partition(".")[0] for name in given} == {"0", "1"}:
+        build = "a function that returns create_vision_model(resnet18, n_out, pretrained=False) of fastai.vision.learner, with your architecture and number of classes"
+        return f'as of a learner of fastai; its network is built by {build} (architecture = "module:function")'
+    other_shapes = [name for name in given if name in expected and given[name].shape != expected[name].shape]
+    if {name for name in expected if not name.endswith("num_batches_tracked")} <= given.keys() and any("pos" in name for name in other_shapes):
+        return (
+            "as of another input size; give the architecture of that size, or a function that builds it (architecture = \"module:function\"), such as "
+            "with timm.create_model(NAME, img_size=384), and sets its pretrained_cfg[\"input_size\"]"
+        )
+    return 'give the architecture that was trained, or a function that builds it (architecture = "module:function")'
+
+
+def _not_fitting(problems: list[str], held: str, advice: str, path: Path) -> UserError:
     more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
     unused = [problem for problem in problems[2:] if problem.endswith("not part of the network")]
     problems = [*problems[:2], *unused[:1], *problems[2:]]  # a name of the file beside names that it lacks
-    parts = "; the file is one of several parts; join them" if re.search(r"-\d+-of-\d+\.", path.name) else ""
-    return UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}{held}{parts}")
+    return UserError(f"weights {path}: not of this architecture: {'; '.join(problems[:3])}{more}{held}; {advice}")
 
 # %% ../../nbs/api/networks/06_loading.ipynb #00508663
 def _named_alike(model: "torch.nn.Module", given: dict[str, Any]) -> "tuple[torch.nn.Module, dict[str, Any], str]":
@@ -149,10 +164,17 @@ def _named_alike(model: "torch.nn.Module", given: dict[str, Any]) -> "tuple[torc
 
 
 def _may_be_missing(model: "torch.nn.Module", given: dict[str, Any]) -> tuple[str, ...]:
-    "The beginnings of names that a file may lack: those of the classifier, or of an image tower's pooling layer, which is left out then."
+    """The beginnings of names that a file may lack: those of the classifier, or of an image tower's pooling layer, which is left out then.
+
+    Where a module has no tensors but the classifier's, such as `heads` around `heads.head`, its name counts: people put another layer in
+    the place of either.
+    """
     if hasattr(model, "last_tokens"):
         return () if any("pooler." in name for name in given) else ("pooler.",)
-    return tuple(f"{name}." for name in classifier_names(model) or filter(None, [removed_classifier(model)]))
+    names = [f"{name}." for name in classifier_names(model) or filter(None, [removed_classifier(model)])]
+    others = [name for name in model.state_dict() if not name.startswith(tuple(names))]
+    parents = {name[: i + 1] for name in names for i, sign in enumerate(name[:-1]) if sign == "."}
+    return (*names, *sorted(parent for parent in parents if not any(name.startswith(parent) for name in others)))
 
 # %% ../../nbs/api/networks/06_loading.ipynb #ccc92421
 def _as_expected(model: "torch.nn.Module", read: dict, expected: dict, optional: tuple[str, ...], path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -167,7 +189,7 @@ def _as_expected(model: "torch.nn.Module", read: dict, expected: dict, optional:
         converted, note = ({}, "") if named else converted_by_timm(model, read, lambda tensors: not _mismatches(tensors, expected, optional))
         if not converted:
             held = f"; the file holds {', '.join(map(repr, list(given)[:3]))}" if given and not required & given.keys() else ""
-            raise _not_fitting(problems, held, path)
+            raise _not_fitting(problems, held, _not_fitting_advice(given, expected, path), path)
         given, notes = converted, [note]
     return given, notes
 
@@ -203,6 +225,8 @@ def load_weights(
     absent = [name for name in expected if optional and name.startswith(optional) and name not in matching]
     if absent and target is not model:
         target.pooler, absent = None, []  # the library left it out, too
+    others = [name for name in given if optional and name.startswith(optional) and name not in expected]
+    notes += [f"its classifier has other names ({others[0]}) and is not used"] if absent and others else []
     matching |= {name: torch.zeros_like(expected[name]) for name in absent}  # random numbers would change the network's digest at every call
     model.classifier_loaded = not absent
     target.load_state_dict(matching, strict=False)

@@ -191,9 +191,9 @@ MAX_SIDE = 4096  # pixels of a network's input; a larger one, usually a mistake,
 
 # %% ../../nbs/api/networks/07_networks.ipynb #2f90e99e
 def _size_words(model: "torch.nn.Module") -> str:
-    "What to do if an input size was assumed; empty for a network that states its own."
+    "What to do if the network takes another input size than the one that was assumed, or that it states."
     if "input_size" in stated_configuration(model):
-        return ""
+        return '; its pretrained_cfg states this size: if the network takes another one, set pretrained_cfg["input_size"] = (3, height, width) where it is built'
     return '; this size is assumed: if the network takes another one, set its pretrained_cfg = {"input_size": (3, height, width)} where it is built'
 
 # %% ../../nbs/api/networks/07_networks.ipynb #e3557b69
@@ -246,7 +246,7 @@ def check_network(
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "")
         hint = f"; {wrong}" if "channel" in reason else _size_words(model)
-        raise UserError(f"network {name!r}: fails for an image of {' × '.join(map(str, size))}: {type(error).__name__}: {reason}{hint}") from error
+        raise UserError(f"network {name!r}: fails for an image of {' × '.join(map(str, size))}: {type(error).__name__}: {reason.rstrip('.')}{hint}") from error
     if first.ndim != 2 or not first.shape[1]:
         raise UserError(f"network {name!r}: its features have the shape {tuple(first.shape)}, expected (images, features)")
     if len(first) != 1 or len(beside) != 2:

@@ -25,7 +25,6 @@ from ..features.inference import keep_freed_memory, prepare_network
 from ..features.loading import load_batches
 from ..images.datasets import ImageDataset
 from ..images.unlabelled import unlabelled_images
-from ..networks.architectures import split_architecture
 from ..networks.networks import Network, build_network
 from ..networks.penultimate import input_configuration
 from transfer_study.networks.portable import (
@@ -36,6 +35,7 @@ from transfer_study.networks.portable import (
     repeated_features,
     weights_digest,
 )
+from ..networks.weights import write_weights
 from ..options import explain_errors
 from ..progress_bars import progress_bar
 from .candidates import licence_of
@@ -133,18 +133,15 @@ def save_classifier(
 # %% ../../nbs/api/selection/06_classifier.ipynb #fab0b1a5
 def _write(folder: Path, record: dict, head: dict, distance: FeatureDistance | None, weights: dict, overwrite: bool) -> Path:
     "Writes the files beside `folder` and moves them there in one step."
-    from safetensors.numpy import save_file
-    from safetensors.torch import save_file as save_tensors
-
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed
     target = beside if overwrite and folder.exists() else folder
     with committed_directory(target) as temporary:
-        save_file(head, temporary / "head.safetensors")
+        write_weights(head, temporary / "head.safetensors")
         if distance is not None:
-            save_file({"directions": distance.directions}, temporary / "neighbours.safetensors")
+            write_weights({"directions": distance.directions}, temporary / "neighbours.safetensors")
         if weights:
-            save_tensors(weights, temporary / "network.safetensors")
+            write_weights(weights, temporary / "network.safetensors")
         files = {path.name: file_digest(path) for path in sorted(temporary.glob("*.safetensors"))}
         try:
             complete = ClassifierRecord(**record, files=files)
@@ -268,8 +265,7 @@ def _arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
 # %% ../../nbs/api/selection/06_classifier.ipynb #56c26fef
 def _network(folder: Path, record: NetworkRecord, weights: Path | None, code: Path | None) -> Network:
     "The network to build; raises `UserError` if that would need code of the user's, or weights that are not there."
-    kind, name = split_architecture(record.architecture)
-    if kind == "own" and code is None and name.partition(":")[0] != "transfer_study.small_networks":
+    if record.own_module and code is None:
         raise UserError(
             f"{folder}: its network is built by the function {record.architecture}, which a classifier does not bring along; "
             "give the folder of that module with --code (code=) if you trust it"

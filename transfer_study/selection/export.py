@@ -9,6 +9,7 @@ __all__ = ['safe_cell', 'safe_cells', 'write_predictions_csv', 'folder_labels', 
 import copy
 import csv
 import json
+import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +181,7 @@ def export_onnx(
 ) -> OnnxCheck:
     "Writes the classifier as an ONNX graph and compares it with ours; raises `UserError` without the packages of the extra `onnx`."
     try:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read while it is imported
         import onnx
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401

@@ -16,6 +16,7 @@ import jinja2
 from pydantic import Field, ValidationError
 
 from ..core import UserError, digest, stand_in
+from ..networks.architectures import split_architecture
 from ..options import Section, explain_errors
 
 # %% ../../nbs/api/selection/05_record.ipynb #ae62ae09
@@ -33,6 +34,13 @@ class NetworkRecord(Section):
     preprocessing: dict[str, Any] = Field(description="input size, interpolation, crop, mean and standard deviation")
     licence: str = Field(description="of the weights, as their publisher states it")
     pooling: Literal["default", "avg", "token", "token+avg"] = Field("default", description="of a transformer's tokens")
+
+    @property
+    def own_module(self) -> str:
+        "The module whose function builds the network and which a classifier does not bring along; empty for a network of a library or of this package."
+        kind, name = split_architecture(self.architecture)
+        module = name.partition(":")[0] if kind == "own" else ""
+        return "" if module == "transfer_study.small_networks" else module
 
 # %% ../../nbs/api/selection/05_record.ipynb #7c8aa67d
 class ClassifierRecord(Section):

@@ -25,6 +25,7 @@ from ..networks.architectures import build_architecture
 from ..networks.networks import Network, network_digest
 from ..networks.penultimate import input_configuration
 from ..networks.trainable import scores_places
+from ..networks.weights import write_weights
 from ..progress_bars import progress_bar
 from .batches import TrainingBatches
 from .learner import build_model, stage_images
@@ -99,13 +100,11 @@ class PretrainingResult:
 
 # %% ../../nbs/api/training/12_pretrain.ipynb #062f8793
 def _write_result(result: PretrainingResult, metadata: dict[str, str], directory: Path) -> None:
-    from safetensors.torch import save_file
-
     values = {name: value for name, value in vars(result).items() if name not in ("history", "weights", "model")}
     (directory / "result.json").write_text(json.dumps(values, indent=1))
     result.history.to_csv(directory / "evaluations.csv", index=False)
     if result.model is not None:
-        save_file(result.model.state_dict(), directory / "weights.safetensors", metadata)
+        write_weights(result.model.state_dict(), directory / "weights.safetensors", metadata)
 
 # %% ../../nbs/api/training/12_pretrain.ipynb #fcf7d147
 def read_pretraining(

@@ -140,7 +140,7 @@ def open_images(
         except NoTestImages:
             dataset = _all_for_training(reference or images)
     if dataset.label_matrix is not None:
-        raise UserError(f"{dataset.name}: its images have several labels each; a recommendation needs one label per image")
+        raise UserError(f"{dataset.name}: its images have several labels each; a recommendation needs one label per image; a study (transfer-study run) compares networks on such images")
     return dataset
 
 # %% ../../nbs/api/selection/00_images.ipynb #e0c6b8ff

@@ -162,20 +162,22 @@ def test_checkpoints_of_fastai_say_how_to_save_them(tiny):
 
 
 def test_the_tensors_of_a_learner_of_fastai_are_read_where_their_network_is_built(tmp_path):
-    from fastai.vision.learner import create_vision_model
-    from torchvision.models import resnet18
-
+    "Of a body of timm, they have timm's names."
+    code = "from fastai.vision.learner import create_timm_model, create_vision_model\nfrom torchvision.models import resnet18\n\n"
+    code += "def learner():\n    return create_vision_model(resnet18, 3, pretrained=False)\n\n"
+    (tmp_path / "nets.py").write_text(f"{code}def of_timm():\n    return create_timm_model('resnet18', 3, pretrained=False)[0]\n")
     torch.manual_seed(0)
-    learner = create_vision_model(resnet18, 3, pretrained=False).eval()
+    learner, of_timm = (build_architecture(f"nets:{name}", tmp_path).eval() for name in ("learner", "of_timm"))
     torch.save(learner.state_dict(), tmp_path / "learner.pth")
+    torch.save(of_timm.state_dict(), tmp_path / "timm.pth")
     with pytest.raises(UserError, match=r"as of a learner of fastai; .* create_vision_model\(resnet18, n_out, pre"):
         build_network(Network("x", "torchvision:resnet18", tmp_path / "learner.pth"))
-    code = "from fastai.vision.learner import create_vision_model\nfrom torchvision.models import resnet18\n\n"
-    (tmp_path / "nets.py").write_text(f"{code}def learner():\n    return create_vision_model(resnet18, 3, pretrained=False)\n")
     model = build_network(Network("x", "nets:learner", tmp_path / "learner.pth", directory=tmp_path)).eval()
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(penultimate_features(model, images), learner[1][:-1](learner[0](images)))
+        named = build_network(Network("x", "timm:resnet18", tmp_path / "timm.pth")).eval()
+        torch.testing.assert_close(penultimate_features(named, images), of_timm[0](images).mean((2, 3)))
 
 
 @pytest.mark.parametrize(

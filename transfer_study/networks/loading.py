@@ -127,9 +127,9 @@ def _not_fitting_advice(given: dict[str, Any], expected: dict[str, Any], path: P
     "What to do about tensors that do not fit."
     if re.search(r"-\d+-of-\d+\.", path.name):
         return "the file is one of several parts; join them"
-    if {name.partition(".")[0] for name in given} == {"0", "1"}:
-        build = "a function that returns create_vision_model(resnet18, n_out, pretrained=False) of fastai.vision.learner, with your architecture and number of classes"
-        return f'as of a learner of fastai; its network is built by {build} (architecture = "module:function")'
+    if {"1.2.running_mean", "1.8.weight"} <= given.keys():  # of the head that fastai makes
+        build = "create_vision_model(resnet18, n_out, pretrained=False) of fastai.vision.learner, with your architecture and number of classes"
+        return f'as of a learner of fastai; give a function (architecture = "module:function") that returns {build}'
     other_shapes = [name for name in given if name in expected and given[name].shape != expected[name].shape]
     if {name for name in expected if not name.endswith("num_batches_tracked")} <= given.keys() and any("pos" in name for name in other_shapes):
         return (

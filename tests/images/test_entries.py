@@ -116,6 +116,26 @@ def test_images_of_a_group_stay_together_wherever_images_are_drawn(tmp_path):
     assert listed.fingerprint == grouped.fingerprint != plain.fingerprint
 
 
+@pytest.mark.parametrize("columns", [("image", "label"), ("picture", "species")])
+def test_groups_may_be_a_column_of_the_list(plants, columns):
+    "As with the same groups in a table; the column is then no label, and not one that is not used."
+    with_column(plants, "patient", [f"p{i // 3}" if i else "" for i in range(20)])
+    text = (plants / "plants.csv").read_text().replace("image,label", ",".join(columns))
+    (plants / "list.csv").write_text(text)
+    rows = [line.split(",") for line in text.splitlines()[1:]]
+    (plants / "groups.csv").write_text("\n".join(["image,group", *(f"{image},{group}" for image, _, group in rows)]))
+    keys = {"csv": "list.csv", "test_share": 0.2}
+    table = open_dataset(keys | {"groups": "groups.csv", "image": columns[0], "label": columns[1]}, plants)
+    column = open_dataset(keys | {"groups": "patient"}, plants)
+    assert column.fingerprint == table.fingerprint and column.notes[-1] == "dataset list: 7 groups; 1 images belong to none"
+    assert column.images["group_name"].dropna().nunique() == 7 and not any("not used" in note for note in column.notes)
+    lines = [f"{line},{'b' if i % 3 else 'a'}" for i, line in enumerate(text.splitlines()[1:])]
+    (plants / "list.csv").write_text("\n".join([f"{','.join(columns)},patient,part", *lines, "pictures/4.png,moss,p9,c"]))
+    keys = {"csv": "list.csv", "split": "part", "splits": {"train": "b", "test": "a"}, "groups": "patient"}
+    with pytest.raises(UserError, match="image 'pictures/4.png' has several groups in the column 'patient'; expected one"):
+        open_dataset(keys, plants)  # the last line is of a part that is not used
+
+
 def test_groups_of_given_test_images_are_said_and_mistakes_are_one_line(tmp_path):
     dataset = open_dataset({"folder": "scans", "test_share": 0.25}, write_patients(tmp_path))
     table = dataset.images[["file", "class", "split"]].set_axis(["image", "label", "split"], axis=1)

@@ -13,6 +13,7 @@ from tests.conftest import pack, png_bytes, write_images
 from transfer_study.core import UserError
 from transfer_study.images.class_folders import class_folders, has_test_images
 from transfer_study.images.drawn import drawn_dataset
+from transfer_study.images.entries import grouped_list
 from transfer_study.images.splits import draw_split, group_folds, joined_groups, read_groups
 from transfer_study.selection.checks import check_images
 from transfer_study.selection.images import (
@@ -162,6 +163,19 @@ def test_classes_without_test_images_and_classes_held_out_whole_are_said(photos,
     given = dataset.images["split"].where(of_first | (dataset.images.index % 3 > 0), "test")
     (limit,) = prepare_images(replace(dataset, images=dataset.images.assign(split=given))).limits
     assert limit.startswith(f"no test image of 1 of {len(dataset.classes)} classes (first: ")
+
+
+def test_groups_in_a_column_of_a_list_are_those_of_a_table(photos, tmp_path):
+    names = class_folders(photos).images["name"]
+    table = pd.DataFrame({"file": "photos/" + names, "label": names.str.split("/").str[0], "plot": names.str[-5]})
+    table.to_csv(tmp_path / "list.csv", index=False)
+    table.rename(columns={"file": "image", "plot": "group"}).to_csv(tmp_path / "groups.csv", index=False)
+    entry = grouped_list(tmp_path / "list.csv", "plot")
+    assert entry and grouped_list(photos, "plot") is None and grouped_list(tmp_path / "list.csv", "row") is None
+    column = prepare_images(open_images(entry))
+    given = prepare_images(open_images(tmp_path / "list.csv"), str(tmp_path / "groups.csv"))
+    assert column.groups.tolist() == given.groups.tolist() and column.group_names.tolist() == given.group_names.tolist()
+    assert column.dataset.images["split"].tolist() == given.dataset.images["split"].tolist()
 
 
 def test_images_that_only_carry_an_official_name_are_said_to(photos):

@@ -66,7 +66,7 @@ def _show(answer: "Recommendation", as_json: bool) -> None:
 def recommend(
     images: Annotated[str, typer.Argument(help="Folder, tar or zip of class folders, with or without train/ and test/; a table of images (CSV, Excel, Parquet or JSON with image and label); or name of a dataset, hf:NAME, drawn:NAME.")],
     networks: Annotated[str, typer.Option(help="Names, timm patterns, tiers (tiny, small, base, large), lite, or study files (.toml), separated by commas.", metavar="NAME,…")] = "lite,small",
-    groups: Annotated[str | None, typer.Option(help="Table (image, group) or regular expression on names: images of a group stay on one side of every split that is drawn; given test images stay as they are, and shared groups are findings.")] = None,
+    groups: Annotated[str | None, typer.Option(help="Table (image, group), column of a list of images, or regular expression on names: images of a group stay on one side of every split that is drawn; given test images stay as they are, and shared groups are findings.")] = None,
     class_level: Annotated[int, typer.Option(min=1, max=9, help="Which folder names the class: 2 for DOMAIN/CLASS/IMAGE, whose classes are the same in each domain.")] = 1,
     budget: Annotated[str, typer.Option(help="Time for computing, such as 90s, 10min or 2h; none for no limit.")] = "10min",
     max_parameters: Annotated[str | None, typer.Option(help="Only networks with so many parameters at most, such as 30M.")] = None,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'MetricName', 'PREFIXES', 'DatasetEntry', 'csv_dataset', 'torchvision_dataset', 'split_reference',
-           'dataset_entry', 'open_entry']
+           'dataset_entry', 'grouped_list', 'open_entry']
 
 # %% ../../nbs/api/images/16_entries.ipynb #72e9dcf3
 import inspect
@@ -29,6 +29,7 @@ from .hub import hub_dataset
 from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
 from transfer_study.images.lists import (
     decoded_path,
+    is_list,
     left_out_words,
     listed_cells,
     located_files,
@@ -78,7 +79,7 @@ class DatasetEntry(Section):
     label: str = Field("", description="hf, csv: name of the label column")
     split: str = Field("", description="hf, csv: name of the column of splits; none: split, or the only one whose values are splits")
     class_level: int = Field(1, ge=1, le=9, description="folder, tar: which folder below train/ names the class; 2 for <domain>/<class>/<image>")
-    groups: str = Field("", description="folder, tar, csv: table (image, group) or regular expression on names; images of a group stay together where test or validation images are drawn")
+    groups: str = Field("", description="folder, tar, csv: table (image, group), column of the list, or regular expression on names; images of a group stay together where test or validation images are drawn")
     root: str = Field("", description="torchvision: folder of the files")
     download: bool = Field(False, description="torchvision: download the files if they are missing")
     test_share: float | None = Field(None, gt=0, lt=1, description="share of each class's training images to take as test images, for data without test images")
@@ -198,7 +199,7 @@ def _with_columns(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple
     "The entry with the only column of image files, where none is called image, and that called Label, or the only other column, where none is called label; and a line on them."
     image = entry.image or ("image" if "image" in table else _image_column(table))
     split = _split_column(table, entry.model_copy(update={"image": image}), path)
-    others = [name for name in table if name and name not in (image, split[0] if split else None)]
+    others = [name for name in table if name and name not in (image, split[0] if split else None, entry.groups)]
     called = [name for name in others if name.strip().casefold() == "label"] or others
     label = entry.label or (called[0] if image in table and "label" not in table and len(called) == 1 else "")
     found = [f"the images are those of the column {image!r}"] * (image != (entry.image or "image"))
@@ -270,7 +271,7 @@ def csv_dataset(
     entry, called = _with_columns(table, entry, path)
     split, splits, found = _split_column(table, entry, path) or (None, "train", "")
     given, labels, words = _image_and_label(table, entry, split, path)
-    unused = "" if words else unused_words(table, (given.name, labels.name, split))
+    unused = "" if words else unused_words(table, (given.name, labels.name, split, entry.groups or None))
     labels, (files, elsewhere) = _one_spelling(labels), located_files(given, path)
     remarks = (*remarks, *filter(None, [called, words, found, unused, elsewhere, _list_words(labels)]))
     if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
@@ -408,7 +409,37 @@ def dataset_entry(value: "str | dict | DatasetEntry") -> DatasetEntry:
     except ValidationError as error:
         raise UserError("\n".join(f"dataset: {line}" for line in explain_errors(error, DatasetEntry))) from error
 
+# %% ../../nbs/api/images/16_entries.ipynb #aa9e5532
+def grouped_list(
+    images: Any,  # what `open_dataset` takes, or an `ImageDataset`
+    groups: str,  # a table of groups, a column, or a regular expression
+    directory: Path = Path(),  # base directory of relative paths
+) -> DatasetEntry | None:
+    "The entry of a list of images whose groups are in one of its columns; None if the images are no list, or it has no such column."
+    if names_table(groups, directory) or not isinstance(images, str | Path | dict | DatasetEntry):
+        return None
+    entry = dataset_entry(str(images) if isinstance(images, Path) else images)
+    kind, rest = split_reference(entry.reference)
+    entry = DatasetEntry(csv=rest) if kind == "csv" or (not kind and rest and is_list(Path(rest))) else entry
+    path = directory / user_path(entry.csv)
+    has_column = entry.csv and path.is_file() and groups in listed_cells(path)[0]
+    return entry.model_copy(update={"groups": groups}) if has_column else None
 
+
+def _given_groups(entry: DatasetEntry, directory: Path) -> "str | pd.Series":
+    "The groups of an entry as `read_groups` takes them: by image for a column of its list. Raises `UserError` for an image in two groups."
+    if names_table(entry.groups, directory):
+        return str(directory / user_path(entry.groups))
+    if grouped_list(entry, entry.groups, directory) is None:
+        return entry.groups
+    table, _ = listed_cells(path := directory / user_path(entry.csv))
+    files, _ = located_files(table[_with_columns(table, entry, path)[0].image], path)
+    given = pd.Series(table[entry.groups].replace("", None).to_numpy(), files, name=entry.groups)
+    if len(several := given.index[given.groupby(level=0).transform("nunique") > 1]):
+        raise UserError(f"dataset {path}: image {shortened(several[0])!r} has several groups in the column {entry.groups!r}; expected one")
+    return given[~given.index.duplicated()]
+
+# %% ../../nbs/api/images/16_entries.ipynb #aa9e5533
 def open_entry(
     entry: DatasetEntry,  # any but a bare reference
     directory: Path = Path(),  # base directory of relative paths
@@ -417,9 +448,7 @@ def open_entry(
     "The dataset of an entry; raises `UserError` if it does not exist or cannot be scored."
     dataset = _opened(entry, directory, unseen_classes)
     if entry.groups:
-        is_table = names_table(entry.groups, directory)
-        groups = str(directory / user_path(entry.groups)) if is_table else entry.groups
-        dataset = with_groups(dataset, groups, entry.test_share, entry.seed)
+        dataset = with_groups(dataset, _given_groups(entry, directory), entry.test_share, entry.seed)
     return dataset if entry.test_share is None or unseen_classes else _with_untested(dataset)
 
 

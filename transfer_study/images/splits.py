@@ -35,7 +35,7 @@ def names_table(
 
 
 def read_groups(
-    groups: str,  # a table (CSV, Excel, Parquet) with the columns image and group, or a regular expression
+    groups: str | pd.Series,  # a table (CSV, Excel, Parquet) with the columns image and group, a regular expression, or groups by image
     names: pd.Series,  # (n_images,) names of the images, such as "cats/IMG_0012_3.jpg"
 ) -> pd.Series:
     """The group of each image, (n_images,); missing where there is none.
@@ -44,7 +44,9 @@ def read_groups(
     `names`, by the last parts or without the suffix, as a path of Windows or in percent-encoding, or by paths that end so. `attrs["notes"]` says what is odd in it, a line each.
     Raises `UserError` for a table without these columns, for an expression or table that fits no image, and for an expression that fits without a letter.
     """
-    return _groups_by_table(groups, names) if names_table(groups) else _groups_by_pattern(groups, names)
+    if isinstance(groups, pd.Series):
+        return _groups_of_images(groups, [], repr(groups.name), names)
+    return _groups_of_images(*_listed_groups(groups, names), groups, names) if names_table(groups) else _groups_by_pattern(groups, names)
 
 # %% ../../nbs/api/images/09_splits.ipynb #f87fb595
 def _listed_groups(path: str, names: pd.Series) -> tuple[pd.Series, list[str]]:
@@ -110,8 +112,12 @@ def _listed_rows(listed: pd.Index, names: pd.Series) -> tuple[list[list[int]], i
     return rows, 0
 
 # %% ../../nbs/api/images/09_splits.ipynb #08de4945
-def _groups_by_table(path: str, names: pd.Series) -> pd.Series:
-    listed, remarks = _listed_groups(path, names)
+def _groups_of_images(
+    listed: pd.Series,  # groups by the images' names as a table has them
+    remarks: list[str],  # on the table
+    path: str,  # of the table, for messages
+    names: pd.Series,
+) -> pd.Series:
     rows, n_above = _listed_rows(listed.index, names)
     groups, texts = pd.Series([None] * len(names), names.index, dtype=object), dict[int, str]()
     for text, group, at in zip(listed.index, listed, rows, strict=True):
@@ -145,7 +151,7 @@ def _groups_by_pattern(pattern: str, names: pd.Series) -> pd.Series:
         first = f"{names.iloc[empty.index(True)]!r} (such images: {sum(empty):,})"
         raise UserError(f"groups {pattern!r}: matches without any letter in {first}; expected an expression whose match has one or more, such as P[0-9]+")
     if groups.isna().all():
-        raise UserError(f"groups {pattern!r}: matches no image name, the first is {names.iloc[0]!r}; expected a regular expression on these names, or a table with the columns image and group")
+        raise UserError(f"groups {pattern!r}: matches no image name, the first is {names.iloc[0]!r}; expected a regular expression on these names, a table with the columns image and group, or a column of a list of images")
     return groups
 
 # %% ../../nbs/api/images/09_splits.ipynb #752fb15e
@@ -356,11 +362,11 @@ def draw_test_images(
 # %% ../../nbs/api/images/09_splits.ipynb #b5df6e39
 def with_groups(
     dataset: ImageDataset,
-    groups: str,  # as `read_groups` takes it
+    groups: str | pd.Series,  # as `read_groups` takes it
     test_share: float | None = None,  # the test images were drawn, and are drawn again with each group on one side
     seed: int = 0,  # of that draw
 ) -> ImageDataset:
-    "The dataset with a column `group` of its images, numbers from 0; a fingerprint of its own; and a line on the groups. Raises `UserError` as `read_groups`."
+    "The dataset with the columns `group` of its images, numbers from 0, and `group_name`; a fingerprint of its own; and a line on the groups. Raises `UserError` as `read_groups`."
     with naming(dataset.name):
         given = read_groups(groups, dataset.images["name"])
     group, split = joined_groups(given, np.zeros((0, 2))), dataset.images["split"].to_numpy(dtype=object, copy=True)
@@ -374,4 +380,4 @@ def with_groups(
     lines += [f"{both:,} groups are in training and test: the accuracy is not that of new groups"] if both else []
     fingerprint = dataset.fingerprint and digest([dataset.fingerprint, "groups", split.tolist(), group.tolist()])
     notes = (*dataset.notes, *(f"dataset {dataset.name}: {line}" for line in lines))
-    return replace(dataset, images=dataset.images.assign(split=split, group=group), fingerprint=fingerprint, notes=notes)
+    return replace(dataset, images=dataset.images.assign(split=split, group=group, group_name=given.to_numpy(object)), fingerprint=fingerprint, notes=notes)

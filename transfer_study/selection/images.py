@@ -219,11 +219,11 @@ def prepare_images(
     names, notes = kept.images["name"], []
     if len(flat):
         notes.append(f"{len(flat):,} images of {ONE_COLOUR} are compared byte for byte only (first: {flat['name'].iloc[0]})")
-    given = read_groups(groups, names) if groups else kept.images.get("group", pd.Series([None] * len(names), dtype=object))
+    given = read_groups(groups, names) if groups else kept.images.get("group_name")
     if groups:
         notes.append(f"{given.nunique():,} groups; {given.isna().sum():,} images belong to none")
         notes += given.attrs.get("notes", [])
-    joined = joined_groups(given, _pair_rows(overlap.pairs, names))
+    joined = joined_groups(pd.Series([None] * len(names)) if given is None else given, _pair_rows(overlap.pairs, names))
     with naming(dataset.name):
         split, note = _with_test(kept, joined, seed)
         check_held_out(kept.targets[split == "train"], joined[split == "train"])
@@ -233,5 +233,5 @@ def prepare_images(
     images, is_train = kept.images.assign(split=split), split == "train"
     limits = accuracy_limits(dataset, images["label"][split == "test"].to_numpy(), drawn=not kept.images["split"].isin(["test", "val"]).any())
     notes = [*kept.notes, *notes, note, *limits, *_held_out_whole(images["class"].to_numpy()[is_train], joined[is_train])]
-    undecodable, group_names = undecodable.reset_index(drop=True), given.to_numpy(dtype=object) if groups else None
+    undecodable, group_names = undecodable.reset_index(drop=True), None if given is None else given.to_numpy(dtype=object)
     return PreparedImages(replace(kept, images=images), joined, overlap.pairs, undecodable, tuple(notes), seed, limits, group_names)

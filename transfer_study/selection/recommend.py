@@ -27,6 +27,7 @@ from ..features.extraction import extract_features
 from ..features.inference import resolve_device
 from ..images import catalog
 from ..images.datasets import ImageDataset
+from ..images.entries import grouped_list
 from ..networks.architectures import split_architecture
 from ..networks.networks import Network, build_network, check_network, network_digest
 from ..networks.penultimate import input_configuration
@@ -191,7 +192,8 @@ def _check_not_of_others(directory: Path, images: str) -> None:
 # %% ../../nbs/api/selection/11_recommend.ipynb #23c781b5
 def _begin(images: Any, networks: str | Iterable[str | Network], out: Path, data_root: Path | None, options: _Options) -> _Work:
     "Opens, splits and checks the images, and lists and builds the networks."
-    dataset = open_images(images, data_root, options.class_level)
+    with_column = grouped_list(images, options.groups) if options.groups else None
+    dataset = open_images(with_column or images, data_root, options.class_level)
     directory = out / dataset.name
     _check_not_of_others(directory, options.images)
     options.tell(f"{dataset.name}: {len(dataset.images):,} images of {len(dataset.classes)} classes")
@@ -201,7 +203,7 @@ def _begin(images: Any, networks: str | Iterable[str | Network], out: Path, data
     for line in left_out:
         options.tell(line)
     _tell_expected(at_hand, options.tell)
-    prepared = prepare_images(dataset, options.groups, options.seed, options.progress)
+    prepared = prepare_images(dataset, None if with_column else options.groups, options.seed, options.progress)
     for line in [*prepared.notes, *finding_lines(check_images(prepared))]:
         options.tell(line)
     candidates, models = _built(at_hand, bool(options.finetune), options.tell)
@@ -394,7 +396,7 @@ def recommend(
     images: Any,  # class folders, with or without test/; a tar or zip of them; a table of images; hf:NAME; or what `open_dataset` takes
     networks: str | Iterable[str | Network] = ("lite", "small"),  # names, timm patterns, tiers (tiny, small, base, large), lite, study files
     *,
-    groups: str | None = None,  # table (image, group) or regular expression: images of a group stay on one side of every split that is drawn
+    groups: str | None = None,  # table (image, group), column of a list of images, or regular expression: images of a group stay on one side of every split that is drawn
     class_level: int = 1,  # which folder names the class: 2 for <domain>/<class>/<image>
     budget: str | float | None = "10min",  # time for computing; None for no limit
     max_parameters: str | float | None = None,  # such as "30M"

@@ -28,7 +28,7 @@ from transfer_study.source_accuracy import (
     unused_accuracies,
     with_source_accuracy,
 )  # fmt: skip
-from .tables.columns import COLUMNS, differing_columns
+from .tables.columns import COLUMNS, advice_apart, differing_columns
 from .tables.files import table_path
 from .tables.metrics import undeclared_metrics, with_metrics, with_n_classes
 from .tables.rows import TableRows, class_counts, protocol_name, table_rows
@@ -74,11 +74,7 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
     first, differing = same.iloc[0], differing_columns(read.grid, read.roles, same["line"])
     advice = "; keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting"
     for name, values in list(differing.items())[:1]:
-        leave = ",".join(f"{name}={value}" for value in values[1:10])
-        advice = (
-            f", which differ in {name!r}; call this column seed (runs, folds), n_train_per_class, protocol or setting if it is one of these, add it to the "
-            f"networks' names with --network, or leave rows out, such as with --leave-out {leave!r}"
-        )
+        advice = f", which differ in {name!r}; {advice_apart(name, values, ','.join([*(read.grid.columns[i] for i in read.roles.network), name]))}"
     raise UserError(
         f"{read.path}: network {first['network']!r} has more than one score on dataset {first['dataset']!r} "
         f"({read.place}s {names_shown(same['line'], 3)}){advice}"

@@ -121,7 +121,7 @@ def test_a_long_table_in_another_language_is_no_wide_one():
     rows = read_table(german().rename(columns={"Datensatz": "dataset", "Genauigkeit (%)": "score"}), network="Modell")
     assert len(rows) == 6
     variants = pd.concat([WIDE.assign(recipe="A"), WIDE.assign(recipe="B")], ignore_index=True)
-    assert "if it belongs to the networks' names, --network 'network,recipe'" in refused(variants, percent=True)
+    assert "add it to the networks' names with --network 'network,recipe'; or leave" in refused(variants, percent=True)
     assert read_table(variants, percent=True, network="network,recipe")["network"].nunique() == 6
     assert len(read_table(variants.rename(columns={"recipe": "setting"}), percent=True)) == 12
 
@@ -369,3 +369,52 @@ def test_folds_of_a_long_table_are_to_be_called_seeds():
 def test_the_owner_of_a_checkpoint_on_a_hub_is_no_part_of_its_name():
     table = pd.DataFrame({"network": ["timm/resnet50.a1_in1k", "timm/resnet18.a1_in1k"], "pets": [0.8, 0.9]})
     assert "rename 'timm/resnet18.a1_in1k' to 'resnet18.a1_in1k', 'timm/resnet50.a1_in1k' to" in refused(table)
+
+
+HEADERLESS = {
+    "resnet34,88.63,72.96\nresnet50,89.09,74.72\n": "write a line with network and the names of the datasets above it",
+    "resnet34,88,72\nresnet50,89,74\n": "no header, its first line is 'resnet34,88,72'",
+    "resnet34,cars,88.63\nresnet34,dtd,72.96\n": "write 'network,dataset,score' above it",
+}
+
+
+@pytest.mark.parametrize("text", HEADERLESS)
+def test_a_table_without_a_header_says_so(text, tmp_path):
+    "Its first row would be lost as names of columns. Columns named by numbers are no rows."
+    (tmp_path / "table.csv").write_text(text)
+    assert HEADERLESS[text] in refused(tmp_path / "table.csv", percent=True)
+    (tmp_path / "sources.csv").write_text("resnet34,73.3\nresnet50,76.1\n")
+    message = refused(WIDE, percent=True, leave_out="imagenet", source_accuracy=tmp_path / "sources.csv")
+    assert message.endswith("no header, its first line is 'resnet34,73.3'; write 'network,source_accuracy' above it")
+    shares = WIDE.rename(columns={"network": "Ansatz", "pets": "0.5", "cars": "1.0"})
+    assert "such as --network 'Ansatz'" in refused(shares, percent=True)
+
+
+def test_metrics_beside_an_accuracy_are_no_datasets():
+    scores = {"Accuracy": [0.8, 0.85, 0.9], "Precision": [0.81, 0.84, 0.91], "F1-Score": [0.8, 0.86, 0.9]}
+    metrics = WIDE[["network"]].assign(**scores)
+    known = {"source_accuracy": WIDE.set_index("network")["imagenet"] / 100}
+    assert refused(metrics, **known).endswith("if 'Accuracy' is the accuracy on one dataset, give --datasets 'Accuracy'")
+    rows = read_table(metrics, datasets="Accuracy", **known)
+    assert rows["score"].tolist() == [0.8, 0.85, 0.9]
+    assert "left out: Precision (a metric, no dataset), F1-Score" in rows.attrs["reading"][2]
+    tested = read_table(metrics.rename(columns={"Accuracy": "Test Accuracy"}), **known)
+    assert set(tested["dataset"]) == {"Test Accuracy"}
+    declared = read_table(metrics.assign(pets_f1=[0.7, 0.8, 0.9]), datasets="Accuracy,pets_f1", **known).attrs["reading"]
+    assert any(line.endswith("declare it, such as --metric 'pets_f1'=f1") for line in declared)
+
+
+def test_errors_are_named_before_counts_of_right_answers_are_guessed(tmp_path):
+    rows = "".join(f"|cifar100|{name}|{error}|60|200|\n" for name, error in (("a", 30.1), ("b", 25.2), ("c", 22.7)))
+    (tmp_path / "readme.md").write_text("|dataset|network|top1 err|epoch(lr = 0.1)|total epoch|\n|:-:|:-:|:-:|:-:|:-:|\n" + rows)
+    message = refused(tmp_path / "readme.md", percent=True)
+    assert "'top1 err' holds errors, no accuracies" in message
+    assert message == refused(tmp_path / "readme.md", percent=True, leave_out="epoch*,total epoch")
+
+
+def test_shots_of_a_wide_table_may_be_sizes_or_be_left_out():
+    table = pd.concat([WIDE.assign(**{"n-shot": f"{n}-shot", "pets": WIDE["pets"] + n}) for n in (1, 4)])
+    message = refused(table, percent=True)
+    assert message.endswith("--network 'network,n-shot'; or leave rows out, such as with --leave-out 'n-shot=4-shot'")
+    assert "else call this column seed (runs, folds), n_train_per_class, protocol or setting" in message
+    assert len(read_table(table, percent=True, leave_out="n-shot=4-shot")) == 6

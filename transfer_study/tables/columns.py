@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'STATISTICS', 'is_results', 'names_in', 'matching', 'Roles', 'unique_column', 'standard_column', 'is_text',
-           'possible_datasets', 'differing_columns', 'network_columns', 'runs_in', 'plain_words', 'reasons_beside',
-           'names_source', 'dataset_column', 'long_roles']
+           'possible_datasets', 'advice_apart', 'differing_columns', 'network_columns', 'runs_in', 'plain_words',
+           'reasons_beside', 'names_source', 'dataset_column', 'long_roles']
 
 # %% ../../nbs/api/tables/05_columns.ipynb #57f6b525
 import re
@@ -17,7 +17,7 @@ from itertools import takewhile
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, names_shown, unknown_name_error
+from ..core import UserError, names_shown, shortened, unknown_name_error
 from .cells import clean_text, clean_texts, name_key
 from .files import Grid
 from transfer_study.tables.names import (
@@ -148,6 +148,19 @@ def possible_datasets(
     return [grid.columns[i] for i in sorted(possible, key=lambda i: (not _words(grid.columns[i], "data", "dataset", "task", "benchmark"), left[i]))]
 
 # %% ../../nbs/api/tables/05_columns.ipynb #aa9e5502
+def advice_apart(
+    column: str,  # which tells apart several scores of a network on a dataset
+    values: list[str],  # its values
+    names: str,  # the columns of the networks' names and this one, as an option takes them
+) -> str:
+    "What to do with a column that is not read."
+    leave = ",".join(f"{column}={value}" for value in values[1:10])
+    return (
+        f"call this column seed (runs, folds), n_train_per_class, protocol or setting if it is one of these; add it to the networks' names with "
+        f"--network {names!r}; or leave rows out, such as with --leave-out {leave!r}"
+    )
+
+
 def differing_columns(
     grid: Grid,
     roles: Roles,
@@ -165,6 +178,17 @@ def differing_columns(
     return {name: values for name, (_, values) in sorted(found.items(), key=lambda item: item[1][0])}
 
 # %% ../../nbs/api/tables/05_columns.ipynb #9e9e9113
+def _check_header(grid: Grid, texts: list[str], advice: str, path: object) -> None:
+    "Raises `UserError` for a table without a column of networks whose columns of numbers have numbers as names: its first line is a row."
+    numeric = [name for i, name in enumerate(grid.columns) if len(grid.cells) and np.isfinite(grid.numbers(i).values).any()]
+    numbers = [float(name.rstrip("%")) for name in numeric if re.fullmatch(r"\d+(\.\d+)?%?", name)]
+    if not numbers or len(numbers) < len(numeric) or not (any(number % 1 for number in numbers) or texts and re.search(r"\d", texts[0])):
+        return
+    header = "network,source_accuracy" if "--network" not in advice else "network,dataset,score" if len(texts) == 2 and len(numeric) == 1 else ""
+    above = repr(header) if header else "a line with network and the names of the datasets"
+    raise UserError(f"{path}: no header, its first line is {shortened(','.join(grid.columns))!r}; write {above} above it")
+
+
 def network_columns(
     grid: Grid,
     network: str | Iterable[str] | None,  # the columns that name the network, or None to find one
@@ -184,6 +208,7 @@ def network_columns(
     texts = [grid.columns[i] for i in range(len(grid.columns)) if len(grid.cells) and is_text(grid, i) and name_key(grid.columns[i]) not in _SAME["dataset"]]
     if len(texts) == 1 and name_key(texts[0]) in ("method", "methods", "weights"):  # beside other texts, it may be anything
         return [unique_column(grid, texts[0], path)]
+    _check_header(grid, texts, advice, path)
     texts.sort(key=lambda name: (not _words(name, *_SAME["network"]), _words(name, "id", "status", "state", "date", "time", "created", "uri", "user")))
     hint = f"{advice} {texts[0]!r}" if texts and texts[0] else "write network above the column of their names" if texts else advice.partition(",")[0]
     if texts and (others := possible_datasets(grid, [grid.columns.index(texts[0])])):
@@ -319,11 +344,13 @@ def _score_column(grid: Grid, used: Iterable[int], path: object) -> int:
     others = [i for i in numeric if i not in scores and not any(reason(grid.columns[i]) for reason in (is_source, reason_no_dataset, beside.get))]
     if len(scores) == 1 and not others:
         return scores[0]
-    _check_errors([grid.columns[i] for i in numeric if not scores and not others], path)
     totals = {i: total for i in [*scores, *others] if (total := _total_beside(grid, i, path)) is not None}
     shares = [i for i in [*scores, *others] if i not in totals and i not in totals.values() and not _RIGHT.fullmatch(name_words(untracked(grid.columns[i])))]
-    for i in [] if shares else [*scores, *others]:
-        _check_counts(grid, i, path, suggested=True)
+    if not shares:
+        _check_errors([grid.columns[i] for i in numeric if not scores], path)
+        for i in [*scores, *others]:
+            _check_counts(grid, i, path, suggested=True)
+    shares = shares or [i for i in numeric if i not in totals and reason_no_dataset(grid.columns[i]) == "a metric, no dataset"]
     hint = f", such as --score {grid.columns[shares[0]]!r}" if shares else ""
     raise UserError(f"{path}: no column 'score'; found: {names_shown(grid.columns)}; name it with --score{hint}")
 
@@ -393,7 +420,7 @@ def long_roles(
     others = {role: standard_column(grid, role, path) for role in COLUMNS if role not in ("network", "dataset", "score")}
     standard = {role: i for role, i in others.items() if i is not None and i not in [*named, dataset, scores] and names[i] not in left}
     is_found = scores is None and not runs
-    scores = _score_column(grid, [*named, dataset, *standard.values()], path) if is_found else scores
+    scores = _score_column(grid, [*named, dataset, *standard.values(), *(i for i, name in enumerate(names) if name in left)], path) if is_found else scores
     standard = {"dataset": dataset} | ({} if scores is None else {"score": scores}) | standard
     free = [i for i, name in enumerate(names) if i not in [*named, dataset, scores, *runs] and name not in left]
     if source or "source_accuracy" not in standard:

@@ -98,7 +98,8 @@ def undeclared_metrics(
 ) -> list[str]:
     "A line on datasets whose names suggest another metric than accuracy, if none is declared."
     plain = rows if "metric" not in rows else rows[rows["metric"].isna()]
-    names = [name for name in plain["dataset"].unique() if _LOOKS_LIKE.search(str(name).replace("_", " "))]
-    if not names:
+    found = {name: match[0].lower() for name in plain["dataset"].unique() if (match := _LOOKS_LIKE.search(str(name).replace("_", " ")))}
+    if not found:
         return []
-    return [f"{', '.join(map(repr, names[:5]))} may be another metric than accuracy; declare it, such as --metric {names[0]!r}=auc"]
+    first, metric = next(iter(found.items()))
+    return [f"{', '.join(map(repr, list(found)[:5]))} may be another metric than accuracy; declare it, such as --metric {first!r}={metric}"]

@@ -19,6 +19,7 @@ from transfer_study.tables.columns import (
     COLUMNS,
     STATISTICS,
     Roles,
+    advice_apart,
     is_text,
     matching,
     names_in,
@@ -257,7 +258,7 @@ def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int
     metrics = [name for name, reason in reasons.items() if reason == "a metric, no dataset" and re.search(r"top ?1|acc", name_words(untracked(name)))]
     if metrics and datasets and not sources:
         name = metrics[0]
-        raise UserError(f"{path}: {name!r} could be the source accuracy; if so, give --source {name!r}; if not, --leave-out {name!r}")
+        raise UserError(f"{path}: {name!r} could be the source accuracy; if so, give --source {name!r}; if it is that of a dataset, name the datasets with --datasets; else --leave-out {name!r}")
     for i in [*datasets, *sources]:
         unique_column(grid, grid.columns[i], path)
     runs = runs_in(grid.columns)
@@ -268,7 +269,8 @@ def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int
         described = f" (left out: {'; '.join(f'{name}: {reason}' for name, reason in reasons.items())})" if reasons else ""
         beside = f"no dataset beside the source accuracy {grid.columns[sources[0]]!r}; " if sources else ""
         only_errors = set(reasons.values()) == {"errors, no accuracies"}
-        advice = "write accuracies in their place, 100 − error in per cent" if only_errors else "--datasets names columns to read"
+        advice = f"if {metrics[0]!r} is the accuracy on one dataset, give --datasets {metrics[0]!r}" if metrics else "--datasets names columns to read"
+        advice = "write accuracies in their place, 100 − error in per cent" if only_errors else advice
         raise UserError(f"{path}: {beside}expected the columns network, dataset and score, or one numeric column per dataset{described}; {advice}")
 
 # %% ../../nbs/api/tables/06_wide.ipynb #aa88262f
@@ -277,9 +279,10 @@ def _check_one_row_each(grid: Grid, path: object, named: list[int], standard: di
     apart = [standard[name] for name in ("setting", "protocol", "n_train_per_class", "seed") if name in standard]
     if texts := possible_datasets(grid, [*named, *apart], standard.values()):
         names = ",".join(grid.columns[i] for i in named)
+        values = list(clean_texts(grid.cells[grid.columns.index(texts[0])]).dropna().unique())
         raise UserError(
             f"{path}: several rows of a network, which {texts[0]!r} tells apart; if it names the datasets, call it dataset, and the column of scores "
-            f"score; if it belongs to the networks' names, --network {f'{names},{texts[0]}'!r}"
+            f"score; else {advice_apart(texts[0], values, f'{names},{texts[0]}')}"
         )
 
 # %% ../../nbs/api/tables/06_wide.ipynb #e6c277fa

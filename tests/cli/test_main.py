@@ -452,6 +452,16 @@ def test_a_name_with_a_tilde_that_is_no_home_is_a_name(command, monkeypatch, tmp
         assert command("analyze", name, "--bootstrap", 100)[0] == 0
 
 
+def test_without_a_home_directory_the_line_says_what_to_set(command, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    code, _, err = command("datasets")
+    assert code == 2 and err == "transfer-study: no home directory is known; set HOME to a folder that you can write to\n"
+
+
 def test_only_one_function_puts_the_home_in_place_of_a_tilde():
     raising = [str(path) for path in PACKAGE.rglob("*.py") if re.search(r"(?<!os\.path)\.expanduser\(", path.read_text())]
     assert not raising  # pathlib's raises an error for a user whom the machine does not know

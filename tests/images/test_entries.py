@@ -136,6 +136,71 @@ def test_groups_may_be_a_column_of_the_list(plants, columns):
         open_dataset(keys, plants)  # the last line is of a part that is not used
 
 
+@pytest.fixture
+def several(plants):
+    "Twenty images, two of each plant, of which three plants show the rare label, and no plant shows both of the others."
+    labels = ["|".join(["a" if i < 10 else "b"] + ["rare"] * (i // 2 in (0, 4, 7))) for i in range(20)]
+    lines = (f"pictures/{i}.png,{labels[i]},p{i // 2}" for i in range(20))
+    (plants / "several.csv").write_text("\n".join(["image,label,plant", *lines]))
+    return plants
+
+
+@pytest.mark.parametrize("keys", [{}, {"groups": "plant"}], ids=["images", "groups"])
+@pytest.mark.parametrize("seed", range(12))
+def test_drawn_splits_show_each_of_several_labels(several, seed, keys):
+    "Of a seed whose first draw does, it is the split."
+    dataset = open_dataset({"csv": "several.csv", "test_share": 0.2, "seed": seed} | keys, several)
+    split, shown = dataset.images["split"].to_numpy(), dataset.label_matrix == 1
+    assert all(shown[split == part].any().all() for part in ("train", "test")) and 4 <= (split == "test").sum() <= 8
+    if not keys:
+        first = set(np.random.default_rng([seed, 0]).permutation(20)[:4])
+        rows = {int(name.rpartition("/")[2][:-4]) for name in dataset.images["name"][split == "test"]}
+        of_first = shown[[int(name.rpartition("/")[2][:-4]) in first for name in dataset.images["name"]]]
+        assert (rows == first) == bool(of_first.any().all() and shown[split == "train"].any().all())
+    for validation_seed in range(6):
+        assert shown[split_images(dataset, validation_seed, 0.5) == "train"].any().all()
+
+
+def test_a_recommendation_needs_one_label_whatever_a_draw_would_show(several):
+    (several / "once.csv").write_text((several / "several.csv").read_text().replace("3.png,a,", "3.png,a|once,", 1))
+    with pytest.raises(UserError, match="several labels each; a recommendation needs one label per image; a study (.*) compares"):
+        open_images(several / "once.csv")
+
+
+def test_a_label_that_no_draw_can_show_on_both_sides_is_refused(several):
+    (several / "once.csv").write_text((several / "several.csv").read_text().replace("3.png,a,", "3.png,a|once,", 1))
+    for keys in ({}, {"groups": "plant"}):
+        with pytest.raises(UserError, match=r"no (train|test) image shows class 'once' .*; add images of it, or leave the"):
+            open_dataset({"csv": "once.csv", "test_share": 0.2} | keys, several)
+
+
+@pytest.mark.parametrize("suffix", ["", ".png"])
+def test_images_of_a_listed_folder_are_not_those_of_another_one(plants, suffix):
+    "Kaggle's folders train and test have the same names, and one image of train is missing."
+    (plants / "pictures").rename(plants / "train")
+    (plants / "test").mkdir()
+    for i in range(20):
+        (plants / f"test/{i}.png").write_bytes((plants / f"train/{19 - i}.png").read_bytes())
+    (plants / "train/5.png").unlink()
+    text = (plants / "plants.csv").read_text().replace("pictures/", "train/").replace(".png", suffix)
+    (plants / "list.csv").write_text(text)
+    dataset = open_dataset({"csv": "list.csv", "test_share": 0.2}, plants)
+    assert dataset.missing == (f"train/5{suffix}",) and dataset.images["file"].str.startswith("train/").all()
+    (plants / "list.csv").write_text(text.replace("train/", "C:\\data\\train\\"))
+    if suffix:
+        assert open_dataset({"csv": "list.csv", "test_share": 0.2}, plants).missing == ("train/5.png",)
+        return
+    with pytest.raises(UserError, match=r"train.*5': no image of this name below the folder of the list \(such lines: 1\)"):
+        open_dataset({"csv": "list.csv", "test_share": 0.2}, plants)
+
+
+def test_pixels_in_cells_are_named_before_the_names_of_splits(tmp_path):
+    rows = [f"{i % 2},{' '.join(['70'] * 100)},{'Training' if i < 6 else 'PublicTest'}" for i in range(8)]
+    (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *rows]))
+    with pytest.raises(UserError, match=r"pixels in cells are not read \(columns of numbers: pixels\)"):
+        open_dataset({"csv": "fer2013.csv"}, tmp_path)
+
+
 def test_groups_of_given_test_images_are_said_and_mistakes_are_one_line(tmp_path):
     dataset = open_dataset({"folder": "scans", "test_share": 0.25}, write_patients(tmp_path))
     table = dataset.images[["file", "class", "split"]].set_axis(["image", "label", "split"], axis=1)

@@ -106,8 +106,12 @@ def test_packed_files_wrong_names_and_addresses(tiny):
     (folder / "wrong.safetensors").write_bytes((folder / "w.pth").read_bytes())
     with zipfile.ZipFile(folder / "w.zip", "w") as packed:
         packed.write(folder / "right.safetensors", "right.safetensors")
+    with zipfile.ZipFile(folder / "stopped.pth", "w") as packed:  # as torch.save leaves it if an object cannot be pickled
+        for name, content in (("version", "3\n"), ("byteorder", "little"), (".data/serialization_id", "0" * 40)):
+            packed.writestr(f"stopped/{name}", content)
     for name, message in {
         "w.pth.gz": "a packed file; unpack it", "w.zip": "a zip that torch.save did not write; unpack it",
+        "stopped.pth": "torch.save was stopped before it wrote the tensors; save them again",
         "wrong.safetensors": "a file of torch.save; give it a name that ends in .pth",
         "https:/example.com/w.pth": "an address, not a file",
         ".": r"a folder, .* give the file in it, such as .*right\.safetensors$",

@@ -184,6 +184,24 @@ def test_a_folder_without_a_study(tmp_path, command):
         find_run(tmp_path, "a", "b")
 
 
+def test_a_study_whose_folder_was_moved_says_so(weights, tmp_path, finished):
+    "Its paths start from a folder that is gone; from the new place the study file repeats nothing."
+    before = tmp_path / "before"
+    shutil.copytree(finished[0] / "squares", before / "squares")
+    shutil.copy(weights / "test_resnet.safetensors", before / "w.safetensors")
+    network = 'name = "small"\narchitecture = "test_resnet"\nweights = "w.safetensors"\nsource_accuracy = 0.5\n'
+    text = f'name = "moved"\ndatasets = ["squares"]\n[[networks]]\n{network}[protocols.linear]\nn_l2 = 3\nn_augmentations = 1\n'
+    (before / "study.toml").write_text(text)
+    options = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
+    first = Study.from_file(before / "study.toml").run(before / "runs", **options)
+    after = before.rename(tmp_path / "after")
+    with pytest.raises(UserError, match="^study moved: the folder .*before, from which it was run, is not there any "):
+        keep_classifier(after / "runs" / "moved", "small", "squares", device="cpu")
+    again = Study.from_file(after / "study.toml").run(after / "runs", **options)
+    assert again["run_id"].tolist() == first["run_id"].tolist()
+    assert keep_classifier(after / "runs" / "moved", "small", "squares", device="cpu").accuracy == first["score"].iloc[0]
+
+
 def test_parts_leave_the_whole_study(finished):
     folder, _ = finished
     study = Study.from_runs(folder / "runs" / "tiny")

@@ -354,6 +354,8 @@ def _problem(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, _UsageError):
         return _usage(error)
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib, as for a user without an entry in /etc/passwd
+        return "no home directory is known; set HOME to a folder that you can write to"
     if is_memory_short(error):
         return "memory is used up; end other programs, or use fewer processes; what is finished is kept, and the same command continues from there"
     if not isinstance(error, OSError) or not error.strerror:

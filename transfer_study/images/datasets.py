@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_FILE_BYTES', 'NO_CONTENT', 'read_file', 'ImageDataset', 'only_structure', 'hashed_contents', 'with_copies',
-           'part_words', 'dataset_name', 'limit_pixels', 'image_folder', 'listed_dataset']
+           'part_words', 'dataset_name', 'limit_pixels', 'image_folder', 'check_label_matrix', 'listed_dataset']
 
 # %% ../../nbs/api/images/08_datasets.ipynb #6d4f0e7b
 import glob
@@ -350,7 +350,11 @@ def _present(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
     return present.astype({"size": int}).sort_values("name")
 
 # %% ../../nbs/api/images/08_datasets.ipynb #4f8fd755
-def _check_label_matrix(label_matrix: pd.DataFrame, split: pd.Series, name: str) -> None:
+def check_label_matrix(
+    label_matrix: pd.DataFrame,  # (n_images, n_classes)
+    split: pd.Series,  # (n_images,) train, val or test
+    name: str,  # of the dataset, for messages
+) -> None:
     "Raises `UserError` for a value other than 1, 0 and -1, and for a class that no training or no test image shows."
     if not label_matrix.isin([1, 0, -1]).all(axis=None):
         raise UserError(f"dataset {name}: labels must be 1 (present), 0 (absent) or -1 (difficult)")
@@ -359,7 +363,7 @@ def _check_label_matrix(label_matrix: pd.DataFrame, split: pd.Series, name: str)
             raise UserError(f"dataset {name}: no images in {part}")
         present = (label_matrix[(split == part).to_numpy()] == 1).any()
         if not present.all():
-            raise UserError(f"dataset {name}: no {part} image shows class {present.idxmin()!r} (such classes: {(~present).sum()})")
+            raise UserError(f"dataset {name}: no {part} image shows class {present.idxmin()!r} (such classes: {(~present).sum()}); add images of it, or leave the class out")
 
 # %% ../../nbs/api/images/08_datasets.ipynb #63626947
 def _with_labels(table: pd.DataFrame) -> pd.DataFrame:
@@ -393,7 +397,8 @@ def listed_dataset(
         table = _with_labels(table)
         labels = table["class"]
     else:
-        _check_label_matrix(label_matrix, table["split"], name)
+        if not unseen_classes:
+            check_label_matrix(label_matrix, table["split"], name)
         table = table[["split", "name", "file", "offset", "size"]]
         labels = label_matrix.apply(lambda row: ",".join(f"{label}:{value}" for label, value in row.items() if value), axis=1)
     keys = (table["split"] + "/" + labels + "/" + table["name"]).tolist()

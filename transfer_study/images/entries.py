@@ -132,7 +132,8 @@ def _with_our_splits(table: pd.DataFrame, entry: DatasetEntry, where: str) -> pd
     if entry.test_share is not None:
         if (table["split"] == "test").any():
             raise UserError(f"{where}: has test images already; remove test_share")
-        table["split"] = draw_test_images(table["split"], table.get("class"), entry.test_share, entry.seed)
+        matrix = _matrix(table["labels"]).to_numpy() if "labels" in table else None
+        table["split"] = draw_test_images(table["split"], table.get("class"), entry.test_share, entry.seed, matrix)
         if not (table["split"] == "test").any():
             raise UserError(f"{where}: no test image can be drawn, because no class has an image to spare; expected three or more images of a class")
     if not (table["split"] == "test").any():
@@ -198,6 +199,7 @@ def _image_column(table: pd.DataFrame) -> str:
 def _with_columns(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple[DatasetEntry, str]:
     "The entry with the only column of image files, where none is called image, and that called Label, or the only other column, where none is called label; and a line on them."
     image = entry.image or ("image" if "image" in table else _image_column(table))
+    _check_no_pixels(table, image, path)
     split = _split_column(table, entry.model_copy(update={"image": image}), path)
     others = [name for name in table if name and name not in (image, split[0] if split else None, entry.groups)]
     called = [name for name in others if name.strip().casefold() == "label"] or others
@@ -238,7 +240,6 @@ def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, split: str | None
         if ones.shape[1] > 1 and ones.isin(["0", "1"]).all(axis=None):
             names = f"{', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}"
             return table[image], (ones == "1").apply(lambda row: "|".join(row.index[row]), axis=1), f"the labels are the columns {names}, of 0 and 1"
-    _check_no_pixels(table, image, path)
     if missing := [column for column in (image, label) if column not in table]:
         advice = 'rename the column, or in a study file name it with image = "…" or label = "…"'
         raise UserError(f"dataset {path}: no column {missing[0]!r}; found: {names_shown(table)}; {advice}")

@@ -450,7 +450,8 @@ def hub_dataset(
     label_matrix = _label_matrix(parts, chosen.values(), label, reference)
     table = _rows(parts, chosen, label if label_matrix is None else "", reference)
     if test_share is not None:
-        table["split"] = draw_test_images(table["split"], table.get("class"), test_share, seed)
+        matrix = None if label_matrix is None else label_matrix.to_numpy()
+        table["split"] = draw_test_images(table["split"], table.get("class"), test_share, seed, matrix)
     reader = _HubReader([_undecoded(part, image) for part in parts], np.cumsum([0, *map(len, parts[:-1])]))
     name = name or "-".join(filter(None, (Path(source).name, configuration)))
     metric = metric or known_datasets().set_index("name")["metric"].get(name, "top1" if label_matrix is None else "map")

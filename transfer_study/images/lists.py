@@ -344,16 +344,30 @@ def decoded_path(
     return unquote(re.sub(r"^\w+://[^/]*", "", file))
 
 # %% ../../nbs/api/images/07_lists.ipynb #60baf331
-def _by_name(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    "The images below a folder by their names, with and without the suffix, as they are and in lower case; none in a folder of a system."
-    exact, folded = dict[str, list[str]](), dict[str, list[str]]()
+def _by_name(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]], set[str]]:
+    """The images below a folder by their names, with and without the suffix, as they are and in lower case; none in a folder of a system.
+
+    And the names of the folders below it, in lower case.
+    """
+    exact, folded, folders = dict[str, list[str]](), dict[str, list[str]](), set[str]()
     with suppress(UserError):
-        for file in list_files(root).files:
+        stored = list_files(root)
+        folders = {_composed(PurePosixPath(folder).name).casefold() for folder in stored.folders}
+        for file in stored.files:
             name = PurePosixPath(_composed(file.path))
             for key in {name.name, name.stem} if name.suffix.lower() in IMAGE_SUFFIXES else ():
                 exact.setdefault(key, []).append(file.path)
                 folded.setdefault(key.casefold(), []).append(file.path)
-    return exact, folded
+    return exact, folded, folders
+
+
+def _of_folder(places: list[str], parts: list[str], folders: set[str]) -> list[str]:
+    "Those of the files of a listed name that share most of its folders, the last ones first; none if they are in others than one of `folders` that is listed."
+    listed = [_composed(part).casefold() for part in parts[-2::-1]]
+    above = [_composed(place).casefold().split("/")[-2::-1] for place in places]
+    shared = [len(os.path.commonprefix([folder, listed])) for folder in above]
+    least = int(bool(listed) and listed[0] in folders)
+    return [place for place, n in zip(places, shared, strict=True) if n == max(shared) >= least]
 
 
 _ADDRESS = r"(https?|ftp|s3|gs)://"
@@ -381,8 +395,12 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     for k in range(1, max(len(listed.iloc[0]), len(plain.iloc[0]))):
         if (first := ends(1, k).iloc[0]) and is_file(root / first):
             return ends(len(files), k), f"no image is where the list says; those at the ends of the paths are used, such as {first}"
-    exact, folded = _by_name(root)
-    names = [parts.str[-1].map(_composed).map(lambda name: exact.get(name) or folded.get(name.casefold(), [])) for parts in (listed, plain)]
+    exact, folded, folders = _by_name(root)
+
+    def named(parts: list[str]) -> list[str]:
+        return _of_folder(exact.get(name := _composed(parts[-1])) or folded.get(name.casefold(), []), parts, folders)
+
+    names = [texts.map(named) for texts in (listed, plain)]
     candidates = names[0].where(names[0].str.len() > 0, names[1])
     chosen = pd.Series([places[0] if places else file for places, file in zip(candidates, files, strict=True)], files.index)
     absent = (candidates.str.len() == 0) & files.str.match(rf"{_ADDRESS}|file:|/|[A-Za-z]:[/\\]")

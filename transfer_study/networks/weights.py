@@ -62,6 +62,8 @@ def _what_it_is(path: Path) -> str:
         return "a whole network (ONNX), not weights; save model.state_dict() with torch.save or safetensors"
     if path.suffix.lower() in (".onnx", ".tflite", ".pb") and not of_torch:
         return f"a whole network ({path.suffix}), not weights; save model.state_dict() with torch.save or safetensors"
+    if names and {name.rpartition("/")[2] for name in names} <= {"version", "byteorder", "serialization_id"}:
+        return "torch.save was stopped before it wrote the tensors; save them again"
     if names and not any(name.rpartition("/")[2] in ("data.pkl", "archive_format", "constants.pkl") or name.endswith(".npy") for name in names):
         return "a zip that torch.save did not write; unpack it, and give the file of weights inside"
     if any(name.endswith(".npy") for name in names):

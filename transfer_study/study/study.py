@@ -176,7 +176,13 @@ class Study:
         device = resolve_device(device)
         key = (stand_in, device if self.file.features.backend != "torch" else "")
         if key not in self._resolved:
-            self._resolved[key] = _resolve(self, stand_in, device)
+            try:
+                self._resolved[key] = _resolve(self, stand_in, device)
+            except UserError as error:
+                if self.directory.is_dir():
+                    raise
+                advice = "run its study file where it is now; finished runs are kept"
+                raise UserError(f"study {self.file.name}: the folder {self.directory}, from which it was run, is not there any more; {advice}") from error
         resolved = self._resolved[key]
         source, missing = next(iter(resolved.source.datasets), None), (*resolved.datasets.missing, *resolved.source.missing)
         datasets = resolved.datasets.datasets

@@ -15,7 +15,7 @@ from tests.conftest import pack, write_images
 from transfer_study.core import UserError
 from transfer_study.images.catalog import open_dataset
 from transfer_study.images.datasets import listed_dataset
-from transfer_study.images.entries import DatasetEntry, dataset_entry
+from transfer_study.images.keys import DatasetEntry, dataset_entry
 from transfer_study.images.splits import draw_test_images, split_images, used_split
 from transfer_study.images.unlabelled import unlabelled_images
 from transfer_study.selection.images import open_images

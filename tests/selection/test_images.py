@@ -13,7 +13,7 @@ from tests.conftest import pack, png_bytes, write_images
 from transfer_study.core import UserError
 from transfer_study.images.class_folders import class_folders, has_test_images
 from transfer_study.images.drawn import drawn_dataset
-from transfer_study.images.entries import grouped_list
+from transfer_study.images.listed import grouped_list
 from transfer_study.images.splits import draw_split, group_folds, joined_groups, read_groups
 from transfer_study.selection.checks import check_images
 from transfer_study.selection.images import (

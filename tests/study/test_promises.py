@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import write_images
 from tests.study.conftest import HERE
 from transfer_study.core import UserError
-from transfer_study.images.entries import DatasetEntry
+from transfer_study.images.keys import DatasetEntry
 from transfer_study.results import read_results
 from transfer_study.study.execute import FailedRuns
 from transfer_study.study.file import (

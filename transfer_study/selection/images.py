@@ -21,7 +21,8 @@ from ..images.benchmarks import is_vtab_folder
 from ..images.catalog import named_datasets, open_dataset
 from ..images.class_folders import check_results_outside, class_folders, has_test_images
 from ..images.datasets import ImageDataset, dataset_name, with_copies
-from ..images.entries import dataset_entry, open_entry, split_reference
+from ..images.entries import open_entry
+from ..images.keys import dataset_entry, split_reference
 from ..images.layout import NoTestImages
 from ..images.lists import is_list
 from ..images.official import count_mismatch

@@ -18,7 +18,7 @@ from ..classifiers.logistic import LogisticPath
 from ..classifiers.metrics import METRICS, SCORE_METRICS
 from ..core import UserError, unknown_name_error
 from ..features.extraction import Features, extract_features
-from ..images.entries import DatasetEntry, split_reference
+from ..images.keys import DatasetEntry, split_reference
 from ..networks.networks import build_network
 from ..results import read_result
 from .classifier import check_place, save_classifier

@@ -27,7 +27,7 @@ from ..features.extraction import extract_features
 from ..features.inference import resolve_device
 from ..images import catalog
 from ..images.datasets import ImageDataset
-from ..images.entries import grouped_list
+from ..images.listed import grouped_list
 from ..networks.architectures import split_architecture
 from ..networks.networks import Network, build_network, check_network, network_digest
 from ..networks.penultimate import input_configuration

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from ..core import UserError, data_path, unknown_name_error
 from ..images.decoding import MAX_PIXELS
-from ..images.entries import DatasetEntry
+from ..images.keys import DatasetEntry
 from ..networks.openvino import openvino_conflicts
 from ..options import Section, explain_errors
 from ..tables.columns import COLUMNS

@@ -21,7 +21,7 @@ from ..core import UserError, digest, user_path
 from ..images.catalog import data_root, find_dataset, named_datasets, open_dataset
 from ..images.class_folders import check_results_outside
 from ..images.datasets import ImageDataset, only_structure
-from ..images.entries import DatasetEntry
+from ..images.keys import DatasetEntry
 from ..images.splits import split_images
 from ..networks.architectures import build_architecture, split_architecture
 from ..networks.measured import accuracy_digest, measured_top1

@@ -21,8 +21,8 @@ from .class_folders import class_folders, has_test_images
 from .datasets import ImageDataset, image_folder, listed_dataset
 from .hub import hub_dataset
 from .keys import DatasetEntry
-from .listed import csv_dataset, given_groups, with_our_splits
-from .splits import with_groups
+from .listed import csv_dataset, with_our_splits
+from .splits import names_table, with_groups
 
 # %% ../../nbs/api/images/18_entries.ipynb #21370c39
 def _drawn_test_images(path: Path, entry: DatasetEntry) -> ImageDataset:
@@ -128,7 +128,8 @@ def open_entry(
     "The dataset of an entry; raises `UserError` if it does not exist or cannot be scored."
     dataset = _opened(entry, directory, unseen_classes)
     if entry.groups:
-        dataset = with_groups(dataset, given_groups(entry, directory), entry.test_share, entry.seed)
+        groups = str(directory / user_path(entry.groups)) if names_table(entry.groups, directory) else entry.groups
+        dataset = with_groups(dataset, dataset.images.get("group_name", groups), entry.test_share, entry.seed)
     return dataset if entry.test_share is None or unseen_classes else _with_untested(dataset)
 
 

@@ -300,7 +300,7 @@ def _names_in(folder: Path) -> Callable[[str], str]:
 
     return stored
 
-
+# %% ../../nbs/api/images/07_lists.ipynb #aa9e5701
 def _stored_paths(files: pd.Series, root: Path) -> pd.Series:
     "Paths from `root`, spelled as on the disk."
     top, names = os.path.abspath(root), dict[Path, Callable[[str], str]]()
@@ -319,7 +319,7 @@ def _stored_paths(files: pd.Series, root: Path) -> pd.Series:
 
     return files.map(stored)
 
-
+# %% ../../nbs/api/images/07_lists.ipynb #aa9e5702
 def _slashes(files: pd.Series, root: Path) -> pd.Series:
     "Paths with / between folders, also where the list was written on Windows."
     forward = files.str.replace("\\", "/")

@@ -36,7 +36,7 @@ def names_table(
 
 
 def read_groups(
-    groups: str | pd.Series,  # a table (CSV, Excel, Parquet) with the columns image and group, a regular expression, or groups by image
+    groups: str,  # a table (CSV, Excel, Parquet) with the columns image and group, or a regular expression
     names: pd.Series,  # (n_images,) names of the images, such as "cats/IMG_0012_3.jpg"
 ) -> pd.Series:
     """The group of each image, (n_images,); missing where there is none.
@@ -45,9 +45,7 @@ def read_groups(
     `names`, by the last parts or without the suffix, as a path of Windows or in percent-encoding, or by paths that end so. `attrs["notes"]` says what is odd in it, a line each.
     Raises `UserError` for a table without these columns, for an expression or table that fits no image, and for an expression that fits without a letter.
     """
-    if isinstance(groups, pd.Series):
-        return _groups_of_images(groups, [], repr(groups.name), names)
-    return _groups_of_images(*_listed_groups(groups, names), groups, names) if names_table(groups) else _groups_by_pattern(groups, names)
+    return _groups_by_table(groups, names) if names_table(groups) else _groups_by_pattern(groups, names)
 
 # %% ../../nbs/api/images/09_splits.ipynb #f87fb595
 def _listed_groups(path: str, names: pd.Series) -> tuple[pd.Series, list[str]]:
@@ -83,7 +81,7 @@ def _rows_by_name(names: pd.Series) -> list[dict[str, list[int]]]:
                 bare.setdefault(end.rpartition(".")[0], []).append(row)
     return [whole, ends, bare]
 
-
+# %% ../../nbs/api/images/09_splits.ipynb #aa9e5703
 def _in_lower_case(tables: list[dict[str, list[int]]]) -> dict[str, list[int]]:
     "The rows of all tables by texts in lower case, each row once."
     folded: dict[str, dict[int, None]] = {}
@@ -113,12 +111,8 @@ def _listed_rows(listed: pd.Index, names: pd.Series) -> tuple[list[list[int]], i
     return rows, 0
 
 # %% ../../nbs/api/images/09_splits.ipynb #08de4945
-def _groups_of_images(
-    listed: pd.Series,  # groups by the images' names as a table has them
-    remarks: list[str],  # on the table
-    path: str,  # of the table, for messages
-    names: pd.Series,
-) -> pd.Series:
+def _groups_by_table(path: str, names: pd.Series) -> pd.Series:
+    listed, remarks = _listed_groups(path, names)
     rows, n_above = _listed_rows(listed.index, names)
     groups, texts = pd.Series([None] * len(names), names.index, dtype=object), dict[int, str]()
     for text, group, at in zip(listed.index, listed, rows, strict=True):
@@ -281,19 +275,22 @@ N_DRAWS = 20
 def _showing_all(
     draw: Callable[[int], Any],  # the split (n_images,) of a seed
     seed: int,
-    label_matrix: np.ndarray,  # (n_images, n_classes) 1 present
+    label_matrix: np.ndarray | None,  # (n_images, n_classes) 1 present; None for one label per image
     parts: tuple[str, ...],  # of the split
 ) -> Any:
-    "The first draw in which each part shows each class; if there is none, the one that lacks the fewest."
-    seeds = [seed, *(int(np.random.SeedSequence([seed, k]).generate_state(1)[0]) for k in range(1, N_DRAWS))]
-    best, fewest = draw(seed), label_matrix.size
-    for one in seeds:
-        split = best if one == seed else draw(one)
-        lacking = sum(int((~(label_matrix[np.asarray(split) == part] == 1).any(axis=0)).sum()) for part in parts)
-        if lacking < fewest:
-            best, fewest = split, lacking
-        if lacking <= int(((label_matrix == 1).sum(axis=0) < len(parts)).sum()):  # what no draw can show
+    "The first draw in which each part shows each class; if there is none, the one that lacks the fewest. Of one label per image, the first."
+    best = draw(seed)
+    if label_matrix is None:
+        return best
+
+    def lacking(split: Any) -> int:
+        return sum(int((~(label_matrix[np.asarray(split) == part] == 1).any(axis=0)).sum()) for part in parts)
+
+    least = int(((label_matrix == 1).sum(axis=0) < len(parts)).sum())  # no draw can show these
+    for k in range(1, N_DRAWS):
+        if lacking(best) <= least:
             break
+        best = min(best, draw(int(np.random.SeedSequence([seed, k]).generate_state(1)[0])), key=lacking)
     return best
 
 # %% ../../nbs/api/images/09_splits.ipynb #b305669f
@@ -306,6 +303,7 @@ def split_images(
     split = dataset.images["split"].to_numpy(dtype=object, copy=True)
     if "val" in split:
         return split
+    label_matrix = None if dataset.label_matrix is None else dataset.targets
     images = dataset.images[split == "train"]
     if "group" in images:
         y = images["label"].to_numpy() if "label" in images else np.zeros(len(images), int)
@@ -316,7 +314,7 @@ def split_images(
             return drawn
 
         with naming(dataset.name):
-            return draw_groups(seed) if dataset.label_matrix is None else _showing_all(draw_groups, seed, dataset.targets, ("train",))
+            return _showing_all(draw_groups, seed, label_matrix, ("train",))
     groups = images.groupby("label").groups if "label" in images else {0: images.index}
 
     def draw(seed: int) -> np.ndarray:
@@ -326,7 +324,7 @@ def split_images(
             drawn[np.random.default_rng([seed, label]).permutation(rows)[:n_held_out]] = "val"
         return drawn
 
-    return draw(seed) if dataset.label_matrix is None else _showing_all(draw, seed, dataset.targets, ("train",))
+    return _showing_all(draw, seed, label_matrix, ("train",))
 
 # %% ../../nbs/api/images/09_splits.ipynb #5eaddad3
 def training_subset(
@@ -395,18 +393,18 @@ def draw_test_images(
             drawn[np.random.default_rng([seed, i]).permutation(rows)[:n_test]] = "test"
         return drawn
 
-    return draw(seed) if label_matrix is None else _showing_all(draw, seed, label_matrix, ("train", "test"))
+    return _showing_all(draw, seed, label_matrix, ("train", "test"))
 
 # %% ../../nbs/api/images/09_splits.ipynb #b5df6e39
 def with_groups(
     dataset: ImageDataset,
-    groups: str | pd.Series,  # as `read_groups` takes it
+    groups: str | pd.Series,  # as `read_groups` takes it, or the group of each image
     test_share: float | None = None,  # the test images were drawn, and are drawn again with each group on one side
     seed: int = 0,  # of that draw
 ) -> ImageDataset:
     "The dataset with the columns `group` of its images, numbers from 0, and `group_name`; a fingerprint of its own; and a line on the groups. Raises `UserError` as `read_groups`."
     with naming(dataset.name):
-        given = read_groups(groups, dataset.images["name"])
+        given = read_groups(groups, dataset.images["name"]) if isinstance(groups, str) else groups
     group, split = joined_groups(given, np.zeros((0, 2))), dataset.images["split"].to_numpy(dtype=object, copy=True)
     if test_share is not None:
         drawn, given_split = split != "val", split
@@ -418,7 +416,7 @@ def with_groups(
             return split
 
         with naming(dataset.name):
-            split = draw(seed) if dataset.label_matrix is None else _showing_all(draw, seed, dataset.targets, ("train", "test"))
+            split = _showing_all(draw, seed, None if dataset.label_matrix is None else dataset.targets, ("train", "test"))
         if dataset.label_matrix is not None:
             check_label_matrix(dataset.label_matrix, pd.Series(split), dataset.name)
     both = len(set(group[split == "test"]) & set(group[split != "test"]))

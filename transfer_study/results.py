@@ -28,7 +28,7 @@ from transfer_study.source_accuracy import (
     unused_accuracies,
     with_source_accuracy,
 )  # fmt: skip
-from .tables.columns import COLUMNS, advice_apart, differing_columns
+from .tables.columns import COLUMNS, advice_apart, differing_column
 from .tables.files import table_path
 from .tables.metrics import undeclared_metrics, with_metrics, with_n_classes
 from .tables.rows import TableRows, class_counts, protocol_name, table_rows
@@ -71,9 +71,9 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
     if repeated.empty:
         return
     same = repeated[repeated.groupby(key, dropna=False, sort=False).ngroup() == 0]
-    first, differing = same.iloc[0], differing_columns(read.grid, read.roles, same["line"])
-    advice = "; keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting"
-    for name, values in list(differing.items())[:1]:
+    first, advice = same.iloc[0], "; keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting"
+    if differing := differing_column(read.grid, read.roles, same["line"]):
+        name, values = differing
         advice = f", which differ in {name!r}; {advice_apart(name, values, ','.join([*(read.grid.columns[i] for i in read.roles.network), name]))}"
     raise UserError(
         f"{read.path}: network {first['network']!r} has more than one score on dataset {first['dataset']!r} "

@@ -131,7 +131,7 @@ def _not_fitting_advice(given: dict[str, Any], expected: dict[str, Any], path: P
         build = "create_vision_model(resnet18, n_out, pretrained=False) of fastai.vision.learner, with your architecture and number of classes"
         return f'as of a learner of fastai; give a function (architecture = "module:function") that returns {build}'
     other_shapes = [name for name in given if name in expected and given[name].shape != expected[name].shape]
-    if {name for name in expected if not name.endswith("num_batches_tracked")} <= given.keys() and any("pos" in name for name in other_shapes):
+    if {name for name in expected if not name.endswith("num_batches_tracked")} <= given.keys() and any(re.search(r"(^|[._])(rel(ative)?_)?pos(_|ition)", name) for name in other_shapes):
         return (
             "as of another input size; give the architecture of that size, or a function that builds it (architecture = \"module:function\"), such as "
             "with timm.create_model(NAME, img_size=384), and sets its pretrained_cfg[\"input_size\"]"

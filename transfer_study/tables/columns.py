@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'STATISTICS', 'is_results', 'names_in', 'matching', 'Roles', 'unique_column', 'standard_column', 'is_text',
-           'possible_datasets', 'advice_apart', 'differing_columns', 'network_columns', 'runs_in', 'plain_words',
+           'possible_datasets', 'advice_apart', 'differing_column', 'network_columns', 'runs_in', 'plain_words',
            'reasons_beside', 'names_source', 'dataset_column', 'long_roles']
 
 # %% ../../nbs/api/tables/05_columns.ipynb #57f6b525
@@ -161,21 +161,21 @@ def advice_apart(
     )
 
 
-def differing_columns(
+def differing_column(
     grid: Grid,
     roles: Roles,
     lines: Collection[int],  # of some rows of the grid
-) -> dict[str, list[str]]:
-    "The columns without a role that have another value in each of these rows, with these values; those with the fewest values in the grid first."
-    rows, found = np.isin(grid.lines, list(lines)), {}
+) -> tuple[str, list[str]] | None:
+    "The column without a role that has another value in each of these rows, and these values; of several that with the fewest values in the grid."
+    rows, found = np.isin(grid.lines, list(lines)), list[tuple[int, str, list[str]]]()
     read = {*roles.network, *roles.standard.values(), *roles.datasets, *roles.sources, *roles.runs}
     for i, name in enumerate(grid.columns):
         cells, numbers = clean_texts(grid.cells[i]), grid.numbers(i).values
         numbers = numbers[np.isfinite(numbers)]
         measured = (numbers % 1 != 0).any() or len(numbers) == len(cells) == cells.nunique()
         if name and i not in read and not measured and cells[rows].notna().all() and cells[rows].nunique() == rows.sum() > 1:
-            found[name] = (cells.nunique(), list(cells[rows]))
-    return {name: values for name, (_, values) in sorted(found.items(), key=lambda item: item[1][0])}
+            found.append((cells.nunique(), name, list(cells[rows])))
+    return min(found)[1:] if found else None
 
 # %% ../../nbs/api/tables/05_columns.ipynb #9e9e9113
 def _check_header(grid: Grid, texts: list[str], advice: str, path: object) -> None:

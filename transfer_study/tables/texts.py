@@ -251,12 +251,12 @@ def _with_index_name(records: Records, n_head: int) -> Records:
         return records
     return [(line, [*lower[:n], *upper[n:]]), *body]
 
-
+# %% ../../nbs/api/tables/01_texts.ipynb #aa9e5704
 def _rules(text: str) -> list[int]:
     "The lines of dashes below the headers of Markdown tables, from 0."
     return [i for i, line in enumerate(text.split("\n")) if "|" in line and "-" in line and not line.strip("|:- \t")]
 
-
+# %% ../../nbs/api/tables/01_texts.ipynb #aa9e5705
 def html_records(
     text: str,
     path: Path | str,  # for messages

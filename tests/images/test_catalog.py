@@ -97,7 +97,7 @@ def test_the_data_root_is_given_or_the_environments_or_the_cache(tmp_path, monke
 
 def test_what_has_no_source_names_the_files(tmp_path):
     none = pd.DataFrame(columns=["name", "url", "md5"], dtype=str)
-    with pytest.raises(UserError, match=r"no source is known; or copy to .*: stanford_cars/: .*cars_test_annos_withlabels.mat"):
+    with pytest.raises(UserError, match=r"no source is known; copy to .*: stanford_cars/: .*cars_test_annos_withlabels.mat"):
         download_dataset("stanford_cars", tmp_path, none)
     assert not tmp_path.exists() or not any(tmp_path.iterdir())
 

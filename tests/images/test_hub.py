@@ -164,9 +164,18 @@ def test_all_columns_that_are_unclear_are_named_at_once(tmp_path, hf):
         open_dataset("hf:both", tmp_path)
     assert open_dataset({"hf": "both", "image": "mask", "label": "shape"}, tmp_path).counts["train"] == 6
     kinds = {split: [f"kind {label}" for label in values] for split, values in LABELS.items()}
+    captions = {split: [f"picture {i}" for i in range(len(values))] for split, values in LABELS.items()}
+    parquet(hf, tmp_path / "captions", captions, text, "text")
+    with pytest.raises(UserError, match='0 found among the columns text; in a study file name it with label = "text", or in Python'):
+        open_dataset("hf:captions", tmp_path)
     parquet(hf, tmp_path / "named", kinds, text, "kind")
-    with pytest.raises(UserError, match='0 found among the columns kind; in a study file name it with label = "kind", or'):
-        open_dataset("hf:named", tmp_path)
+    dataset = open_dataset("hf:named", tmp_path)
+    assert dataset.classes == ["kind 0", "kind 1", "kind 2"]
+    assert dataset.notes[-1] == "dataset named: the labels are those of the column 'kind'"
+    assert open_dataset({"hf": "named", "label": "kind"}, tmp_path).fingerprint == dataset.fingerprint
+    parquet(hf, tmp_path / "more", kinds, text, "kind", place=(text, kinds))
+    with pytest.raises(UserError, match='0 found among the columns kind, place; in a study file name it with label = "…"'):
+        open_dataset("hf:more", tmp_path)
     layouts.text(tmp_path / "list/list.csv", "image,label\n1.png,cat\n2.png,dog\n")
     with pytest.raises(UserError, match="no column holds images, found: image, label; a table of the paths .* csv:FILE"):
         open_images(f"hf:{tmp_path / 'list'}")
@@ -178,6 +187,16 @@ def test_all_columns_that_are_unclear_are_named_at_once(tmp_path, hf):
     rows = [f"{i}.png,{'ab'[i % 2]}" for i in range(6)]
     layouts.text(tmp_path / "bare/metadata.csv", "\n".join(["file_name,label", *rows]))
     assert open_images(f"hf:{tmp_path / 'bare'}").counts["train"] == 6
+
+
+def test_vectors_of_zeros_and_ones_are_no_lists_of_classes(tmp_path, hf):
+    vectors = {"train": [[0, 1], [1, 0], [1, 1], [0, 1]], "test": [[1, 0], [0, 1]]}
+    parquet(hf, tmp_path / "vectors", vectors, hf.List(hf.Value("int64")))
+    with pytest.raises(UserError, match="column 'label' contains vectors of 0 and 1; save the list of its classes"):
+        open_dataset("hf:vectors", tmp_path)
+    lists = {split: [[i for i, value in enumerate(row) if value] for row in rows] for split, rows in vectors.items()}
+    parquet(hf, tmp_path / "lists", lists, hf.List(hf.Value("int64")))
+    assert open_dataset("hf:lists", tmp_path).label_matrix.to_numpy().tolist() == [row for rows in vectors.values() for row in rows]
 
 
 def test_classes_of_two_images_leave_none_to_draw(tmp_path, hf):

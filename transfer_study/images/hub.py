@@ -221,8 +221,8 @@ def _divided(
     chosen: Mapping[str, str],  # the name of each of our splits; empty for the usual names
     used: Iterable[str],  # columns that have been named as something else
     split: str = "",  # name of the column of splits; empty for `split`, or the only one whose values are splits
-) -> "tuple[datasets.DatasetDict, str | None, str]":
-    """A single split, divided by its column of splits unless the library's split is chosen; that column; and a line on it.
+) -> "tuple[datasets.DatasetDict, str]":
+    """A single split, divided by its column of splits unless the library's split is chosen, and a line on that column.
 
     Raises `UserError` for rows without a value there, and as `split_column` does.
     """
@@ -236,10 +236,11 @@ def _divided(
     columns = {name: _texts(part, name) for name in names if not more and (split or _can_hold_splits(part, name))}
     column, values, words = split_column(columns, f"dataset hf:{dataset}", split) or (None, pd.Series(dtype=str), "")
     if column is None or chosen and set(chosen.values()) <= {of_library} - set(values):
-        return loaded, None, ""
+        return loaded, ""
     if empty := int((values == "").sum()):
         raise UserError(f"dataset hf:{dataset}: {empty:,} of {len(part):,} rows have no value in the column {column!r}; complete or remove them")
-    return DatasetDict({name: part.select(np.flatnonzero(values == name)) for name in values.unique()}), column, words
+    bare = part.remove_columns([column])
+    return DatasetDict({name: bare.select(np.flatnonzero(values == name)) for name in values.unique()}), words
 
 # %% ../../nbs/api/images/12_hub.ipynb #a9a618d9
 def _holds_images(part: "datasets.Dataset", column: str) -> bool:
@@ -253,16 +254,29 @@ def _holds_images(part: "datasets.Dataset", column: str) -> bool:
     return any(value and image_format(value) for value in values)
 
 # %% ../../nbs/api/images/12_hub.ipynb #533b4dd5
-def _label_columns(features: Mapping[str, Any], images: Iterable[str]) -> list[str]:
-    "The columns of named classes; without one, those of lists of named classes, then of lists of texts or whole numbers."
+def _only_column(part: "datasets.Dataset", images: Iterable[str]) -> list[str]:
+    "The only other column of texts or whole numbers, unless most of its values are different, as those of captions; WebDataset's are none."
+    from datasets import Value
+
+    others = {name: feature for name, feature in part.features.items() if name not in images and not name.startswith("__")}
+    kinds = {name: feature.dtype for name, feature in others.items() if isinstance(feature, Value)}
+    if len(kinds) != 1 or not re.fullmatch(r"(large_)?string|bool|u?int\d+", next(iter(kinds.values()))):
+        return []
+    return [name for name in kinds if 2 * _texts(part, name).nunique() <= len(part)]
+
+
+def _label_columns(part: "datasets.Dataset", images: Iterable[str]) -> list[str]:
+    "The columns of named classes; without one, those of lists of named classes, then of lists of texts or whole numbers, then the only other one."
     from datasets import ClassLabel, LargeList, List
 
+    features = part.features
     of_lists = {name: feature.feature for name, feature in features.items() if isinstance(feature, List | LargeList) and name not in images}
     kinds = {name: getattr(feature, "dtype", "") for name, feature in of_lists.items()}
     return (
         [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
         or [name for name, feature in of_lists.items() if isinstance(feature, ClassLabel)]
         or [name for name, kind in kinds.items() if isinstance(kind, str) and re.fullmatch(r"(large_)?string|u?int\d+", kind)]
+        or _only_column(part, images)
     )
 
 # %% ../../nbs/api/images/12_hub.ipynb #1f3b5ef4
@@ -285,7 +299,7 @@ def _columns(
     if image and not images:
         raise UserError(f"dataset hf:{dataset}: column {image!r} does not contain images; columns of this dataset: {names_shown(features)}")
     named = [label] if label else [name for name in ("label", "fine_label") if name in features]
-    labels = named[:1] or _label_columns(features, images)
+    labels = named[:1] or _label_columns(part, images)
     if unclear := _unclear_words(features, images, labels):
         raise UserError(f"dataset hf:{dataset}: {unclear}")
     return images[0], labels[0]
@@ -395,6 +409,8 @@ def _label_matrix(parts: "list[datasets.Dataset]", chosen: Mapping[str, str], co
     for part, split in zip(parts, chosen, strict=True):
         _check_labels((labels is None or any(map(_is_missing, labels)) for labels in part[column]), split, chosen, dataset)
     rows = [labels for part in parts for labels in part[column]]
+    if len(rows[0]) > 1 and {len(labels) for labels in rows} == {len(rows[0])} and {label for labels in rows for label in labels} <= {0, 1}:
+        raise UserError(f"dataset hf:{dataset}: column {column!r} contains vectors of 0 and 1; save the list of its classes for each image, or its only class")
     if isinstance(feature.feature, ClassLabel):
         rows = [[feature.feature.names[label] for label in labels] for labels in rows]
         classes = feature.feature.names
@@ -439,12 +455,13 @@ def _classes_too(
     label: str,  # the column that was found
     used: Iterable[str | None],
 ) -> tuple[list[str], str]:
-    "The other columns of named classes, and a line on them; empty if there are none."
-    from datasets import ClassLabel
+    "The other columns of named classes, and a line on them, or on a column that was found because it is the only one; empty if there is none."
+    from datasets import ClassLabel, Value
 
     others = [name for name, feature in features.items() if isinstance(feature, ClassLabel) and name != label and name not in used]
-    advice = 'in a study file label = "…" names another'
-    return others, f"the labels are those of the column {label!r}, not of {names_shown(map(repr, others))}; {advice}" if others else ""
+    words, advice = f"the labels are those of the column {label!r}", 'in a study file label = "…" names another'
+    is_only = isinstance(features[label], Value) and label not in ("label", "fine_label")
+    return others, f"{words}, not of {names_shown(map(repr, others))}; {advice}" if others else words * is_only
 
 # %% ../../nbs/api/images/12_hub.ipynb #6ea05ab8
 _ON_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[^/:]+)?")
@@ -456,7 +473,7 @@ def hub_dataset(
     revision: str | None = None,  # commit, tag or branch of the hub's repository; None for the newest
     splits: Mapping[str, str] | None = None,  # the library's name of train, val and test; None for the usual names
     image: str = "",  # name of the image column; empty for the only one
-    label: str = "",  # name of the label column; empty for label, fine_label or the only one with named classes
+    label: str = "",  # name of the label column; empty for label, fine_label, or the only one with named classes or that can be one
     name: str = "",  # name of the dataset in tables; empty for the last part of NAME
     metric: str = "",  # empty for that of the official dataset of this name, or top1 (multi-label: map)
     test_share: float | None = None,  # share of the training images to take as test images if there are none, between 0 and 1
@@ -472,11 +489,11 @@ def hub_dataset(
         raise UserError(f"dataset hf:{reference}: no such folder, and no name on the hub (NAME, OWNER/NAME or NAME:CONFIGURATION); check it")
     loaded = _load(str(local) if local.exists() else source, configuration or None, revision)
     named = (image or "image", label or "label")
-    loaded, column, words = _divided(loaded, reference, splits or {}, named, split)
+    loaded, words = _divided(loaded, reference, splits or {}, named, split)
     chosen = _our_splits(loaded, reference, splits or {}, test_share is not None)
     parts, others = [loaded[of_library] for of_library in chosen.values()], [name for name in loaded if name not in chosen.values()]
     is_named, (image, label) = bool(label), _columns(parts[0], reference, image, label)
-    classes, found = ([], "") if is_named else _classes_too(parts[0].features, label, (image, column))
+    classes, found = ([], "") if is_named else _classes_too(parts[0].features, label, (image,))
     label_matrix = _label_matrix(parts, chosen, label, reference)
     table = _rows(parts, chosen, label if label_matrix is None else "", reference)
     if test_share is not None:
@@ -488,5 +505,5 @@ def hub_dataset(
     name = name or "-".join(filter(None, (Path(source).name, configuration)))
     metric = metric or known_datasets().set_index("name")["metric"].get(name, "top1" if label_matrix is None else "map")
     dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader, unseen_classes)
-    remarks = words, found, _without_image(dataset), unused_words(parts[0].features, (image, label, column, *classes)), left_out_words({of_library: len(loaded[of_library]) for of_library in others})
+    remarks = words, found, _without_image(dataset), unused_words(parts[0].features, (image, label, *classes)), left_out_words({of_library: len(loaded[of_library]) for of_library in others})
     return replace(dataset, notes=(*dataset.notes, *(f"dataset {name}: {remark}" for remark in remarks if remark)))

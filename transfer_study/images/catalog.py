@@ -126,7 +126,7 @@ def _open_official(name: str, root: Path) -> ImageDataset:
         raise UserError(f"dataset {name!r}: not found below {root}; {_how_to_get(name, root)}; --data-root sets another data root")
     if metric == "map_11_point":
         raise UserError(
-            f"dataset {name!r}: multi-label data cannot be read from one folder per class; {_how_to_get(name, root)}"
+            f"dataset {name!r}: multi-label data cannot be read from one folder per class, such as {path}; move it; {_how_to_get(name, root)}"
         )
     return image_folder(path, name, metric)
 

@@ -72,6 +72,14 @@ def test_one_that_torchvision_downloads(tmp_path, monkeypatch):
         dataset = download_dataset("country211", tmp_path / "root")
     assert dataset.counts == {"classes": 2, "train": 4, "val": 4, "test": 4} and dataset.name == "country211"
     assert pd.Series(dataset.images["class"]).isin(["AD", "AE"]).all()
+    same = open_dataset("country211", root=tmp_path)  # where torchvision lays it out below a root of its own
+    assert same.counts == dataset.counts and same.fingerprint == dataset.fingerprint
+    reasons = {"gtsrb": r"torchvision.datasets.GTSRB cannot open \(Dataset not found", "eurosat": "was not downloaded with"}
+    for name, reason in reasons.items():
+        (tmp_path / "own" / name / "2750").mkdir(parents=True)
+        message = f"expected its files in .*{name}, which {reason}.*; give the path .* --download {name} downloads it$"
+        with pytest.raises(UserError, match=message):
+            open_dataset(name, root=tmp_path / "own")
 
 
 def test_vtab_has_nineteen_names_in_the_published_layout(tmp_path):

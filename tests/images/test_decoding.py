@@ -121,7 +121,7 @@ def test_threads_decode_as_one_does():
 
 def test_a_decompression_bomb_is_refused_unless_it_is_allowed():
     data = encoded(Image.new("L", (12, 12)), "png")
-    with pytest.raises(BadImage, match="(?i)bomb; max_pixels = 144 in a study file allows it"):
+    with pytest.raises(BadImage, match="(?i)bomb; max_pixels = 144 in a study file allows it, or reduce it"):
         decode(data, max_pixels=143)
     assert decode(data, max_pixels=144).size == (12, 12)
 
@@ -193,6 +193,19 @@ def test_colours_of_12_bits_in_16_keep_their_range(bits):
 )
 def test_a_file_that_is_something_else_says_what(data, message):
     with pytest.raises(BadImage, match=message):
+        decode(data)
+
+
+def test_a_damaged_heic_file_is_no_reason_to_install_what_is_installed(monkeypatch):
+    data = b"\0\0\0\x18ftypheic" + bytes(100)
+    with pytest.raises(BadImage, match="pip install pillow-heif"):
+        decode(data)
+
+    def damaged(stream, name):
+        raise SyntaxError("not a HEIF file")
+
+    monkeypatch.setitem(Image.OPEN, "HEIF", (damaged, None))
+    with pytest.raises(BadImage, match="a damaged HEIF file"):
         decode(data)
 
 

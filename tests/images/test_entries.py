@@ -382,6 +382,12 @@ def test_labels_separated_by_bars_are_several_labels(plants):
         ({"torchvision": "EuroSTA"}, "did you mean EuroSAT"),
         ({"torchvision": "EuroSAT", "root": "nowhere"}, "cannot be opened .*set download = true"),
         ({"torchvision": "EuroSAT", "root": "plants.csv", "download": True}, "opened .*; check the connection, or set root to"),
+        ({"torchvision": "ImageNet", "root": "plants.csv"}, "cannot be opened [^;]*; set root to the folder of its files"),
+        ({"torchvision": "OxfordIIITPet", "root": "nowhere"}, "cannot be opened .Dataset not found"),
+        ({"torchvision": "Places365"}, r"Valid values .*; name its splits with splits = \{ train ="),
+        ({"torchvision": "CocoDetection"}, "annFile.*; expected a dataset for classification"),
+        ({"torchvision": "LSUN"}, "lmdb|root"),
+        ({"torchvision": "EuroSAT", "splits": {"train": "all", "test": "all"}}, "one name stands for two splits"),
     ],
 )
 def test_mistakes_are_one_line(plants, keys, message):
@@ -537,6 +543,27 @@ def test_torchvision_datasets_are_read_from_their_files(tmp_path):
         open_dataset({"torchvision": "EuroSAT", "root": "."}, tmp_path)
 
 
+def test_masks_and_boxes_are_no_classes(tmp_path):
+    voc = tmp_path / "VOCdevkit/VOC2012"
+    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (voc / folder).mkdir(parents=True)
+    (voc / "ImageSets/Segmentation/train.txt").write_text("a\nb\n")
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(voc / f"JPEGImages/{name}.jpg")
+        Image.new("L", (8, 8)).save(voc / f"SegmentationClass/{name}.png")
+    with pytest.raises(UserError, match="its labels are not one class per image"):
+        open_dataset({"torchvision": "VOCSegmentation", "root": "."}, tmp_path)
+
+
+def test_unlabelled_test_images_are_to_be_moved_before_others_are_drawn(tmp_path):
+    write_images(tmp_path, train=6, test=0)
+    (tmp_path / "test").mkdir(exist_ok=True)
+    Image.new("RGB", (6, 6)).save(tmp_path / "test/1.png")
+    with pytest.raises(UserError, match="beside it lies test/, .* move test/ elsewhere, or give .*train alone"):
+        open_dataset({"folder": ".", "test_share": 0.25}, tmp_path)
+    assert open_dataset({"folder": "train", "test_share": 0.25}, tmp_path).counts["test"] == 4
+
+
 def test_torchvision_images_in_arrays_become_png_files(tmp_path):
     import struct
 
@@ -590,8 +617,9 @@ def test_folders_of_classes_with_drawn_test_images(tmp_path):
     assert "folders inside classes are not classes: A b/train" in nested
     assert note.startswith("dataset plain: left out: ") and "not images: 1 (a/notes.txt)" in note
     pack(folder, tmp_path / "plain.tar")
-    packed = open_dataset({"folder": "plain.tar", "test_share": 0.3, "seed": 1}, tmp_path)
-    assert packed.fingerprint == expected.fingerprint and packed.read(3) == expected.read(3)
+    for key in ("folder", "tar"):
+        packed = open_dataset({key: "plain.tar", "test_share": 0.3, "seed": 1}, tmp_path)
+        assert packed.fingerprint == expected.fingerprint and packed.read(3) == expected.read(3)
 
 
 def test_a_class_may_be_called_test(tmp_path):

@@ -87,6 +87,9 @@ def test_a_host_is_asked_once_and_other_hosts_still_are(tmp_path, server):
     server.status = {"data.bin": 503}
     with pytest.raises(UserError, match=r"\(503 .*; try again later"):
         fetcher.size(f"{server.address}/data.bin")
+    server.status = {"data.bin": 401}
+    with pytest.raises(UserError, match=r"\(401 [^)]*\)$"):  # only the hub has gated repositories and tokens
+        fetcher.open(f"{server.address}/data.bin")
     with pytest.raises(UserError, match="is not JSON"):
         server.status = {}
         fetcher.read_json(f"{server.address}/data.bin")

@@ -155,6 +155,86 @@ def test_what_the_library_cannot_tell_is_asked_for(tmp_path, hf):
         open_dataset("hf:two", tmp_path)
 
 
+def test_all_columns_that_are_unclear_are_named_at_once(tmp_path, hf):
+    feature, text = hf.ClassLabel(names=["a", "b", "c"]), hf.Value("string")
+    images = {split: [png(i) for i in range(len(values))] for split, values in LABELS.items()}
+    parquet(hf, tmp_path / "both", LABELS, feature, "shape", colour=(feature, LABELS), mask=(hf.Image(), images))
+    message = '2 found among the columns image, mask; one label .* shape, colour; .* them with image = "…", label = "…", or in'
+    with pytest.raises(UserError, match=message):
+        open_dataset("hf:both", tmp_path)
+    assert open_dataset({"hf": "both", "image": "mask", "label": "shape"}, tmp_path).counts["train"] == 6
+    kinds = {split: [f"kind {label}" for label in values] for split, values in LABELS.items()}
+    captions = {split: [f"picture {i}" for i in range(len(values))] for split, values in LABELS.items()}
+    parquet(hf, tmp_path / "captions", captions, text, "text")
+    with pytest.raises(UserError, match='0 found among the columns text; in a study file name it with label = "text"'):
+        open_dataset("hf:captions", tmp_path)
+    parquet(hf, tmp_path / "named", kinds, text, "kind")
+    dataset = open_dataset("hf:named", tmp_path)
+    assert dataset.classes == ["kind 0", "kind 1", "kind 2"]
+    assert dataset.notes[-1] == "dataset named: the labels are those of the column 'kind'"
+    assert open_dataset({"hf": "named", "label": "kind"}, tmp_path).fingerprint == dataset.fingerprint
+    parquet(hf, tmp_path / "more", kinds, text, "kind", place=(text, kinds))
+    with pytest.raises(UserError, match='0 found among the columns kind, place; in a study file name it with label = "…"'):
+        open_dataset("hf:more", tmp_path)
+    layouts.text(tmp_path / "list/list.csv", "image,label\n1.png,cat\n2.png,dog\n")
+    with pytest.raises(UserError, match="no column holds images, found: image, label; a table of the paths .* csv:FILE"):
+        open_images(f"hf:{tmp_path / 'list'}")
+    (tmp_path / "bare").mkdir()
+    for i in range(6):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / f"bare/{i}.png")
+    with pytest.raises(UserError, match="images without labels; list these in a metadata.csv"):
+        open_images(f"hf:{tmp_path / 'bare'}")
+    rows = [f"{i}.png,{'ab'[i % 2]}" for i in range(6)]
+    layouts.text(tmp_path / "bare/metadata.csv", "\n".join(["file_name,label", *rows]))
+    assert open_images(f"hf:{tmp_path / 'bare'}").counts["train"] == 6
+
+
+def test_vectors_of_zeros_and_ones_are_no_lists_of_classes(tmp_path, hf):
+    vectors = {"train": [[0, 1], [1, 0], [1, 1], [0, 1]], "test": [[1, 0], [0, 1]]}
+    parquet(hf, tmp_path / "vectors", vectors, hf.List(hf.Value("int64")))
+    with pytest.raises(UserError, match="column 'label' contains vectors of 0 and 1; save the list of its classes"):
+        open_dataset("hf:vectors", tmp_path)
+    lists = {split: [[i for i, value in enumerate(row) if value] for row in rows] for split, rows in vectors.items()}
+    parquet(hf, tmp_path / "lists", lists, hf.List(hf.Value("int64")))
+    matrix = open_dataset("hf:lists", tmp_path).label_matrix
+    assert matrix.to_numpy().tolist() == [*vectors["train"], *vectors["test"]]
+
+
+def test_classes_of_two_images_leave_none_to_draw(tmp_path, hf):
+    parquet(hf, tmp_path / "few", {"train": [0, 1, 0, 1]}, hf.ClassLabel(names=["a", "b"]))
+    with pytest.raises(UserError, match="no test image can be drawn, .* three or more images of a class"):
+        open_images(f"hf:{tmp_path / 'few'}")
+
+
+def test_a_test_split_with_hidden_labels_is_no_test_split(tmp_path, hf):
+    labels = LABELS | {"test": [-1] * 4}
+    parquet(hf, tmp_path / "hidden", labels, hf.ClassLabel(names=["a", "b", "c"]))
+    with pytest.raises(UserError) as failure:
+        open_dataset("hf:hidden", tmp_path)
+    assert 'name another split with splits = { train = "train", test = "validation" }, or draw test' in str(failure.value)
+    named = open_dataset({"hf": "hidden", "splits": {"train": "train", "test": "validation"}}, tmp_path)
+    assert named.counts == {"classes": 3, "train": 6, "val": 0, "test": 3}
+    assert open_dataset({"hf": "hidden", "test_share": 0.3}, tmp_path).counts["val"] == 3
+    dataset = open_images(f"hf:{tmp_path / 'hidden'}")
+    assert dataset.counts == {"classes": 3, "train": 6, "val": 3, "test": 0}
+    assert any("left out: 4 rows of split 'test'" in note for note in dataset.notes)
+
+
+def test_what_can_be_no_name_on_the_hub_is_no_folder(tmp_path, hf):
+    for reference in ("hf:data/pets/images", "hf:./pets", "hf: food101", "hf:~/pets"):
+        with pytest.raises(UserError, match=r"no such folder, and no name on the hub \(NAME, OWNER/NAME"):
+            open_dataset(reference, tmp_path)
+    parquet(hf, tmp_path / "a:b", LABELS, hf.ClassLabel(names=["a", "b", "c"]))
+    assert open_dataset("hf:a:b", tmp_path).counts["train"] == 6
+    with pytest.raises(UserError, match="it was not downloaded before, and HF_HUB_OFFLINE forbids to ask the hub"):
+        open_dataset("hf:nobody/nothing", tmp_path)
+    files = {"pets.zip": "give it without hf:$", "pets.arrow": "give its folder$", "pets.csv": "give its folder, or, .*csv:"}
+    for name, advice in files.items():
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(UserError, match=f"{name}: is a file; {advice}"):
+            open_dataset(f"hf:{name}", tmp_path)
+
+
 def test_labels_of_any_whole_number_and_spelling_are_classes(tmp_path, hf):
     given = {"uint16": [0, 1], "uint32": [0, 1], "float64": [0.0, 1.0], "bool": [False, True]}
     columns = {kind: (hf.Value(kind), {"train": labels * 2, "test": labels}) for kind, labels in given.items()}

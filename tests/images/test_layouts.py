@@ -325,6 +325,7 @@ def test_files_of_other_programs_say_what_they_are(tmp_path):
         ("a.docx", ("word/document.xml", "word/media/1.png"), "a document of Word, .* a folder for each class"),
         ("a.ods", ("mimetype", "META-INF/manifest.xml"), r"LibreOffice \(OpenDocument\), .* save it as CSV"),
         ("a.npz", ("train_images.npy", "test_images.npy"), r"arrays of NumPy, not images; write each image to a file"),
+        ("a.pt", ("a/data.pkl", "a/data/0"), "a file of PyTorch, not images; write each image to a file"),
     ):
         with zipfile.ZipFile(tmp_path / name, "w") as packed:
             for member in members:
@@ -332,7 +333,11 @@ def test_files_of_other_programs_say_what_they_are(tmp_path):
         for opened in (image_folder, class_folders, unlabelled_images):
             with pytest.raises(UserError, match=message):
                 opened(tmp_path / name)
-    for start, message in {b"PAR1": "as hf:FOLDER", b"\x93NUMPY": "an array of NumPy", b"%PDF-1.7": "a PDF"}.items():
+    for start, message in {
+        b"PAR1": "as hf:FOLDER", b"\x93NUMPY": "an array of NumPy", b"%PDF-1.7": "a PDF", b"ARROW1\0\0": "as hf:FOLDER$",
+        b"\x80\x04\x95": "a pickle of Python", b"\xff\xd8\xff\xe0": "an image, .* give the folder",
+        b"BZh9": r"decompress it \(bunzip2\)",
+    }.items():
         (tmp_path / "other").write_bytes(start + bytes(600))
         with pytest.raises(UserError, match=message):
             class_folders(tmp_path / "other")
@@ -567,6 +572,13 @@ def test_addresses_and_references_to_nothing_are_said(tmp_path):
     for reference in ("https://example.com/pets.zip", "file:///pets"):
         with pytest.raises(UserError, match="an address, not a folder or file; download it"):
             open_dataset(reference, tmp_path)
+    for page, name in {"someone/pets": "someone/pets", "food101/tree/main": "food101"}.items():
+        for prefix in ("", "hf:"):
+            with pytest.raises(UserError, match=f"an address, not a folder or file; write hf:{name}$"):
+                open_dataset(f"{prefix}https://huggingface.co/datasets/{page}", tmp_path)
+    for name in ("pets.tgz", "pets.png"):
+        with pytest.raises(UserError, match=f"{name}: no such folder, tar or zip"):
+            open_dataset(name, tmp_path)
     for kind in ("csv", "hf", "folder", "tar", "zip", "drawn"):
         with pytest.raises(UserError, match=f"nothing follows {kind}:; expected a"):
             open_dataset(f"{kind}:", tmp_path)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.conftest import pack, write_images
 from transfer_study.core import UserError
-from transfer_study.images.decoding import decode
+from transfer_study.images.decoding import BadImage, decode
 from transfer_study.images.unlabelled import unlabelled_images
 
 
@@ -58,6 +58,30 @@ def test_a_list_keeps_its_order_and_can_be_sent_to_other_processes(tmp_path):
 def test_what_is_no_image_is_said_in_one_line(images, message):
     with pytest.raises(UserError, match=message):
         unlabelled_images(images).read(0)
+
+
+def test_one_array_is_one_image_and_a_stack_is_several():
+    one, stack, greys = np.zeros((8, 8, 3), np.uint8), np.zeros((4, 8, 8, 3), np.uint8), np.zeros((5, 8, 9), np.uint8)
+    for images, n in ((one, 1), (one[..., 0], 1), (stack, 4), (greys, 5)):
+        dataset = unlabelled_images(images)
+        assert len(dataset.images) == n and decode(dataset.read(n - 1)).size[1] == 8
+    for wrong in (np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 1), np.uint8)):  # channels first; one channel
+        with pytest.raises(UserError, match="expected .height, width, 3. uint8"):
+            unlabelled_images([wrong])
+    assert repr(unlabelled_images(one)) == "ImageDataset(images: 1 test)"
+
+
+def test_values_without_a_known_range_are_refused_in_memory_as_in_a_file():
+    image = Image.fromarray(np.random.default_rng(0).random((8, 8), np.float32))
+    with pytest.raises(BadImage, match="32 bits have no known range"):
+        decode(unlabelled_images(image).read(0))
+
+
+def test_the_home_of_the_user_is_found(tmp_path, monkeypatch):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(unlabelled_images("~").images) == 1
+    assert decode(unlabelled_images(["~/a.png"]).read(0)).size == (4, 4)
 
 
 def test_a_folder_or_file_without_images(tmp_path):

@@ -57,7 +57,7 @@ class ArchiveLimits:
         self.n_bytes += n_bytes
         self.n_files += 1
         if self.n_bytes > self.max_bytes:
-            raise UserError(f"archive {self.archive}: would unpack to more than {self.max_bytes:,} bytes; not unpacked")
+            raise UserError(f"archive {self.archive}: would unpack to more than {self.max_bytes:,} bytes; if you trust it, unpack it yourself and give the folder")
         if self.n_files > MAX_FILES:
             raise UserError(f"archive {self.archive}: contains more than {MAX_FILES:,} files; not unpacked")
 

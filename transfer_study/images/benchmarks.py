@@ -90,7 +90,16 @@ def benchmark_dataset(
         return mirrored_dataset(name, folder, row["metric"])
     if listed_as(name) == VTAB and folder.is_dir():
         return vtab_dataset(folder, name)
-    if not row["torchvision"] or not folder.is_dir():
+    command = f"transfer-study datasets --download {name} downloads it"
+    if not folder.is_dir():
         copied = f", or copy it to {folder} as it is published" if listed_as(name) == VTAB else ""
-        raise UserError(f"dataset {name!r}: not found below {root}; transfer-study datasets --download {name} downloads it{copied}; --data-root sets another data root")
-    return torchvision_dataset(DatasetEntry(torchvision=row["torchvision"], root=str(folder), name=name, metric=row["metric"]))
+        raise UserError(f"dataset {name!r}: not found below {root}; {command}{copied}; --data-root sets another data root")
+    reason = "which was not downloaded with transfer-study"
+    for place in (folder, root) if row["torchvision"] else ():  # as it is downloaded here, and as torchvision lays it out below a root of its own
+        try:
+            return torchvision_dataset(DatasetEntry(torchvision=row["torchvision"], root=str(place), name=name, metric=row["metric"]))
+        except UserError as error:
+            if error.__cause__ is None:  # it can be opened
+                raise
+            reason = f"which torchvision.datasets.{row['torchvision']} cannot open ({str(error.__cause__).splitlines()[0]})"
+    raise UserError(f"dataset {name!r}: expected its files in {folder}, {reason}; give the path of a folder of classes, or move this one, and {command}")

@@ -8,6 +8,7 @@ __all__ = ['ARRIVAL', 'data_root', 'find_dataset', 'arrival', 'named_datasets', 
 # %% ../../nbs/api/images/22_catalog.ipynb #e7aeb2b8
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -125,7 +126,7 @@ def _open_official(name: str, root: Path) -> ImageDataset:
         raise UserError(f"dataset {name!r}: not found below {root}; {_how_to_get(name, root)}; --data-root sets another data root")
     if metric == "map_11_point":
         raise UserError(
-            f"dataset {name!r}: multi-label data cannot be read from one folder per class; {_how_to_get(name, root)}"
+            f"dataset {name!r}: multi-label data cannot be read from one folder per class, such as {path}; move it; {_how_to_get(name, root)}"
         )
     return image_folder(path, name, metric)
 
@@ -162,12 +163,13 @@ def _open_named(name: str, directory: Path, root: Path) -> ImageDataset:
 
 # %% ../../nbs/api/images/22_catalog.ipynb #e13bc5a5
 def open_dataset(
-    reference: str | dict | DatasetEntry,  # one of the paper's names, a path, folder:PATH, tar:PATH, zip:PATH, csv:PATH, hf:NAME[:CONFIGURATION] or drawn:NAME; or a table
+    reference: str | Path | dict | DatasetEntry,  # one of the paper's names, a path, folder:PATH, tar:PATH, zip:PATH, csv:PATH, hf:NAME[:CONFIGURATION] or drawn:NAME; or a table
     directory: Path | str = Path(),  # base directory of relative paths, such as the study file's folder; ~ is the user's home
     root: Path | str | None = None,  # the data root of official datasets; None for `data_root()`
     max_pixels: int = MAX_PIXELS,  # width times height of the largest image that is decoded
 ) -> ImageDataset:
     "The dataset of a reference, or of a table with the keys of `DatasetEntry`; raises `UserError` if it does not exist or cannot be scored."
+    reference = str(reference) if isinstance(reference, Path) else reference
     entry, directory, root = dataset_entry(reference), Path(directory), None if root is None else Path(root)
     dataset = _opened(entry.reference, directory, root) if entry.source == "reference" else open_entry(entry, directory)
     return limit_pixels(with_copies(dataset), max_pixels)
@@ -175,8 +177,10 @@ def open_dataset(
 
 def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
     kind, rest = split_reference(reference)
-    if "://" in reference and kind != "hf":
-        raise UserError(f"dataset {reference!r}: an address, not a folder or file; download it and give its path, or name a dataset of the hub with hf:NAME")
+    if "://" in reference:
+        on_hub = re.search(r"(?:huggingface\.co|hf\.co)/datasets/([\w.-]+(?:/(?!tree\b|blob\b|viewer\b|resolve\b)[\w.-]+)?)", reference)
+        advice = f"write hf:{on_hub[1]}" if on_hub else "download it and give its path, or name a dataset of the hub with hf:NAME"
+        raise UserError(f"dataset {reference!r}: an address, not a folder or file; {advice}")
     if kind and not rest.strip():
         raise UserError(f"dataset {reference!r}: nothing follows {kind}:; expected a {'name' if kind in ('hf', 'drawn') else 'path'}")
     if kind == "hf":
@@ -193,7 +197,7 @@ def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
         raise UserError(f"dataset {reference!r}: no such folder, tar or zip; write / between folders, not \\")
     if kind == "csv" or is_list(path):
         return open_entry(DatasetEntry(csv=rest), directory)
-    if not path.exists() and ":" not in reference and "/" not in reference and path.suffix not in (".tar", ".zip"):
+    if not path.exists() and ":" not in reference and "/" not in reference and not path.suffix:
         raise unknown_name_error("dataset", reference, official, "or a folder, tar or zip of images")
     return vtab_dataset(path) if is_vtab_folder(path) else image_folder(path)
 
@@ -424,4 +428,5 @@ def download_dataset(
         raise UserError(f"dataset {name!r}: {reasons[0]}")
     tried = f"none of its {len(sources)} sources can be used" if sources else "no source is known"
     untold = "".join(f"; {reason}" for reason in reasons if tell is _say_nothing)
-    raise UserError(f"dataset {name!r}: {tried}{untold}; or copy to {root}: {known.loc[name, 'layout']}")
+    again = "check the connection and try again, or " * bool(fetcher.unreachable)
+    raise UserError(f"dataset {name!r}: {tried}{untold}; {again}copy to {root}: {known.loc[name, 'layout']}")

@@ -71,6 +71,8 @@ class ImageDataset:
         "Names of the classes in the order of their labels."
         if self.label_matrix is not None:
             return list(self.label_matrix.columns)
+        if "label" not in self.images:  # images to be predicted
+            return []
         return self.images.drop_duplicates("label").sort_values("label")["class"].tolist()
 
     @property

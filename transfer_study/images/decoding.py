@@ -188,7 +188,7 @@ def _n_bands(data: bytes) -> int:
 # %% ../../nbs/api/images/04_decoding.ipynb #8fb0e108
 def _why_unknown(data: bytes) -> str:
     "Why no reader takes a file."
-    if image_format(data) == "HEIF":
+    if image_format(data) == "HEIF" and "HEIF" not in readable_formats():
         return "HEIC, which Pillow does not read; pip install pillow-heif, or save it as JPEG"
     if other := stand_in(data[:200], "image"):
         return other
@@ -209,7 +209,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise BadImage(
             f"{width:,} × {height:,} pixels, more than {max_pixels:,}: possibly a decompression bomb; "
-            f"max_pixels = {width * height} in a study file allows it"
+            f"max_pixels = {width * height} in a study file allows it, or reduce it"
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise BadImage(f"{width} × {height} pixels: sides differ by more than {MAX_ASPECT_RATIO} times")

@@ -27,7 +27,7 @@ from .splits import names_table, with_groups
 # %% ../../nbs/api/images/18_entries.ipynb #21370c39
 def _drawn_test_images(path: Path, entry: DatasetEntry) -> ImageDataset:
     "Folders of classes without test images, some of which are drawn from the training images."
-    if has_test_images(path) or ((path / "test").is_dir() and (path / "train").is_dir()):
+    if has_test_images(path):
         raise UserError(f"dataset {path}: has test/ already; remove test_share")
     given = class_folders(path, entry.name, entry.class_level)
     assert isinstance(given.reader, FileReader)  # as always from `class_folders`
@@ -64,8 +64,7 @@ def _paths_and_labels(part: Any) -> tuple[list[str] | None, list[int]]:
         return [str(path) for path, _ in samples], [int(label) for _, label in samples]
     files = next((getattr(part, name) for name in ("_image_files", "_images") if isinstance(getattr(part, name, None), list)), None)
     labels = next((getattr(part, name) for name in ("targets", "_labels", "labels") if getattr(part, name, None) is not None), None)
-    if labels is None:
-        labels = [part[i][1] for i in range(len(part))]
+    labels = (part[i][1] for i in range(len(part))) if labels is None else labels
     return None if files is None else [str(path) for path in files], [int(label) for label in labels]
 
 
@@ -80,28 +79,48 @@ def _torchvision_splits(dataset: type, entry: DatasetEntry) -> dict[str, dict[st
         return {"train": {"train": (True,)}, "test": {"train": (False,)}}
     return {"train": {"": ("",)}}
 
+
+def _what_to_do(error: Exception, download: bool | None) -> str:
+    "What to do where torchvision's class cannot be opened; `download` is None for a class that cannot download."
+    if isinstance(error, TypeError):  # an argument is missing
+        return "expected a dataset for classification, which needs no more than root"
+    if isinstance(error, ImportError) or "pip install" in str(error):
+        return "install it"
+    if str(error).startswith("Unknown value"):
+        return 'name its splits with splits = { train = "…", test = "…" }'
+    if download is None:
+        return "set root to the folder of its files, as torchvision expects them"
+    advice = "check the connection" if download else "set download = true"
+    return f"{advice}, or set root to the folder that torchvision downloads to, above that of the dataset (such as MNIST/)"
+
 # %% ../../nbs/api/images/18_entries.ipynb #a7aae3a8
+_NOT_READ = ("DatasetFolder", "FakeData", "VisionDataset", "EMNIST")  # bases, random images, and one with an argument that is not passed on
+
+
 def torchvision_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageDataset:
     "A classification dataset of torchvision; raises `UserError` for an unknown class, missing files or missing splits."
     from torchvision import datasets
 
-    known = [name for name in datasets.__all__ if isinstance(getattr(datasets, name), type) and name not in ("DatasetFolder", "FakeData", "VisionDataset")]
+    known = [name for name in datasets.__all__ if isinstance(getattr(datasets, name), type) and name not in _NOT_READ]
     if entry.torchvision not in known:
         raise unknown_name_error("torchvision dataset", entry.torchvision, known)
     dataset, root = getattr(datasets, entry.torchvision), directory / user_path(entry.root)
     download = {"download": entry.download} if "download" in inspect.signature(dataset).parameters else {}
-    where, parts, problems = f"dataset torchvision:{entry.torchvision}", {}, []
+    where, parts, problems = f"dataset torchvision:{entry.torchvision}", {}, list[Exception]()
     for split, candidates in _torchvision_splits(dataset, entry).items():
         ((argument, values),) = candidates.items()
         for value in values:
             try:
                 parts[split] = dataset(str(root), **({argument: value} if argument else {}), **download)
                 break
-            except (ValueError, RuntimeError, OSError) as error:  # an unknown split, missing files, a failed download
-                problems.append(str(error).splitlines()[0])
+            except (ValueError, RuntimeError, OSError, TypeError, ImportError) as error:  # an unknown split, missing files, a failed download
+                problems.append(error)
+        if split == "train" and split not in parts:
+            problem = next((error for error in problems if not str(error).startswith("Unknown value")), problems[0])  # of the split that it has
+            advice = _what_to_do(problem, download.get("download"))
+            raise UserError(f"{where}: cannot be opened ({str(problem).splitlines()[0]}); {advice}") from problem
     if "train" not in parts:
-        advice = "check the connection, or set" if entry.download else "set download = true, or"
-        raise UserError(f"{where}: cannot be opened ({(problems or ['no training images'])[0]}); {advice} root to the folder of its files")
+        raise UserError(f"{where}: splits names no train; name it with splits = {{ train = \"…\", test = \"…\" }}")
     return _joined(parts, entry, root, where)
 
 
@@ -109,7 +128,10 @@ def _joined(parts: dict[str, Any], entry: DatasetEntry, root: Path, where: str) 
     "One dataset from torchvision's splits."
     files, tables = [], []
     for split, part in parts.items():
-        paths, labels = _paths_and_labels(part)
+        try:
+            paths, labels = _paths_and_labels(part)
+        except (TypeError, ValueError, RuntimeError) as error:  # such as of boxes, masks and lists
+            raise UserError(f"{where}: its labels are not one class per image; expected a dataset for classification") from error
         names = getattr(part, "classes", None) or [str(label) for label in range(max(labels) + 1)]
         rows = [f"{split}/{i:06d}" for i in range(len(labels))]
         tables.append(pd.DataFrame({"split": split, "class": [str(names[label]) for label in labels], "label": labels, "name": rows, "file": rows}))

@@ -90,7 +90,7 @@ class Fetcher:
         try:
             return urllib.request.urlopen(request, timeout=self.timeout)
         except urllib.error.HTTPError as error:
-            raise UserError(f"cannot download {url} ({error.code} {error.reason}){_advice(error.code)}") from error
+            raise UserError(f"cannot download {url} ({error.code} {error.reason}){_advice(error.code, host)}") from error
         except (OSError, http.client.HTTPException) as error:
             cause = getattr(error, "reason", error)
             reason = str(getattr(cause, "strerror", None) or cause) or type(error).__name__
@@ -147,9 +147,9 @@ class Fetcher:
         return target
 
 # %% ../../nbs/api/images/10_fetching.ipynb #e7ecaa59
-def _advice(code: int) -> str:
+def _advice(code: int, host: str) -> str:
     "What to do about an answer's status."
-    if code in (401, 403):  # the hub also answers 401 for what does not exist
+    if code in (401, 403) and host == urllib.parse.urlsplit(hub_endpoint()).netloc:  # it also answers 401 for what does not exist
         return "; check the name; if it is gated, accept the conditions on its page, and set HF_TOKEN or use `hf auth login`"
     return "; try again later" if code == 429 or code >= 500 else ""
 

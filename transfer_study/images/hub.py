@@ -22,7 +22,7 @@ from .datasets import NO_CONTENT, ImageDataset, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
 from .layout import SPLIT_NAMES, SPLITS, NoTestImages, choose_splits, links_advice, same_spelling
-from .lists import FLAGS, LIST_SUFFIXES, left_out_words, split_column, splits_key, unused_words
+from .lists import FLAGS, LIST_SUFFIXES, is_list, left_out_words, split_column, splits_key, unused_words
 from .official import known_datasets
 from .splits import draw_test_images
 
@@ -137,6 +137,8 @@ def _reason(error: BaseException) -> str:
             f"split {empty[1]!r} has no rows, because no metadata lists its files; list them with their labels in a metadata.csv beside them "
             "(columns file_name and label), or move them elsewhere"
         )
+    if "OfflineModeIsEnabled" in str(cause):
+        return "it was not downloaded before, and HF_HUB_OFFLINE forbids to ask the hub"
     lines = str(cause).splitlines() or [type(cause).__name__]
     return f"the columns differ from those of its description: {cause.details()}" if hasattr(cause, "details") else lines[0]
 
@@ -153,8 +155,10 @@ def _load(
     except ImportError as error:
         raise UserError(f'dataset hf:{name} needs the Hugging Face library: pip install "transfer_study[hf]"') from error
     disable_progress_bar()
-    if Path(name).is_file():
-        raise UserError(f"dataset hf:{name}: is a file; give its folder, or, if it lists image files and their labels, csv:{name}")
+    if (file := Path(name)).is_file():
+        is_packed = file.name.lower().endswith(_ARCHIVES)
+        advice = "give it without hf:" if is_packed else f"give its folder{f', or, if it lists image files and their labels, csv:{name}' * is_list(file)}"
+        raise UserError(f"dataset hf:{name}: is a file; {advice}")
     _check_shards(Path(name))
     _check_data_files(Path(name))
     _check_log(Path(name))
@@ -166,7 +170,7 @@ def _load(
                 return saved if isinstance(saved, DatasetDict) else DatasetDict({str(saved.split or "train"): saved})
             return load_dataset(name, configuration, revision=revision)
     except Exception as error:  # network, hub, file and format errors of several libraries
-        advice = _archives_advice(Path(name)) if Path(name).exists() else "; check the name and the connection"
+        advice = _archives_advice(Path(name)) if Path(name).exists() else "; check the name, which no folder has, and the connection"
         raise UserError(f"dataset hf:{name}: cannot be loaded ({unreached or _reason(error)}){advice}") from error
 
 # %% ../../nbs/api/images/12_hub.ipynb #31ca0251
@@ -217,8 +221,8 @@ def _divided(
     chosen: Mapping[str, str],  # the name of each of our splits; empty for the usual names
     used: Iterable[str],  # columns that have been named as something else
     split: str = "",  # name of the column of splits; empty for `split`, or the only one whose values are splits
-) -> "tuple[datasets.DatasetDict, str | None, str]":
-    """A single split, divided by its column of splits unless the library's split is chosen; that column; and a line on it.
+) -> "tuple[datasets.DatasetDict, str]":
+    """A single split, divided by its column of splits unless the library's split is chosen, and a line on that column.
 
     Raises `UserError` for rows without a value there, and as `split_column` does.
     """
@@ -232,10 +236,11 @@ def _divided(
     columns = {name: _texts(part, name) for name in names if not more and (split or _can_hold_splits(part, name))}
     column, values, words = split_column(columns, f"dataset hf:{dataset}", split) or (None, pd.Series(dtype=str), "")
     if column is None or chosen and set(chosen.values()) <= {of_library} - set(values):
-        return loaded, None, ""
+        return loaded, ""
     if empty := int((values == "").sum()):
         raise UserError(f"dataset hf:{dataset}: {empty:,} of {len(part):,} rows have no value in the column {column!r}; complete or remove them")
-    return DatasetDict({name: part.select(np.flatnonzero(values == name)) for name in values.unique()}), column, words
+    bare = part.remove_columns([column])
+    return DatasetDict({name: bare.select(np.flatnonzero(values == name)) for name in values.unique()}), words
 
 # %% ../../nbs/api/images/12_hub.ipynb #a9a618d9
 def _holds_images(part: "datasets.Dataset", column: str) -> bool:
@@ -249,16 +254,29 @@ def _holds_images(part: "datasets.Dataset", column: str) -> bool:
     return any(value and image_format(value) for value in values)
 
 # %% ../../nbs/api/images/12_hub.ipynb #533b4dd5
-def _label_columns(features: Mapping[str, Any], images: Iterable[str]) -> list[str]:
-    "The columns of named classes; without one, those of lists of named classes, then of lists of texts or whole numbers."
+def _only_column(part: "datasets.Dataset", images: Iterable[str]) -> list[str]:
+    "The only other column of texts or whole numbers, unless most of its values are different, as those of captions; WebDataset's are none."
+    from datasets import Value
+
+    others = {name: feature for name, feature in part.features.items() if name not in images and not name.startswith("__")}
+    kinds = {name: feature.dtype for name, feature in others.items() if isinstance(feature, Value)}
+    if len(kinds) != 1 or not re.fullmatch(r"(large_)?string|bool|u?int\d+", next(iter(kinds.values()))):
+        return []
+    return [name for name in kinds if 2 * _texts(part, name).nunique() <= len(part)]
+
+
+def _label_columns(part: "datasets.Dataset", images: Iterable[str]) -> list[str]:
+    "The columns of named classes; without one, those of lists of named classes, then of lists of texts or whole numbers, then the only other one."
     from datasets import ClassLabel, LargeList, List
 
+    features = part.features
     of_lists = {name: feature.feature for name, feature in features.items() if isinstance(feature, List | LargeList) and name not in images}
     kinds = {name: getattr(feature, "dtype", "") for name, feature in of_lists.items()}
     return (
         [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
         or [name for name, feature in of_lists.items() if isinstance(feature, ClassLabel)]
         or [name for name, kind in kinds.items() if isinstance(kind, str) and re.fullmatch(r"(large_)?string|u?int\d+", kind)]
+        or _only_column(part, images)
     )
 
 # %% ../../nbs/api/images/12_hub.ipynb #1f3b5ef4
@@ -281,15 +299,24 @@ def _columns(
     if image and not images:
         raise UserError(f"dataset hf:{dataset}: column {image!r} does not contain images; columns of this dataset: {names_shown(features)}")
     named = [label] if label else [name for name in ("label", "fine_label") if name in features]
-    labels = named[:1] or _label_columns(features, images)
-    for kind, candidates in {"image": images, "label": labels}.items():
-        if len(candidates) != 1:
-            among = names_shown(candidates or features)
-            raise UserError(
-                f"dataset hf:{dataset}: one {kind} column expected, {len(candidates)} found among the columns {among}; "
-                f'in a study file name it with {kind} = "…"'
-            )
+    labels = named[:1] or _label_columns(part, images)
+    if unclear := _unclear_words(features, images, labels):
+        raise UserError(f"dataset hf:{dataset}: {unclear}")
     return images[0], labels[0]
+
+
+def _unclear_words(features: Mapping[str, Any], images: list[str], labels: list[str]) -> str:
+    "What to do unless there is one column of images and one of labels; empty if so."
+    others = [name for name in features if name not in images]
+    if not images:
+        return f"no column holds images, found: {names_shown(features)}; a table of the paths of image files is given as csv:FILE"
+    if not labels and not others:
+        return "images without labels; list these in a metadata.csv beside the images (columns file_name and label)"
+    found = {kind: names for kind, names in (("image", images), ("label", labels)) if len(names) != 1}
+    words = [f"one {kind} column expected, {len(names)} found among the columns {names_shown(names or others)}" for kind, names in found.items()]
+    keys = {kind: others[0] if not names and len(others) == 1 else "…" for kind, names in found.items()}
+    in_file, in_python = ", ".join(f'{kind} = "{name}"' for kind, name in keys.items()), "".join(f', "{kind}": "{name}"' for kind, name in keys.items())
+    return "; ".join([*words, f'in a study file name {"it" if len(keys) == 1 else "them"} with {in_file}, or in Python in {{"hf": "…"{in_python}}}']) if keys else ""
 
 # %% ../../nbs/api/images/12_hub.ipynb #3e838b88
 @dataclass(eq=False)
@@ -318,26 +345,37 @@ def _is_missing(label: Any) -> bool:
     return label is None or label in (-1, "") or label != label or isinstance(label, str) and not label.strip()  # NaN is not equal to itself
 
 
-def _check_labels(missing: Iterable[bool], split: str, dataset: str) -> None:
-    "Raises `UserError` for rows without a label."
+def _check_labels(
+    missing: Iterable[bool],  # of each row
+    split: str,  # ours
+    chosen: Mapping[str, str],  # the library's name of each of our splits
+    dataset: str,
+) -> None:
+    "Raises `UserError` for rows without a label, and `NoTestImages` where no test image has one."
     rows = np.flatnonzero(of_row := list(missing))
-    if len(rows) and len(rows) == len(of_row):
-        raise UserError(f"dataset hf:{dataset}: labels are missing in split {split} (hidden test labels?), so it cannot be scored; use another dataset or split")
-    if len(rows):
+    if not len(rows):
+        return
+    if len(rows) < len(of_row):
         raise UserError(
-            f"dataset hf:{dataset}: row {rows[0]} (from 0) of split {split} has no label, or a blank one; "
+            f"dataset hf:{dataset}: row {rows[0]} (from 0) of split {chosen[split]} has no label (none, a blank one, or -1, which is a class only as text); "
             f"remove these rows ({len(rows):,} of {len(of_row):,})"
         )
+    where = f"dataset hf:{dataset}: labels are missing in split {chosen[split]}"
+    if split != "test":
+        raise UserError(f"{where}; use another dataset, or in a study file name other splits with splits")
+    others = [name for ours, name in chosen.items() if ours != "test"]
+    other = f"name another split with {splits_key(others)}, or " * (len(others) > 1)
+    raise NoTestImages(f"{where} (hidden test labels?), so it cannot be scored; in a study file {other}draw test images from train with test_share = 0.2")
 
 # %% ../../nbs/api/images/12_hub.ipynb #8b27b404
-def _class_names(part: "datasets.Dataset", split: str, column: str, dataset: str) -> tuple[list[str], list]:
+def _class_names(part: "datasets.Dataset", split: str, chosen: Mapping[str, str], column: str, dataset: str) -> tuple[list[str], list]:
     "Class name of each row, and the values that order the classes; raises `UserError` for missing or hidden labels."
     from datasets import ClassLabel
 
     feature, values = part.features[column], list(part[column])
-    _check_labels(map(_is_missing, values), split, dataset)
+    _check_labels(map(_is_missing, values), split, chosen, dataset)
     if isinstance(feature, ClassLabel):
-        _check_labels((not feature.names[value].strip() for value in values), split, dataset)
+        _check_labels((not feature.names[value].strip() for value in values), split, chosen, dataset)
         return [feature.names[value] for value in values], values
     kind = getattr(feature, "dtype", "structs")
     if kind.startswith("float"):
@@ -358,7 +396,7 @@ def _as_one(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(label=table.groupby("class")["label"].transform("min") if numbered else table["class"])
 
 # %% ../../nbs/api/images/12_hub.ipynb #8e28f5e6
-def _label_matrix(parts: "list[datasets.Dataset]", splits: Iterable[str], column: str, dataset: str) -> pd.DataFrame | None:
+def _label_matrix(parts: "list[datasets.Dataset]", chosen: Mapping[str, str], column: str, dataset: str) -> pd.DataFrame | None:
     """Multi-label data: (n_images, n_classes) 1 for each label that an image's list contains. None if images have one label.
 
     Raises `UserError` for a list that contains no label or a blank one; an empty list is an image without any of the classes.
@@ -368,9 +406,11 @@ def _label_matrix(parts: "list[datasets.Dataset]", splits: Iterable[str], column
     feature = parts[0].features[column]
     if not isinstance(feature, List | LargeList):
         return None
-    for part, split in zip(parts, splits, strict=True):
-        _check_labels((labels is None or any(map(_is_missing, labels)) for labels in part[column]), split, dataset)
+    for part, split in zip(parts, chosen, strict=True):
+        _check_labels((labels is None or any(map(_is_missing, labels)) for labels in part[column]), split, chosen, dataset)
     rows = [labels for part in parts for labels in part[column]]
+    if len(rows[0]) > 1 and {len(labels) for labels in rows} == {len(rows[0])} and {label for labels in rows for label in labels} <= {0, 1}:
+        raise UserError(f"dataset hf:{dataset}: column {column!r} contains vectors of 0 and 1; save the list of its classes for each image, or its only class")
     if isinstance(feature.feature, ClassLabel):
         rows = [[feature.feature.names[label] for label in labels] for labels in rows]
         classes = feature.feature.names
@@ -390,11 +430,11 @@ def _rows(
 ) -> pd.DataFrame:
     "One row per image, as `listed_dataset` takes them."
     tables = []
-    for (split, of_library), part in zip(chosen.items(), parts, strict=True):
+    for split, part in zip(chosen, parts, strict=True):
         names = [f"{split}/{i:06d}" for i in range(len(part))]
         table = pd.DataFrame({"split": split, "name": names, "file": names})
         if label:
-            table["class"], table["label"] = _class_names(part, of_library, label, dataset)
+            table["class"], table["label"] = _class_names(part, split, chosen, label, dataset)
         tables.append(table)
     table = pd.concat(tables, ignore_index=True).assign(offset=0, size=0)
     return _as_one(table) if label else table
@@ -415,21 +455,25 @@ def _classes_too(
     label: str,  # the column that was found
     used: Iterable[str | None],
 ) -> tuple[list[str], str]:
-    "The other columns of named classes, and a line on them; empty if there are none."
-    from datasets import ClassLabel
+    "The other columns of named classes, and a line on them, or on a column that was found because it is the only one; empty if there is none."
+    from datasets import ClassLabel, Value
 
     others = [name for name, feature in features.items() if isinstance(feature, ClassLabel) and name != label and name not in used]
-    advice = 'in a study file label = "…" names another'
-    return others, f"the labels are those of the column {label!r}, not of {names_shown(map(repr, others))}; {advice}" if others else ""
+    words, advice = f"the labels are those of the column {label!r}", 'in a study file label = "…" names another'
+    is_only = isinstance(features[label], Value) and label not in ("label", "fine_label")
+    return others, f"{words}, not of {names_shown(map(repr, others))}; {advice}" if others else words * is_only
 
 # %% ../../nbs/api/images/12_hub.ipynb #6ea05ab8
+_ON_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[^/:]+)?")
+
+
 def hub_dataset(
     reference: str,  # NAME or NAME:CONFIGURATION, where NAME is a name on the hub or the path of a folder
     directory: Path = Path(),  # base directory of relative paths
     revision: str | None = None,  # commit, tag or branch of the hub's repository; None for the newest
     splits: Mapping[str, str] | None = None,  # the library's name of train, val and test; None for the usual names
     image: str = "",  # name of the image column; empty for the only one
-    label: str = "",  # name of the label column; empty for label, fine_label or the only one with named classes
+    label: str = "",  # name of the label column; empty for label, fine_label, or the only one with named classes or that can be one
     name: str = "",  # name of the dataset in tables; empty for the last part of NAME
     metric: str = "",  # empty for that of the official dataset of this name, or top1 (multi-label: map)
     test_share: float | None = None,  # share of the training images to take as test images if there are none, between 0 and 1
@@ -438,23 +482,28 @@ def hub_dataset(
     unseen_classes: bool = False,  # as `listed_dataset` takes it
 ) -> ImageDataset:
     "A dataset of the Hugging Face library; raises `UserError` if it cannot be loaded or scored."
-    source, _, configuration = reference.partition(":")
+    whole = (directory / user_path(reference)).exists()  # the name of a folder may hold a colon, such as that of a drive
+    source, _, configuration = (reference, "", "") if whole else reference.partition(":")
     local = directory / user_path(source)
+    if not local.exists() and not _ON_HUB.fullmatch(reference):
+        raise UserError(f"dataset hf:{reference}: no such folder, and no name on the hub (NAME, OWNER/NAME or NAME:CONFIGURATION); check it")
     loaded = _load(str(local) if local.exists() else source, configuration or None, revision)
     named = (image or "image", label or "label")
-    loaded, column, words = _divided(loaded, reference, splits or {}, named, split)
+    loaded, words = _divided(loaded, reference, splits or {}, named, split)
     chosen = _our_splits(loaded, reference, splits or {}, test_share is not None)
     parts, others = [loaded[of_library] for of_library in chosen.values()], [name for name in loaded if name not in chosen.values()]
     is_named, (image, label) = bool(label), _columns(parts[0], reference, image, label)
-    classes, found = ([], "") if is_named else _classes_too(parts[0].features, label, (image, column))
-    label_matrix = _label_matrix(parts, chosen.values(), label, reference)
+    classes, found = ([], "") if is_named else _classes_too(parts[0].features, label, (image,))
+    label_matrix = _label_matrix(parts, chosen, label, reference)
     table = _rows(parts, chosen, label if label_matrix is None else "", reference)
     if test_share is not None:
         matrix = None if label_matrix is None else label_matrix.to_numpy()
         table["split"] = draw_test_images(table["split"], table.get("class"), test_share, seed, matrix)
+        if not (table["split"] == "test").any():
+            raise UserError(f"dataset hf:{reference}: no test image can be drawn, because no class has an image to spare; expected three or more images of a class")
     reader = _HubReader([_undecoded(part, image) for part in parts], np.cumsum([0, *map(len, parts[:-1])]))
     name = name or "-".join(filter(None, (Path(source).name, configuration)))
     metric = metric or known_datasets().set_index("name")["metric"].get(name, "top1" if label_matrix is None else "map")
     dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader, unseen_classes)
-    remarks = words, found, _without_image(dataset), unused_words(parts[0].features, (image, label, column, *classes)), left_out_words({of_library: len(loaded[of_library]) for of_library in others})
+    remarks = words, found, _without_image(dataset), unused_words(parts[0].features, (image, label, *classes)), left_out_words({of_library: len(loaded[of_library]) for of_library in others})
     return replace(dataset, notes=(*dataset.notes, *(f"dataset {name}: {remark}" for remark in remarks if remark)))

@@ -20,7 +20,7 @@ _KEYS_OF = {  # of the keys that only some sources have
     "csv": {"splits", "image", "label", "split", "test_share", "seed", "groups"},
     "torchvision": {"splits", "root", "download", "test_share", "seed"},
     "folder": {"test_share", "seed", "class_level", "groups"},
-    "tar": {"class_level", "groups"},
+    "tar": {"test_share", "seed", "class_level", "groups"},
     "reference": set(),
 }
 MetricName = Literal["top1", "mean_per_class", "balanced", "f1", "map", "map_11_point", "roc_auc"]
@@ -80,6 +80,8 @@ class DatasetEntry(Section):
             raise ValueError(f"{extra[0]}: has no meaning for {given[0]}; keys of {given[0]}: {', '.join(sorted(allowed))}")
         if self.test_share is not None and "test" in self.splits:
             raise ValueError("test_share: the splits name test images already; keep one of the two")
+        if len(set(self.splits.values())) < len(self.splits):
+            raise ValueError("splits: one name stands for two splits; give each a name of its own, or draw test images with test_share")
         return self
 
     @property

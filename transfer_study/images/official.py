@@ -59,7 +59,7 @@ def _in_order(table: pd.DataFrame, classes: list[str], path: Path) -> pd.DataFra
     positions = {label: i for i, label in enumerate(classes)}
     unlisted = table["class"][~table["class"].isin(positions)]
     if len(unlisted):
-        raise UserError(f"annotation file {path}: class {unlisted.iloc[0]!r} is not among the {len(classes)} listed classes")
+        raise UserError(f"annotation file {path}: class {unlisted.iloc[0]!r} is not among the {len(classes)} listed classes; use the official files")
     return table.assign(label=table["class"].map(positions))
 
 # %% ../../nbs/api/images/11_official.ipynb #97a18283
@@ -149,7 +149,7 @@ def _read_tabs(path: Path, *columns: str) -> pd.DataFrame:
     lines = [line.split("\t") for line in read_lines(path)]
     header = lines[0]
     if absent := [column for column in columns if column not in header]:
-        raise UserError(f"annotation file {path}: no column {absent[0]!r} in its first line; found: {names_shown(header)}")
+        raise UserError(f"annotation file {path}: no column {absent[0]!r} in its first line; found: {names_shown(header)}; use the official file")
     positions = [header.index(column) for column in columns]
     if short := [line for line in lines if len(line) <= max(positions)]:
         raise UserError(f"annotation file {path}: a line has too few columns: {shortened(' '.join(short[0]))!r}; download it again")
@@ -161,10 +161,10 @@ def _read_birdsnap(folder: Path) -> Annotations:
     images = _read_tabs(folder / "images.txt", "path", "species_id")
     test = read_lines(folder / "test_images.txt")[1:]  # without the header line
     if unlisted := sorted(set(test) - set(images["path"])):
-        raise UserError(f"dataset {folder}: test_images.txt names {len(unlisted):,} images that images.txt does not, first: {unlisted[0]}")
+        raise UserError(f"dataset {folder}: test_images.txt names {len(unlisted):,} images that images.txt does not, first: {unlisted[0]}; use the official files")
     parent = next((parent for parent in ("images/", "download/images/") if (folder / parent).is_dir()), "images/")
     if unknown := sorted(set(images["species_id"]) - set(species["id"])):
-        raise UserError(f"annotation file {folder / 'images.txt'}: species {unknown[0]} is not in species.txt")
+        raise UserError(f"annotation file {folder / 'images.txt'}: species {unknown[0]} is not in species.txt; use the official files")
     label = images["species_id"].map({number: i for i, number in enumerate(species["id"])})
     split = np.where(images["path"].isin(test), "test", "train")
     common = species["common"].to_numpy()[label]
@@ -193,7 +193,7 @@ def _read_caltech101(folder: Path) -> Annotations:
         if len(files) <= CALTECH101_TRAIN_PER_CLASS:
             raise UserError(
                 f"dataset caltech101: {len(files)} images in {directory}; more than {CALTECH101_TRAIN_PER_CLASS} expected, "
-                f"{CALTECH101_TRAIN_PER_CLASS} for training and the rest for testing"
+                f"{CALTECH101_TRAIN_PER_CLASS} for training and the rest for testing; complete the class, or remove its folder"
             )
         is_train = np.random.default_rng([0, label]).permutation(len(files)) < CALTECH101_TRAIN_PER_CLASS
         splits = np.where(is_train, "train", "test")

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core import UserError, shortened
+from ..core import UserError, shortened, user_path
 from .archives import FileReader, is_file, list_files
 from .datasets import ImageDataset, part_words
 from .layout import IMAGE_SUFFIXES, image_files, is_image, links_advice
@@ -44,10 +44,11 @@ def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes], tuple[str, .
 
 # %% ../../nbs/api/images/21_unlabelled.ipynb #58da82d5
 def _png(image: Image.Image | np.ndarray) -> bytes:
-    "A PIL image, or pixels (height, width, 3) or (height, width) uint8, as a PNG file."
+    "A PIL image, or pixels (height, width, 3) or (height, width) uint8, as a PNG file; one of mode F as TIFF."
     image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     convertible = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
-    (image if convertible else image.convert("RGB")).save(buffer := io.BytesIO(), "png", compress_level=1)
+    kind = "tiff" if image.mode == "F" else "png"  # which is refused as such a file is: its values have no known range
+    (image if convertible or kind == "tiff" else image.convert("RGB")).save(buffer := io.BytesIO(), kind, compress_level=1)
     return buffer.getvalue()
 
 # %% ../../nbs/api/images/21_unlabelled.ipynb #77dda41b
@@ -59,17 +60,22 @@ class _InOrder:
 
     def __call__(self, i: int) -> bytes:
         image = self.images[i]
-        return Path(image).read_bytes() if isinstance(image, str | Path) else _png(image)
+        return user_path(image).read_bytes() if isinstance(image, str | Path) else _png(image)
 
 # %% ../../nbs/api/images/21_unlabelled.ipynb #68407466
+def _is_pixels(array: np.ndarray) -> bool:
+    "Whether an array is one image: (height, width), or (height, width, 3 or 4)."
+    return array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)
+
+
 def _from_list(images: Sequence) -> tuple[list[str], _InOrder]:
     for k, image in enumerate(images):
         if isinstance(image, str | Path):
-            if os.path.isdir(image):
+            if os.path.isdir(user_path(image)):
                 raise UserError(f"images[{k}]: {image}: a folder among files; give one folder alone, or files only")
-            if not is_file(Path(image)):
+            if not is_file(user_path(image)):
                 raise UserError(f"images[{k}]: {shortened(image, 300)}: no such file; check the path")
-        elif isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.ndim not in (2, 3)):
+        elif isinstance(image, np.ndarray) and (image.dtype != np.uint8 or not _is_pixels(image)):
             raise UserError(f"images[{k}]: an array {image.shape} of {image.dtype}; expected (height, width, 3) uint8")
         elif not isinstance(image, Image.Image | np.ndarray):
             raise UserError(f"images[{k}]: {type(image).__name__}; expected a path, a PIL image or an array (height, width, 3) uint8")
@@ -78,7 +84,7 @@ def _from_list(images: Sequence) -> tuple[list[str], _InOrder]:
 
 # %% ../../nbs/api/images/21_unlabelled.ipynb #ca8d2b70
 def unlabelled_images(
-    images: Path | str | Sequence,  # a folder, an uncompressed tar, a zip, one image file, or a list of files, PIL images and arrays
+    images: Path | str | Sequence,  # a folder, an uncompressed tar, a zip, one image file, a PIL image, an array, or a list of files, PIL images and arrays
 ) -> ImageDataset:
     """The images as a dataset without classes, all in the split "test"; a folder's and a tar's are named by their path in it.
 
@@ -87,10 +93,11 @@ def unlabelled_images(
     """
     root, notes = Path(), tuple[str, ...]()
     if isinstance(images, str | Path):
-        root = Path(images)
+        root = user_path(images)
         names, reader, notes = _listed(root)
     else:
-        images = [images] if isinstance(images, Image.Image) else list(images)
+        is_one = isinstance(images, Image.Image) or isinstance(images, np.ndarray) and _is_pixels(images)
+        images = [images] if is_one else list(images)
         if not images:
             raise UserError("images: an empty list; expected at least one image")
         names, reader = _from_list(images)

@@ -17,7 +17,17 @@ import pandas as pd
 
 from ..core import UserError, names_shown
 from .cells import clean_text, clean_texts, look_alikes, name_key
-from .columns import COLUMNS, Roles, is_results, is_text, long_roles, matching, names_in, names_score, network_columns
+from transfer_study.tables.columns import (
+    COLUMNS,
+    Roles,
+    is_results,
+    is_text,
+    long_roles,
+    matching,
+    names_in,
+    names_score,
+    network_columns,
+)  # fmt: skip
 from .files import Grid, path_shown, read_grid
 from .metrics import metric_kind
 from .names import could_be_source, is_source, name_words, reason_no_dataset, run_of, summary_of

@@ -142,12 +142,49 @@ def test_several_lines_of_header(table):
     assert read_table(frame, percent=True)["protocol"].unique().tolist() == ["linear", "finetune"]
 
 
+LONG = pd.DataFrame(
+    [(n, s, d, v + s, 1000) for n, s in zip("abc", (0.6, 0.7, 0.8), strict=True) for d, v in (("pets", 0.1), ("cars", -0.1))],
+    columns=["network", "source_accuracy", "dataset", "score", "n_test"],
+)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("n_rows", [6, 5])
+def test_a_table_that_pandas_pivoted_is_the_long_table(swapped, n_rows, tmp_path):
+    long = LONG.assign(minutes=7.5).iloc[:n_rows]
+    frame = long.pivot(index="network", columns="dataset")
+    frame = frame.swaplevel(axis=1).sort_index(axis=1) if swapped else frame
+    frame.to_csv(tmp_path / "pivoted.csv")
+    for table in (frame, tmp_path / "pivoted.csv"):
+        rows = read_table(table)
+        key = ["network", "dataset"]
+        expected = long[[*key, "source_accuracy", "score", "n_test"]].sort_values(key).reset_index(drop=True)
+        found = rows[expected.columns].sort_values(key).reset_index(drop=True).astype({"n_test": "int64"})
+        pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+def test_a_line_above_all_datasets_is_not_in_their_names_and_may_stand_above_the_source(tmp_path):
+    wide = LONG.pivot(index=["network", "source_accuracy"], columns="dataset", values="score")
+    for line in ("Top-1 accuracy", "acc", "score"):
+        for frame in (pd.concat({line: wide}, axis=1), pd.concat({line: wide.reset_index("source_accuracy")}, axis=1)):
+            frame.to_csv(tmp_path / "table.csv")
+            for table in (frame, tmp_path / "table.csv"):
+                rows = read_table(table)
+                assert set(rows["dataset"]) == {"pets", "cars"} and set(rows["source_accuracy"]) == {0.6, 0.7, 0.8}
+
+
+def test_several_source_columns_of_a_pivoted_table_are_no_datasets():
+    runs = pd.concat([LONG.assign(seed=seed, score=LONG["score"] + seed / 100) for seed in (0, 1)])
+    with pytest.raises(UserError, match=r"'source_accuracy pets seed 0' and .* could be the source accuracy"):
+        read_table(runs.drop(columns="n_test").pivot(index="network", columns=["dataset", "seed"]))
+
+
 def test_a_html_cell_that_spans_rows_and_columns(table):
     text = ("<table><tr><th rowspan=2>Model</th><th colspan=2>Accuracy</th></tr>"
             "<tr><th>pets</th><th>birds<sup>a</sup></th></tr><tr><td>resnet34</td><td>80.0</td><td>50.0</td></tr>"
             "<tr><td>resnet50</td><td>82.0</td><td>&ndash;</td></tr></table>")  # fmt: skip
     rows = read_table(table(text), percent=True)
-    assert rows["dataset"].unique().tolist() == ["Accuracy pets", "Accuracy birds"] and len(rows) == 3
+    assert rows["dataset"].unique().tolist() == ["pets", "birds"] and len(rows) == 3
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,8 @@ def test_what_columns_are_by_those_beside_them():
         [WIDE.assign(**{name: WIDE[name] + shift for name in ("imagenet", "pets", "birds")}) for shift in (-0.01, 0, 0.01)]
     )
     grouped = runs.groupby("network", sort=False)
-    check(read_table(grouped.agg(["mean", "std", "count"])), ["pets mean", "birds mean"])
-    check(read_table(grouped[["imagenet", "pets", "birds"]].describe()), ["pets mean", "birds mean"])
+    check(read_table(grouped.agg(["mean", "std", "count"])))
+    check(read_table(grouped[["imagenet", "pets", "birds"]].describe()))
     check(read_table(WIDE.assign(pets_n=[3, 3, 2, 3], **{"train/pets": 0.99, "Natural mean": 0.8, "Activations (M)": 0.2})))
     assert set(read_table(TARGETS.rename(columns={"pets": "Natural mean", "birds": "Structured mean"}))["dataset"]) == {
         "Natural mean",

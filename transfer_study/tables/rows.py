@@ -7,7 +7,7 @@ __all__ = ['PROTOCOLS', 'protocol_name', 'TableRows', 'table_rows', 'source_accu
 
 # %% ../../nbs/api/tables/11_rows.ipynb #e036c978
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,13 +17,23 @@ import pandas as pd
 
 from ..core import UserError, names_shown
 from .cells import clean_text, clean_texts, look_alikes, name_key
-from .columns import COLUMNS, Roles, is_results, is_text, long_roles, matching, names_in, network_columns
+from transfer_study.tables.columns import (
+    COLUMNS,
+    Roles,
+    is_results,
+    is_text,
+    long_roles,
+    matching,
+    names_in,
+    names_score,
+    network_columns,
+)  # fmt: skip
 from .files import Grid, path_shown, read_grid
 from .metrics import metric_kind
 from .names import could_be_source, is_source, name_words, reason_no_dataset, run_of, summary_of
 from .scales import grouped_numbers, scaled_scores, scales_in, with_counts
 from .sources import MATCHED
-from .turned import upright
+from .turned import unpivoted, upright
 from .wide import wide_roles
 
 # %% ../../nbs/api/tables/11_rows.ipynb #bd12349c
@@ -45,17 +55,23 @@ def _network_names(grid: Grid, positions: list[int]) -> pd.Series:
     return names.str.strip()
 
 
+def _lines_of(grid: Grid, datasets: list[int], is_it: Callable[[str], bool]) -> dict[int, str]:
+    "The line of each dataset's name that states something else, such as its protocol; empty unless each has one."
+    found = {i: [line for line in grid.levels[i] if is_it(line)] for i in datasets}
+    return {i: lines[0] for i, lines in found.items()} if all(len(lines) == 1 for lines in found.values()) else {}
+
+
 def _wide_rows(grid: Grid, roles: Roles) -> pd.DataFrame:
     "The rows of a wide table, dataset by dataset, the source first; the cells are not yet numbers."
     shared = pd.DataFrame({"network": _network_names(grid, roles.network), "line": grid.lines} | {name: grid.cells[i] for name, i in roles.standard.items()})
-    stated = {i: [part for part in grid.levels[i] if name_key(part) in PROTOCOLS] for i in roles.datasets}
-    by_header = "protocol" not in roles.standard and all(len(protocols) == 1 for protocols in stated.values())  # a line of the header states it
+    protocols = {} if "protocol" in roles.standard else _lines_of(grid, roles.datasets, lambda line: name_key(line) in PROTOCOLS)
+    scores = _lines_of(grid, roles.datasets, names_score)  # such as Accuracy above all datasets
     parts = []
     for i in [*roles.sources, *roles.datasets]:
         part, name = shared.assign(score=grid.cells[i].astype(object), in_source=i in roles.sources), grid.columns[i]
-        if by_header and i in stated:
-            part["protocol"] = name_key(stated[i][0])
-            name = " ".join(level for level in grid.levels[i] if level not in stated[i])
+        if i in roles.datasets:
+            name = " ".join(line for line in grid.levels[i] if line not in (protocols.get(i), scores.get(i))) or name
+            part = part.assign(protocol=name_key(protocols[i])) if protocols else part
         if i in roles.runs and (run := run_of(name)):
             name, part["seed"] = run
         parts.append(part.assign(dataset=name))
@@ -358,7 +374,7 @@ def table_rows(
     scale: str | Iterable[str] | Mapping[str, str] | None = None,  # percent, fraction, or NAME=percent for one dataset or column
 ) -> TableRows:
     "One row per score; raises `UserError`, with the line, for a table that cannot be read without guessing."
-    grid, (percent, by_name) = read_grid(table), scales_in(scale, percent)
+    grid, (percent, by_name) = unpivoted(read_grid(table)), scales_in(scale, percent)
     path = _shown(table, grid)
     _check_kind(grid, path)
     grid = grid if network or score else upright(grid, path, known, source)

@@ -119,6 +119,8 @@ def _without_rows(grid: Grid, leave_out: str | Iterable[str] | None, path: objec
             raise UserError(f"{path}: --leave-out {pattern}: no row has this value in the column {parts[0]!r}; values: {names_shown(map(repr, cells.unique()), 5)}")
         reasons[pattern] = f"{fits.sum():,} rows on request"
         drop |= fits
+    if drop.all():
+        raise UserError(f"{path}: {'--leave-out leaves no row' if reasons else 'no rows below the header'}; expected one for each network or score")
     return replace(grid, cells=grid.cells[~drop].reset_index(drop=True), lines=grid.lines[~drop]), others, reasons
 
 
@@ -365,8 +367,6 @@ def table_rows(
     _check_kind(grid, path)
     grid = grid if network or score else upright(grid, path, known, source)
     grid, leave_out, on_request = _without_rows(grid, leave_out, path)
-    if not len(grid.cells):
-        raise UserError(f"{path}: {'--leave-out leaves no row' if on_request else 'no rows below the header'}; expected one for each network or score")
     roles = long_roles(grid, path, network, score, source, leave_out)
     if roles is None:
         roles = wide_roles(grid, path, network, source, datasets, leave_out)

@@ -75,7 +75,7 @@ def test_per_cent_on_request(table):
         ("network,dataset\na,pets\n", r"no column 'score'"),
         ("network,dataset,score\nmine,pets,0.8\n", r"no source accuracy for 1 of 1 networks \(mine\)"),
         ("network,dataset,score\nViT-B/16,pets,0.8\n", r"no source accuracy .*rename 'ViT-B/16' to 'vit_b_16'; else give"),
-        ("network,dataset,score\n", r"no scores|no source"),
+        ("network,dataset,score\n", r"no rows below the header"),
         ("", r"cannot be read as csv"),
         (b"network,dataset,score\n\x00\x01", r"not a table of text"),
     ],

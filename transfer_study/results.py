@@ -81,6 +81,13 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
     )
 
 # %% ../nbs/api/03_results.ipynb #38892f27
+def _check_targets(scores: pd.DataFrame, read: TableRows) -> None:
+    "Raises `UserError` if there is no score but on the source dataset."
+    if scores.empty or scores["in_source"].all():
+        only = "every score is empty" if scores.empty else f"those that are left are on {names_shown(scores['dataset'].map(repr).unique(), 5)}, the source"
+        raise UserError(f"{read.path}: no scores on a target dataset; {only}")
+
+
 def _refuse_repeated(scores: pd.DataFrame, metric: Any, protocol: str, read: TableRows) -> None:
     "Raises `UserError` for two scores on a dataset, or two different ones on the source dataset, that no column tells apart."
     in_source = scores["in_source"].astype(bool)
@@ -135,11 +142,10 @@ def read_table(
     known = known_source_accuracies() if given is None else given.combine_first(known_source_accuracies())
     read = table_rows(table, known.index, protocol, network=network, source=source, datasets=datasets, leave_out=leave_out, score=score, percent=percent, scale=scale)
     stated, scores = _stated_protocol(table, protocol), read.rows.dropna(subset="score")
-    if scores.empty or scores["in_source"].all():
-        raise UserError(f"{read.path}: no scores on a target dataset")
+    _check_targets(scores, read)
     _refuse_repeated(scores, metric, stated or "linear", read)
     check_given(scores["network"].unique(), given, read.path)
-    rows = with_n_classes(with_metrics(with_source_accuracy(scores, known, read.place == "column"), metric), class_counts(n_classes))
+    rows = with_n_classes(with_metrics(with_source_accuracy(scores, known, read.place == "column" or not read.roles.datasets), metric), class_counts(n_classes))
     result, matched = tidy(rows, stated or "linear"), matched_columns(scores[scores["in_source"]])
     apart = list(MATCHED) if read.of_package else matched  # a table of this package has the accuracies that were matched
     check_source_accuracies(result.assign(line=rows["line"].to_numpy()), read, apart, source_per_dataset or read.of_package)

@@ -8,6 +8,7 @@ __all__ = ['known_source_accuracies', 'with_source_accuracy', 'given_accuracies'
 
 # %% ../nbs/api/06_source_accuracy.ipynb #5e7f3092
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -48,13 +49,13 @@ def _other_spellings(
     parts = {name: [name, name.rpartition("/")[2]] for name in names}  # also without the owner's name on a hub
     found = {name: next((of_letters[plain(part)] for part in of_name if plain(part) in of_letters), "") for name, of_name in parts.items()}
     same = [f"{name!r} to {other!r}" for name, other in found.items() if other]
-    return f"to use published accuracies, rename {', '.join(same[:5])}{' …' * (len(same) > 5)}; else " if same else ""
+    return f"to use those that are known, rename {', '.join(same[:5])}{' …' * (len(same) > 5)}; else " if same else ""
 
 # %% ../nbs/api/06_source_accuracy.ipynb #69d7779b
 def with_source_accuracy(
     rows: pd.DataFrame,  # network, dataset, score and, optionally, source_accuracy
     known: pd.Series | None = None,  # accuracies in [0, 1] by network, for networks without one; None for `known_source_accuracies`
-    is_turned: bool = False,  # whether the networks are the columns of the table
+    are_networks: bool = False,  # whether the names are known to be those of networks, and not of datasets in a table to turn
 ) -> pd.DataFrame:
     """`rows` with a complete column `source_accuracy` in [0, 1]. Rows of the source dataset move into that column.
 
@@ -70,7 +71,7 @@ def with_source_accuracy(
     rows = rows.assign(source_accuracy=rows["source_accuracy"].fillna(rows["network"].map(accuracies)))
     missing = sorted(rows.loc[rows["source_accuracy"].isna(), "network"].unique())
     if missing:
-        may_be_datasets = "line" in rows and not is_turned and len(missing) == rows["network"].nunique()
+        may_be_datasets = "line" in rows and not are_networks and len(missing) == rows["network"].nunique()
         spelled = _other_spellings(missing, accuracies)
         hint = "if these are datasets and the columns networks, call the first column dataset; else " if may_be_datasets and not spelled else spelled
         raise UserError(
@@ -91,6 +92,8 @@ def given_accuracies(
     if isinstance(given, Mapping):
         given = pd.Series(given, dtype=object)
     if isinstance(given, pd.Series):
+        if high := [f"{name!r}: {value:g}" for name, value in pd.to_numeric(given, errors="coerce").items() if value > 1]:
+            raise UserError(f"source_accuracy: {names_shown(high, 5)}; expected numbers from 0 to 1; divide those in per cent by 100")
         return source_accuracies(given.rename("source_accuracy").rename_axis("network").reset_index())
     return source_accuracies(given, percent, scale, network)
 
@@ -110,11 +113,13 @@ def check_source_accuracies(
     per_dataset: bool = False,  # whether a network may have another source accuracy on each dataset
 ) -> None:
     "Raises `UserError` for a source accuracy of 0 or 1, and for a network with several unless each dataset may have its own."
-    for row in rows[rows["source_accuracy"].isin([0.0, 1.0])].itertuples():
-        raise UserError(
-            f"{read.path}: source accuracy {row.source_accuracy:g} of network {row.network!r} ({read.place} {row.line}) has no finite "
-            "log-odds; correct it, or remove the network"
-        )
+    certain = rows[rows["source_accuracy"].isin([0.0, 1.0])].drop_duplicates("network")
+    if len(certain):
+        found = [f"{row.source_accuracy:g} of network {row.network!r} ({read.place} {row.line})" for row in certain.itertuples()]
+        column = read.grid.columns[read.roles.network[0]] if len(read.roles.network) == 1 else ""
+        leave = shlex.quote(",".join(f"{column}={name}" for name in certain["network"]))
+        advice = f"leave such networks out with --leave-out {leave}" if column else "remove such networks"
+        raise UserError(f"{read.path}: source accuracy {names_shown(found, 5)} has no finite log-odds; correct it, or {advice}")
     several = source_spread(rows, matched).query("nunique > 1")
     if len(several) and not per_dataset:
         (network, *_), spread = several.index[0], several.iloc[0]

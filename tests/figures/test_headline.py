@@ -52,6 +52,8 @@ def test_small_multiples_need_one_protocol(fine_tuned):
 def test_a_table_in_place_of_an_analysis_is_a_clear_error(fine_tuned):
     with pytest.raises(UserError, match="got a data frame; pass what `analyze` returns, or tables by keyword: networks=…"):
         headline(fine_tuned.networks)
+    with pytest.raises(UserError, match="headline: got a str; pass what `analyze` returns"):
+        headline("results.csv")
     with pytest.raises(UserError, match="headline: got no analysis; .* by keyword: lines=…$"):
         headline(networks=fine_tuned.networks, correlations=fine_tuned.correlations)
     tables = {name: getattr(fine_tuned, name) for name in ("networks", "lines", "correlations")}

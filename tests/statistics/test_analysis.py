@@ -217,7 +217,7 @@ def test_single_dataset():
 def test_a_score_of_one_without_n_test_needs_scores_that_show_the_number_of_images():
     rows = study(n_networks=5).drop(columns="n_test", errors="ignore")
     rows.loc[5, "score"] = 1.0
-    with pytest.raises(UserError, match="net0001.*data1.*not known: give n_test"):
+    with pytest.raises(UserError, match="net0001.*data1.*not known, .*: give n_test"):
         quick(rows)
     (message,) = [text for text in quick(rows.assign(score=rows["score"].round(2))).messages if "moved by half" in text]
     assert message.endswith("net0001 on data1; without n_test, one image is the smallest step between the dataset's scores")

@@ -48,8 +48,8 @@ def test_half_count_by_hand_and_only_where_needed():
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0])
-def test_certainty_without_n_test_names_the_row(score):
-    with pytest.raises(UserError, match=r"'a'.*'pets'.*row 1.*n_test"):
+def test_certainty_without_n_test_names_the_score(score):
+    with pytest.raises(UserError, match=r"'a'.*'pets'.*: give n_test, empty the cell, .* --leave-out pets"):
         with_log_odds(results(network=["a", "b"], score=score))
 
 
@@ -78,7 +78,7 @@ def test_scores_that_are_no_proportions_show_no_number_of_images(n):
     of_seeds = generator.integers(80, 99, (3, n)).mean(axis=0) / 97
     for scores in (generator.uniform(0.9, 0.99, n), of_seeds + generator.uniform(0, 1e-4, n)):
         assert np.isnan(seen_resolution([*scores, 1.0]))
-        with pytest.raises(UserError, match=r"network 'last'.*not known: give n_test"):
+        with pytest.raises(UserError, match=r"network 'last'.*not known, .*: give n_test"):
             with_log_odds(results(network=[*map(str, range(n)), "last"], score=[*scores, 1.0]))
 
 

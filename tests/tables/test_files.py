@@ -128,7 +128,8 @@ def test_excel(tmp_path):
         frame.to_excel(book, sheet_name="second", index=False)
     (tmp_path / "table.csv.xlsx").rename(tmp_path / "table.csv")  # known by its content
     rows = read_table(tmp_path / "table.csv")
-    assert rows["score"].tolist() == [0.8, 0.9] and "sheet 'first' is read; not 'second'" in rows.attrs["reading"]
+    assert rows["score"].tolist() == [0.8, 0.9]
+    assert "sheet 'first' is read; not 'second'; 'FILE#SHEET' reads another" in rows.attrs["reading"]
 
 
 def test_several_lines_of_header(table):
@@ -195,7 +196,7 @@ def test_a_html_cell_that_spans_rows_and_columns(table):
         ("Results, spring\n" + PLAIN, r"line 2 has 5 cells, the header has 2; most rows have 5: .* line 1, or delete that line"),
         (PLAIN + "network,birds,flowers,pets,mushrooms\n", r"line 8 is the header again, in another order; bring the parts"),
         ("", r"the file is empty"),
-        ("network,dataset,score\n", r"no scores on a target dataset"),
+        ("network,dataset,score\n", r"no rows below the header"),
         ("one word\nand another\n", r"a single column"),
         ('[{"network": "a", "score": 1}]', r"JSON, no table"),
         ('{"network": "a", "score": 1}\n{"network": "b", "score": 1}\n', r"JSON, no table"),
@@ -206,9 +207,17 @@ def test_a_html_cell_that_spans_rows_and_columns(table):
         (b"\xd0\xcf\x11\xe0" + bytes(64), r"an old Excel file"),
         (b"PAR1nonsense", r"cannot be read as parquet"),
         (b"\x1f\x8bnonsense", r"cannot be read as csv"),
+        (in_zip("[Content_Types].xml", "word/document.xml"), r"a document, no table; copy its table"),
+        (b"%PDF-1.5\n1 0 obj", r"a document, no table"),
+        (b"BZh91AY&SY\x00\x00", r"an archive, no table; unpack it"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"a pointer of Git LFS, not the table itself"),
+        ("<!DOCTYPE html>\n<html><body><div id=app></div></body></html>", r"a web page without a table"),
+        (PLAIN + "note, by us\n", r"line 8 has 2 cells, .* or delete it if it is a note or another table"),
+        (PLAIN + "\n" + PLAIN.replace("pets", "cats"), r"line 9 is the header of another table"),
+        (PLAIN.partition("\n")[0] + "\n", r"no rows below the header"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", r"not a table of text"),
-        (markdown(PLAIN) + "\n\n" + html("model,pets\na,80\n"), r"2 tables \(lines 3, 14\); keep the one to read"),
-        (markdown(PLAIN) + "\n\n" + markdown(PLAIN), r"2 tables \(lines 3, 16\); keep the one to read"),
+        (markdown(PLAIN) + "\n\n" + html("model,pets\na,80\n"), r"2 tables \(lines 3, 14\); .* as in 'FILE#1'"),
+        (markdown(PLAIN) + "\n\n" + markdown(PLAIN), r"2 tables \(lines 3, 16\); give the number"),
         (html(PLAIN) + html(PLAIN), r"2 tables"),
         (PLAIN.replace("58.1", "58,1", 1).replace("58,1", '"58,1"'), r"score '58,1' of network 'mobilenet_v2' on.*line 2"),
     ],
@@ -238,7 +247,7 @@ def test_bold_numbers_of_latex_are_numbers_and_a_body_of_latex_is_said(tmp_path)
 
 def test_a_parquet_file_without_columns(tmp_path):
     pd.DataFrame().to_parquet(tmp_path / "empty.parquet")
-    with pytest.raises(UserError, match="found: no columns"):
+    with pytest.raises(UserError, match="no rows below the header"):
         read_table(tmp_path / "empty.parquet")
 
 
@@ -312,7 +321,7 @@ def test_a_sheet_of_explanations_comes_last_and_merged_cells_stand_above(tmp_pat
     rows = read_table(tmp_path / "t.xlsx")
     assert rows["dataset"].unique().tolist() == ["Animals pets", "Animals birds"]
     assert rows["source_accuracy"].tolist() == [0.7, 0.8] * 2
-    assert "sheet 'scores' is read; not 'Sheet'" in rows.attrs["reading"]
+    assert "sheet 'scores' is read; not 'Sheet'; 'FILE#SHEET' reads another" in rows.attrs["reading"]
 
 
 def test_errors_and_decimal_commas_of_a_sheet(tmp_path):

@@ -41,7 +41,7 @@ def test_several_metrics_are_named_before_any_scale():
 
 def test_a_scale_that_the_numbers_do_not_fit_is_said():
     table = LONG.assign(score=LONG["score"].where(LONG["dataset"] == "cars", 100 * LONG["score"]))
-    assert "the largest score on dataset 'cars' is 0.671" in refused(table, percent=True)
+    assert "the largest score on 'cars' is 0.671" in refused(table, percent=True)
     rows = read_table(table, scale=["percent", "cars=percent"])
     assert rows.loc[rows["dataset"] == "cars", "score"].max() == pytest.approx(0.00671)
     said = "'cars' is read as per cent, as --scale says, though its largest number is 0.671: 0.671 %"

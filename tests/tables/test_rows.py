@@ -112,17 +112,17 @@ def test_contradictory_or_unreadable_source_accuracies(tmp_path):
     (tmp_path / "latin1.csv").write_bytes("network,source_accuracy\nná,0.733\n".encode("latin-1"))
     with pytest.raises(UserError, match="source accuracies are given for ná, but the table has the networks n1, n2, n3"):
         read_table(FRACTIONS, source_accuracy=tmp_path / "latin1.csv")
-    with pytest.raises(UserError, match=r"source_accuracy reaches 73\.3"):
+    with pytest.raises(UserError, match=r"source_accuracy: 'n1': 73\.3, .*divide those in per cent by 100"):
         read_table(FRACTIONS, source_accuracy=pd.Series(73.3, NETWORKS))
 
 
 def test_one_dataset_in_another_scale():
     mixed = PERCENT.assign(birds=FRACTIONS["birds"], source_accuracy=[73.3, 76.1, 77.4])
-    with pytest.raises(UserError, match=r"the largest score on dataset 'birds' is 0\.682.*--scale birds=fraction"):
+    with pytest.raises(UserError, match=r"the largest score on 'birds' is 0\.682.*--scale birds=fraction"):
         read_table(mixed, percent=True)
     rows = read_table(mixed, scale=["percent", "birds=fraction"])
     assert rows.groupby("dataset")["score"].max().round(3).to_dict() == {"birds": 0.682, "pets": 0.915}
-    with pytest.raises(UserError, match=r"score reaches 91\.5, expected at most 1; on 'pets' only.*--scale 'pets'=percent"):
+    with pytest.raises(UserError, match=r"score reaches 91\.5, expected at most 1; on 'pets' only.*--scale pets=percent"):
         read_table(mixed, scale={"source_accuracy": "percent"})
 
 

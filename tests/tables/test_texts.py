@@ -187,7 +187,7 @@ def test_a_page_in_one_line_counts_rows(tmp_path):
     with pytest.raises(UserError, match=r"more than one score on dataset 'pets' \(rows 2, 10\)"):
         read_table(tmp_path / "t.html")
     (tmp_path / "t.html").write_text("".join(2 * page(CELLS).split("\n")))
-    with pytest.raises(UserError, match="2 tables; keep the one to read"):
+    with pytest.raises(UserError, match="2 tables; give the number of the one to read"):
         read_table(tmp_path / "t.html")
 
 

@@ -106,7 +106,9 @@ def check_inputs_stay(
     inputs: Iterable[Path | str | None],  # files that are read
 ) -> None:
     "Raises `UserError` if `write_analysis` would replace a file that is read."
-    for path in [Path(name) for name in inputs if name]:
+    from transfer_study.tables.files import file_and_part
+
+    for path in [file_and_part(name)[0] for name in inputs if name]:
         if directory and path.is_file() and any((directory / name).exists() and path.samefile(directory / name) for name in ANALYSIS_FILES):
             raise UserError(f"{path}: would be replaced by the results; give --out another directory, or the file another name")
 

@@ -58,8 +58,8 @@ def figure_tables(
 ) -> list[pd.DataFrame]:
     "The tables a figure draws, in the order of the keywords; raises `UserError` where `analysis` is needed and is not an `Analysis`."
     missing = [name for name, table in tables.items() if table is None]
-    if missing and (analysis is None or isinstance(analysis, pd.DataFrame)):
-        got = "a data frame" if analysis is not None else "no analysis"
+    if missing and (isinstance(analysis, pd.DataFrame) or not all(hasattr(analysis, name) for name in missing)):
+        got = "no analysis" if analysis is None else "a data frame" if isinstance(analysis, pd.DataFrame) else f"a {type(analysis).__name__}"
         raise UserError(f"{figure}: got {got}; pass what `analyze` returns, or tables by keyword: {', '.join(f'{n}=…' for n in missing)}")
     return [getattr(analysis, name) if table is None else table for name, table in tables.items()]
 

@@ -7,6 +7,7 @@ __all__ = ['half_count', 'seen_resolution', 'is_share_of_images', 'with_log_odds
            'dataset_effects', 'means_over_datasets', 'adjusted_accuracies', 'morey_standard_errors']
 
 # %% ../../nbs/api/statistics/00_log_odds.ipynb #6fe82ab0
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,10 +74,11 @@ def _refuse_certainty(rows: pd.DataFrame, column: str, hint: str) -> None:
     "Raises `UserError` at the first row whose `column` is 0 or 1 and so has no finite log-odds."
     certain = rows[column].isin([0.0, 1.0])
     if certain.any():
-        row = rows[certain].iloc[0]
+        row, datasets = rows[certain].iloc[0], rows.loc[certain, "dataset"].unique()
+        leave = f", empty the cell, or leave the dataset out with --leave-out {shlex.quote(','.join(datasets))} (leave_out=)" * (column == "score")
         raise UserError(
             f"{column} {row[column]:g} of network {row['network']!r} on dataset {row['dataset']!r} "
-            f"(row {certain.idxmax() + 1}) has no finite log-odds; {hint} or remove the row"
+            f"has no finite log-odds; {hint}{leave}"
         )
 
 
@@ -119,8 +121,8 @@ def with_log_odds(
     n_images = _n_images(rows, certain)
     by_step = certain & n_images.isna() & ~is_share_of_images(rows)
     moved = _half_way(rows, by_step).where(by_step, half_count(rows["score"], n_images))
-    _refuse_certainty(rows[by_step & moved.isna()], "score", "the dataset has no other score from which to tell how near it comes; leave it out")
-    _refuse_certainty(rows[certain & moved.isna()], "score", "the number of test images is not known: give n_test")
+    _refuse_certainty(rows[by_step & moved.isna()], "score", "the dataset has no other score from which to tell how near it comes: add one")
+    _refuse_certainty(rows[certain & moved.isna()], "score", "the number of test images is not known, nor do the scores show it: give n_test")
     _refuse_certainty(rows, "source_accuracy", "correct it")
     share = rows["score"].where(~certain, moved)
     return rows.assign(logit=logit(share), source_logit=logit(rows["source_accuracy"]), corrected=certain)

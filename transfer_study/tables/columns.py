@@ -114,17 +114,16 @@ def unique_column(grid: Grid, name: str, path: object) -> int:
     positions = [i for i, other in enumerate(grid.columns) if other == name]
     if len(positions) > 1:
         places = " and ".join(str(i + 1) for i in positions)
-        raise UserError(f"{path}: {len(positions)} columns are named {name!r} (columns {places}); rename them, or remove all but one")
+        raise UserError(f"{path}: {len(positions)} columns are named {name!r} (columns {places}); rename them, or remove all but one; of two tables side by side, give each a file of its own")
     return positions[0]
 
 
 def standard_column(grid: Grid, role: str, path: object, apart: Collection[str] = ()) -> int | None:
     "The column not in `apart` that is called like a column of the results table, or by a usual other name; the usual names in their order."
-    for names in (grid.columns, [untracked(name) for name in grid.columns]):
-        keys = [name_key(name) if name and column not in apart else "" for name, column in zip(names, grid.columns, strict=True)]
-        for key in _SAME[role]:
-            if key in keys:
-                return unique_column(grid, grid.columns[keys.index(key)], path)
+    written = [[name_key(name) if column not in apart else "" for name, column in zip(names, grid.columns, strict=True)] for names in (grid.columns, map(untracked, grid.columns))]
+    for key in _SAME[role]:
+        if keys := next((keys for keys in written if key in keys), None):  # config.model comes before the name of a run
+            return unique_column(grid, grid.columns[keys.index(key)], path)
     return None
 
 # %% ../../nbs/api/tables/05_columns.ipynb #5e0c2f92
@@ -388,7 +387,9 @@ def _no_datasets(grid: Grid, network: str | Iterable[str] | None, path: object) 
     "The error of a long table without a column of datasets, with the column that may be it."
     own = standard_column(grid, "network", path)
     others = possible_datasets(grid, network_columns(grid, network, path)) if network or own is not None else []
-    advice = f"if {others[0]!r} names the datasets, call it dataset" if others else "call the column that names the datasets dataset"
+    is_named = standard_column(grid, "score", path) is not None
+    beside = "if score is of one dataset, call it by its name; if it sums up others, --leave-out score" if is_named else "in a table with a column for each dataset, --datasets names those to read"
+    advice = f"if {others[0]!r} names the datasets, call it dataset" if others else f"call the column that names the datasets dataset; {beside}"
     return UserError(f"{path}: no column 'dataset'; found: {names_shown(grid.columns)}; {advice}")
 
 # %% ../../nbs/api/tables/05_columns.ipynb #c0de8a01
@@ -425,7 +426,7 @@ def long_roles(
     if score and scores is not None:
         _check_errors([names[scores]], path)
         _check_counts(grid, scores, path)
-    if dataset is None and (score or "score" in map(name_key, map(untracked, names))):
+    if dataset is None and (score or "score" in [name_key(untracked(name)) for name in names if name not in left]):
         raise _no_datasets(grid, network, path)
     runs = _columns_of_runs(grid) if scores is None else {}
     if dataset is None or (scores is None and not runs and name_key(untracked(names[dataset])) != "dataset"):

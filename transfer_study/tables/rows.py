@@ -86,7 +86,8 @@ def _long_rows(grid: Grid, roles: Roles, source: str | None, path: object) -> pd
         rows = pd.concat([rows.assign(score=grid.cells[i].astype(object), seed=number) for i, (_, number) in roles.runs.items()], ignore_index=True)
     nameless = rows["dataset"].isna()
     if nameless.any():
-        raise UserError(f"{path}: no dataset in {grid.place} {rows.loc[nameless, 'line'].iloc[0]}; every score needs one")
+        n, name = rows.loc[nameless, "line"].nunique(), grid.columns[roles.standard["dataset"]]
+        raise UserError(f"{path}: no dataset in {grid.place} {rows.loc[nameless, 'line'].iloc[0]}; every score needs one, but {name!r} is empty in {n} of {len(grid.cells)} rows; fill it")
     names = rows["dataset"].unique()
     column = grid.columns[roles.standard["source_accuracy"]] if "source_accuracy" in roles.standard else None
     if source is not None and (column is None or name_key(source) != name_key(column)):
@@ -134,6 +135,8 @@ def _without_rows(grid: Grid, leave_out: str | Iterable[str] | None, path: objec
             raise UserError(f"{path}: --leave-out {pattern}: no row has this value in the column {parts[0]!r}; values: {names_shown(map(repr, cells.unique()), 5)}")
         reasons[pattern] = f"{fits.sum():,} rows on request"
         drop |= fits
+    if drop.all():
+        raise UserError(f"{path}: {'--leave-out leaves no row' if reasons else 'no rows below the header'}; expected one for each network or score")
     return replace(grid, cells=grid.cells[~drop].reset_index(drop=True), lines=grid.lines[~drop]), others, reasons
 
 
@@ -215,7 +218,8 @@ def _check_networks(rows: pd.DataFrame, grid: Grid, roles: Roles, path: object) 
         return
     named = repr(grid.columns[roles.network[0]] or "the row names")
     texts = [i for i, name in enumerate(grid.columns) if name and i not in [*roles.network, *roles.standard.values()] and is_text(grid, i)]
-    full = [grid.columns[i] for i in texts if clean_texts(grid.cells[i]).notna().all()]
+    key = [roles.standard["dataset"]] if "dataset" in roles.standard else []
+    full = [grid.columns[i] for i in texts if clean_texts(grid.cells[i]).notna().all() and not grid.cells[[i, *key]].duplicated().any()]
     advice = f", or name another column, such as --network {full[0]!r}" if full else ""
     n = rows.loc[nameless, "line"].nunique()
     raise UserError(

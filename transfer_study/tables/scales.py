@@ -7,12 +7,13 @@ __all__ = ['scales_in', 'grouped_numbers', 'scaled_scores', 'with_counts']
 
 # %% ../../nbs/api/tables/09_scales.ipynb #53dba9e7
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from ..core import UserError
+from ..core import UserError, names_shown
 from .cells import Numbers, clean_texts, joined_numbers, read_numbers
 from .columns import names_in
 from .files import Grid
@@ -53,10 +54,14 @@ def _of_both_scales(rows: pd.DataFrame, column: str, values: np.ndarray, scaled:
     return [f"{column} {values[row]:g} of {rows.iloc[row]['network']!r}{on}{others} {verb}, the largest is {largest[row]:g}: bring the column to one scale if that is a fraction"]
 
 # %% ../../nbs/api/tables/09_scales.ipynb #a4af7ee5
-def _check_range(rows: pd.DataFrame, column: str, values: np.ndarray, path: object, place: str) -> None:
+def _options(names: Iterable[str], scale: str) -> str:
+    "The options, as a shell takes them, that give all of these datasets or columns a scale."
+    return " ".join(f"--scale {shlex.quote(f'{name}={scale}')}" for name in names)
+
+
+def _check_range(rows: pd.DataFrame, column: str, values: np.ndarray, path: object, grid: Grid) -> None:
     "Raises `UserError` at the first value outside [0, 1]."
-    wrong = values > 1
-    if not wrong.any():
+    if not (values > 1).any():
         return
     if np.nanmax(values) <= 100:
         groups = rows.get("dataset", pd.Series(column, index=rows.index)).to_numpy()
@@ -64,12 +69,14 @@ def _check_range(rows: pd.DataFrame, column: str, values: np.ndarray, path: obje
         if column == "source_accuracy":
             advice = "if it is in per cent, give --scale source_accuracy=percent (scale=), or --percent if the scores are, too"
         elif len(high) < len(set(groups)):
-            advice = f"on {', '.join(map(repr, high[:5]))} only; if these are in per cent, give --scale {high[0]!r}=percent (scale=)"
+            advice = f"on {', '.join(map(repr, high[:5]))}{', …' * (len(high) > 5)} only; if these are in per cent, give {_options(high, 'percent')} (scale=)"
         else:
             advice = "if the table is in per cent, give --percent (percent=True)"
         advice += "".join(f"; {text}" for text in _of_both_scales(rows, column, values, np.ones(len(values), bool), "stands among them"))
         raise UserError(f"{path}: {column} reaches {np.nanmax(values):.10g}, expected at most 1; {advice}")
-    raise UserError(f"{path}: {_where(rows, int(wrong.argmax()), column, place)}: expected a number from 0 to 1")
+    row = int(np.argmax(values > 100))  # those up to 100 may be per cent
+    leave = f"; correct the cell, or {_leave_out(rows, row, values, grid)}" if column == "score" else "; correct the cell"
+    raise UserError(f"{path}: {_where(rows, row, column, grid.place)}: expected a number from 0 to 1, or to 100 with --percent{leave}")
 
 
 def _largest(rows: pd.DataFrame, values: np.ndarray, scaled: np.ndarray) -> tuple[pd.Series, pd.Series]:
@@ -84,13 +91,12 @@ def _check_percent(rows: pd.DataFrame, column: str, values: np.ndarray, scaled: 
     largest, low = _largest(rows, values, scaled)
     if len(low):
         is_source, every = column == "source_accuracy", len(low) == len(largest)
-        of = "" if is_source or every else f" on dataset {low.index[0]!r}"
+        of = "" if is_source or every else f" on {names_shown(map(repr, low.index), 5)}"
         if every and not is_source:
             advice = "omit --percent (percent=True); if it is right, --scale score=percent says so"
         else:
-            name = column if is_source else low.index[0]
             neither = " (or omit --percent, if the scores are not in per cent either)" if is_source else ""
-            advice = f"give --scale {name}=fraction{neither}, or {name}=percent if it is right"
+            advice = f"give {_options([column] if is_source else low.index, 'fraction')}{neither}, or =percent if it is right"
         raise UserError(f"{path}: the largest {column}{of} is {low.max():g}, so the column is not in per cent; {advice}")
 
 # %% ../../nbs/api/tables/09_scales.ipynb #f7b1d6c3
@@ -173,7 +179,7 @@ def scaled_scores(
     remarks += _odd_numbers(rows, numbers.values) if column == "score" else []
     values = np.where(is_percent, numbers.values / 100, numbers.values)
     values = np.where((values > 1) & (values <= _ROUNDED), 1.0, values)
-    _check_range(rows, column, values, path, grid.place)
+    _check_range(rows, column, values, path, grid)
     return rows.assign(**{column: values}), tuple(remarks)
 
 # %% ../../nbs/api/tables/09_scales.ipynb #8d6e663b
@@ -197,7 +203,7 @@ def with_counts(
         whole = numbers.missing | (numbers.values == np.round(numbers.values))
         wrong = numbers.invalid | ~whole | numbers.percent | (numbers.values > 2**53) | ((numbers.values < smallest) if smallest is not None else False)
         if wrong.any():
-            expected = "a whole number" if smallest is None else f"a whole number of at least {smallest}" + " or all" * (column == "n_train_per_class")
+            expected = "a whole number" if smallest is None else f"a whole number of at least {smallest}" + " or all; shares such as 10 % belong in a column setting" * (column == "n_train_per_class")
             raise UserError(f"{path}: {_where(rows, int(np.argmax(wrong)), column, grid.place)}: expected {expected}")
         rows[column] = pd.array(np.where(numbers.missing, np.nan, numbers.values), dtype="Float64").astype("Int64")
     return rows

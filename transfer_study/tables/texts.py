@@ -256,12 +256,28 @@ def _rules(text: str) -> list[int]:
     "The lines of dashes below the headers of Markdown tables, from 0."
     return [i for i, line in enumerate(text.split("\n")) if "|" in line and "-" in line and not line.strip("|:- \t")]
 
+
+def _chosen(
+    lines: list[int],  # in which the tables of a page begin
+    path: Path | str,  # for messages
+    part: str | None,  # as of `html_records`
+) -> int:
+    "Which table to read, from 0; raises `UserError` for several without `part`, and for a `part` that is none of them."
+    if part and part.isdecimal() and 1 <= int(part) <= len(lines):
+        return int(part) - 1
+    if not part and len(lines) == 1:
+        return 0
+    n, where = len(lines), f" (lines {names_shown(lines)})" * (len(lines) == len(set(lines)) > 1)
+    advice = "keep the one to read" if part is None else "give the number of the one to read behind the name, as in 'FILE#1'"
+    raise UserError(f"{path}: {f'no table {part!r}, but ' if part else ''}{n} table{'s' * (n > 1)}{where}; {advice}")
+
 # %% ../../nbs/api/tables/01_texts.ipynb #aa9e5705
 def html_records(
     text: str,
     path: Path | str,  # for messages
+    part: str | None = None,  # the number of the table, from 1; empty: there should be one; None: nor can another be chosen
 ) -> tuple[Records, tuple[str, ...], str] | None:
-    "The rows of the single table of an HTML page, remarks, and what the rows are counted by; None if there is none; raises `UserError` for several."
+    "The rows of a table of an HTML page, remarks, and what the rows are counted by; None if there is none; raises `UserError` for several without `part`."
     if "<table" not in text.lower():
         return None
     parser = _HtmlTables()
@@ -270,11 +286,12 @@ def html_records(
     tables = [(table, records) for table, records in spread if sum(any(fields) for _, fields in records) > 1]
     if not tables:
         return None
-    first = sorted([*(next(line for line, fields in records if any(fields)) for _, records in tables), *(max(i, 1) for i in _rules(text))])
-    if len(first) > 1:
-        where = f" (lines {names_shown(first)})" * (len(set(first)) == len(first))
-        raise UserError(f"{path}: {len(first)} tables{where}; keep the one to read")
-    table, records = tables[0]
+    begins = [next(line for line, fields in records if any(fields)) for _, records in tables]
+    found = sorted([*((line, i, -1) for i, line in enumerate(begins)), *((max(rule, 1), -1, rule) for rule in _rules(text))])
+    _, i, rule = found[_chosen([line for line, *_ in found], path, part)]
+    if rule >= 0:
+        return *_markdown_table(text, rule), "line"
+    table, records = tables[i]
     in_lines = 2 * len({line for line, _ in records}) > len(records)
     numbered = records if in_lines else [(i + 1, fields) for i, (_, fields) in enumerate(records)]
     records, n_head, headings = _without_headings(table, numbered)
@@ -308,22 +325,25 @@ def _without_tags(cell: str) -> tuple[str, bool]:
     return table.rows[0][1][0][0], table.has_notes
 
 # %% ../../nbs/api/tables/01_texts.ipynb #b50abf02
-def markdown_records(
-    text: str,
-    path: Path | str,  # for messages
-) -> tuple[Records, tuple[str, ...]] | None:
-    "The rows of the single Markdown table in a text, and remarks; None if there is none; raises `UserError` for several."
+def _markdown_table(text: str, rule: int) -> tuple[Records, tuple[str, ...]]:
+    "The rows of the table around a line of dashes, and remarks."
     lines = text.split("\n")
-    if not (rules := _rules(text)):
-        return None
-    if len(rules) > 1:
-        raise UserError(f"{path}: {len(rules)} tables (lines {names_shown(max(i, 1) for i in rules)}); keep the one to read")
-    first = last = rules[0]
+    first = last = rule
     while first > 0 and "|" in lines[first - 1]:
         first -= 1
     while last + 1 < len(lines) and "|" in lines[last + 1]:
         last += 1
-    rows = [(i + 1, _markdown_cells(lines[i], lines[rules[0]].strip())) for i in range(first, last + 1) if i != rules[0]]
+    rows = [(i + 1, _markdown_cells(lines[i], lines[rule].strip())) for i in range(first, last + 1) if i != rule]
     read = [(line, [_without_tags(cell) for cell in cells]) for line, cells in rows]
     has_notes = any(noted for _, cells in read for _, noted in cells)
     return [(line, [cell for cell, _ in cells]) for line, cells in read], (_NOTES_LEFT_OUT,) * has_notes
+
+
+def markdown_records(
+    text: str,
+    path: Path | str,  # for messages
+    part: str | None = None,  # the number of the table, from 1; empty: there should be one; None: nor can another be chosen
+) -> tuple[Records, tuple[str, ...]] | None:
+    "The rows of a Markdown table in a text, and remarks; None if there is none; raises `UserError` for several without `part`."
+    rules = _rules(text)
+    return _markdown_table(text, rules[_chosen([max(i, 1) for i in rules], path, part)]) if rules else None

@@ -1,0 +1,109 @@
+"""What a message advises, followed to the letter, leads on: it names all that is to be given at once, and what exists."""
+
+import re
+import shlex
+
+import pytest
+
+from transfer_study.core import UserError
+from transfer_study.results import read_table
+from transfer_study.statistics.analysis import analyze
+
+NETWORKS = ["resnet18", "resnet34", "resnet50", "resnet101"]
+
+
+def table(tmp_path, header, *columns):
+    rows = [f"{name},{','.join(map(str, cells))}" for name, *cells in zip(NETWORKS, *columns, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join([header, *rows]) + "\n")
+    return tmp_path / "t.csv"
+
+
+def refused(path, **options):
+    with pytest.raises(UserError) as error:
+        read_table(path, **options)
+    return str(error.value)
+
+
+def advised(message, option):
+    "The values of an option in a message, as a shell would pass them."
+    words = shlex.split(re.sub(r"[;,(](?= |$)| \(.*", " ", message[message.index(f"--{option}") :]))
+    return [words[i + 1] for i, word in enumerate(words) if word == f"--{option}"]
+
+
+SOURCE, LOW, HIGH = [0.7, 0.73, 0.76, 0.77], [0.81, 0.83, 0.86, 0.9], [81.5, 83.1, 86.2, 90.4]
+
+
+def test_all_datasets_of_another_scale_are_named(tmp_path):
+    path = table(tmp_path, "network,imagenet,pets,Stanford cars,birds", SOURCE, HIGH, HIGH, LOW)
+    scale = advised(refused(path), "scale")
+    assert scale == ["pets=percent", "Stanford cars=percent"] and read_table(path, scale=scale)["score"].max() < 1
+    scale = advised(refused(path, percent=True), "scale")
+    assert sorted(scale) == ["birds=fraction", "imagenet=fraction"]
+    assert read_table(path, percent=True, scale=scale)["score"].min() > 0.5
+
+
+def test_all_networks_without_log_odds_of_the_source_are_named(tmp_path):
+    path = table(tmp_path, "network,imagenet,pets", [0, 0.73, 0, 0.77], LOW)
+    message = refused(path)
+    assert "0 of network 'resnet18' (line 2), 0 of network 'resnet50' (line 4) has no finite log-odds" in message
+    (leave_out,) = advised(message, "leave-out")
+    assert read_table(path, leave_out=leave_out)["network"].tolist() == ["resnet34", "resnet101"]
+
+
+def test_a_dataset_whose_scores_are_all_one_can_be_left_out(tmp_path):
+    path = table(tmp_path, "network,imagenet,pets,Easy one", SOURCE, LOW, [1.0] * 4)
+    with pytest.raises(UserError, match=r"score 1 .* has no finite log-odds; .*--leave-out 'Easy one'"):
+        analyze(path, n_bootstrap=100)
+    assert set(analyze(path, n_bootstrap=100, leave_out="Easy one").rows["dataset"]) == {"pets"}
+
+
+def test_a_summary_called_score_can_be_left_out(tmp_path):
+    path = table(tmp_path, "network,imagenet,pets,score", SOURCE, LOW, LOW)
+    assert "if score is of one dataset, call it by its name; if it sums up others, --leave-out score" in refused(path)
+    assert set(read_table(path, leave_out="score")["dataset"]) == {"pets"}
+    path = table(tmp_path, "network,imagenet,pets", SOURCE, LOW)
+    assert "in a table with a column for each dataset, --datasets names those to read" in refused(path, score="pets")
+    assert set(read_table(path, datasets="pets")["dataset"]) == {"pets"}
+
+
+def test_given_source_accuracies_in_per_cent(tmp_path):
+    path = table(tmp_path, "network,pets", LOW)
+    message = refused(path, source_accuracy=dict.fromkeys(NETWORKS, 73.5))
+    assert message.startswith("source_accuracy: 'resnet18': 73.5, ") and message.endswith("divide those in per cent by 100")
+    rows = read_table(path, source_accuracy=dict(zip(NETWORKS, [value / 100 for value in HIGH], strict=True)))
+    assert rows["source_accuracy"].max() == 0.904
+
+
+def test_networks_of_a_long_table_are_no_datasets(tmp_path):
+    (tmp_path / "t.csv").write_text("network,dataset,score\nmine,pets,0.8\nother,pets,0.9\n")
+    assert "if these are datasets" not in refused(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("network,a,b\nmine,0.7,0.8\nother,0.8,0.9\n")
+    assert "if these are datasets and the columns networks, call the first column dataset" in refused(tmp_path / "t.csv")
+
+
+def test_empty_cells_of_names_are_counted(tmp_path):
+    (tmp_path / "t.csv").write_text("network,dataset,score\na,pets,0.8\nb,,0.9\na,cars,0.8\nb,,0.9\n")
+    message = refused(tmp_path / "t.csv")
+    assert message.endswith("no dataset in line 3; every score needs one, but 'dataset' is empty in 2 of 4 rows; fill it")
+    (tmp_path / "t.csv").write_text("model,pretraining,pets\nresnet18,in1k,0.8\n,in21k,0.82\nresnet50,in1k,0.8\n,in21k,0.82\n")
+    assert refused(tmp_path / "t.csv").endswith("'model' is empty in 2 of 4 rows; fill it")
+
+
+def test_what_is_left_of_a_table(tmp_path):
+    path = table(tmp_path, "network,imagenet,pets", SOURCE, LOW)
+    assert "--leave-out leaves no row" in refused(path, leave_out="network=*")
+    (tmp_path / "t.csv").write_text("network,dataset,score\na,imagenet,0.8\nb,imagenet,0.9\n")
+    assert "no scores on a target dataset; those that are left are on 'imagenet', the source" in refused(tmp_path / "t.csv")
+
+
+def test_a_column_of_counts_among_percentages_can_be_left_out(tmp_path):
+    path = table(tmp_path, "network,imagenet,pets,Weights count", [71, 72, 74, 75], HIGH, [11_000, 12_000, 13_000, 14_000])
+    message = refused(path)
+    assert "score 11000 of network 'resnet18' on dataset 'Weights count'" in message and "to 100 with --percent" in message
+    assert set(read_table(path, percent=True, leave_out=advised(message, "leave-out")[0])["dataset"]) == {"pets"}
+
+
+def test_the_model_of_a_tracked_run_comes_before_its_name(tmp_path):
+    rows = [f"run-{i},finished,{name},pets,0.8{i}" for i, name in enumerate(NETWORKS)]
+    (tmp_path / "t.csv").write_text("\n".join(["Name,State,config.model,config.dataset,summary.test_acc", *rows]) + "\n")
+    assert read_table(tmp_path / "t.csv")["network"].tolist() == NETWORKS

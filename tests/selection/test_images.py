@@ -296,8 +296,16 @@ def test_test_images_without_a_class_are_no_class(photos, tmp_path):
     given = open_images(tmp_path / "cup/train")
     (tmp_path / "cup/test").mkdir()
     (tmp_path / "cup/test/1.png").write_bytes(given.read(0))
-    with pytest.raises(UserError, match="train/ holds folders of classes, and beside it lies test/.*move test/ elsewhere"):
+    with pytest.raises(UserError, match="train/ holds folders of classes, and beside it lies test/, .*; move it elsewhere, or"):
         open_images(tmp_path / "cup")
+    for folder in ("Meta", "val/cat"):
+        (tmp_path / "cup" / folder).mkdir(parents=True)
+        (tmp_path / "cup" / folder / "0.png").write_bytes(given.read(0))
+    with pytest.raises(UserError, match="beside it lie Meta/, test/, .*; move them elsewhere, or give .*cup/train alone"):
+        open_images(tmp_path / "cup")
+    shutil.rmtree(tmp_path / "cup/Meta")
+    shutil.rmtree(tmp_path / "cup/test")
+    assert "val" in open_images(tmp_path / "cup").counts
 
 
 def test_folders_inside_classes_are_said(photos):

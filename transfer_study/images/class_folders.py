@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import UserError, digest
+from ..core import UserError, digest, names_shown
 from .archives import FileList, FileReader, is_hidden, list_files, readable_name
 from .checks import below_words, check_are_classes
 from .datasets import ImageDataset, dataset_name, hashed_contents, part_words
@@ -56,11 +56,13 @@ def has_test_images(
 def _check_no_split(root: Path, parts: list[list[str]], depth: int) -> None:
     "Raises `UserError` for a folder train/ with folders of classes, beside which lies something else, such as test images without a class."
     for train in sorted({names[depth] for names in parts if len(names) > depth + 2 and _split_of(names[depth]) == "train"}):
-        others = sorted({names[depth] for names in parts if len(names) > depth + 1} - {train}, key=lambda name: _split_of(name) == "val")
+        beside = {names[depth]: len(names) > depth + 2 for names in sorted(parts, key=len, reverse=True) if len(names) > depth + 1 and names[depth] != train}
+        others = sorted(name for name, has_folders in beside.items() if not (has_folders and _split_of(name) == "val"))
         if others:
+            lie, do = ("lies", "does") if len(others) == 1 else ("lie", "do")
             raise UserError(
-                f"{root}: {train}/ holds folders of classes, and beside it lies {others[0]}/, which does not hold test images in such folders; "
-                f"move {others[0]}/ elsewhere, or give {root / train} alone"
+                f"{root}: {train}/ holds folders of classes, and beside it {lie} {names_shown([f'{name}/' for name in others])}, which {do} not hold test images "
+                f"in such folders; move {'it' if lie == 'lies' else 'them'} elsewhere, or give {root / train} alone"
             )
 
 # %% ../../nbs/api/images/14_class_folders.ipynb #aa689fe4

@@ -320,7 +320,7 @@ def image_folder(
 
 # %% ../../nbs/api/images/08_datasets.ipynb #1bedd6d7
 def _check_list(table: pd.DataFrame, name: str) -> None:
-    "Raises `UserError` for an image that is listed twice or lies outside the dataset's folder."
+    "Raises `UserError` for an image that is listed twice."
     table = table.assign(path=table["name"].map(normpath))  # ./a.png is a.png
     duplicates = table[table.duplicated("path", keep=False)].sort_values("path", kind="stable")
     if len(duplicates):
@@ -328,15 +328,17 @@ def _check_list(table: pd.DataFrame, name: str) -> None:
         splits = " and ".join(sorted(set(first["split"]), key=SPLITS.index))
         problem = f"in {splits}" if " and " in splits else f"listed twice in {splits}"
         raise UserError(f"dataset {name}: {first['name'].iloc[0]!r} is {problem} (such images: {duplicates['path'].nunique():,}); keep one line of each")
-    outside = [file for file in table["file"] if file.startswith("/") or ".." in PurePosixPath(file).parts]
-    if outside:
-        raise UserError(f"dataset {name}: the annotations name {outside[0]!r}, which is outside the dataset's folder; images must lie below the folder of the list; move the list into a folder above them")
 
 # %% ../../nbs/api/images/08_datasets.ipynb #ffb4f543
 def _present(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
-    "The images that exist on disk, with their sizes, sorted by name."
+    "The images that exist on disk, with their sizes, sorted by name; raises `UserError` for one outside the dataset's folder, and if there is none of a split."
     sizes = [path.stat().st_size if is_file(path := root / file) else None for file in table["file"]]
     exists = np.array([size is not None for size in sizes], dtype=bool)
+    if outside := [file for file in table["file"][exists] if file.startswith("/") or ".." in PurePosixPath(file).parts]:
+        raise UserError(
+            f"dataset {name}: the annotations name {outside[0]!r}, which is outside the dataset's folder (such images: {len(outside):,}); "
+            "images must lie below the folder of the list; move the list into a folder above them"
+        )
     for split in table["split"].unique():
         in_split = (table["split"] == split).to_numpy()
         if not exists[in_split].any():

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import pack, write_images
+from transfer_study.classifiers.knn import knn_probe
 from transfer_study.core import UserError
 from transfer_study.images.catalog import open_dataset
 from transfer_study.images.datasets import listed_dataset
@@ -163,8 +164,14 @@ def test_drawn_splits_show_each_of_several_labels(several, seed, keys):
 
 def test_a_recommendation_needs_one_label_whatever_a_draw_would_show(several):
     (several / "once.csv").write_text((several / "several.csv").read_text().replace("3.png,a,", "3.png,a|once,", 1))
-    with pytest.raises(UserError, match="several labels each; a recommendation needs one label per image; a study (.*) compares"):
-        open_images(several / "once.csv")
+    given = (several / "once.csv").read_text().splitlines()
+    lines = [f"{line},{'test' if i % 4 == 0 else 'train'}" for i, line in enumerate(given[1:])]
+    (several / "given.csv").write_text("\n".join([f"{given[0]},split", *lines]))
+    for name in ("once.csv", "given.csv"):
+        with pytest.raises(UserError, match="several labels each; a recommendation needs one label per image; a study (.*) compares"):
+            open_images(several / name)
+    with pytest.raises(UserError, match="no test image shows class 'once'"):
+        open_dataset(str(several / "given.csv"))
 
 
 def test_a_label_that_no_draw_can_show_on_both_sides_is_refused(several):
@@ -735,8 +742,39 @@ def test_names_that_several_images_have_are_not_guessed(plants):
     with pytest.raises(UserError, match="none of its 16 train images exists; the first is expected at .*elsewhere"):
         open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
     (plants / "more/0.png").rename(plants / "more/several.png")
-    (plants / "wide.csv").write_text("image,moss,fern\n" + "\n".join(f"pictures/{i}.png,{int(i < 10)},0" for i in range(20)))
-    with pytest.raises(UserError, match=r"line 12: no label, because all of its columns are 0; .* \(such lines: 10\)"):
+
+
+def write_indicators(folder, marks, columns="a,b,c", header=""):
+    "wide.csv: the cells of each image in columns of indicators, and further ones."
+    rows = [f"pictures/{i}.png,{','.join(cells)}" for i, cells in enumerate(marks)]
+    (folder / "wide.csv").write_text("\n".join([f"image,{columns}{header}", *rows]))
+
+
+@pytest.mark.parametrize("change", [str, lambda mark: f"{mark}.0", lambda mark: str(mark == "1"), lambda mark: str(mark == "1").upper()])
+def test_images_with_none_of_several_labels_are_images(plants, change):
+    "As in lists of findings on X-rays, of which most have none; True and False are what pandas writes for indicators."
+    marks = ["100", "110", "011", "000", "001"] * 4
+    write_indicators(plants, [[*map(change, mark), f"p{i // 5}"] for i, mark in enumerate(marks)], header=",patient")
+    dataset = open_dataset({"csv": "wide.csv", "test_share": 0.2, "groups": "patient"}, plants)
+    assert "the labels are the columns a, b, c, of 0 and 1; 4 of 20 images have none of them" in dataset.notes[0]
+    assert dataset.classes == ["a", "b", "c"] and dataset.metric == "map" and len(dataset.images) == 20
+    rows = dataset.images["name"].str.extract(r"(\d+)")[0].astype(int)
+    assert dataset.targets.tolist() == [list(map(int, marks[i])) for i in rows]
+    for metric in ("map", "map_11_point", "roc_auc"):
+        scored = knn_probe(np.eye(20)[rows] + dataset.targets.sum(axis=1)[:, None], dataset.targets, split_images(dataset), metric)
+        assert 0 < scored.score <= 1
+
+
+def test_columns_of_indicators_that_are_no_labels_or_classes_are_one_line(plants):
+    write_indicators(plants, [["1" if i < 10 else "0", "0"] for i in range(20)], "moss,fern")
+    message = r"line 12: no label, because all of its columns are 0 \(such lines: 10\), and in none are two of them 1; remove"
+    with pytest.raises(UserError, match=f"{message} these lines, or add a column with 1 for them and 0 for the others"):
+        open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
+    write_indicators(plants, [["1", "0", "0"] if i < 10 else ["0", "0", "1"] for i in range(20)], "moss,fern,none")
+    dataset = open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
+    assert dataset.classes == ["moss", "none"] and "of 0 and 1; no line has a 1 in fern" in dataset.notes[0]
+    write_indicators(plants, [["1", "0", "", "f", str(i)] for i in range(20)], "a,b,c,sex,age")
+    with pytest.raises(UserError, match="no column 'label'.*has to be 0 or 1: complete or remove c, sex, age"):
         open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
 
 

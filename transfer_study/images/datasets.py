@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_FILE_BYTES', 'NO_CONTENT', 'read_file', 'ImageDataset', 'only_structure', 'hashed_contents', 'with_copies',
-           'part_words', 'dataset_name', 'limit_pixels', 'image_folder', 'check_label_matrix', 'listed_dataset']
+           'part_words', 'dataset_name', 'limit_pixels', 'image_folder', 'UnshownLabel', 'check_label_matrix',
+           'listed_dataset']
 
 # %% ../../nbs/api/images/08_datasets.ipynb #6d4f0e7b
 import glob
@@ -352,12 +353,16 @@ def _present(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
     return present.astype({"size": int}).sort_values("name")
 
 # %% ../../nbs/api/images/08_datasets.ipynb #4f8fd755
+class UnshownLabel(UserError):
+    "A label of images with several labels each is in no training or no test image."
+
+
 def check_label_matrix(
     label_matrix: pd.DataFrame,  # (n_images, n_classes)
     split: pd.Series,  # (n_images,) train, val or test
     name: str,  # of the dataset, for messages
 ) -> None:
-    "Raises `UserError` for a value other than 1, 0 and -1, and for a class that no training or no test image shows."
+    "Raises `UserError` for a value other than 1, 0 and -1, and `UnshownLabel` for a class that no training or no test image shows."
     if not label_matrix.isin([1, 0, -1]).all(axis=None):
         raise UserError(f"dataset {name}: labels must be 1 (present), 0 (absent) or -1 (difficult)")
     for part in ("train", "test"):
@@ -365,7 +370,7 @@ def check_label_matrix(
             raise UserError(f"dataset {name}: no images in {part}")
         present = (label_matrix[(split == part).to_numpy()] == 1).any()
         if not present.all():
-            raise UserError(f"dataset {name}: no {part} image shows class {present.idxmin()!r} (such classes: {(~present).sum()}); add images of it, or leave the class out")
+            raise UnshownLabel(f"dataset {name}: no {part} image shows class {present.idxmin()!r} (such classes: {(~present).sum()}); add images of it, or leave the class out")
 
 # %% ../../nbs/api/images/08_datasets.ipynb #63626947
 def _with_labels(table: pd.DataFrame) -> pd.DataFrame:

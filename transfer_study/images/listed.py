@@ -22,6 +22,7 @@ from .datasets import ImageDataset, listed_dataset
 from .keys import DatasetEntry, dataset_entry, split_reference
 from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
 from transfer_study.images.lists import (
+    FLAGS,
     decoded_path,
     is_list,
     left_out_words,
@@ -63,9 +64,9 @@ def with_our_splits(
 
 # %% ../../nbs/api/images/17_listed.ipynb #3f192fd4
 def _matrix(labels: pd.Series) -> pd.DataFrame:
-    "(n_images, n_classes) 1 for each of the labels in a text such as `cat|dog`."
-    matrix = labels.str.get_dummies("|").astype(np.int8)
-    return matrix.rename(columns=str.strip).T.groupby(level=0).max().T  # `cat | dog` has the labels of `cat|dog`
+    "(n_images, n_classes) 1 for each of the labels in a text such as `cat|dog`; none for an empty text."
+    matrix = labels.str.get_dummies("|").astype(np.int8).rename(columns=str.strip)
+    return matrix.T.groupby(level=0).max().T.drop(columns="", errors="ignore")  # `cat | dog |` has the labels of `cat|dog`
 
 # %% ../../nbs/api/images/17_listed.ipynb #740a799f
 def _one_spelling(labels: pd.Series) -> pd.Series:
@@ -152,16 +153,34 @@ def _check_no_pixels(table: pd.DataFrame, image: str, path: Path) -> None:
         )
 
 
+def _indicated(ones: pd.DataFrame, path: Path) -> tuple[pd.Series, str]:
+    "The labels whose columns are true, with | between them, and a line on them; raises `UserError` for rows without any where each other has one."
+    words = f"the labels are the columns {', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}, of 0 and 1"
+    if absent := list(ones.columns[~ones.any()]):
+        words += f"; no {ones.index.name} has a 1 in {names_shown(absent, 4)}"
+    if len(without := ones.index[~ones.any(axis=1)]):
+        if not (ones.sum(axis=1) > 1).any():
+            raise UserError(
+                f"dataset {path}: {ones.index.name} {without[0]}: no label, because all of its columns are 0 (such {ones.index.name}s: {len(without):,}), and in none are "
+                f"two of them 1; remove these {ones.index.name}s, or add a column with 1 for them and 0 for the others"
+            )
+        words += f"; {len(without):,} of {len(ones):,} images have none of them"
+    return ones.apply(lambda row: "|".join(row.index[row]), axis=1), words
+
+
 def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, split: str | None, path: Path) -> tuple[pd.Series, pd.Series, str]:
     "The columns of images and labels, beside that of splits, and a line if the labels are columns of 0 and 1; raises `UserError` for missing columns and lists."
     image, label = entry.image or "image", entry.label or "label"
+    advice = 'rename the column, or in a study file name it with image = "…" or label = "…"'
     if image in table and label not in table and not entry.label:
-        ones = table.drop(columns=[image, split or image, ""], errors="ignore").replace({"0.0": "0", "1.0": "1"})
-        if ones.shape[1] > 1 and ones.isin(["0", "1"]).all(axis=None):
-            names = f"{', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}"
-            return table[image], (ones == "1").apply(lambda row: "|".join(row.index[row]), axis=1), f"the labels are the columns {names}, of 0 and 1"
+        cells = table.drop(columns=[image, split or image, entry.groups, ""], errors="ignore").apply(lambda column: column.str.strip().str.lower())
+        ones = cells.apply(lambda column: column.map(FLAGS))
+        if ones.shape[1] > 1 and ones.notna().all(axis=None):
+            return table[image], *_indicated(ones.astype(bool), path)
+        if cells.apply(lambda column: column.isin([*FLAGS, "", "-1", "-1.0"]).all()).sum() > 1:
+            others = names_shown(ones.columns[ones.isna().any()], 6)
+            advice += f"; if columns of 0 and 1 are the labels, every cell beside the images and splits has to be 0 or 1: complete or remove {others}"
     if missing := [column for column in (image, label) if column not in table]:
-        advice = 'rename the column, or in a study file name it with image = "…" or label = "…"'
         raise UserError(f"dataset {path}: no column {missing[0]!r}; found: {names_shown(table)}; {advice}")
     if (lists := table[label].str.fullmatch(r"\[\s*['\"\d].*\]")).any():
         line, text = next(table.loc[lists, label].items())
@@ -195,9 +214,8 @@ def csv_dataset(
     unused = "" if words else unused_words(table, (given.name, labels.name, split, entry.groups or None))
     labels, (files, elsewhere) = _one_spelling(labels), located_files(given, path)
     remarks = (*remarks, *filter(None, [called, words, found, unused, elsewhere, _list_words(labels)]))
-    if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
-        problem = "no label, because all of its columns are 0" if words and files.iloc[empty[0]] else "no image or no label"
-        raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: {problem}; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)})")
+    if (empty := np.flatnonzero((labels == "") & (words == "") | (files == ""))).size:
+        raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: no image or no label; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)})")
     _check_one_label(files, labels, path)
     _check_no_numbers(labels, path)
     several = bool(labels.str.contains("|", regex=False).any())

@@ -168,7 +168,7 @@ def test_a_recommendation_needs_one_label_whatever_a_draw_would_show(several):
     lines = [f"{line},{'test' if i % 4 == 0 else 'train'}" for i, line in enumerate(given[1:])]
     (several / "given.csv").write_text("\n".join([f"{given[0]},split", *lines]))
     for name in ("once.csv", "given.csv"):
-        with pytest.raises(UserError, match="several labels each; a recommendation needs one label per image; a study (.*) compares"):
+        with pytest.raises(UserError, match="several labels each; a recommendation needs one label per image; a study "):
             open_images(several / name)
     with pytest.raises(UserError, match="no test image shows class 'once'"):
         open_dataset(str(several / "given.csv"))
@@ -750,7 +750,7 @@ def write_indicators(folder, marks, columns="a,b,c", header=""):
     (folder / "wide.csv").write_text("\n".join([f"image,{columns}{header}", *rows]))
 
 
-@pytest.mark.parametrize("change", [str, lambda mark: f"{mark}.0", lambda mark: str(mark == "1"), lambda mark: str(mark == "1").upper()])
+@pytest.mark.parametrize("change", [str, "{}.0".format, lambda mark: str(mark == "1"), {"1": "YES", "0": "NO"}.get])
 def test_images_with_none_of_several_labels_are_images(plants, change):
     "As in lists of findings on X-rays, of which most have none; True and False are what pandas writes for indicators."
     marks = ["100", "110", "011", "000", "001"] * 4
@@ -761,8 +761,7 @@ def test_images_with_none_of_several_labels_are_images(plants, change):
     rows = dataset.images["name"].str.extract(r"(\d+)")[0].astype(int)
     assert dataset.targets.tolist() == [list(map(int, marks[i])) for i in rows]
     for metric in ("map", "map_11_point", "roc_auc"):
-        scored = knn_probe(np.eye(20)[rows] + dataset.targets.sum(axis=1)[:, None], dataset.targets, split_images(dataset), metric)
-        assert 0 < scored.score <= 1
+        assert 0 < knn_probe(np.eye(20)[rows] + 1, dataset.targets, split_images(dataset), metric).score <= 1
 
 
 def test_columns_of_indicators_that_are_no_labels_or_classes_are_one_line(plants):

@@ -17,8 +17,8 @@ import pandas as pd
 
 from ..core import UserError, unknown_name_error, user_path
 from .archives import FileReader, readable_name
-from .class_folders import class_folders, has_test_images
-from .datasets import ImageDataset, image_folder, listed_dataset
+from .class_folders import class_folders, has_test_images, split_folder
+from .datasets import ImageDataset, listed_dataset
 from .hub import hub_dataset
 from .keys import DatasetEntry
 from .listed import csv_dataset, with_our_splits
@@ -27,7 +27,7 @@ from .splits import names_table, with_groups
 # %% ../../nbs/api/images/18_entries.ipynb #21370c39
 def _drawn_test_images(path: Path, entry: DatasetEntry) -> ImageDataset:
     "Folders of classes without test images, some of which are drawn from the training images."
-    if has_test_images(path) or ((path / "test").is_dir() and (path / "train").is_dir()):
+    if has_test_images(path):
         raise UserError(f"dataset {path}: has test/ already; remove test_share")
     given = class_folders(path, entry.name, entry.class_level)
     assert isinstance(given.reader, FileReader)  # as always from `class_folders`
@@ -160,4 +160,4 @@ def _opened(entry: DatasetEntry, directory: Path, unseen_classes: bool) -> Image
     path = directory / user_path(entry.folder or entry.tar)
     if entry.test_share is not None:
         return _drawn_test_images(path, entry)
-    return image_folder(path, entry.name, entry.metric_for(False), entry.class_level)
+    return split_folder(path, entry.name, entry.metric_for(False), entry.class_level)

@@ -228,10 +228,12 @@ def test_a_table_of_groups_is_checked(tmp_path):
     assert read_groups(str(table), names).fillna("").tolist() == ["anna", "anna", ""]
     table.write_text("image,group\n1.JPG,anna\nB/3,berta\n")
     assert read_groups(str(table), names).fillna("").tolist() == ["anna", "", "berta"]
+    table.write_text("image,group\na/1.jpg,anna\na/1.jpg,anna\n")  # a row for each finding
+    assert read_groups(str(table), names).fillna("").tolist() == ["anna", "", ""]
     for text, message in (
         ("name,who\nx,y\n", "expected image and group"),
         ("image,group\nz.jpg,q\n", "not among the images"),
-        ("image,group\na/1.jpg,q\na/1.jpg,r\n", "listed twice"),
+        ("image,group\na/1.jpg,q\na/1.jpg,r\n", "listed in two groups"),
         ("image,group\n", "lists no image"),
         ("image,group\na/1.jpg,q\n,r\n", "no image in line 3"),
         ("image,group,group\na/1.jpg,q,r\n", "image and group, each once"),

@@ -20,7 +20,7 @@ _KEYS_OF = {  # of the keys that only some sources have
     "csv": {"splits", "image", "label", "split", "test_share", "seed", "groups"},
     "torchvision": {"splits", "root", "download", "test_share", "seed"},
     "folder": {"test_share", "seed", "class_level", "groups"},
-    "tar": {"class_level", "groups"},
+    "tar": {"test_share", "seed", "class_level", "groups"},
     "reference": set(),
 }
 MetricName = Literal["top1", "mean_per_class", "balanced", "f1", "map", "map_11_point", "roc_auc"]
@@ -77,7 +77,8 @@ class DatasetEntry(Section):
             raise ValueError(f"{' and '.join(given) or 'no source'} given; expected exactly one of the keys {sources}")
         allowed = {"name", "metric", given[0]} | _KEYS_OF[given[0]]
         if extra := sorted(self.model_fields_set - allowed):
-            raise ValueError(f"{extra[0]}: has no meaning for {given[0]}; keys of {given[0]}: {', '.join(sorted(allowed))}")
+            instead = f"instead of reference, write its kind: {', '.join(SOURCES[1:])}" if given == ["reference"] else f"keys of {given[0]}: {', '.join(sorted(allowed))}"
+            raise ValueError(f"{', '.join(extra)}: {'has' if len(extra) == 1 else 'have'} no meaning for {given[0]}; {instead}")
         if self.test_share is not None and "test" in self.splits:
             raise ValueError("test_share: the splits name test images already; keep one of the two")
         return self

@@ -181,6 +181,27 @@ def test_a_label_that_no_draw_can_show_on_both_sides_is_refused(several):
             open_dataset({"csv": "once.csv", "test_share": 0.2} | keys, several)
 
 
+@pytest.mark.parametrize(("header", "cells", "message"), [
+    (",split", ["val", "test"], "no training images, found: test, val; call their split train, or in a study file name it"),
+    (",split", ["train", "", "test", "test"], "5 of 20 rows have no split; complete or remove them"),
+    (",split", ["A", "B"], "unknown splits 'A', 'B'; expected train, val, test"),
+    ("", None, "no line below the header .image, label.; expected one for each image"),
+])  # fmt: skip
+def test_splits_of_a_list_that_are_none_are_all_named(plants, header, cells, message):
+    lines = (plants / "plants.csv").read_text().splitlines()
+    rows = [f"{line},{cells[i % len(cells)]}" for i, line in enumerate(lines[1:])] if cells else []
+    (plants / "list.csv").write_text("\n".join([lines[0] + header, *rows]) + "\n")
+    for opened in (lambda: open_dataset(str(plants / "list.csv")), lambda: open_images(plants / "list.csv")):
+        with pytest.raises(UserError, match=message):
+            opened()
+
+
+def test_files_of_another_suffix_are_named(plants):
+    (plants / "list.csv").write_text((plants / "plants.csv").read_text().replace(".png", ".jpg"))
+    with pytest.raises(UserError, match="0.jpg; 0.png is there, so the suffix is another"):
+        open_dataset({"csv": "list.csv", "test_share": 0.2}, plants)
+
+
 @pytest.mark.parametrize("start", [
     "pictures/", "{}/pictures/", "/home/me/pictures/", "C:\\me\\pictures\\", "pictures\\", "/data/upload/", "http://a.org/b/",
 ])  # fmt: skip
@@ -825,7 +846,7 @@ def test_training_keeps_the_images_of_a_small_class(tmp_path, source):
     assert note.endswith("no test image drawn of 1 class, because training needs its images (first: 'elk' with 2 images)")
     (tmp_path / "many/elk/1.png").unlink()
     (tmp_path / "many.csv").write_text((tmp_path / "many.csv").read_text().replace("many/elk/1.png,elk\n", ""))
-    with pytest.raises(UserError, match="dataset many: class 'elk' has one training image; expected at least two"):
+    with pytest.raises(UserError, match="dataset many: class 'elk' has one training image .*; expected at least two"):
         open_dataset({source: "many" + ".csv" * (source == "csv"), "test_share": 0.2}, tmp_path)
 
 

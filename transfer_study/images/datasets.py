@@ -344,8 +344,9 @@ def _present(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
         in_split = (table["split"] == split).to_numpy()
         if not exists[in_split].any():
             first = root / table["file"][in_split].iloc[0]
-            longer = next(first.parent.glob(f"{glob.escape(first.name)}.*"), None) if os.path.isdir(first.parent) else None
-            hint = f"; {longer.name} is there, so the names lack the suffix" if longer else ""
+            alike = {name: next(first.parent.glob(f"{glob.escape(name)}.*"), None) for name in (first.name, first.stem)} if os.path.isdir(first.parent) else {}
+            there = [(found.name, "the names lack the suffix" if name == first.name else "the suffix is another") for name, found in alike.items() if found]
+            hint = f"; {there[0][0]} is there, so {there[0][1]}" if there else ""
             hint = links_advice({LINKS: [first.name]}) if os.path.islink(first) else hint
             hint = hint or "; move the images there, or correct the paths"
             raise UserError(f"dataset {name}: none of its {in_split.sum():,} {split} images exists; the first is expected at {shortened(first, 300)}{hint}")

@@ -46,7 +46,11 @@ def with_our_splits(
     translated = table["split"].map(names).fillna("")
     unknown = sorted(table.loc[translated == "", "split"].unique())
     if unknown and not entry.splits:
-        raise UserError(f"{where}: unknown split {shortened(unknown[0])!r}; expected {', '.join(SPLITS)}, or in a study file {splits_key(table['split'].unique())}")
+        if n_empty := int((table["split"] == "").sum()):
+            raise UserError(f"{where}: {n_empty:,} of {len(table):,} rows have no split; complete or remove them")
+        raise UserError(
+            f"{where}: unknown split{'s' * (len(unknown) > 1)} {names_shown(map(repr, unknown))}; expected {', '.join(SPLITS)}, or in a study file {splits_key(table['split'].unique())}"
+        )
     if absent := sorted(set(entry.splits.values()) - set(table["split"])):
         raise UserError(f"{where}: no split {absent[0]!r}; found: {names_shown(sorted(table['split'].unique()))}")
     found, table = table["split"].unique(), table.assign(split=translated)[translated != ""].reset_index(drop=True)
@@ -59,7 +63,10 @@ def with_our_splits(
             raise UserError(f"{where}: no test image can be drawn, because no class has an image to spare; expected three or more images of a class")
     if not (table["split"] == "test").any():
         choice = f"name their split with {splits_key(found)}, or " if len(found) > 1 else ""
-        raise NoTestImages(f"{where}: no test images, found: {names_shown(sorted(found))}; in a study file {choice}draw them with test_share = 0.2")
+        keys = f'{{ {entry.source} = "…", test_share = 0.2 }}'
+        raise NoTestImages(f"{where}: no test images, found: {names_shown(sorted(found))}; in a study file {choice}draw them with test_share = 0.2, as {keys}")
+    if not (table["split"] == "train").any():
+        raise UserError(f"{where}: no training images, found: {names_shown(sorted(found))}; call their split train, or in a study file name it with {splits_key(found)}")
     return table
 
 # %% ../../nbs/api/images/17_listed.ipynb #3f192fd4
@@ -78,11 +85,12 @@ def _one_spelling(labels: pd.Series) -> pd.Series:
 def _check_one_label(files: pd.Series, labels: pd.Series, path: Path) -> None:
     "Raises `UserError` for an image that has another label in another line."
     image = files.map(os.path.normpath)
-    for name, given in labels[image.duplicated(keep=False)].groupby(image, sort=False):
+    repeated = labels[image.duplicated(keep=False)].groupby(image, sort=False)
+    for name, given in repeated:
         if given.nunique() > 1:
             (one, first), (other, second) = given.drop_duplicates().iloc[:2].map(shortened).items()
             raise UserError(
-                f"dataset {path}: {name!r} has the labels {first!r} and {second!r} ({labels.index.name}s {one} and {other}); "
+                f"dataset {path}: {name!r} has the labels {first!r} and {second!r} ({labels.index.name}s {one} and {other}; such images: {(repeated.nunique() > 1).sum():,}); "
                 "keep one, or, for images with several labels, write them in one line, separated by |"
             )
 
@@ -208,6 +216,8 @@ def csv_dataset(
     if not path.is_file():
         raise UserError(f"dataset {path}: no such file; expected a table with the columns image, label and split")
     table, remarks = listed_cells(path)
+    if table.empty:
+        raise UserError(f"dataset {path}: no {table.index.name} below the header ({names_shown(table)}); expected one for each image")
     entry, called = _with_columns(table, entry, path)
     split, splits, found = _split_column(table, entry, path) or (None, "train", "")
     given, labels, words = _image_and_label(table, entry, split, path)
@@ -215,7 +225,8 @@ def csv_dataset(
     labels, (files, elsewhere) = _one_spelling(labels), located_files(given, path)
     remarks = (*remarks, *filter(None, [called, words, found, unused, elsewhere, _list_words(labels)]))
     if (empty := np.flatnonzero((labels == "") & (words == "") | (files == ""))).size:
-        raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: no image or no label; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)})")
+        none = "; images with none of several labels: with a column of 0 and 1 for each label" if labels.str.contains("|", regex=False).any() else ""
+        raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: no image or no label; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)}){none}")
     _check_one_label(files, labels, path)
     _check_no_numbers(labels, path)
     several = bool(labels.str.contains("|", regex=False).any())

@@ -661,3 +661,16 @@ def test_folders_of_splits_are_moved_as_the_message_says(tmp_path, inner):
                 (folder / split / f"seg_{split}" / label).rename(folder / split / label)
             (folder / split / f"seg_{split}").rmdir()
     assert open_dataset(str(folder)).classes == ["ice", "sea"]
+
+
+def test_a_folder_test_beside_classes_is_said_or_told_from_a_class(tmp_path):
+    folder = class_images(tmp_path / "scans", ("ill", "well", "test"))
+    assert class_folders(folder).notes == ("called like a split, but read as a class: test/; if it is none, move it elsewhere",)
+    shutil.rmtree(folder / "test")
+    class_images(folder, ("test/ill", "test/well"), 3)
+    with pytest.raises(UserError, match="test/ is no class: .*; move the folders beside it into train/, or remove test/, or give it"):
+        open_images(folder)
+    (folder / "train").mkdir()
+    for label in ("ill", "well"):
+        (folder / label).rename(folder / "train" / label)
+    assert open_images(folder).counts == {"classes": 2, "train": 8, "val": 0, "test": 6}

@@ -7,6 +7,7 @@ __all__ = ['RESULTS', 'has_test_images', 'check_results_outside', 'class_folders
 
 # %% ../../nbs/api/images/14_class_folders.ipynb #24c60688
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -118,6 +119,13 @@ def check_results_outside(
     raise UserError(f"{results}: results would lie in {folder}, among the folders of its classes; give --out (out=) a directory elsewhere")
 
 # %% ../../nbs/api/images/14_class_folders.ipynb #306a3213
+def _split_words(labels: Iterable[str]) -> str:
+    "A line on classes called like splits, which may be images without a class; empty if there are none."
+    if not (named := [label for label in labels if _split_of(label)]):
+        return ""
+    return f"called like a split, but read as a class: {names_shown([f'{label}/' for label in named])}; if it is none, move it elsewhere"
+
+
 def class_folders(
     path: Path | str,  # a folder, or a tar or zip of one, with <class>/<image>, or train/<class>/<image> and val/<class>/<image>
     name: str = "",  # of the dataset; empty for the name of the folder or archive
@@ -148,7 +156,7 @@ def class_folders(
     contents = hashed_contents(names, table, root, name, reader)  # where the images lie, and how they are split, does not matter
     nested = nested_words(("/".join(one[top : depth + 2]) for one in parts if len(one) > depth + 2), class_level)
     joined = joined_words("/".join(one[top : depth + 1]) for one in parts)
-    words = nested, joined, case_words(labels), *part_words(table, root, reader), link_words(listed)
+    words = _split_words(labels), nested, joined, case_words(labels), *part_words(table, root, reader), link_words(listed)
     notes = (*((f"left out: {listed.left_out_words}",) if listed.left_out else ()), *filter(None, words))
     return ImageDataset(name, root, table, digest(["class_folders", *([class_level] if class_level > 1 else []), *contents]) if contents else "", reader=reader, notes=notes)
 

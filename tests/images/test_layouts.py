@@ -668,7 +668,7 @@ def test_a_folder_test_beside_classes_is_said_or_told_from_a_class(tmp_path):
     assert class_folders(folder).notes == ("called like a split, but read as a class: test/; if it is none, move it elsewhere",)
     shutil.rmtree(folder / "test")
     class_images(folder, ("test/ill", "test/well"), 3)
-    with pytest.raises(UserError, match="test/ is no class: .*; move the folders beside it into train/, or remove test/, or give it"):
+    with pytest.raises(UserError, match="test/ is no class: .*; move the folders beside it into train/, or remove test/"):
         open_images(folder)
     (folder / "train").mkdir()
     for label in ("ill", "well"):

@@ -140,7 +140,7 @@ def check_classes(
 ) -> None:
     "Raises `UserError` for an empty class or split, a class without training images, a single class, or too few images to hold one out."
     counts = images.groupby(["split", "class"]).size()
-    is_nested = len(folders) > 0 and images["name"].str.count("/").max() > 2
+    is_nested = len(folders) > 0 and images["name"].str.count("/").min() > 2
     inner = "; if the folders inside are the classes, move them up, as train/<class>/<image> and test/<class>/<image>" if is_nested else ""
     _check_no_parts(images["class"], f"dataset {root}", inner)
     _check_none_empty([folder for folder, of_class in sorted(folders.items()) if of_class not in counts], root, left_out or {})

@@ -284,7 +284,7 @@ def test_splits_of_other_names_are_proposed_in_a_line_that_works(plants):
     for opened in (lambda: open_dataset({"csv": "plants.csv"}, plants), lambda: open_images(plants / "plants.csv")):
         with pytest.raises(UserError, match=line):
             opened()
-    with pytest.raises(UserError, match=re.escape(f"'PrivateTest'; expected train, val, test, or in a study file {proposed}")):
+    with pytest.raises(UserError, match=re.escape(f"'PublicTest'; expected train, val, test, or in a study file {proposed}")):
         open_dataset({"csv": "plants.csv", "split": "Usage"}, plants)
     keys = tomllib.loads(f'csv = "plants.csv"\nsplit = "Usage"\n{proposed}')
     assert open_dataset(keys, plants).counts == {"classes": 2, "train": 12, "val": 4, "test": 4}
@@ -667,7 +667,7 @@ def test_lists_as_other_programs_write_them(plants):
     with pytest.raises(UserError, match="not a readable tar or zip but a text file; .* give it as csv:PATH"):
         open_dataset("plants.txt", plants)
     for wrong, message in {
-        text.replace("pictures/5.png,moss", "https://example.com/5.png,moss"): "5.png' is an address, not a file; download",
+        text.replace("pictures/5.png,moss", "https://example.com/5.png,moss"): "5.png' is an address, not a file .such lines: 1.",
         text.replace("5.png,moss", "5.png,\"['moss', 'wet']\""): r"line 7: the label .*'wet'\].* is a list; .* separated by \|",
         text.replace("label", "kind,site").replace("png,", "png,oak,"): "no column 'label'; found: image, kind, site; rename",
         text.replace("label", "image"): "two columns are called 'image'",
@@ -813,7 +813,7 @@ def test_images_and_labels_of_a_list_are_the_same_however_they_are_spelled(plant
     assert dataset.classes == ["Fern", "fern", "moss", "m\u00f6s"] and len(dataset.images) == 20 and not dataset.missing
     assert "classes that differ only in case or spaces: 'Fern' and 'fern'" in dataset.notes[0]
     for line, message in {
-        "./pictures/2.png,fern": r"'pictures/2.png' has the labels 'moss' and 'fern' \(lines 4 and 22\).*separated by \|",
+        "./pictures/2.png,fern": r"'pictures/2.png' has the labels 'moss' and 'fern' \(lines 4 and 22; .* 1\).*separated by \|",
         "pictures//2.png,moss": "'pictures/2.png' is listed twice in train .*keep one line of each",
         f"{plants.parent}/2.png,moss": r"/2.png', which is outside.*\(such images: 1\).*below the folder of the list",
     }.items():  # fmt: skip

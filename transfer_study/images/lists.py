@@ -186,15 +186,15 @@ def listed_cells(
         raise UserError(f"dataset {path}: no header, its first line is {','.join(names)[:80]!r}; write {_header_for(names)} above it, with commas between the columns")
     names = _with_row_names(names, rows)
     n = max((i + 1 for i, name in enumerate(names) if name), default=0)
-    if repeated := [name for name in names[:n] if names.count(name) > 1]:
-        raise UserError(f"dataset {path}: two columns are called {shortened(repeated[0])!r}; rename or remove one")
+    if repeated := [name for name in dict.fromkeys(names[:n]) if names.count(name) > 1]:
+        raise UserError(f"dataset {path}: two columns are called {' and two '.join(map(repr, map(shortened, repeated[:4])))}; rename or remove one")
     if again := [line for line, cells in rows if cells == names]:  # of a file that was joined from several
         remarks += (f"the header stands again in line {names_shown(again)} and is no row",)
         rows = [(line, cells) for line, cells in rows if cells != names]
-    for line, cells in rows:
-        if len(cells) < n or any(cells[n:]):
-            header = f"the header has {n} ({place} {at}: {names_shown(names[:n])})"
-            raise UserError(f"dataset {path}: {place} {line} has {len(cells)} cells, {header}; correct the line (a name with a comma needs quotes)")
+    if wrong := [(line, len(cells)) for line, cells in rows if len(cells) < n or any(cells[n:])]:
+        header = f"the header has {n} ({place} {at}: {names_shown(names[:n])})"
+        advice = f"correct the {place} (such {place}s: {len(wrong):,}; a name with a comma needs quotes)"
+        raise UserError(f"dataset {path}: {place} {wrong[0][0]} has {wrong[0][1]} cells, {header}; {advice}")
     index = pd.Index([line for line, _ in rows], name=place)
     return pd.DataFrame([cells[:n] for _, cells in rows], index, names[:n], dtype=str), remarks + above
 
@@ -446,7 +446,7 @@ def located_files(
     if not len(files) or not any(is_file(root / file) for file in chosen):
         return _elsewhere(files, path) if len(files) else (files, "")
     if (outside := is_address & (chosen == files)).any():
-        raise UserError(f"dataset {path}: {shortened(files[outside].iloc[0])!r} is an address, not a file; download the images and list their paths")
+        raise UserError(f"dataset {path}: {shortened(files[outside].iloc[0])!r} is an address, not a file (such lines: {outside.sum():,}); download the images and list their paths")
     changed = chosen[chosen != files]
     encoded = f"{len(changed):,} of the listed names are percent-encoded; decoded, such as {changed.iloc[0]}" if len(changed) else ""
     return chosen, "; ".join(filter(None, [_case_words(given, files), encoded]))

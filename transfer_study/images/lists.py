@@ -392,7 +392,8 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     def ends(rows: slice, k: int) -> pd.Series:
         "The paths without their first `k` folders, where they have so many."
         cut = (parts.iloc[rows].where(parts.iloc[rows].str.len() <= k, parts.iloc[rows].str[k:]).str.join("/") for parts in (listed, plain))
-        return _first_file(*(_stored_paths(paths, root) for paths in cut), root)
+        given, others = (_stored_paths(paths, root) for paths in cut)
+        return _first_file(given, others, root)
 
     some = slice(None, None, 1 + len(files) // 1000)  # any image may be missing
     found = {k: [file for file in ends(some, k) if is_file(root / file)] for k in range(1, max(listed.str.len().max(), plain.str.len().max()))}

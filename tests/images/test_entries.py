@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import pack, write_images
+from transfer_study.classifiers.knn import knn_probe
 from transfer_study.core import UserError
 from transfer_study.images.catalog import open_dataset
 from transfer_study.images.datasets import listed_dataset
@@ -163,8 +164,14 @@ def test_drawn_splits_show_each_of_several_labels(several, seed, keys):
 
 def test_a_recommendation_needs_one_label_whatever_a_draw_would_show(several):
     (several / "once.csv").write_text((several / "several.csv").read_text().replace("3.png,a,", "3.png,a|once,", 1))
-    with pytest.raises(UserError, match="several labels each; a recommendation needs one label per image; a study (.*) compares"):
-        open_images(several / "once.csv")
+    given = (several / "once.csv").read_text().splitlines()
+    lines = [f"{line},{'test' if i % 4 == 0 else 'train'}" for i, line in enumerate(given[1:])]
+    (several / "given.csv").write_text("\n".join([f"{given[0]},split", *lines]))
+    for name in ("once.csv", "given.csv"):
+        with pytest.raises(UserError, match="several labels each; a recommendation needs one label per image; a study "):
+            open_images(several / name)
+    with pytest.raises(UserError, match="no test image shows class 'once'"):
+        open_dataset(str(several / "given.csv"))
 
 
 def test_a_label_that_no_draw_can_show_on_both_sides_is_refused(several):
@@ -172,6 +179,41 @@ def test_a_label_that_no_draw_can_show_on_both_sides_is_refused(several):
     for keys in ({}, {"groups": "plant"}):
         with pytest.raises(UserError, match=r"no (train|test) image shows class 'once' .*; add images of it, or leave the"):
             open_dataset({"csv": "once.csv", "test_share": 0.2} | keys, several)
+
+
+@pytest.mark.parametrize(("header", "cells", "message"), [
+    (",split", ["val", "test"], "no training images, found: test, val; call their split train, or in a study file name it"),
+    (",split", ["train", "", "test", "test"], "5 of 20 rows have no split; complete or remove them"),
+    (",split", ["A", "B"], "unknown splits 'A', 'B'; expected train, val, test"),
+    ("", None, "no line below the header .image, label.; expected one for each image"),
+])  # fmt: skip
+def test_splits_of_a_list_that_are_none_are_all_named(plants, header, cells, message):
+    lines = (plants / "plants.csv").read_text().splitlines()
+    rows = [f"{line},{cells[i % len(cells)]}" for i, line in enumerate(lines[1:])] if cells else []
+    (plants / "list.csv").write_text("\n".join([lines[0] + header, *rows]) + "\n")
+    for opened in (lambda: open_dataset(str(plants / "list.csv")), lambda: open_images(plants / "list.csv")):
+        with pytest.raises(UserError, match=message):
+            opened()
+
+
+def test_files_of_another_suffix_are_named(plants):
+    (plants / "list.csv").write_text((plants / "plants.csv").read_text().replace(".png", ".jpg"))
+    with pytest.raises(UserError, match="0.jpg; 0.png is there, so the suffix is another"):
+        open_dataset({"csv": "list.csv", "test_share": 0.2}, plants)
+
+
+@pytest.mark.parametrize("start", [
+    "pictures/", "{}/pictures/", "/home/me/pictures/", "C:\\me\\pictures\\", "pictures\\", "/data/upload/", "http://a.org/b/",
+])  # fmt: skip
+@pytest.mark.parametrize("absent", [0, 3])
+def test_a_missing_image_is_counted_however_the_paths_are_written(plants, start, absent):
+    "Also where it is the first of the list; a file outside of the folder is missing too."
+    text = (plants / "plants.csv").read_text().replace("pictures/", start.format(plants))
+    (plants / "list.csv").write_text(text + "\n/elsewhere/20.png,fern")
+    (plants / f"pictures/{absent}.png").unlink()
+    dataset = open_dataset({"csv": "list.csv", "test_share": 0.2}, plants)
+    assert len(dataset.missing) == 2 and dataset.missing[0].endswith(f"{absent}.png") and len(dataset.images) == 19
+    assert f"2 of 21 listed images do not exist and are left out (first: {dataset.missing[0]})" in dataset.notes[-1]
 
 
 @pytest.mark.parametrize("suffix", ["", ".png"])
@@ -187,11 +229,8 @@ def test_images_of_a_listed_folder_are_not_those_of_another_one(plants, suffix):
     dataset = open_dataset({"csv": "list.csv", "test_share": 0.2}, plants)
     assert dataset.missing == (f"train/5{suffix}",) and dataset.images["file"].str.startswith("train/").all()
     (plants / "list.csv").write_text(text.replace("train/", "C:\\data\\train\\"))
-    if suffix:
-        assert open_dataset({"csv": "list.csv", "test_share": 0.2}, plants).missing == ("train/5.png",)
-        return
-    with pytest.raises(UserError, match=r"train.*5': no image of this name below the folder of the list \(such lines: 1\)"):
-        open_dataset({"csv": "list.csv", "test_share": 0.2}, plants)
+    missing = open_dataset({"csv": "list.csv", "test_share": 0.2}, plants).missing
+    assert missing == ("train/5.png" if suffix else "C:\\data\\train\\5",)
 
 
 def test_pixels_in_cells_are_named_before_the_names_of_splits(tmp_path):
@@ -245,7 +284,7 @@ def test_splits_of_other_names_are_proposed_in_a_line_that_works(plants):
     for opened in (lambda: open_dataset({"csv": "plants.csv"}, plants), lambda: open_images(plants / "plants.csv")):
         with pytest.raises(UserError, match=line):
             opened()
-    with pytest.raises(UserError, match=re.escape(f"'PrivateTest'; expected train, val, test, or in a study file {proposed}")):
+    with pytest.raises(UserError, match=re.escape(f"'PublicTest'; expected train, val, test, or in a study file {proposed}")):
         open_dataset({"csv": "plants.csv", "split": "Usage"}, plants)
     keys = tomllib.loads(f'csv = "plants.csv"\nsplit = "Usage"\n{proposed}')
     assert open_dataset(keys, plants).counts == {"classes": 2, "train": 12, "val": 4, "test": 4}
@@ -656,7 +695,7 @@ def test_lists_as_other_programs_write_them(plants):
     with pytest.raises(UserError, match="not a readable tar or zip but a text file; .* give it as csv:PATH"):
         open_dataset("plants.txt", plants)
     for wrong, message in {
-        text.replace("pictures/5.png,moss", "https://example.com/5.png,moss"): "5.png' is an address, not a file; download",
+        text.replace("pictures/5.png,moss", "https://example.com/5.png,moss"): "5.png' is an address, not a file .such lines: 1.",
         text.replace("5.png,moss", "5.png,\"['moss', 'wet']\""): r"line 7: the label .*'wet'\].* is a list; .* separated by \|",
         text.replace("label", "kind,site").replace("png,", "png,oak,"): "no column 'label'; found: image, kind, site; rename",
         text.replace("label", "image"): "two columns are called 'image'",
@@ -733,8 +772,7 @@ def test_names_that_are_percent_encoded_are_the_same_images(plants):
         dataset = open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
         assert dataset.fingerprint == listed.fingerprint and not dataset.missing and note in dataset.notes[0], start
     (plants / "wrong.csv").write_text(encoded.replace("pictures/", "/data/upload/1/").replace("my%20cat", "cat"))
-    with pytest.raises(UserError, match=r"upload/1/cat.png.: no image of this name below the folder of .*\(such lines: 1\)"):
-        open_dataset({"csv": "wrong.csv", "test_share": 0.2}, plants)
+    assert open_dataset({"csv": "wrong.csv", "test_share": 0.2}, plants).missing == ("/data/upload/1/cat.png",)
     lines = [f"https://example.com/x{i}.png,{i % 2}" for i in range(6)]
     (plants / "wrong.csv").write_text("\n".join(["image,label", *lines]))
     with pytest.raises(UserError, match=r"x0.png': no image of this name .*\(such lines: 6\); copy or download"):
@@ -753,8 +791,38 @@ def test_names_that_several_images_have_are_not_guessed(plants):
     with pytest.raises(UserError, match="none of its 16 train images exists; the first is expected at .*elsewhere"):
         open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
     (plants / "more/0.png").rename(plants / "more/several.png")
-    (plants / "wide.csv").write_text("image,moss,fern\n" + "\n".join(f"pictures/{i}.png,{int(i < 10)},0" for i in range(20)))
-    with pytest.raises(UserError, match=r"line 12: no label, because all of its columns are 0; .* \(such lines: 10\)"):
+
+
+def write_indicators(folder, marks, columns="a,b,c", header=""):
+    "wide.csv: the cells of each image in columns of indicators, and further ones."
+    rows = [f"pictures/{i}.png,{','.join(cells)}" for i, cells in enumerate(marks)]
+    (folder / "wide.csv").write_text("\n".join([f"image,{columns}{header}", *rows]))
+
+
+@pytest.mark.parametrize("change", [str, "{}.0".format, lambda mark: str(mark == "1"), {"1": "YES", "0": "NO"}.get])
+def test_images_with_none_of_several_labels_are_images(plants, change):
+    "As in lists of findings on X-rays, of which most have none; True and False are what pandas writes for indicators."
+    marks = ["100", "110", "011", "000", "001"] * 4
+    write_indicators(plants, [[*map(change, mark), f"p{i // 5}"] for i, mark in enumerate(marks)], header=",patient")
+    dataset = open_dataset({"csv": "wide.csv", "test_share": 0.2, "groups": "patient"}, plants)
+    assert "the labels are the columns a, b, c, of 0 and 1; 4 of 20 images have none of them" in dataset.notes[0]
+    assert dataset.classes == ["a", "b", "c"] and dataset.metric == "map" and len(dataset.images) == 20
+    rows = dataset.images["name"].str.extract(r"(\d+)")[0].astype(int)
+    assert dataset.targets.tolist() == [list(map(int, marks[i])) for i in rows]
+    for metric in ("map", "map_11_point", "roc_auc"):
+        assert 0 < knn_probe(np.eye(20)[rows] + 1, dataset.targets, split_images(dataset), metric).score <= 1
+
+
+def test_columns_of_indicators_that_are_no_labels_or_classes_are_one_line(plants):
+    write_indicators(plants, [["1" if i < 10 else "0", "0"] for i in range(20)], "moss,fern")
+    message = r"line 12: no label, because all of its columns are 0 \(such lines: 10\), and in none are two of them 1; remove"
+    with pytest.raises(UserError, match=f"{message} these lines, or add a column with 1 for them and 0 for the others"):
+        open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
+    write_indicators(plants, [["1", "0", "0"] if i < 10 else ["0", "0", "1"] for i in range(20)], "moss,fern,none")
+    dataset = open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
+    assert dataset.classes == ["moss", "none"] and "of 0 and 1; no line has a 1 in fern" in dataset.notes[0]
+    write_indicators(plants, [["1", "0", "", "f", str(i)] for i in range(20)], "a,b,c,sex,age")
+    with pytest.raises(UserError, match="no column 'label'.*has to be 0 or 1: complete or remove c, sex, age"):
         open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
 
 
@@ -773,10 +841,11 @@ def test_images_and_labels_of_a_list_are_the_same_however_they_are_spelled(plant
     assert dataset.classes == ["Fern", "fern", "moss", "m\u00f6s"] and len(dataset.images) == 20 and not dataset.missing
     assert "classes that differ only in case or spaces: 'Fern' and 'fern'" in dataset.notes[0]
     for line, message in {
-        "./pictures/2.png,fern": r"'pictures/2.png' has the labels 'moss' and 'fern' \(lines 4 and 22\).*separated by \|",
+        "./pictures/2.png,fern": r"'pictures/2.png' has the labels 'moss' and 'fern' \(lines 4 and 22; .* 1\).*separated by \|",
         "pictures//2.png,moss": "'pictures/2.png' is listed twice in train .*keep one line of each",
-        "/elsewhere/2.png,moss": "'/elsewhere/2.png', which is outside.*below the folder of the list",
+        f"{plants.parent}/2.png,moss": r"/2.png', which is outside.*\(such images: 1\).*below the folder of the list",
     }.items():  # fmt: skip
+        (plants.parent / "2.png").write_bytes((plants / "pictures/2.png").read_bytes())
         (plants / "wrong.csv").write_text(f"{text}\n{line}")
         with pytest.raises(UserError, match=message):
             open_dataset({"csv": "wrong.csv", "test_share": 0.2}, plants)
@@ -805,7 +874,7 @@ def test_training_keeps_the_images_of_a_small_class(tmp_path, source):
     assert note.endswith("no test image drawn of 1 class, because training needs its images (first: 'elk' with 2 images)")
     (tmp_path / "many/elk/1.png").unlink()
     (tmp_path / "many.csv").write_text((tmp_path / "many.csv").read_text().replace("many/elk/1.png,elk\n", ""))
-    with pytest.raises(UserError, match="dataset many: class 'elk' has one training image; expected at least two"):
+    with pytest.raises(UserError, match="dataset many: class 'elk' has one training image .*; expected at least two"):
         open_dataset({source: "many" + ".csv" * (source == "csv"), "test_share": 0.2}, tmp_path)
 
 

@@ -141,7 +141,7 @@ def test_a_tar_of_links_to_elsewhere_says_what_is_missing(tmp_path):
         (links / path.relative_to(pool)).parent.mkdir(parents=True, exist_ok=True)
         (links / path.relative_to(pool)).symlink_to(path)
     assert image_folder(links).fingerprint == image_folder(pool).fingerprint
-    with pytest.raises(UserError, match=r"test/bright contains no image \(left out: links that lead .*: 1\); put the files"):
+    with pytest.raises(UserError, match=r"test/bright \(left out: links that lead .*: 1\), .* contain no image; put the files"):
         image_folder(pack(links, tmp_path / "links.tar"))
 
 

@@ -2,7 +2,9 @@
 
 import io
 import pickle
+import re
 import shutil
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from transfer_study.images.catalog import data_root, open_dataset
 from transfer_study.images.class_folders import class_folders
 from transfer_study.images.datasets import dataset_name, image_folder, limit_pixels, only_structure
 from transfer_study.images.decoding import MAX_PIXELS, BadImage, decode
+from transfer_study.images.layout import NoTestImages
 from transfer_study.images.unlabelled import unlabelled_images
 from transfer_study.selection.images import open_images
 
@@ -439,7 +442,7 @@ def test_refusals_say_that_links_lead_to_nothing(tmp_path):
     with pytest.raises(UserError, match=rf"folder 'dog' contains no image {links}: 2\){advice}"):
         class_folders(linked(half, ("dog/0.jpg", "dog/1.jpg")))
     split = linked(write_images(tmp_path / "split", train=3, test=2), ("train/dog/0.jpg", "test/dog/0.jpg"))
-    with pytest.raises(UserError, match=rf"test/dog contains no image {links}: 1\){advice}"):
+    with pytest.raises(UserError, match=rf"test/dog {links}: 1\), train/dog {links}: 1\) contain no image{advice}"):
         image_folder(split)
     untested = write_images(tmp_path / "untested", train=3, test=0)
     shutil.rmtree(untested / "test", ignore_errors=True)
@@ -610,3 +613,76 @@ def test_binary_files_and_splits_without_classes_bring_a_next_step(tmp_path):
         image_folder(tiny)
     with pytest.raises(UserError, match="class 'broken' is in test but not in train .*move some there, take it out of test, or"):
         image_folder(part)
+
+
+def class_images(folder, places, n=4):
+    "Images of their own below each of the places; an empty folder for n = 0."
+    for place in places:
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        for i in range(n):
+            Image.new("RGB", (8, 8 + i), (len(place), 40 * i, 0)).save(folder / place / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("places", "message"), [
+    (("cat", "dog"), "expected train/<class>/<image> and test/<class>/<image>, found: cat, dog"),
+    (("train/cat", "train/dog"), "no images in test/; expected"),
+    (("train/cat", "train/dog", "val/cat", "val/dog"), "rename the folder of the images to score to test/"),
+])  # fmt: skip
+def test_folders_without_test_images_get_keys_that_draw_them(tmp_path, places, message, packed):
+    folder = class_images(tmp_path / "pets", places)
+    if not packed and "train/cat" in places:
+        (folder / "test").mkdir()  # an empty one is none, as for a recommendation
+    given = pack(folder, tmp_path / "pets.tar") if packed else folder
+    with pytest.raises(NoTestImages, match=re.escape(message)) as error:
+        open_dataset(str(given))
+    keys = str(error.value).partition("to draw test images, write ")[2].partition(" in the datasets")[0]
+    assert open_dataset(tomllib.loads(f"keys = {keys}")["keys"]).counts["test"] == 2
+    assert open_dataset({"tar" if packed else "folder": str(given), "test_share": 0.2}).counts["test"] == 2
+
+
+def test_what_keeps_test_images_from_being_drawn_is_said_first(tmp_path):
+    folder = class_images(tmp_path / "pets", ("cat", "dog"))
+    class_images(folder, ("cow", "hen"), 0)
+    message = "folders 'cow', 'hen' contain no image; add images, or move them elsewhere"
+    for opened in (lambda: open_dataset(str(folder)), lambda: open_dataset({"folder": str(folder), "test_share": 0.2})):
+        with pytest.raises(UserError, match=message):
+            opened()
+    split = class_images(tmp_path / "split", ("train/cat", "train/dog", "test/cat", "test/dog"))
+    class_images(split, ("test/cow", "test/hen"), 0)
+    with pytest.raises(UserError, match="test/cow, test/hen contain no image; add images or remove the folders"):
+        open_dataset(str(split))
+
+
+@pytest.mark.parametrize("inner", ["", "{}/"])
+def test_folders_of_splits_are_moved_as_the_message_says(tmp_path, inner):
+    "As seg_train/seg_train/<class>, which many sets of Kaggle have."
+    folder = tmp_path / "land"
+    for name in ("seg_train", "seg_test"):
+        class_images(folder / name, [f"{inner.format(name)}{label}" for label in ("sea", "ice")])
+    with pytest.raises(UserError, match="move the folders .*: those of seg_test/ to test/, those of seg_train/ to train/"):
+        open_dataset(str(folder))
+    for split in ("train", "test"):
+        (folder / f"seg_{split}").rename(folder / split)  # with the folder inside, if there is one
+    if inner:
+        with pytest.raises(UserError, match="'seg_test' is in test .*; if the folders inside are the classes, move them up"):
+            open_dataset(str(folder))
+        for split in ("train", "test"):
+            for label in ("sea", "ice"):
+                (folder / split / f"seg_{split}" / label).rename(folder / split / label)
+            (folder / split / f"seg_{split}").rmdir()
+    assert open_dataset(str(folder)).classes == ["ice", "sea"]
+
+
+def test_a_folder_test_beside_classes_is_said_or_told_from_a_class(tmp_path):
+    folder = class_images(tmp_path / "scans", ("ill", "well", "test"))
+    assert class_folders(folder).notes == ("called like a split, but read as a class: test/; if it is none, move it elsewhere",)
+    shutil.rmtree(folder / "test")
+    class_images(folder, ("test/ill", "test/well"), 3)
+    with pytest.raises(UserError, match="test/ is no class: .*; move the folders beside it into train/, or remove test/"):
+        open_images(folder)
+    (folder / "train").mkdir()
+    for label in ("ill", "well"):
+        (folder / label).rename(folder / "train" / label)
+    assert open_images(folder).counts == {"classes": 2, "train": 8, "val": 0, "test": 6}

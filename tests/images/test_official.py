@@ -144,6 +144,7 @@ def test_sun397_in_another_split_is_reported(tmp_path):
 def test_an_annotation_that_points_outside_is_refused(tmp_path):
     folder = layouts.dtd(tmp_path)
     layouts.text(folder / "labels/test1.txt", "banded/../../../secret.jpg")
+    (tmp_path / "secret.jpg").write_bytes(b"x")
     with pytest.raises(UserError, match="outside the dataset's folder"):
         official_dataset("dtd", tmp_path)
 

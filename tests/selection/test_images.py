@@ -228,10 +228,12 @@ def test_a_table_of_groups_is_checked(tmp_path):
     assert read_groups(str(table), names).fillna("").tolist() == ["anna", "anna", ""]
     table.write_text("image,group\n1.JPG,anna\nB/3,berta\n")
     assert read_groups(str(table), names).fillna("").tolist() == ["anna", "", "berta"]
+    table.write_text("image,group\na/1.jpg,anna\na/1.jpg,anna\n")  # a row for each finding
+    assert read_groups(str(table), names).fillna("").tolist() == ["anna", "", ""]
     for text, message in (
         ("name,who\nx,y\n", "expected image and group"),
         ("image,group\nz.jpg,q\n", "not among the images"),
-        ("image,group\na/1.jpg,q\na/1.jpg,r\n", "listed twice"),
+        ("image,group\na/1.jpg,q\na/1.jpg,r\n", "listed in two groups"),
         ("image,group\n", "lists no image"),
         ("image,group\na/1.jpg,q\n,r\n", "no image in line 3"),
         ("image,group,group\na/1.jpg,q,r\n", "image and group, each once"),
@@ -296,8 +298,16 @@ def test_test_images_without_a_class_are_no_class(photos, tmp_path):
     given = open_images(tmp_path / "cup/train")
     (tmp_path / "cup/test").mkdir()
     (tmp_path / "cup/test/1.png").write_bytes(given.read(0))
-    with pytest.raises(UserError, match="train/ holds folders of classes, and beside it lies test/.*move test/ elsewhere"):
+    with pytest.raises(UserError, match="train/ holds folders of classes, and beside it lies test/, .*; move it elsewhere, or"):
         open_images(tmp_path / "cup")
+    for folder in ("Meta", "val/cat"):
+        (tmp_path / "cup" / folder).mkdir(parents=True)
+        (tmp_path / "cup" / folder / "0.png").write_bytes(given.read(0))
+    with pytest.raises(UserError, match="beside it lie Meta/, test/, .*; move them elsewhere, or give .*cup/train alone"):
+        open_images(tmp_path / "cup")
+    shutil.rmtree(tmp_path / "cup/Meta")
+    shutil.rmtree(tmp_path / "cup/test")
+    assert "val" in open_images(tmp_path / "cup").counts
 
 
 def test_folders_inside_classes_are_said(photos):

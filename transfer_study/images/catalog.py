@@ -29,6 +29,7 @@ from transfer_study.images.benchmarks import (
     is_vtab_folder,
     vtab_dataset,
 )
+from .class_folders import split_folder
 from .datasets import ImageDataset, image_folder, limit_pixels, with_copies
 from .decoding import MAX_PIXELS
 from .entries import open_entry, torchvision_dataset
@@ -199,7 +200,7 @@ def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
         return open_entry(DatasetEntry(csv=rest), directory)
     if not path.exists() and ":" not in reference and "/" not in reference and not path.suffix:
         raise unknown_name_error("dataset", reference, official, "or a folder, tar or zip of images")
-    return vtab_dataset(path) if is_vtab_folder(path) else image_folder(path)
+    return vtab_dataset(path) if is_vtab_folder(path) else split_folder(path)
 
 # %% ../../nbs/api/images/22_catalog.ipynb #edf74bb1
 def _is_archive(path: Path) -> bool:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_FILE_BYTES', 'NO_CONTENT', 'read_file', 'ImageDataset', 'only_structure', 'hashed_contents', 'with_copies',
-           'part_words', 'dataset_name', 'limit_pixels', 'image_folder', 'check_label_matrix', 'listed_dataset']
+           'part_words', 'dataset_name', 'limit_pixels', 'image_folder', 'UnshownLabel', 'check_label_matrix',
+           'listed_dataset']
 
 # %% ../../nbs/api/images/08_datasets.ipynb #6d4f0e7b
 import glob
@@ -322,7 +323,7 @@ def image_folder(
 
 # %% ../../nbs/api/images/08_datasets.ipynb #1bedd6d7
 def _check_list(table: pd.DataFrame, name: str) -> None:
-    "Raises `UserError` for an image that is listed twice or lies outside the dataset's folder."
+    "Raises `UserError` for an image that is listed twice."
     table = table.assign(path=table["name"].map(normpath))  # ./a.png is a.png
     duplicates = table[table.duplicated("path", keep=False)].sort_values("path", kind="stable")
     if len(duplicates):
@@ -330,21 +331,24 @@ def _check_list(table: pd.DataFrame, name: str) -> None:
         splits = " and ".join(sorted(set(first["split"]), key=SPLITS.index))
         problem = f"in {splits}" if " and " in splits else f"listed twice in {splits}"
         raise UserError(f"dataset {name}: {first['name'].iloc[0]!r} is {problem} (such images: {duplicates['path'].nunique():,}); keep one line of each")
-    outside = [file for file in table["file"] if file.startswith("/") or ".." in PurePosixPath(file).parts]
-    if outside:
-        raise UserError(f"dataset {name}: the annotations name {outside[0]!r}, which is outside the dataset's folder; images must lie below the folder of the list; move the list into a folder above them")
 
 # %% ../../nbs/api/images/08_datasets.ipynb #ffb4f543
 def _present(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
-    "The images that exist on disk, with their sizes, sorted by name."
+    "The images that exist on disk, with their sizes, sorted by name; raises `UserError` for one outside the dataset's folder, and if there is none of a split."
     sizes = [path.stat().st_size if is_file(path := root / file) else None for file in table["file"]]
     exists = np.array([size is not None for size in sizes], dtype=bool)
+    if outside := [file for file in table["file"][exists] if file.startswith("/") or ".." in PurePosixPath(file).parts]:
+        raise UserError(
+            f"dataset {name}: the annotations name {outside[0]!r}, which is outside the dataset's folder (such images: {len(outside):,}); "
+            "images must lie below the folder of the list; move the list into a folder above them"
+        )
     for split in table["split"].unique():
         in_split = (table["split"] == split).to_numpy()
         if not exists[in_split].any():
             first = root / table["file"][in_split].iloc[0]
-            longer = next(first.parent.glob(f"{glob.escape(first.name)}.*"), None) if os.path.isdir(first.parent) else None
-            hint = f"; {longer.name} is there, so the names lack the suffix" if longer else ""
+            alike = {name: next(first.parent.glob(f"{glob.escape(name)}.*"), None) for name in (first.name, first.stem)} if os.path.isdir(first.parent) else {}
+            there = [(found.name, "the names lack the suffix" if name == first.name else "the suffix is another") for name, found in alike.items() if found]
+            hint = f"; {there[0][0]} is there, so {there[0][1]}" if there else ""
             hint = links_advice({LINKS: [first.name]}) if os.path.islink(first) else hint
             hint = hint or "; move the images there, or correct the paths"
             raise UserError(f"dataset {name}: none of its {in_split.sum():,} {split} images exists; the first is expected at {shortened(first, 300)}{hint}")
@@ -352,12 +356,16 @@ def _present(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
     return present.astype({"size": int}).sort_values("name")
 
 # %% ../../nbs/api/images/08_datasets.ipynb #4f8fd755
+class UnshownLabel(UserError):
+    "A label of images with several labels each is in no training or no test image."
+
+
 def check_label_matrix(
     label_matrix: pd.DataFrame,  # (n_images, n_classes)
     split: pd.Series,  # (n_images,) train, val or test
     name: str,  # of the dataset, for messages
 ) -> None:
-    "Raises `UserError` for a value other than 1, 0 and -1, and for a class that no training or no test image shows."
+    "Raises `UserError` for a value other than 1, 0 and -1, and `UnshownLabel` for a class that no training or no test image shows."
     if not label_matrix.isin([1, 0, -1]).all(axis=None):
         raise UserError(f"dataset {name}: labels must be 1 (present), 0 (absent) or -1 (difficult)")
     for part in ("train", "test"):
@@ -365,7 +373,7 @@ def check_label_matrix(
             raise UserError(f"dataset {name}: no images in {part}")
         present = (label_matrix[(split == part).to_numpy()] == 1).any()
         if not present.all():
-            raise UserError(f"dataset {name}: no {part} image shows class {present.idxmin()!r} (such classes: {(~present).sum()}); add images of it, or leave the class out")
+            raise UnshownLabel(f"dataset {name}: no {part} image shows class {present.idxmin()!r} (such classes: {(~present).sum()}); add images of it, or leave the class out")
 
 # %% ../../nbs/api/images/08_datasets.ipynb #63626947
 def _with_labels(table: pd.DataFrame) -> pd.DataFrame:

@@ -17,8 +17,8 @@ import pandas as pd
 
 from ..core import UserError, unknown_name_error, user_path
 from .archives import FileReader, readable_name
-from .class_folders import class_folders, has_test_images
-from .datasets import ImageDataset, image_folder, listed_dataset
+from .class_folders import class_folders, has_test_images, split_folder
+from .datasets import ImageDataset, listed_dataset
 from .hub import hub_dataset
 from .keys import DatasetEntry
 from .listed import csv_dataset, with_our_splits
@@ -182,4 +182,4 @@ def _opened(entry: DatasetEntry, directory: Path, unseen_classes: bool) -> Image
     path = directory / user_path(entry.folder or entry.tar)
     if entry.test_share is not None:
         return _drawn_test_images(path, entry)
-    return image_folder(path, entry.name, entry.metric_for(False), entry.class_level)
+    return split_folder(path, entry.name, entry.metric_for(False), entry.class_level)

@@ -77,7 +77,8 @@ class DatasetEntry(Section):
             raise ValueError(f"{' and '.join(given) or 'no source'} given; expected exactly one of the keys {sources}")
         allowed = {"name", "metric", given[0]} | _KEYS_OF[given[0]]
         if extra := sorted(self.model_fields_set - allowed):
-            raise ValueError(f"{extra[0]}: has no meaning for {given[0]}; keys of {given[0]}: {', '.join(sorted(allowed))}")
+            instead = f"instead of reference, write its kind: {', '.join(SOURCES[1:])}" if given == ["reference"] else f"keys of {given[0]}: {', '.join(sorted(allowed))}"
+            raise ValueError(f"{', '.join(extra)}: {'has' if len(extra) == 1 else 'have'} no meaning for {given[0]}; {instead}")
         if self.test_share is not None and "test" in self.splits:
             raise ValueError("test_share: the splits name test images already; keep one of the two")
         if len(set(self.splits.values())) < len(self.splits):

@@ -176,8 +176,10 @@ def check_inner_folders(
     for folder, inner in sorted(folders.items()):
         if len(copies := sorted(inner & classes - {folder.rpartition("/")[2]})) > 1:
             above, _, name = folder.rpartition("/")
-            is_split = bool(above) and name.lower() in SPLIT_NAMES  # one that was moved into another split
-            advice = f"move its folders up into {above}/" if is_split else f"remove {_highest_copy(folder, folders, classes)}/, or give it alone"
+            advice = f"remove {_highest_copy(folder, folders, classes)}/, or give it alone"
+            if split := SPLIT_NAMES.get(name.lower()):  # one that was moved into another split, or lies beside the training images
+                beside = f"move the folders beside it into train/, or {advice}" if split != "train" else advice
+                advice = f"move its folders up into {above}/" if above else beside
             raise UserError(f"{where}: {folder}/ is no class: it holds {copies[0]}/ and {copies[1]}/, which are classes too; {advice}")
         names = {name.lower(): name for name in inner}
         masks = sorted(names.keys() & {"mask", "masks", "annotations"})

@@ -22,6 +22,7 @@ from .datasets import ImageDataset, listed_dataset
 from .keys import DatasetEntry, dataset_entry, split_reference
 from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
 from transfer_study.images.lists import (
+    FLAGS,
     decoded_path,
     is_list,
     left_out_words,
@@ -45,7 +46,11 @@ def with_our_splits(
     translated = table["split"].map(names).fillna("")
     unknown = sorted(table.loc[translated == "", "split"].unique())
     if unknown and not entry.splits:
-        raise UserError(f"{where}: unknown split {shortened(unknown[0])!r}; expected {', '.join(SPLITS)}, or in a study file {splits_key(table['split'].unique())}")
+        if n_empty := int((table["split"] == "").sum()):
+            raise UserError(f"{where}: {n_empty:,} of {len(table):,} rows have no split; complete or remove them")
+        raise UserError(
+            f"{where}: unknown split{'s' * (len(unknown) > 1)} {names_shown(map(repr, unknown))}; expected {', '.join(SPLITS)}, or in a study file {splits_key(table['split'].unique())}"
+        )
     if absent := sorted(set(entry.splits.values()) - set(table["split"])):
         raise UserError(f"{where}: no split {absent[0]!r}; found: {names_shown(sorted(table['split'].unique()))}")
     found, table = table["split"].unique(), table.assign(split=translated)[translated != ""].reset_index(drop=True)
@@ -58,14 +63,17 @@ def with_our_splits(
             raise UserError(f"{where}: no test image can be drawn, because no class has an image to spare; expected three or more images of a class")
     if not (table["split"] == "test").any():
         choice = f"name their split with {splits_key(found)}, or " if len(found) > 1 else ""
-        raise NoTestImages(f"{where}: no test images, found: {names_shown(sorted(found))}; in a study file {choice}draw them with test_share = 0.2")
+        keys = f'{{ {entry.source} = "…", test_share = 0.2 }}'
+        raise NoTestImages(f"{where}: no test images, found: {names_shown(sorted(found))}; in a study file {choice}draw them with test_share = 0.2, as {keys}")
+    if not (table["split"] == "train").any():
+        raise UserError(f"{where}: no training images, found: {names_shown(sorted(found))}; call their split train, or in a study file name it with {splits_key(found)}")
     return table
 
 # %% ../../nbs/api/images/17_listed.ipynb #3f192fd4
 def _matrix(labels: pd.Series) -> pd.DataFrame:
-    "(n_images, n_classes) 1 for each of the labels in a text such as `cat|dog`."
-    matrix = labels.str.get_dummies("|").astype(np.int8)
-    return matrix.rename(columns=str.strip).T.groupby(level=0).max().T  # `cat | dog` has the labels of `cat|dog`
+    "(n_images, n_classes) 1 for each of the labels in a text such as `cat|dog`; none for an empty text."
+    matrix = labels.str.get_dummies("|").astype(np.int8).rename(columns=str.strip)
+    return matrix.T.groupby(level=0).max().T.drop(columns="", errors="ignore")  # `cat | dog |` has the labels of `cat|dog`
 
 # %% ../../nbs/api/images/17_listed.ipynb #740a799f
 def _one_spelling(labels: pd.Series) -> pd.Series:
@@ -77,11 +85,12 @@ def _one_spelling(labels: pd.Series) -> pd.Series:
 def _check_one_label(files: pd.Series, labels: pd.Series, path: Path) -> None:
     "Raises `UserError` for an image that has another label in another line."
     image = files.map(os.path.normpath)
-    for name, given in labels[image.duplicated(keep=False)].groupby(image, sort=False):
+    repeated = labels[image.duplicated(keep=False)].groupby(image, sort=False)
+    for name, given in repeated:
         if given.nunique() > 1:
             (one, first), (other, second) = given.drop_duplicates().iloc[:2].map(shortened).items()
             raise UserError(
-                f"dataset {path}: {name!r} has the labels {first!r} and {second!r} ({labels.index.name}s {one} and {other}); "
+                f"dataset {path}: {name!r} has the labels {first!r} and {second!r} ({labels.index.name}s {one} and {other}; such images: {(repeated.nunique() > 1).sum():,}); "
                 "keep one, or, for images with several labels, write them in one line, separated by |"
             )
 
@@ -152,16 +161,34 @@ def _check_no_pixels(table: pd.DataFrame, image: str, path: Path) -> None:
         )
 
 
+def _indicated(ones: pd.DataFrame, path: Path) -> tuple[pd.Series, str]:
+    "The labels whose columns are true, with | between them, and a line on them; raises `UserError` for rows without any where each other has one."
+    words = f"the labels are the columns {', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}, of 0 and 1"
+    if absent := list(ones.columns[~ones.any()]):
+        words += f"; no {ones.index.name} has a 1 in {names_shown(absent, 4)}"
+    if len(without := ones.index[~ones.any(axis=1)]):
+        if not (ones.sum(axis=1) > 1).any():
+            raise UserError(
+                f"dataset {path}: {ones.index.name} {without[0]}: no label, because all of its columns are 0 (such {ones.index.name}s: {len(without):,}), and in none are "
+                f"two of them 1; remove these {ones.index.name}s, or add a column with 1 for them and 0 for the others"
+            )
+        words += f"; {len(without):,} of {len(ones):,} images have none of them"
+    return ones.apply(lambda row: "|".join(row.index[row]), axis=1), words
+
+
 def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, split: str | None, path: Path) -> tuple[pd.Series, pd.Series, str]:
     "The columns of images and labels, beside that of splits, and a line if the labels are columns of 0 and 1; raises `UserError` for missing columns and lists."
     image, label = entry.image or "image", entry.label or "label"
+    advice = 'rename the column, or in a study file name it with image = "…" or label = "…"'
     if image in table and label not in table and not entry.label:
-        ones = table.drop(columns=[image, split or image, ""], errors="ignore").replace({"0.0": "0", "1.0": "1"})
-        if ones.shape[1] > 1 and ones.isin(["0", "1"]).all(axis=None):
-            names = f"{', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}"
-            return table[image], (ones == "1").apply(lambda row: "|".join(row.index[row]), axis=1), f"the labels are the columns {names}, of 0 and 1"
+        cells = table.drop(columns=[image, split or image, entry.groups, ""], errors="ignore").apply(lambda column: column.str.strip().str.lower())
+        ones = cells.apply(lambda column: column.map(FLAGS))
+        if ones.shape[1] > 1 and ones.notna().all(axis=None):
+            return table[image], *_indicated(ones.astype(bool), path)
+        if cells.apply(lambda column: column.isin([*FLAGS, "", "-1", "-1.0"]).all()).sum() > 1:
+            others = names_shown(ones.columns[ones.isna().any()], 6)
+            advice += f"; if columns of 0 and 1 are the labels, every cell beside the images and splits has to be 0 or 1: complete or remove {others}"
     if missing := [column for column in (image, label) if column not in table]:
-        advice = 'rename the column, or in a study file name it with image = "…" or label = "…"'
         raise UserError(f"dataset {path}: no column {missing[0]!r}; found: {names_shown(table)}; {advice}")
     if (lists := table[label].str.fullmatch(r"\[\s*['\"\d].*\]")).any():
         line, text = next(table.loc[lists, label].items())
@@ -189,15 +216,17 @@ def csv_dataset(
     if not path.is_file():
         raise UserError(f"dataset {path}: no such file; expected a table with the columns image, label and split")
     table, remarks = listed_cells(path)
+    if table.empty:
+        raise UserError(f"dataset {path}: no {table.index.name} below the header ({names_shown(table)}); expected one for each image")
     entry, called = _with_columns(table, entry, path)
     split, splits, found = _split_column(table, entry, path) or (None, "train", "")
     given, labels, words = _image_and_label(table, entry, split, path)
     unused = "" if words else unused_words(table, (given.name, labels.name, split, entry.groups or None))
     labels, (files, elsewhere) = _one_spelling(labels), located_files(given, path)
     remarks = (*remarks, *filter(None, [called, words, found, unused, elsewhere, _list_words(labels)]))
-    if (empty := np.flatnonzero((labels == "") | (files == ""))).size:
-        problem = "no label, because all of its columns are 0" if words and files.iloc[empty[0]] else "no image or no label"
-        raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: {problem}; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)})")
+    if (empty := np.flatnonzero((labels == "") & (words == "") | (files == ""))).size:
+        none = "; images with none of several labels: with a column of 0 and 1 for each label" if labels.str.contains("|", regex=False).any() else ""
+        raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: no image or no label; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)}){none}")
     _check_one_label(files, labels, path)
     _check_no_numbers(labels, path)
     several = bool(labels.str.contains("|", regex=False).any())

@@ -186,15 +186,15 @@ def listed_cells(
         raise UserError(f"dataset {path}: no header, its first line is {','.join(names)[:80]!r}; write {_header_for(names)} above it, with commas between the columns")
     names = _with_row_names(names, rows)
     n = max((i + 1 for i, name in enumerate(names) if name), default=0)
-    if repeated := [name for name in names[:n] if names.count(name) > 1]:
-        raise UserError(f"dataset {path}: two columns are called {shortened(repeated[0])!r}; rename or remove one")
+    if repeated := [name for name in dict.fromkeys(names[:n]) if names.count(name) > 1]:
+        raise UserError(f"dataset {path}: two columns are called {' and two '.join(map(repr, map(shortened, repeated[:4])))}; rename or remove one")
     if again := [line for line, cells in rows if cells == names]:  # of a file that was joined from several
         remarks += (f"the header stands again in line {names_shown(again)} and is no row",)
         rows = [(line, cells) for line, cells in rows if cells != names]
-    for line, cells in rows:
-        if len(cells) < n or any(cells[n:]):
-            header = f"the header has {n} ({place} {at}: {names_shown(names[:n])})"
-            raise UserError(f"dataset {path}: {place} {line} has {len(cells)} cells, {header}; correct the line (a name with a comma needs quotes)")
+    if wrong := [(line, len(cells)) for line, cells in rows if len(cells) < n or any(cells[n:])]:
+        header = f"the header has {n} ({place} {at}: {names_shown(names[:n])})"
+        advice = f"correct the {place} (such {place}s: {len(wrong):,}; a name with a comma needs quotes)"
+        raise UserError(f"dataset {path}: {place} {wrong[0][0]} has {wrong[0][1]} cells, {header}; {advice}")
     index = pd.Index([line for line, _ in rows], name=place)
     return pd.DataFrame([cells[:n] for _, cells in rows], index, names[:n], dtype=str), remarks + above
 
@@ -322,8 +322,10 @@ def _stored_paths(files: pd.Series, root: Path) -> pd.Series:
 # %% ../../nbs/api/images/07_lists.ipynb #aa9e5702
 def _slashes(files: pd.Series, root: Path) -> pd.Series:
     "Paths with / between folders, also where the list was written on Windows."
+    if not files.str.contains("\\", regex=False).any() or any(is_file(root / file) for file in files):
+        return files
     forward = files.str.replace("\\", "/")
-    return forward if len(files) and not is_file(root / files.iloc[0]) and is_file(root / _stored_paths(forward.iloc[:1], root).iloc[0]) else files
+    return forward if any(is_file(root / file) for file in _stored_paths(forward, root)) else files
 
 
 def _case_words(files: pd.Series, stored: pd.Series) -> str:
@@ -387,14 +389,17 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     root, decoded = path.parent, files.map(decoded_path)
     listed, plain = (texts.str.replace("\\", "/").str.split("/") for texts in (files, decoded))
 
-    def ends(n: int, k: int) -> pd.Series:
-        "The first `n` paths without their first `k` folders."
-        given, others = (_stored_paths(parts.iloc[:n].str[k:].str.join("/"), root) for parts in (listed, plain))
+    def ends(rows: slice, k: int) -> pd.Series:
+        "The paths without their first `k` folders, where they have so many."
+        cut = (parts.iloc[rows].where(parts.iloc[rows].str.len() <= k, parts.iloc[rows].str[k:]).str.join("/") for parts in (listed, plain))
+        given, others = (_stored_paths(paths, root) for paths in cut)
         return _first_file(given, others, root)
 
-    for k in range(1, max(len(listed.iloc[0]), len(plain.iloc[0]))):
-        if (first := ends(1, k).iloc[0]) and is_file(root / first):
-            return ends(len(files), k), f"no image is where the list says; those at the ends of the paths are used, such as {first}"
+    some = slice(None, None, 1 + len(files) // 1000)  # any image may be missing
+    found = {k: [file for file in ends(some, k) if is_file(root / file)] for k in range(1, max(listed.str.len().max(), plain.str.len().max()))}
+    most = max(found, key=lambda k: len(found[k]), default=0)
+    if most and found[most]:
+        return ends(slice(None), most), f"no image is where the list says; those at the ends of the paths are used, such as {found[most][0]}"
     exact, folded, folders = _by_name(root)
 
     def named(parts: list[str]) -> list[str]:
@@ -403,9 +408,8 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
     names = [texts.map(named) for texts in (listed, plain)]
     candidates = names[0].where(names[0].str.len() > 0, names[1])
     chosen = pd.Series([places[0] if places else file for places, file in zip(candidates, files, strict=True)], files.index)
-    absent = (candidates.str.len() == 0) & files.str.match(rf"{_ADDRESS}|file:|/|[A-Za-z]:[/\\]")
-    if absent.any():
-        raise UserError(f"dataset {path}: {shortened(files[absent].iloc[0])!r}: no image of this name below the folder of the list (such lines: {absent.sum():,}); copy or download the images there")
+    if candidates.str.len().max() == 0 and files.str.match(rf"{_ADDRESS}|file:|/|[A-Za-z]:[/\\]").all():
+        raise UserError(f"dataset {path}: {shortened(files.iloc[0])!r}: no image of this name below the folder of the list (such lines: {len(files):,}); copy or download the images there")
     if (several := candidates.str.len() > 1).any():
         places = " or ".join(sorted(candidates[several].iloc[0])[:3])
         raise UserError(f"dataset {path}: {shortened(files[several].iloc[0])!r} could be {places}; write the path (such lines: {several.sum():,})")
@@ -443,7 +447,7 @@ def located_files(
     if not len(files) or not any(is_file(root / file) for file in chosen):
         return _elsewhere(files, path) if len(files) else (files, "")
     if (outside := is_address & (chosen == files)).any():
-        raise UserError(f"dataset {path}: {shortened(files[outside].iloc[0])!r} is an address, not a file; download the images and list their paths")
+        raise UserError(f"dataset {path}: {shortened(files[outside].iloc[0])!r} is an address, not a file (such lines: {outside.sum():,}); download the images and list their paths")
     changed = chosen[chosen != files]
     encoded = f"{len(changed):,} of the listed names are percent-encoded; decoded, such as {changed.iloc[0]}" if len(changed) else ""
     return chosen, "; ".join(filter(None, [_case_words(given, files), encoded]))

@@ -56,7 +56,7 @@ def _listed_groups(path: str, names: pd.Series) -> tuple[pd.Series, list[str]]:
     grid = read_grid(file)
     columns = [column.casefold() for column in grid.columns]
     if columns.count("image") != 1 or columns.count("group") != 1:
-        raise UserError(f"groups {path}: columns {names_shown(grid.columns)}; expected image and group, each once")
+        raise UserError(f"groups {path}: columns {names_shown(grid.columns)}; expected image and group, each once; write these names in its first line")
     image, group = (grid.cells[columns.index(name)].map(lambda cell: "" if pd.isna(cell) else str(cell).strip()) for name in ("image", "group"))
     if image.empty:
         raise UserError(f"groups {path}: lists no image")
@@ -64,8 +64,11 @@ def _listed_groups(path: str, names: pd.Series) -> tuple[pd.Series, list[str]]:
         raise UserError(f"groups {path}: no image in line {grid.lines[(image == '').argmax()]}")
     if "" in columns and grid.cells[columns.index("")].astype(str).isin([*names, *names.str.split("/").str[-1]]).any():  # taken for row names
         raise UserError(f"groups {path}: line {grid.lines[0]} has {len(columns)} cells, the header has {len(columns) - 1}; name every column in the header")
+    once = ~pd.DataFrame({"image": image, "group": group}).duplicated()
+    image, group = image[once], group[once]
     if len(repeated := image[image.duplicated()]):
-        raise UserError(f"groups {path}: image {shortened(repeated.iloc[0])!r} is listed twice; expected each image once")
+        advice = "expected each image once, with its folder where images of several folders have one name"
+        raise UserError(f"groups {path}: image {shortened(repeated.iloc[0])!r} is listed in two groups (such images: {repeated.nunique():,}); {advice}")
     return group.replace("", None).set_axis(image), list(grid.remarks)
 
 # %% ../../nbs/api/images/09_splits.ipynb #bb6bb8a2
@@ -175,7 +178,7 @@ def check_held_out(
 ) -> None:
     "Raises `UserError` where each class is one group, so that its images can only be held out whole."
     if int(pd.Series(groups).groupby(y).nunique().max()) < 2:
-        raise UserError("every class has one image only, or only images that belong together (near-duplicates, or one group), so none can be held out; add other images")
+        raise UserError("every class has one image only, or only images that belong together (near-duplicates, or one group), so none can be held out; add other images, or give smaller groups")
 
 # %% ../../nbs/api/images/09_splits.ipynb #f8519cf7
 def group_folds(

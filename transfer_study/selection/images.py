@@ -20,7 +20,7 @@ from ..duplicates.search import ONE_COLOUR, find_overlap
 from ..images.benchmarks import is_vtab_folder
 from ..images.catalog import named_datasets, open_dataset
 from ..images.class_folders import check_results_outside, class_folders, has_test_images
-from ..images.datasets import ImageDataset, dataset_name, with_copies
+from ..images.datasets import ImageDataset, UnshownLabel, dataset_name, with_copies
 from ..images.entries import open_entry
 from ..images.keys import dataset_entry, split_reference
 from ..images.layout import NoTestImages
@@ -119,6 +119,10 @@ def _all_for_training(images: Any) -> ImageDataset:
     return with_copies(replace(drawn, images=table, fingerprint=digest(["without test images", drawn.fingerprint])))
 
 # %% ../../nbs/api/selection/00_images.ipynb #5d85cdd5
+def _needs_one_label(name: object) -> UserError:
+    return UserError(f"{name}: its images have several labels each; a recommendation needs one label per image; a study (transfer-study run) compares networks on such images")
+
+
 def open_images(
     images: Any,  # class folders with or without train/ and test/, what `open_dataset` takes, or an `ImageDataset`
     data_root: Path | None = None,  # directory of the official datasets
@@ -140,8 +144,10 @@ def open_images(
             dataset = open_dataset(reference or images, root=data_root)
         except NoTestImages:
             dataset = _all_for_training(reference or images)
+        except UnshownLabel as error:
+            raise _needs_one_label(dataset_entry(reference or images)) from error
     if dataset.label_matrix is not None:
-        raise UserError(f"{dataset.name}: its images have several labels each; a recommendation needs one label per image; a study (transfer-study run) compares networks on such images")
+        raise _needs_one_label(dataset.name)
     return dataset
 
 # %% ../../nbs/api/selection/00_images.ipynb #e0c6b8ff

@@ -1,7 +1,10 @@
 """Networks of one's own that are packages, and files of weights as programs leave them: used, or what is wrong in one line."""
 
 import gzip
+import pickle
 import zipfile
+from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -156,13 +159,32 @@ def test_the_reason_why_a_file_cannot_be_read_is_short(tiny, content, reason):
     assert str(caught.value) == f"weights {folder / 'w.pth'}: {reason}; download or copy it again"
 
 
-def test_checkpoints_of_fastai_say_how_to_save_them(tiny):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_trainers_save_beside_the_weights_is_not_read_and_does_not_matter(tiny, zipped):
+    "fastai's learn.save keeps the state of the optimiser in a list of its own."
     from fastcore.foundation import L
 
     folder, model = tiny
-    torch.save({"model": model.state_dict(), "opt": L([1])}, folder / "learn.pth")
-    with pytest.raises(UserError, match=r"of fastai, .* torch.save\(learn.model.state_dict\(\), NAME\)$"):
-        load_weights(model, folder / "learn.pth")
+    others = {"opt": {"hypers": L([{"lr": 0.1}])}, "rng": np.random.default_rng(0), "when": datetime.now(), "table": np.arange(3), "best": defaultdict(int)}
+    torch.save({"model": model.state_dict(), **others}, folder / "learn.pth", _use_new_zipfile_serialization=zipped)
+    assert load_weights(other := build_architecture("nets:Small", folder), folder / "learn.pth") == ""
+    assert torch.equal(other.head.weight, model.head.weight)
+
+
+def test_objects_in_place_of_tensors_are_named(tiny):
+    from fastai.learner import Learner
+
+    folder, model = tiny
+    learner = Learner.__new__(Learner)
+    learner.__dict__["model"] = model.head
+    for content, held, saved in [(model.head, "torch.nn.modules.linear.Linear", "model"), (learner, "fastai.learner.Learner", "learn.model")]:
+        for place in (content, {"model": content, "epoch": 3}, {**model.state_dict(), "more": content}):
+            torch.save(place, folder / "w.pth")
+            with pytest.raises(UserError, match=rf"not a plain state dict, it holds {held}; .* rejected; .*torch.save\({saved}.state_dict\(\), NAME\)$"):
+                load_weights(model, folder / "w.pth")
+    (folder / "w.pkl").write_bytes(pickle.dumps(model.state_dict()))
+    with pytest.raises(UserError, match=r"a pickle, not a file of torch.save; .* torch.save\(model.state_dict\(\), NAME\)$"):
+        load_weights(model, folder / "w.pkl")
 
 
 def test_the_tensors_of_a_learner_of_fastai_are_read_where_their_network_is_built(tmp_path):

@@ -6,15 +6,16 @@
 __all__ = ['PREFIXES', 'read_weights', 'write_weights', 'converted_by_timm']
 
 # %% ../../nbs/api/networks/04_weights.ipynb #efa3740e
-import argparse
 import pickle
+import pickletools
 import re
 import sys
 import warnings
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import UserError, is_memory_short, names_shown, stand_in
@@ -69,12 +70,15 @@ def _what_it_is(path: Path) -> str:
     if any(name.endswith(".npy") for name in names):
         return "a file of NumPy, not of PyTorch; save model.state_dict() with torch.save or safetensors"
     if any(name.partition("/")[2].startswith(("code/", "constants.pkl")) for name in names):
-        return "a TorchScript program (torch.jit.save), not weights; save model.state_dict() instead"
+        return f"a TorchScript program (torch.jit.save), not weights; write these with torch.save(torch.jit.load({str(path)!r}).state_dict(), 'weights.pth')"
     if any(name.rpartition("/")[2] in ("archive_format", "serialized_exported_program.json") for name in names):
-        return "an exported program (torch.export.save), not weights; save model.state_dict() instead"
+        return f"an exported program (torch.export.save), not weights; write these with torch.save(torch.export.load({str(path)!r}).state_dict, 'weights.pth')"
     return ""
 
 # %% ../../nbs/api/networks/04_weights.ipynb #c0b0332f
+_REJECTED = "loading it could run any program, so it is rejected; save the tensors with torch.save(model.state_dict(), NAME)"
+
+
 def _unreadable(path: Path, error: Exception) -> UserError:
     "What is wrong with a file whose reading ended in `error`."
     from safetensors import SafetensorError
@@ -86,13 +90,9 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     if start and not start.startswith((b"PK", b"\x80")):  # a zip or a pickle, as torch.save writes
         reason = "neither torch.save nor safetensors wrote it" if start.strip(b"\0") else "it begins with zeros"
         return UserError(f"weights {path}: damaged or truncated ({reason}); download or copy it again")
-    if "fastcore." in str(error) or "fastai." in str(error):
-        return UserError(f"weights {path}: of fastai, with more than tensors in it; save its tensors with torch.save(learn.model.state_dict(), NAME)")
-    if isinstance(error.__context__ or error, pickle.UnpicklingError):  # timm wraps it
-        return UserError(
-            f"weights {path}: not a plain state dict; loading it could run any program, so it is rejected; "
-            "save model.state_dict() with safetensors instead"
-        )
+    if isinstance(error, pickle.UnpicklingError):
+        what = "not a plain state dict" if start[1:2] in (b"K", b"\x02") else "a pickle, not a file of torch.save"  # whose pickles are of protocol 2
+        return UserError(f"weights {path}: {what}; {_REJECTED}")
     if isinstance(error, AttributeError):  # from what is not a dictionary with names as keys
         return UserError(f"weights {path}: holds no tensors by name; save model.state_dict()")
     reason = next(iter(str(error).splitlines()), "empty file").partition(". ")[0]
@@ -125,19 +125,36 @@ def _chosen(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
     return content[name], f"its weights under {name!r} are used"
 
 # %% ../../nbs/api/networks/04_weights.ipynb #0161b64a
-def _harmless() -> list[Any]:
-    "What checkpoints hold beside tensors and does nothing when it is read: timm's options, paths, and NumPy's numbers, such as an accuracy."
-    import numpy as np
-    from numpy._core.multiarray import scalar
+class _StandIn:
+    "In place of an object of other code in a file: it takes what the object would, and does nothing."
 
-    kinds = [type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "bool")]
-    paths = [
-        (PureWindowsPath if "Windows" in name else PurePosixPath, f"{module}.{name}")  # which never look at the disk
-        for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
-    ]  # fmt: skip
-    return [argparse.Namespace, np.dtype, *kinds, scalar, (scalar, "numpy.core.multiarray.scalar"), *paths]
+    def __new__(cls, *args: Any) -> "_StandIn":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
 
 
+def _stand_ins(path: Path) -> list[tuple[type, str]]:
+    "A class that does nothing, for the name of each class and function in a file of torch.save."
+    inside = next((name for name in _names_in_zip(path) if name.rpartition("/")[2] == "data.pkl"), "")
+    old = set[tuple[str, str]]()  # pickles of this protocol have the names of Python 2
+    with suppress(Exception), zipfile.Path(path, inside).open("rb") if inside else open(path, "rb") as stream:  # of damaged files, of which torch.load says more
+        for _ in range(1 if inside else 4):  # before the contents, an old file has its magic number, its version and a description of the system
+            old |= {tuple(str(argument).split(" ", 1)) for code, argument, _ in pickletools.genops(stream) if code.name == "GLOBAL"}
+    names = [".".join(NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))) for module, name in old]
+    return [(type(name, (_StandIn,), {}), name) for name in names]
+
+# %% ../../nbs/api/networks/04_weights.ipynb #54596760
+def _check_plain(tensors: Any, path: Path) -> None:
+    "Raises `UserError` for an object in place of tensors, such as a whole network, or among them."
+    values = tensors.values() if isinstance(tensors, dict) else [tensors]
+    if names := [type(value).__name__ for value in values if isinstance(value, _StandIn)]:
+        advice = _REJECTED.replace("model", "learn.model") if names[0].startswith("fastai.learner.") else _REJECTED
+        raise UserError(f"weights {path}: not a plain state dict, it holds {names[0]}; {advice}")
+
+# %% ../../nbs/api/networks/04_weights.ipynb #6ec9200a
 def _cleaned(tensors: dict[str, Any]) -> dict[str, Any]:
     "The tensors without the prefixes of DDP and torch.compile, and without the counter of PyTorch's `AveragedModel`."
     from timm.models import clean_state_dict
@@ -155,9 +172,10 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
 
     if path.suffix == ".safetensors":
         return _cleaned(load_file(path)), ""
-    with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings(action="ignore"):  # on pickles of others, and quantised tensors
+    with torch.serialization.safe_globals(_stand_ins(path)), warnings.catch_warnings(action="ignore"):  # on pickles of others, and quantised tensors
         content = torch.load(path, map_location="cpu", weights_only=True)
-    tensors, note = _chosen(content, path)
+    tensors, note = _chosen(content, path) if isinstance(content, dict) else (content, "")
+    _check_plain(tensors, path)
     return _cleaned(tensors), note
 
 # %% ../../nbs/api/networks/04_weights.ipynb #c01593b8

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% ../../nbs/api/networks/06_loading.ipynb #d5363ade
-_AUXILIARY_CLASSIFIERS = ("aux1.", "aux2.", "AuxLogits.")  # in torchvision's files of GoogLeNet and Inception v3
+_OF_TRAINING = ("aux1.", "aux2.", "AuxLogits.", "decoder_", "mask_token")  # of torchvision's GoogLeNet and Inception v3, and of masked autoencoders (MAE)
 
 # %% ../../nbs/api/networks/06_loading.ipynb #24a7ecfb
 # Names that PyTorch's wrappers put before those of the modules that they wrap, wherever in a network.
@@ -88,10 +88,13 @@ def _without_prefix(given: dict[str, Any], required: set[str], path: Path) -> tu
     return best
 
 # %% ../../nbs/api/networks/06_loading.ipynb #58729d11
+def _unused_note(names: list[str]) -> list[str]:
+    return [f"{len(names)} other tensors are not used, first: {names[0]}"] if names else []
+
+
 def _prefix_note(prefix: str, given: dict[str, Any]) -> str:
     others = [name for name in given if not name.startswith(prefix)]
-    unused = f"; {len(others)} other tensors are not used, first: {others[0]}" if others else ""
-    return f"the prefix {prefix!r} of the tensors' names was removed{unused}"
+    return "; ".join([f"the prefix {prefix!r} of the tensors' names was removed", *_unused_note(others)])
 
 # %% ../../nbs/api/networks/06_loading.ipynb #32b1305e
 def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path: Path) -> None:
@@ -114,7 +117,7 @@ def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path:
 def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple[str, ...]) -> list[str]:
     "How the tensors differ from the expected ones by name and shape; those that begin with one of `optional` may."
     problems = [f"{name} is missing" for name in expected if name not in given and not name.endswith("num_batches_tracked")]
-    unused = [name for name in given if name not in expected and not name.startswith(_AUXILIARY_CLASSIFIERS)]
+    unused = [name for name in given if name not in expected and not name.startswith(_OF_TRAINING)]
     problems += [f"{name} is not part of the network" for name in unused]
     problems += [
         f"{name} is {tuple(given[name].shape)}, expected {tuple(expected[name].shape)}"
@@ -216,7 +219,7 @@ def load_weights(
     notes = [text for text in (note, left_out, renamed, pruned) if text]
     optional = _may_be_missing(model, given)
     given, said = _as_expected(model, given, expected, optional, path)
-    notes += said
+    notes += said + _unused_note([name for name in given if name not in expected and name.startswith(_OF_TRAINING)])
     if wrong := [name for name, tensor in given.items() if name in expected and tensor.is_complex() != expected[name].is_complex()]:
         raise UserError(f"weights {path}: {wrong[0]} is {given[wrong[0]].dtype}, expected {expected[wrong[0]].dtype}")
     trained = [name for name, parameter in target.named_parameters() if parameter.is_floating_point()]

@@ -7,6 +7,7 @@ import re
 import sys
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -359,6 +360,38 @@ def test_a_module_that_ends_the_program_is_one_line(nets):
             build_architecture("ends:f", nets)
     with pytest.raises(UserError, match="architecture module ''"):
         build_architecture(":f", nets)
+
+
+class Asks(torch.nn.Module):
+    def forward(self, x, mask):
+        return x
+
+
+class Features(torch.nn.Module):
+    pretrained_cfg = {"input_size": (3, 8, 8)}
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 11)
+
+
+class Narrow(Features):
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Asks, "expected a forward that takes images .n, 3, height, width., and nothing else$"),
+        (Features, "NotImplementedError: .*expected a forward that takes images"),
+        (Narrow, "Calculated padded input size per channel: .*; its pretrained_cfg states this size"),
+        (lambda: timm.create_model("test_resnet", features_only=True), "uses no linear layer as a classifier and returns list; expected features"),
+    ],
+)
+def test_a_forward_pass_that_fails_says_what_is_wrong_and_not_only_the_size(network, message):
+    with pytest.raises(UserError, match=message):
+        check_network(network().eval(), "x")
 
 
 def test_a_function_that_fails_is_one_line(nets):

@@ -70,9 +70,16 @@ def test_old_names_of_weight_norm(tmp_path):
 def test_the_decoder_of_a_masked_autoencoder_is_not_used_and_this_is_said(tmp_path):
     "As MAE saves the whole of it, here by Lightning."
     encoder = Small()
-    decoder = {"mask_token": torch.zeros(1, 1, 4), "decoder_pos_embed": torch.zeros(1, 4, 4), "decoder_pred.weight": torch.zeros(2, 4)}
+    decoder = {
+        "mask_token": torch.zeros(1, 1, 4),
+        "decoder_pos_embed": torch.zeros(1, 4, 4),
+        "decoder_pred.weight": torch.zeros(2, 4),
+    }
     for prefix in ("", "model."):
-        torch.save({"state_dict": {f"{prefix}{name}": tensor for name, tensor in (encoder.state_dict() | decoder).items()}}, tmp_path / "mae.ckpt")
+        torch.save(
+            {"state_dict": {f"{prefix}{name}": tensor for name, tensor in (encoder.state_dict() | decoder).items()}},
+            tmp_path / "mae.ckpt",
+        )
         assert read(encoder, tmp_path / "mae.ckpt").endswith("3 other tensors are not used, first: mask_token")
     torch.save(encoder.state_dict() | {"encoder_norm.weight": torch.zeros(4)}, tmp_path / "mae.ckpt")
     with pytest.raises(UserError, match="encoder_norm.weight is not part of the network"):

@@ -165,7 +165,13 @@ def test_what_trainers_save_beside_the_weights_is_not_read_and_does_not_matter(t
     from fastcore.foundation import L
 
     folder, model = tiny
-    others = {"opt": {"hypers": L([{"lr": 0.1}])}, "rng": np.random.default_rng(0), "when": datetime.now(), "table": np.arange(3), "best": defaultdict(int)}
+    others = {
+        "opt": {"hypers": L([{"lr": 0.1}])},
+        "rng": np.random.default_rng(0),
+        "when": datetime.now(),
+        "table": np.arange(3),
+        "best": defaultdict(int),
+    }
     torch.save({"model": model.state_dict(), **others}, folder / "learn.pth", _use_new_zipfile_serialization=zipped)
     assert load_weights(other := build_architecture("nets:Small", folder), folder / "learn.pth") == ""
     assert torch.equal(other.head.weight, model.head.weight)
@@ -177,10 +183,16 @@ def test_objects_in_place_of_tensors_are_named(tiny):
     folder, model = tiny
     learner = Learner.__new__(Learner)
     learner.__dict__["model"] = model.head
-    for content, held, saved in [(model.head, "torch.nn.modules.linear.Linear", "model"), (learner, "fastai.learner.Learner", "learn.model")]:
+    for content, held, saved in [
+        (model.head, "torch.nn.modules.linear.Linear", "model"),
+        (learner, "fastai.learner.Learner", "learn.model"),
+    ]:
         for place in (content, {"model": content, "epoch": 3}, {**model.state_dict(), "more": content}):
             torch.save(place, folder / "w.pth")
-            with pytest.raises(UserError, match=rf"not a plain state dict, it holds {held}; .* rejected; .*torch.save\({saved}.state_dict\(\), NAME\)$"):
+            with pytest.raises(
+                UserError,
+                match=rf"not a plain state dict, it holds {held}; .* rejected; .*torch.save\({saved}.state_dict\(\), NAME\)$",
+            ):
                 load_weights(model, folder / "w.pth")
     (folder / "w.pkl").write_bytes(pickle.dumps(model.state_dict()))
     with pytest.raises(UserError, match=r"a pickle, not a file of torch.save; .* torch.save\(model.state_dict\(\), NAME\)$"):

@@ -386,7 +386,10 @@ class Narrow(Features):
         (Asks, "expected a forward that takes images .n, 3, height, width., and nothing else$"),
         (Features, "NotImplementedError: .*expected a forward that takes images"),
         (Narrow, "Calculated padded input size per channel: .*; its pretrained_cfg states this size"),
-        (lambda: timm.create_model("test_resnet", features_only=True), "uses no linear layer as a classifier and returns list; expected features"),
+        (
+            lambda: timm.create_model("test_resnet", features_only=True),
+            "uses no linear layer as a classifier and returns list; expected features",
+        ),
     ],
 )
 def test_a_forward_pass_that_fails_says_what_is_wrong_and_not_only_the_size(network, message):

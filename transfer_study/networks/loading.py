@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import UserError, names_shown
 from .penultimate import classifier_names, removed_classifier
-from .weights import PREFIXES, converted_by_timm, read_weights
+from .towers import folder_words
+from .weights import PREFIXES, converted_by_timm, is_part, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -128,8 +129,11 @@ def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple
 # %% ../../nbs/api/networks/06_loading.ipynb #c6c84cad
 def _not_fitting_advice(given: dict[str, Any], expected: dict[str, Any], path: Path) -> str:
     "What to do about tensors that do not fit."
-    if re.search(r"-\d+-of-\d+\.", path.name):
-        return "the file is one of several parts; join them"
+    beside = folder_words(path.parent)
+    if is_part(path.name):
+        return f"the file is one of several parts; {beside or 'join them'}"
+    if beside:
+        return beside
     if {"1.2.running_mean", "1.8.weight"} <= given.keys():  # of the head that fastai makes
         build = "create_vision_model(resnet18, n_out, pretrained=False) of fastai.vision.learner, with your architecture and number of classes"
         return f'as of a learner of fastai; give a function (architecture = "module:function") that returns {build}'

@@ -199,8 +199,6 @@ def own_architecture(
 
     Raises `UserError` if there is no such function, if it fails, or if it returns anything but a bare network with shapes.
     """
-    import torch
-
     module, function = architecture.split(":", 1)
     with _importable(directory) as beside, _unchanged_process(), _warnings_of(directory), contextlib.redirect_stdout(sys.stderr):
         loaded = _import_beside(module, directory)

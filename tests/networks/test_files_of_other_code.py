@@ -182,3 +182,22 @@ def test_ends_of_lines_do_not_change_a_network(tmp_path):
         (tmp_path / "nets.py").write_bytes(text.encode())
         digests.append(build_architecture("nets:small", tmp_path).source_digest)
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_file_in_a_folder_of_a_trainer_is_named_wherever_it_lies(tmp_path):
+    "As Lightning and MLflow save it."
+    (tmp_path / "version_0" / "checkpoints").mkdir(parents=True)
+    torch.save({"state_dict": Small().state_dict()}, tmp_path / "version_0" / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match="a folder, .*; give the file in it, such as .*/version_0/checkpoints/last.ckpt$"):
+        load_weights(Small(), tmp_path / "version_0")
+
+
+def test_adapters_and_tensors_without_values_say_what_to_save(tmp_path):
+    tensors = Small().state_dict()
+    for content, message in [
+        ({"base_model.model.classifier.lora_A.weight": torch.zeros(2, 4)}, r"save model.merge_and_unload\(\).state_dict\(\)"),
+        ({name: tensor.to("meta") for name, tensor in tensors.items()}, "features.0.weight .* PyTorch's meta device"),
+    ]:
+        torch.save(content, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=message):
+            load_weights(Small(), tmp_path / "w.pth")

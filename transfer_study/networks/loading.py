@@ -102,6 +102,8 @@ def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path:
     "Raises `UserError` for weights that are not numbers, and for trained ones (parameters) that are infinite or whole numbers."
     import torch
 
+    if empty := [name for name, tensor in matching.items() if tensor.is_meta]:
+        raise UserError(f"weights {path}: {empty[0]} was saved on PyTorch's meta device, without values; save it after its values are there")
     if sparse := [name for name, tensor in matching.items() if tensor.layout is not torch.strided]:
         raise UserError(f"weights {path}: {sparse[0]} is a sparse tensor; save it with to_dense()")
     if whole := [name for name in trained if name in matching and not (matching[name].is_floating_point() or matching[name].is_complex())]:
@@ -134,6 +136,8 @@ def _not_fitting_advice(given: dict[str, Any], expected: dict[str, Any], path: P
         return f"the file is one of several parts; {beside or 'join them'}"
     if beside:
         return beside
+    if any(".lora_A." in name for name in given):
+        return "as of an adapter of PEFT; save model.merge_and_unload().state_dict() in its place"
     if {"1.2.running_mean", "1.8.weight"} <= given.keys():  # of the head that fastai makes
         build = "create_vision_model(resnet18, n_out, pretrained=False) of fastai.vision.learner, with your architecture and number of classes"
         return f'as of a learner of fastai; give a function (architecture = "module:function") that returns {build}'

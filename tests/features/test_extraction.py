@@ -153,6 +153,19 @@ def test_a_file_that_cannot_be_read_is_no_bad_image(tmp_path, models):
             extract_features(models[:1], dataset, on_bad_image="skip", n_workers=n_workers)
 
 
+def test_options_and_caches_that_cannot_be_are_one_line(tmp_path, models, squares):
+    "Any other word was taken for skip, and images were left out."
+    (tmp_path / "file").write_text("no folder")
+    for given, message in [
+        ({"on_bad_image": "ignore"}, "on_bad_image 'ignore': expected error or skip"),
+        ({"cache": tmp_path / "file"}, r"file: cannot be written \(Not a directory: .*\); give another directory"),
+        ({"device": "0"}, "device '0': no such kind of device; expected auto, cpu, cuda"),
+        ({"device": "meta"}, "device 'meta': .*; try --device auto$"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            extract_features(models[:1], squares, **given)
+
+
 def test_no_image_at_all(tmp_path, models):
     folder = write_images(tmp_path / "squares", train=2, test=1)
     for path in folder.rglob("*.png"):

@@ -73,6 +73,36 @@ def test_a_wrapper_of_timm_and_a_network_for_text_are_named(tmp_path):
     assert "a network for text, not images (bert)" in refused("transformers:bert", tmp_path)
 
 
+def test_a_folder_or_its_file_given_for_something_else_leads_to_what_reads_it(folder):
+    "A name that is a folder, weights under another architecture, weights in parts and their index."
+    pytest.importorskip("transformers")
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    saved = folder.parent / "saved"
+    small = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16
+    )
+    ViTForImageClassification(small).save_pretrained(saved, max_shard_size="10KB")
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(saved)
+    part = sorted(saved.glob("*-of-*"))[0]
+    for architecture, weights in [
+        (str(saved), None),
+        *(("test_resnet", file) for file in (part, saved, saved / "model.safetensors.index.json")),
+    ]:
+        message = refused(architecture, folder.parent, weights)
+        advice = message.rpartition("give ")[2].removesuffix(", without weights")
+        assert build_network(Network("n", advice)).num_features == 16
+    assert f"for one of the Transformers library, give transformers:{saved}" in refused("local-dir:saved", folder.parent)
+    timm_words = f'give architecture = "timm:local-dir:{folder}" and weights = "{folder / "model.safetensors"}"'
+    for architecture, weights in ((str(folder), None), ("resnet18", folder / "pytorch_model.bin")):
+        assert timm_words in refused(architecture, folder.parent, weights)
+    (folder / "config.json").write_text('{"learning_rate": 0.1}')
+    assert refused("resnet18", folder.parent, folder / "pytorch_model.bin").endswith(
+        'a function that builds it (architecture = "module:function")'
+    )
+    assert refused(str(folder), folder.parent).endswith(f"write transformers:{folder}")
+
+
 @pytest.mark.parametrize("architecture", ["torchvision:densenet121", "timm:densenet121"])
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_old_densenet_files_are_read_as_torchvision_does(tmp_path, architecture, prefix):

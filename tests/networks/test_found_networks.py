@@ -1,7 +1,10 @@
 """Networks of one's own that are packages, and files of weights as programs leave them: used, or what is wrong in one line."""
 
 import gzip
+import pickle
 import zipfile
+from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +81,7 @@ def test_any_prefix_of_all_names_is_removed_and_two_networks_are_refused(tiny):
     with pytest.raises(UserError, match=r"holds several networks, 'k\.', 'q\.'; save the tensors of one"):
         load_weights(model, folder / "w.pth")
     torch.save({"checkpoint": {"weights": weights}}, folder / "w.pth")
-    with pytest.raises(UserError, match="body.0.weight is missing.*the file holds 'checkpoint'"):
+    with pytest.raises(UserError, match=r"holds 'checkpoint', no tensors by name; .* torch.save\(model.state_dict\(\), NAME\)$"):
         load_weights(model, folder / "w.pth")
 
 
@@ -112,13 +115,13 @@ def test_packed_files_wrong_names_and_addresses(tiny):
     for name, message in {
         "w.pth.gz": "a packed file; unpack it", "w.zip": "a zip that torch.save did not write; unpack it",
         "stopped.pth": "torch.save was stopped before it wrote the tensors; save them again",
-        "wrong.safetensors": "a file of torch.save; give it a name that ends in .pth",
         "https:/example.com/w.pth": "an address, not a file",
         ".": r"a folder, .* give the file in it, such as .*right\.safetensors$",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             load_weights(model, folder / name)
-    assert load_weights(model, folder / "right.safetensors") == ""
+    (folder / "blob").write_bytes((folder / "right.safetensors").read_bytes())  # as in the cache of the Hugging Face hub
+    assert [load_weights(model, folder / name) for name in ("right.safetensors", "wrong.safetensors", "blob")] == [""] * 3
 
 
 def test_names_that_timm_has_replaced_give_the_network_of_the_new_name(recwarn):
@@ -140,11 +143,16 @@ def test_networks_of_other_tasks_and_files_in_place_of_names_are_said():
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (bytes(4000), "damaged or truncated (it begins with zeros)"),
-        (b"notes on the training\n" * 50, "damaged or truncated (neither torch.save nor safetensors wrote it)"),
+        (bytes(4000), "damaged or truncated; download or copy it again"),
+        (
+            b"notes on the training\n" * 50,
+            "not a file of weights, neither torch.save nor safetensors wrote it; "
+            "give that file, or download it again if this should be it",
+        ),
         (
             b"PK\x03\x04" + bytes(4000),
-            "damaged or truncated (PytorchStreamReader failed reading zip archive: failed finding central directory)",
+            "damaged or truncated (PytorchStreamReader failed reading zip archive: failed finding central directory); "
+            "download or copy it again",
         ),
     ],
 )
@@ -153,16 +161,47 @@ def test_the_reason_why_a_file_cannot_be_read_is_short(tiny, content, reason):
     (folder / "w.pth").write_bytes(content)
     with pytest.raises(UserError) as caught:
         load_weights(model, folder / "w.pth")
-    assert str(caught.value) == f"weights {folder / 'w.pth'}: {reason}; download or copy it again"
+    assert str(caught.value) == f"weights {folder / 'w.pth'}: {reason}"
 
 
-def test_checkpoints_of_fastai_say_how_to_save_them(tiny):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_trainers_save_beside_the_weights_is_not_read_and_does_not_matter(tiny, zipped):
+    "fastai's learn.save keeps the state of the optimiser in a list of its own."
     from fastcore.foundation import L
 
     folder, model = tiny
-    torch.save({"model": model.state_dict(), "opt": L([1])}, folder / "learn.pth")
-    with pytest.raises(UserError, match=r"of fastai, .* torch.save\(learn.model.state_dict\(\), NAME\)$"):
-        load_weights(model, folder / "learn.pth")
+    others = {
+        "opt": {"hypers": L([{"lr": 0.1}])},
+        "rng": np.random.default_rng(0),
+        "when": datetime.now(),
+        "table": np.arange(3),
+        "best": defaultdict(int),
+    }
+    torch.save({"model": model.state_dict(), **others}, folder / "learn.pth", _use_new_zipfile_serialization=zipped)
+    assert load_weights(other := build_architecture("nets:Small", folder), folder / "learn.pth") == ""
+    assert torch.equal(other.head.weight, model.head.weight)
+
+
+def test_objects_in_place_of_tensors_are_named(tiny):
+    from fastai.learner import Learner
+
+    folder, model = tiny
+    learner = Learner.__new__(Learner)
+    learner.__dict__["model"] = model.head
+    for content, held, saved in [
+        (model.head, "torch.nn.modules.linear.Linear", "model"),
+        (learner, "fastai.learner.Learner", "learn.model"),
+    ]:
+        for place in (content, {"model": content, "epoch": 3}, {**model.state_dict(), "more": content}):
+            torch.save(place, folder / "w.pth")
+            with pytest.raises(
+                UserError,
+                match=rf"not a plain state dict, it holds {held}; .* rejected; .*torch.save\({saved}.state_dict\(\), NAME\)$",
+            ):
+                load_weights(model, folder / "w.pth")
+    (folder / "w.pkl").write_bytes(pickle.dumps(model.state_dict()))
+    with pytest.raises(UserError, match=r"a pickle, not a file of torch.save; .* torch.save\(model.state_dict\(\), NAME\)$"):
+        load_weights(model, folder / "w.pkl")
 
 
 def test_the_tensors_of_a_learner_of_fastai_are_read_where_their_network_is_built(tmp_path):

@@ -7,6 +7,7 @@ import re
 import sys
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -361,6 +362,41 @@ def test_a_module_that_ends_the_program_is_one_line(nets):
         build_architecture(":f", nets)
 
 
+class Asks(torch.nn.Module):
+    def forward(self, x, mask):
+        return x
+
+
+class Features(torch.nn.Module):
+    pretrained_cfg = {"input_size": (3, 8, 8)}
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 11)
+
+
+class Narrow(Features):
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Asks, "expected a forward that takes images .n, 3, height, width., and nothing else$"),
+        (Features, "NotImplementedError: .*expected a forward that takes images"),
+        (Narrow, "Calculated padded input size per channel: .*; its pretrained_cfg states this size"),
+        (
+            lambda: timm.create_model("test_resnet", features_only=True),
+            "uses no linear layer as a classifier and returns list; expected features",
+        ),
+    ],
+)
+def test_a_forward_pass_that_fails_says_what_is_wrong_and_not_only_the_size(network, message):
+    with pytest.raises(UserError, match=message):
+        check_network(network().eval(), "x")
+
+
 def test_a_function_that_fails_is_one_line(nets):
     with pytest.raises(UserError, match="nets:needs_argument: TypeError: .*without arguments that builds the network on the CPU"):
         build_architecture("nets:needs_argument", nets)
@@ -455,7 +491,7 @@ def test_files_that_are_not_weights_say_what_they_are(nets, model):
     torch.save({name: tensor.to(torch.complex64) for name, tensor in model.state_dict().items()}, nets / "complex.pth")
     messages = {
         "script.pt": "a TorchScript program", "pointer.safetensors": "a pointer of Git LFS", "page.pth": "a web page",
-        "nan.pth": r"body\.0\.weight contains NaN \(such tensors: 4\)", "empty.pth": "is missing",
+        "nan.pth": r"body\.0\.weight contains NaN \(such tensors: 4\)", "empty.pth": "holds no tensors by name",
         "list.pth": "holds no tensors by name", "complex.pth": "is torch.complex64, expected torch.float32",
     }  # fmt: skip
     checkpoint = nets / "checkpoint-100"
@@ -601,7 +637,7 @@ def test_checkpoints_of_trainers_say_which_weights_are_used(nets, model):
     (nets / "onnx.bin").write_bytes(b"\x08\x07\x12\x07pytorch" + bytes(100))
     for name, message in {
         "w.pth": "holds several networks, 'student', 'teacher'", "model-00001-of-00002.safetensors": "one of several parts",
-        "w.bin": "a name that ends in .safetensors", "onnx.bin": r"a whole network \(ONNX\)",
+        "w.bin": "body.0.bias is missing", "onnx.bin": r"a whole network \(ONNX\)",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             load_weights(model, nets / name)

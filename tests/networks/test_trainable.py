@@ -172,7 +172,7 @@ def test_the_scores_are_what_depends_on_the_classifier(build, name, places):
         ("half", r"its forward returns scores of the shape \(2, 5\); expected \(2, 10\), those of its classifier head"),
         ("always_softmax", "its forward returns probabilities in training, .*; apply softmax or sigmoid in evaluation only$"),
         ("sigmoid_of_dict", "its forward returns probabilities in training, "),
-        ("fails", "fails for two images in the mode of training: RuntimeError: .*mat1 and mat2 shapes cannot"),
+        ("fails", "fails for two images of 3 × 32 × 32 in the mode of training: RuntimeError: .*mat1 and mat2 shapes cannot"),
         ("without_gradients", "no gradient reaches 11 of its 11 tensors, first stem.weight, .*; remove torch.no_grad()"),
         ("in_inference_mode", "no gradient reaches 11 of its 11 tensors, first stem.weight"),
         ("linear_probe", "no gradient reaches 9 of its 11 tensors, first stem.weight"),

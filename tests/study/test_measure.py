@@ -69,6 +69,14 @@ def test_a_known_network_in_both_layouts(validation, layout):
     assert all_measured().empty, "three classes are not ImageNet"
 
 
+def test_the_root_of_imagenet_leads_to_its_validation_images_and_another_table_is_one_line(validation):
+    with pytest.raises(UserError, match=f"; give {validation / 'val'}$"):
+        imagenet_images(validation)
+    (validation / "flat" / "LOC_val_solution.csv").write_text("name,label\na,b\n")
+    with pytest.raises(UserError, match="not Kaggle's table of labels .*; expected the columns ImageId and PredictionString$"):
+        imagenet_images(validation / "flat")
+
+
 @pytest.fixture
 def all_classes(tmp_path):
     "One image of each class."

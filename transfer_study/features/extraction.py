@@ -429,6 +429,8 @@ def extract_features(
     extractor = models if isinstance(models, Extractor) else Extractor(models, **options)
     if not len(dataset.images):
         raise UserError(f"dataset {dataset.name}: no images; expected at least one")
+    if on_bad_image not in ("error", "skip"):
+        raise UserError(f"on_bad_image {on_bad_image!r}: expected error or skip")
     directory = Path(cache) if cache is not None else Path(tempfile.mkdtemp(prefix="transfer_study_"))
     extracted = []
     try:
@@ -438,7 +440,7 @@ def extract_features(
     except BaseException as error:
         if cache is None:
             shutil.rmtree(directory, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise UserError(f"cache {directory}: cannot be written ({error.strerror}: {error.filename}); give another directory") from error
         raise
     if cache is None:

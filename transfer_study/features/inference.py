@@ -36,10 +36,10 @@ def resolve_device(
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        if reason.startswith("Expected one of"):  # PyTorch lists some twenty kinds of devices, of which few people have one
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        if reason.startswith(("Expected one of", "Invalid device string", "Device string must not be empty")):  # PyTorch lists some twenty kinds of devices, of which few people have one
             raise UserError(f"device {device!r}: no such kind of device; expected auto, cpu, cuda (a GPU), cuda:1 (the second one) or mps (a Mac's)") from error
         raise UserError(f"device {device!r}: {reason}; try --device auto") from error
     return device

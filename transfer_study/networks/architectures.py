@@ -9,6 +9,7 @@ __all__ = ['split_architecture', 'torchvision_weights', 'build_architecture']
 import contextlib
 import csv
 import errno
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from ..core import UserError, is_memory_short, unknown_name_error, user_path
 from ..images.fetching import hub_within_reach
 from .own_code import TORCH_HUB, own_architecture
 from .table import LIBRARIES, LITE, default_checkpoint, lite_weights, paper_networks
-from .towers import open_clip_tower, transformers_tower, unreadable_file, weights_file
+from .towers import folder_words, open_clip_tower, transformers_tower, unreadable_file, weights_file
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,6 @@ def _download(architecture: str) -> Iterator[None]:
 
 # %% ../../nbs/api/networks/03_architectures.ipynb #f3c7f411
 #| export
-
 
 # %% ../../nbs/api/networks/03_architectures.ipynb #f898a184
 def _hub_words(name: str) -> str:
@@ -123,6 +123,8 @@ def _other_library(name: str) -> str:
 
     if timm.is_model(name):
         return ""
+    if os.path.isdir(name):
+        return folder_words(Path(name)) or f"a folder, not a name; for one of model.save_pretrained, write transformers:{name}"
     if name.endswith((".safetensors", ".pth", ".pt", ".bin", ".ckpt")):
         return "a file of weights, not a name; in a study file, give its architecture, and the file with weights = \"…\""
     if words := _open_clip_words(name):
@@ -139,13 +141,15 @@ def _timm_folder(folder: Path, pretrained: bool) -> "torch.nn.Module":
 
     if not (folder / "config.json").is_file():
         raise UserError(f"network 'local-dir:{folder}': {folder / 'config.json'}: no such file; expected a folder of timm's save_for_hf or push_to_hf_hub")
-    if pretrained:
-        raise UserError(f"network 'local-dir:{folder}': give its file of weights, too: weights = \"{weights_file(folder)}\"")
     try:
-        return timm.create_model(f"local-dir:{folder}", pretrained=False)
+        model = timm.create_model(f"local-dir:{folder}", pretrained=False)
     except Exception as error:  # of a file that is no configuration of timm's, of many kinds
         reason = next(iter(str(error).splitlines()), "")
-        raise UserError(f"network 'local-dir:{folder}': {folder / 'config.json'}: timm cannot build it ({type(error).__name__}: {reason})") from error
+        advice = f"expected a folder of timm's save_for_hf or push_to_hf_hub; for one of the Transformers library, give transformers:{folder}"
+        raise UserError(f"network 'local-dir:{folder}': {folder / 'config.json'}: timm cannot build it ({type(error).__name__}: {reason}); {advice}") from error
+    if pretrained:
+        raise UserError(f"network 'local-dir:{folder}': give its file of weights, too: weights = \"{weights_file(folder)}\"")
+    return model
 
 # %% ../../nbs/api/networks/03_architectures.ipynb #df4723a5
 def _timm_architecture(name: str, pretrained: bool) -> "torch.nn.Module":

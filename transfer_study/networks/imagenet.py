@@ -52,12 +52,20 @@ def _official_labels(truth: Path, meta: Path) -> list[str]:
         raise UserError(f"{truth} and {meta}: not the labels of the ILSVRC 2012 development kit ({type(error).__name__}: {error})") from error
 
 # %% ../../nbs/api/networks/09_imagenet.ipynb #20ba5e4e
+def _kaggle_labels(path: Path) -> dict[str, str]:
+    "WordNet ids by the names of images, from Kaggle's table; raises `UserError` for another table."
+    try:
+        table = pd.read_csv(path, usecols=["ImageId", "PredictionString"], dtype=str)
+    except ValueError as error:  # columns that are not there, and what is no table
+        raise UserError(f"{path}: not Kaggle's table of labels ({error}); expected the columns ImageId and PredictionString") from error
+    return dict(zip(table["ImageId"], table["PredictionString"].str.split().str[0], strict=True))
+
+# %% ../../nbs/api/networks/09_imagenet.ipynb #8d3d8a20
 def _flat_labels(folder: Path, files: list[Path]) -> list[str]:
     "The WordNet id of each image of a flat folder; raises `UserError` if its labels are not there or do not fit."
     truth, meta, kaggle = (_find(folder, name) for name in (_GROUND_TRUTH, _META, _KAGGLE))
     if kaggle:
-        table = pd.read_csv(kaggle)
-        names = dict(zip(table["ImageId"], table["PredictionString"].str.split().str[0], strict=True))
+        names = _kaggle_labels(kaggle)
         labels, source = [names.get(file.stem) for file in files], kaggle
     elif truth and meta:
         official, source = _official_labels(truth, meta), truth
@@ -103,8 +111,13 @@ def imagenet_images(
     if not listed and (files := _images(folder)):
         listed = list(zip(files, _flat_labels(folder, files), strict=True))
     if not listed:
-        inside = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
-        raise UserError(f"{folder}: no images of ImageNet; expected folders named by WordNet id such as n01440764, or the images; it holds {inside}")
+        names = sorted(path.name for path in folder.iterdir())
+        inside = [folder / name for name in ("val", "validation", "test") if name in names and (folder / name).is_dir()]
+        inner = next((f"; give {path}" for path in inside if _images(path) or any(path.glob("n????????/"))), "")
+        raise UserError(
+            f"{folder}: no images of ImageNet; expected folders named by WordNet id such as n01440764, or the images; "
+            f"it holds {', '.join(names[:5]) or 'nothing'}{inner}"
+        )
     order = {wnid: i for i, wnid in enumerate(imagenet_classes())}
     if unknown := sorted({wnid for _, wnid in listed} - order.keys()):
         raise UserError(f"{folder}: {unknown[0]} is not one of ImageNet's 1,000 classes (such classes: {len(unknown)})")

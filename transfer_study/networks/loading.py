@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import UserError, names_shown
 from .penultimate import classifier_names, removed_classifier
-from .weights import PREFIXES, converted_by_timm, read_weights
+from .towers import folder_words
+from .weights import PREFIXES, converted_by_timm, is_part, read_weights
 
 if TYPE_CHECKING:
     import torch
 
 # %% ../../nbs/api/networks/06_loading.ipynb #d5363ade
-_AUXILIARY_CLASSIFIERS = ("aux1.", "aux2.", "AuxLogits.")  # in torchvision's files of GoogLeNet and Inception v3
+_OF_TRAINING = ("aux1.", "aux2.", "AuxLogits.", "decoder_", "mask_token")  # of torchvision's GoogLeNet and Inception v3, and of masked autoencoders (MAE)
 
 # %% ../../nbs/api/networks/06_loading.ipynb #24a7ecfb
 # Names that PyTorch's wrappers put before those of the modules that they wrap, wherever in a network.
@@ -88,16 +89,21 @@ def _without_prefix(given: dict[str, Any], required: set[str], path: Path) -> tu
     return best
 
 # %% ../../nbs/api/networks/06_loading.ipynb #58729d11
+def _unused_note(names: list[str]) -> list[str]:
+    return [f"{len(names)} other tensors are not used, first: {names[0]}"] if names else []
+
+
 def _prefix_note(prefix: str, given: dict[str, Any]) -> str:
     others = [name for name in given if not name.startswith(prefix)]
-    unused = f"; {len(others)} other tensors are not used, first: {others[0]}" if others else ""
-    return f"the prefix {prefix!r} of the tensors' names was removed{unused}"
+    return "; ".join([f"the prefix {prefix!r} of the tensors' names was removed", *_unused_note(others)])
 
 # %% ../../nbs/api/networks/06_loading.ipynb #32b1305e
 def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path: Path) -> None:
     "Raises `UserError` for weights that are not numbers, and for trained ones (parameters) that are infinite or whole numbers."
     import torch
 
+    if empty := [name for name, tensor in matching.items() if tensor.is_meta]:
+        raise UserError(f"weights {path}: {empty[0]} was saved on PyTorch's meta device, without values; save it after its values are there")
     if sparse := [name for name, tensor in matching.items() if tensor.layout is not torch.strided]:
         raise UserError(f"weights {path}: {sparse[0]} is a sparse tensor; save it with to_dense()")
     if whole := [name for name in trained if name in matching and not (matching[name].is_floating_point() or matching[name].is_complex())]:
@@ -114,7 +120,7 @@ def _check_values(matching: "dict[str, torch.Tensor]", trained: list[str], path:
 def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple[str, ...]) -> list[str]:
     "How the tensors differ from the expected ones by name and shape; those that begin with one of `optional` may."
     problems = [f"{name} is missing" for name in expected if name not in given and not name.endswith("num_batches_tracked")]
-    unused = [name for name in given if name not in expected and not name.startswith(_AUXILIARY_CLASSIFIERS)]
+    unused = [name for name in given if name not in expected and not name.startswith(_OF_TRAINING)]
     problems += [f"{name} is not part of the network" for name in unused]
     problems += [
         f"{name} is {tuple(given[name].shape)}, expected {tuple(expected[name].shape)}"
@@ -125,8 +131,13 @@ def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple
 # %% ../../nbs/api/networks/06_loading.ipynb #c6c84cad
 def _not_fitting_advice(given: dict[str, Any], expected: dict[str, Any], path: Path) -> str:
     "What to do about tensors that do not fit."
-    if re.search(r"-\d+-of-\d+\.", path.name):
-        return "the file is one of several parts; join them"
+    beside = folder_words(path.parent)
+    if is_part(path.name):
+        return f"the file is one of several parts; {beside or 'join them'}"
+    if beside:
+        return beside
+    if any(".lora_A." in name for name in given):
+        return "as of an adapter of PEFT; save model.merge_and_unload().state_dict() in its place"
     if {"1.2.running_mean", "1.8.weight"} <= given.keys():  # of the head that fastai makes
         build = "create_vision_model(resnet18, n_out, pretrained=False) of fastai.vision.learner, with your architecture and number of classes"
         return f'as of a learner of fastai; give a function (architecture = "module:function") that returns {build}'
@@ -216,7 +227,7 @@ def load_weights(
     notes = [text for text in (note, left_out, renamed, pruned) if text]
     optional = _may_be_missing(model, given)
     given, said = _as_expected(model, given, expected, optional, path)
-    notes += said
+    notes += said + _unused_note([name for name in given if name not in expected and name.startswith(_OF_TRAINING)])
     if wrong := [name for name, tensor in given.items() if name in expected and tensor.is_complex() != expected[name].is_complex()]:
         raise UserError(f"weights {path}: {wrong[0]} is {given[wrong[0]].dtype}, expected {expected[wrong[0]].dtype}")
     trained = [name for name, parameter in target.named_parameters() if parameter.is_floating_point()]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POOLINGS', 'MAX_SIDE', 'Network', 'pooled_network', 'unpooled', 'headless_network', 'checked_input', 'build_network',
-           'random_network', 'check_network', 'describe_network', 'network_structure', 'network_digest']
+           'random_network', 'failed_pass', 'check_network', 'describe_network', 'network_structure', 'network_digest']
 
 # %% ../../nbs/api/networks/07_networks.ipynb #b6f713eb
 import hashlib
@@ -190,11 +190,30 @@ def random_network(
 MAX_SIDE = 4096  # pixels of a network's input; a larger one, usually a mistake, would fill the memory
 
 # %% ../../nbs/api/networks/07_networks.ipynb #2f90e99e
+_COLOUR = "a network must take colour images (3 channels); for a grey one, average the channels first in its forward"
+
+
 def _size_words(model: "torch.nn.Module") -> str:
     "What to do if the network takes another input size than the one that was assumed, or that it states."
     if "input_size" in stated_configuration(model):
-        return '; its pretrained_cfg states this size: if the network takes another one, set pretrained_cfg["input_size"] = (3, height, width) where it is built'
-    return '; this size is assumed: if the network takes another one, set its pretrained_cfg = {"input_size": (3, height, width)} where it is built'
+        return 'its pretrained_cfg states this size: if the network takes another one, set pretrained_cfg["input_size"] = (3, height, width) where it is built'
+    return 'this size is assumed: if the network takes another one, set its pretrained_cfg = {"input_size": (3, height, width)} where it is built'
+
+
+def failed_pass(
+    model: "torch.nn.Module",
+    what: str,  # an image of 3 × 224 × 224
+    error: Exception,  # of the forward pass
+) -> str:
+    "How a forward pass over `what` failed, and what to do."
+    reason = next(iter(str(error).splitlines()), "").rstrip(".")
+    if "channel" in reason and "per channel" not in reason:
+        advice = _COLOUR
+    elif isinstance(error, (NotImplementedError, TypeError, AttributeError, NameError, KeyError)):
+        advice = "expected a forward that takes images (n, 3, height, width), and nothing else"
+    else:
+        advice = _size_words(model)
+    return f"fails for {what}: {type(error).__name__}: {reason}; {advice}"
 
 # %% ../../nbs/api/networks/07_networks.ipynb #e3557b69
 def _differences(first: "torch.Tensor", second: "torch.Tensor", beside: "torch.Tensor") -> list[str]:
@@ -229,9 +248,8 @@ def check_network(
     import torch
 
     size = checked_input(model, name)["input_size"]
-    wrong = "a network must take colour images (3 channels); for a grey one, average the channels first in its forward"
     if size[0] != 3:
-        raise UserError(f"network {name!r}: its input has {size[0]} channels; {wrong}")
+        raise UserError(f"network {name!r}: its input has {size[0]} channels; {_COLOUR}")
     if max(size[1:]) > MAX_SIDE:
         raise UserError(f"network {name!r}: its input has {size[1]:,} × {size[2]:,} pixels; expected at most {MAX_SIDE:,} a side")
     parameter = next(model.parameters(), torch.zeros(()))
@@ -244,13 +262,12 @@ def check_network(
     except UserError as error:
         raise UserError(f"network {name!r}: {error}") from error
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "")
-        hint = f"; {wrong}" if "channel" in reason else _size_words(model)
-        raise UserError(f"network {name!r}: fails for an image of {' × '.join(map(str, size))}: {type(error).__name__}: {reason.rstrip('.')}{hint}") from error
+        what = f"an image of {' × '.join(map(str, size))}"
+        raise UserError(f"network {name!r}: {failed_pass(model, what, error)}") from error
     if first.ndim != 2 or not first.shape[1]:
         raise UserError(f"network {name!r}: its features have the shape {tuple(first.shape)}, expected (images, features)")
     if len(first) != 1 or len(beside) != 2:
-        raise UserError(f"network {name!r}: gives {len(first)} rows of features for one image and {len(beside)} for two, expected one each")
+        raise UserError(f"network {name!r}: gives {len(first)} rows of features for one image and {len(beside)} for two, expected one each; give a network that classifies images, such as the backbone of a detector")
     first, second, beside = (values.float().nan_to_num() for values in (first, second, beside[:1]))
     return tuple(f"network {name!r}: {note}" for note in _remarks(model, first.shape[1]) + _differences(first, second, beside))
 

@@ -74,7 +74,12 @@ def _source_digest(architecture: str, module: Any, beside: list[Path], directory
 def _failed(error: BaseException) -> str:
     "What went wrong in code that is not this package's, in one line."
     reason = " ".join(str(error).split()) or ("it ends the program" if isinstance(error, SystemExit) else "no reason given")
-    if file := unreadable_file(error):
+    if isinstance(error, ModuleNotFoundError):
+        return f"ModuleNotFoundError: {reason}; install it, or put its file beside the study file"
+    file = unreadable_file(error)
+    if file and "Unsupported global" in reason:  # of torch.load, which by default reads tensors only
+        return f"{file} holds more than tensors; if you trust it, read it with torch.load(…, weights_only=False)"
+    if file:
         return f"{file} cannot be read ({type(error).__name__}: {shortened(reason.partition('. ')[0])}); delete it if it was downloaded, or give another file"
     return f"{type(error).__name__}: {shortened(reason, 300)}"
 
@@ -169,6 +174,23 @@ def _wrapper(model: "torch.nn.Module") -> str:
     return "torch.compile" if isinstance(getattr(model, "_orig_mod", None), torch.nn.Module) else ""
 
 # %% ../../nbs/api/networks/02_own_code.ipynb #166a2c34
+def _check_network(model: Any, architecture: str) -> None:
+    "Raises `UserError` for anything but a bare network of layers with shapes."
+    import torch
+
+    if any(kind.__module__.startswith(("torch.jit.", "torch.export.")) for kind in type(model).__mro__):
+        raise UserError(
+            f"architecture {architecture}: returned a program of torch.jit or torch.export, in which the input of the classifier cannot be found; return "
+            'the network that it was made from, and give the tensors of the program with weights = "…"'
+        )
+    if not isinstance(model, torch.nn.Module):
+        raise UserError(f"architecture {architecture}: returned {type(model).__name__}, expected a torch.nn.Module")
+    if wrapper := _wrapper(model):
+        raise UserError(f"architecture {architecture}: returned a network wrapped in {wrapper}; return the network without it: it hides the names of tensors and the input configuration")
+    if lazy := [name for name, value in model.named_parameters() if isinstance(value, torch.nn.parameter.UninitializedParameter)]:
+        raise UserError(f"architecture {architecture}: {lazy[0]} is lazy, without a shape; pass one image through the network before returning it")
+
+# %% ../../nbs/api/networks/02_own_code.ipynb #c342af15
 def own_architecture(
     architecture: str,  # module:function
     directory: Path,  # of the study file; searched first for the module
@@ -177,8 +199,6 @@ def own_architecture(
 
     Raises `UserError` if there is no such function, if it fails, or if it returns anything but a bare network with shapes.
     """
-    import torch
-
     module, function = architecture.split(":", 1)
     with _importable(directory) as beside, _unchanged_process(), _warnings_of(directory), contextlib.redirect_stdout(sys.stderr):
         loaded = _import_beside(module, directory)
@@ -193,14 +213,10 @@ def own_architecture(
         except (Exception, SystemExit) as error:
             if is_memory_short(error):
                 raise
-            advice = "" if unreadable_file(error) else "; expected a function without arguments that builds the network on the CPU"
+            known = isinstance(error, ModuleNotFoundError) or unreadable_file(error)
+            advice = "" if known else "; expected a function without arguments that builds the network on the CPU and downloads nothing, as its weights come from a file"
             raise UserError(f"architecture {architecture}: {_failed(error)}{advice}") from error
-    if not isinstance(model, torch.nn.Module):
-        raise UserError(f"architecture {architecture}: returned {type(model).__name__}, expected a torch.nn.Module")
-    if wrapper := _wrapper(model):
-        raise UserError(f"architecture {architecture}: returned a network wrapped in {wrapper}; return the network without it: it hides the names of tensors and the input configuration")
-    if lazy := [name for name, value in model.named_parameters() if isinstance(value, torch.nn.parameter.UninitializedParameter)]:
-        raise UserError(f"architecture {architecture}: {lazy[0]} is lazy, without a shape; pass one image through the network before returning it")
+    _check_network(model, architecture)
     if code := _source_digest(architecture, loaded, beside, directory):
         model.source_digest = code
-    return model
+    return model if any(parameter.is_meta for parameter in model.parameters()) else model.cpu()

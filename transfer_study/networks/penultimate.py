@@ -249,7 +249,7 @@ def _output_features(model: "torch.nn.Module", output: Any) -> "torch.Tensor":
     "The output of a network without a classifier, which is its features; raises `UserError` if it is not (n, n_features)."
     import torch
 
-    if is_from_library(model) and not removed_classifier(model):
+    if is_from_library(model) and isinstance(output, torch.Tensor) and not removed_classifier(model):
         raise _no_linear_layer(model)
     if isinstance(output, torch.Tensor) and output.ndim == 2:
         return output

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from ..core import UserError
+from .networks import failed_pass
 from transfer_study.networks.penultimate import (
     classifier_names,
     in_mode,
@@ -135,8 +136,8 @@ def check_trainable(
     except UserError as error:
         raise UserError(f"network {name!r}: {error}") from error
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "")
-        raise UserError(f"network {name!r}: fails for two images in the mode of training: {type(error).__name__}: {reason}") from error
+        what = f"two images of {' × '.join(map(str, images.shape[1:]))} in the mode of training"
+        raise UserError(f"network {name!r}: {failed_pass(model, what, error)}") from error
     if first:
         raise UserError(
             f"network {name!r}: no gradient reaches {len(missed):,} of its {len(list(model.parameters())):,} tensors, first {first}, so that a "

@@ -116,7 +116,7 @@ def _check_choice(protocol: "FineTuneOptions | ScratchOptions") -> None:
     "Raises `ValueError` if a size leaves no validation image for choosing a grid point."
     n_points = protocol.n_learning_rates * (protocol.n_weight_decays + protocol.no_weight_decay)
     if 1 in protocol.n_train_per_class and n_points > 1:
-        raise ValueError("n_train_per_class 1 leaves no validation image for choosing a grid point; expected 2 or more")
+        raise ValueError("n_train_per_class 1 leaves no validation image for choosing a grid point; expected 2 or more, or a grid of one point")
 
 
 class FineTuneOptions(FineTuneProtocol, _Sizes):
@@ -337,12 +337,15 @@ def _toml_advice(path: Path, problem: str) -> str:
     known = unseen or next((advice for pattern, advice in _TOML_ADVICE.items() if re.search(pattern, problem)), None)
     return f"{line[0]}: {known}" if line and known else problem
 
-# %% ../../nbs/api/study/00_file.ipynb #432b7927
+# %% ../../nbs/api/study/00_file.ipynb #2139b59e
 _PATHS = ("datasets", "reference", "folder", "tar", "csv", "root", "weights", "dataset")  # keys
 
 
 def _backslashes(value: Any, directory: Path, place: str = "", key: str = "") -> Iterator[str]:
-    "A line for each text in which a backslash was meant to stand between folders; `place` and `key` are where `value` stands."
+    r"""A line for each text in which a backslash was meant to stand between folders; `place` and `key` are where `value` stands.
+
+    TOML reads "images\flowers" as a text with a form feed, and other systems than Windows read 'images\flowers' as the name of one file.
+    """
     if isinstance(value, dict):
         for name, part in value.items():
             yield from _backslashes(part, directory, f"{place}.{name}".lstrip("."), name)
@@ -354,7 +357,7 @@ def _backslashes(value: Any, directory: Path, place: str = "", key: str = "") ->
     elif isinstance(value, str) and key in _PATHS and "\\" in value and os.sep != "\\" and not (directory / value).exists():
         yield f"{place} = '{value}': no such file or folder; write / between folders, not \\"
 
-# %% ../../nbs/api/study/00_file.ipynb #c005438e
+# %% ../../nbs/api/study/00_file.ipynb #2c2940bc
 def _no_file(path: Path) -> str:
     "What lies in the place of a study file, and what to do."
     if (path / "plan.json").is_file():
@@ -363,7 +366,7 @@ def _no_file(path: Path) -> str:
         return f"a directory or device; expected a study file (TOML){f'; for a folder of images, `transfer-study recommend {path}`' if path.is_dir() else ''}"
     return f"no such file{f'; the study that ships is called {path.stem}' if path.stem in built_in_studies() else ''}"
 
-# %% ../../nbs/api/study/00_file.ipynb #744dff04
+
 def read_study_file(
     path: Path | str,
 ) -> StudyFile:

@@ -59,8 +59,10 @@ class _Commands(TyperGroup):
         command_context: Any = typer.Context(command, parent=ctx, info_name=name)  # type: ignore[arg-type]
         try:
             values, _, given = command_context.command.make_parser(command_context).parse_args(args=list(rest))
-        except _UsageError as error:
-            error.ctx = error.ctx or command_context  # so that the message names the command
+        except Exception as error:
+            if isinstance(error, _UsageError):
+                usage: Any = error
+                usage.ctx = usage.ctx or command_context  # so that the message names the command
             raise
         for option in given:
             if given.count(option) > 1 and option.param_type_name == "option" and not option.multiple and not option.is_flag:

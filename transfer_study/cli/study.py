@@ -74,7 +74,8 @@ def _show_notes(tasks: "Plan", as_json: bool = False, accuracies: bool = False) 
     from transfer_study.study.plan import repeating_seeds
     from transfer_study.study.resolve import accuracy_lines
 
-    notes = [note for part in (*tasks.datasets, *tasks.networks) for note in part.notes] + repeating_seeds(tasks)
+    notes = [note for dataset in tasks.datasets for note in dataset.notes]
+    notes += [note for network in tasks.networks for note in network.notes] + repeating_seeds(tasks)
     unknown = [network for network in tasks.networks if network.source_accuracy_from == "unknown"]
     for line in notes + (accuracy_lines(unknown) if accuracies else []):
         echo(json.dumps({"event": "note", "message": line}) if as_json else line)

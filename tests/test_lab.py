@@ -94,7 +94,7 @@ def test_objects_say_what_matters(outputs):
 
 def test_a_users_error_is_its_line_and_its_message(outputs):
     (error,) = outputs["error"]
-    message = "UserError: nowhere/lab: no such directory of runs; check the path"
+    message = "UserError: nowhere/lab: no such directory of runs; check the path, or make it with `transfer-study run STUDY`"
     assert error["traceback"] == ['line 1: study.results("nowhere")', message]
 
 

@@ -21,7 +21,7 @@ NETWORK = '[[networks]]\nname = "resnet50"\n'
 
 
 @pytest.mark.parametrize("text, lines", [
-    (HEAD.replace('["dtd"]', '"dtd"') + NETWORK, ['datasets = "dtd": expected list of texts or tables']),
+    (HEAD.replace('["dtd"]', '"dtd"') + NETWORK, ['"dtd": expected list of texts or tables, not empty: write ["dtd"]']),
     (HEAD + 'seeds = [true, 1.5, -1, "2"]\n' + NETWORK, [
         "seeds[1] = true: ", "seeds[2] = 1.5: ", "seeds[3] = -1: ", 'seeds[4] = "2": ',
     ]),
@@ -56,6 +56,29 @@ NETWORK = '[[networks]]\nname = "resnet50"\n'
         "datasets[1].splits.train = true: expected text", "datasets[1].splits.test = [2]: expected text",
         "datasets[1].splits.valid: unknown key; did you mean val? allowed: train, val, test",
         'datasets[2].splits = ["0"]: expected table',
+    ]),
+    (HEAD + 'seeds = 3\nprotocols = "linear"\nsource = "images"\n' + NETWORK, [
+        "not empty: write [3]", "protocols = \"linear\": expected table: write [protocols.linear]",
+        'source = "images": expected table: write [source] and below it dataset = "images"',
+    ]),
+    (HEAD + NETWORK + '[[protocols]]\nname = "knn"', ["expected table: write [protocols.knn]"]),
+    (HEAD + NETWORK + '[protocols.linear]\nn_train_per_class = 5\n[logging]\nloggers = "csv"', ["write [5]", 'write ["csv"]']),
+    (HEAD + 'seed = 1\nn_l2 = 5\ndataset = "a"\n' + NETWORK + "[finetune]\nsteps = 5", [
+        "seed: unknown key; did you mean seeds?", "n_l2: a key of [protocols.linear]; write it below that line",
+        "dataset: unknown key; did you mean datasets?", "finetune: a table of [protocols]; write [protocols.finetune]",
+    ]),
+    (HEAD + "[networks]\n[networks]", ["not TOML: line 4: each network stands under a line [[networks]] of its own"]),
+    (HEAD + "x = 0,5", ["not TOML: line 3: more stands there than one value: a number has a point"]),
+    (HEAD + 'seeds = [0 1]\n', ["not TOML: line 3: a list ends with ], and a comma stands between its values"]),
+    (HEAD + 'x = "a\n', ["not TOML: line 3: a text that begins with a quote ends with one, on the same line"]),
+    ("name: x\n", ["not TOML: line 1: expected key = value"]),
+    ('name = "x"\n' + NETWORK.replace("]]\n", ']]\nweights = \'w\\s.pt\'\n')
+     + '[[datasets]]\nfolder = "images\\new"\n[[datasets]]\nfolder = "c"\ngroups = \'_(\\d)\'', [
+        'datasets[1].folder = "images\\new": a backslash in double quotes; write / between folders',
+        "networks[1].weights = 'w\\s.pt': no such file or folder; write / between folders, not \\",
+    ]),
+    (HEAD.replace('["dtd"]', '[{ name = "dtd" }]') + NETWORK, [
+        "no source given; expected exactly one of the keys reference, hf, folder, tar, csv, torchvision; name only",
     ]),
     (HEAD + NETWORK + "[[protocols.linear]]\nn_l2 = 5", ["expected table: write [protocols.linear], not [[protocols.linear]]"]),
 ])  # fmt: skip

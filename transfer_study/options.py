@@ -9,6 +9,7 @@ __all__ = ['Section', 'key_table', 'explain_errors']
 import difflib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -111,23 +112,51 @@ def _unknown_key(error: dict, schema: dict) -> str:
         return "a key of the top of the file; write it above the first [table]" if table else (
             f"no such table; its keys, such as {misplaced[0]}, belong to the top of the file: remove {key} from all lines in brackets"
         )
+    close = difflib.get_close_matches(str(key), allowed, n=1, cutoff=0.8)
+    homes = [] if close else [place for place, entry in _tables(schema) if key in entry["properties"] and place != tuple(table)]
+    if homes:
+        if "properties" in _entry(schema, (*homes[0], key)):
+            return f"a table of {_heading(homes[0])}; write {_heading((*homes[0], key))}"
+        return f"a key of {' or '.join(map(_heading, homes))}; write it below that line"
     similar = difflib.get_close_matches(str(key), allowed, n=1)
     return f"unknown key; {f'did you mean {similar[0]}? ' if similar else ''}allowed: {', '.join(allowed)}"
 
-
-def _as_tables(error: dict, schema: dict) -> str:
-    "How a text, or a list of texts, is written as tables; empty where the model says nothing of it."
-    *table, last = error["loc"]
-    if isinstance(error["input"], str) and isinstance(last, int) and _entry(schema, (*error["loc"], "name")):
-        return f": write [[{'.'.join(map(str, table))}]] and below it name = {_given(error)}"
-    names = error["input"] if isinstance(error["input"], list) else []
-    if names and all(isinstance(name, dict) for name in names):
-        path = ".".join(map(str, error["loc"]))
-        return f": write [{path}], not [[{path}]]"
-    known = [name for name in names if isinstance(name, str) and _entry(schema, (*error["loc"], name)).get("type") == "object"]
-    return f": write {', '.join(f'[{last}.{name}]' for name in known)}" if known else ""
-
 # %% ../nbs/api/01_options.ipynb #ffa668ee
+def _heading(place: tuple) -> str:
+    "The line that begins the table at `place`, such as [protocols.linear], or [[networks]] for an item of a list."
+    name = ".".join(part for part in place if isinstance(part, str))
+    return f"[[{name}]]" if isinstance(place[-1], int) else f"[{name}]"
+
+
+def _tables(schema: dict, place: tuple = ()) -> Iterator[tuple[tuple, dict]]:
+    "Place and schema entry of each table below the top of the file."
+    for key, entry in _entry(schema, place)["properties"].items():
+        below = (*place, key, 0) if entry.get("type") == "array" else (*place, key)
+        if "properties" in (table := _entry(schema, below)):
+            yield below, table
+            yield from _tables(schema, below)
+
+# %% ../nbs/api/01_options.ipynb #e045aa9e
+def _as_tables(error: dict, schema: dict) -> str:
+    "How a text, or a list of texts or tables, is written as tables; empty where the model says nothing of it."
+    place, given, entry = error["loc"], error["input"], _entry(schema, error["loc"])
+    items = given if isinstance(given, list) else [given]
+    names = [item.get("name") if isinstance(item, dict) else item for item in items]
+    if known := [name for name in names if isinstance(name, str) and "properties" in _entry(schema, (*place, name))]:
+        return f": write {', '.join(_heading((*place, name)) for name in known)}"
+    if items and all(isinstance(item, dict) for item in items):
+        return f": write {_heading(place)}, not [{_heading(place)}]"
+    if isinstance(given, str) and entry.get("required"):
+        return f": write {_heading(place)} and below it {entry['required'][0]} = {_given(error)}"
+    return ""
+
+
+def _as_list(error: dict, expected: str) -> str:
+    "How a single value is written as the list that is expected; empty if the list could not hold it."
+    kind = {str: "of texts", int: "numbers", float: "of numbers"}.get(type(error["input"]), "")
+    return f": write [{_given(error)}]" if kind and (kind in expected or json.dumps(error["input"]) in expected) else ""
+
+# %% ../nbs/api/01_options.ipynb #b5c1d346
 def _explain(error: dict, schema: dict) -> str:
     "One of pydantic's errors as one line; an error raised by a model's own validator may have several lines."
     if error["type"] == "literal_error" and error["loc"][-1] == "[key]":  # of a table that is a dictionary
@@ -142,6 +171,8 @@ def _explain(error: dict, schema: dict) -> str:
     expected = _allowed(_entry(schema, error["loc"]))
     if re.match(r"list of (texts or )?tables", expected) and isinstance(error["input"], dict) and error["type"] != "missing":
         expected += f": write [[{place}]], not [{place}]"
+    elif expected.startswith("list"):
+        expected += _as_list(error, expected)
     elif expected == "table":
         expected += _as_tables(error, schema)
     return f"{place}: missing; expected {expected}" if error["type"] == "missing" else f"{place}{value}: expected {expected}"

@@ -105,6 +105,23 @@ def test_clean_says_what_it_frees_and_leaves_results(command, finished, copied):
     assert json.loads(command("clean", copied, "--json")[1]) == []
 
 
+def test_an_unknown_source_accuracy_is_said_before_the_runs(command, finished, tmp_path):
+    "And all that is wrong with the names of parts, the home in an option, and directories in an unusual order."
+    text = (finished / "study.toml").read_text()
+    file = tmp_path / "study.toml"
+    kept = [line for line in text.splitlines() if "source_accuracy" not in line]
+    file.write_text("\n".join(kept).replace("squares", f"{finished}/squares"))
+    code, _, err = command("results", tmp_path / "runs" / "tiny")
+    assert code == 2 and "no such directory of runs; check the path, or make it with `transfer-study run STUDY`" in err
+    code, _, err = command("run", file, "--networks", "a,b", *HERE)
+    assert code == 2 and err.count("study tiny: unknown network") == 2
+    code, out, err = command("run", file, "--out", tmp_path / "runs", "--log", "csv,csv", *HERE)
+    lines = err.splitlines()
+    assert code == 0 and lines[0].startswith(f"source accuracy unknown: {', '.join(NAMES)}; without it there is no correlation")
+    code, _, err = command("run", tmp_path / "runs" / "tiny", *HERE)
+    assert code == 2 and f"the runs of a study; give its study file, or `transfer-study report {tmp_path}/runs/tiny`" in err
+
+
 BUSY = """
 import signal, threading
 from transfer_study.cli.console import interruptible

@@ -86,7 +86,7 @@ def test_reserved_names_of_datasets_are_refused_in_the_plan(tmp_path, odd_study)
     for name in ("mean", "Protocol", "=1+1", "a\x1b[31mb"):
         shutil.copytree(tmp_path / "squares", tmp_path / name)
         (tmp_path / "named.toml").write_text(odd_study.read_text().replace('"squares"', json.dumps(name)))
-        with pytest.raises(UserError, match=r"study s: datasets\[1\]: dataset .*; rename the folder or archive"):
+        with pytest.raises(UserError, match=r"study s: datasets\[1\]: dataset .*; give it another name: \{ reference = "):
             resolve_datasets(read_study_file(tmp_path / "named.toml"), tmp_path)
 
 

@@ -17,7 +17,7 @@ import transfer_study.study.execute
 from tests.conftest import png_bytes, write_study
 from transfer_study.classifiers.metrics import top1_accuracy
 from transfer_study.core import UserError
-from transfer_study.results import read_results
+from transfer_study.results import read_results, unplanned_runs
 from transfer_study.study.execute import FailedRuns
 from transfer_study.study.study import Study, dataset_counts, skipped_images
 
@@ -252,6 +252,55 @@ def test_mistakes_in_datasets_and_in_networks_are_said_together(study_file, tmp_
         Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
     lines = str(caught.value).splitlines()
     assert len(lines) == 3 and ["datasets[1]" in lines[0], "datasets[2]" in lines[1], "networks[1]" in lines[2]] == [True] * 3
+
+
+def test_every_dataset_that_is_too_small_is_named_before_networks_are_fetched(study_file, tmp_path):
+    text = study_file.read_text().replace('name = "test_resnet"', 'name = "test_resnett"')
+    study_file.write_text(text + "\n[protocols.linear]\nn_train_per_class = [11]\n")
+    with pytest.raises(UserError) as caught:
+        Study.from_file(study_file).plan(tmp_path / "runs")
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == ["datasets[1]", "datasets[2]", "networks[1]"]
+
+
+def test_paths_that_start_from_the_current_directory_are_recognized(study_file, tmp_path, monkeypatch):
+    (tmp_path / "studies").mkdir()
+    moved = study_file.rename(tmp_path / "studies" / "study.toml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        Study.from_file("studies/study.toml").plan("runs")
+    advice = str(caught.value).splitlines()[-1]
+    assert "squares (and 1 more) lies in the current one; move the study file here, or write ../squares" in advice
+    moved.write_text(moved.read_text().replace('"squares", "packed.tar"', '"../squares", "../packed.tar"'))
+    assert len(Study.from_file("studies/study.toml").plan("runs")) == 6
+
+
+def test_a_reference_has_the_name_and_the_metric_of_its_table(study_file, tmp_path):
+    (tmp_path / "other").mkdir()
+    shutil.copytree(tmp_path / "squares", tmp_path / "other" / "squares")
+    (tmp_path / "other" / "squares" / "train" / "dim" / "0.png").write_bytes(png_bytes())
+    text = study_file.read_text()
+    study_file.write_text(text.replace('"squares", "packed.tar"', '"squares", "other/squares"'))
+    with pytest.raises(UserError, match=r'datasets\[2\]: .* give it another name: \{ reference = "other/squares", name = "…" \}'):
+        Study.from_file(study_file).plan(tmp_path / "runs")
+    table = '{ reference = "other/squares", name = "more", metric = "mean_per_class" }'
+    study_file.write_text(text.replace('"packed.tar"', table))
+    datasets = Study.from_file(study_file).tasks(tmp_path / "runs").datasets
+    assert [(dataset.name, dataset.metric) for dataset in datasets] == [("squares", "top1"), ("more", "mean_per_class")]
+
+
+def test_what_a_changed_study_leaves_out_is_counted_and_a_part_of_it_is_not_mixed(undisturbed, study_file, tmp_path):
+    shutil.copytree(undisturbed.runs, tmp_path / "runs")
+    assert unplanned_runs([tmp_path / "runs"]) == []
+    study_file.write_text(study_file.read_text() + "\n[protocols.linear]\nn_l2 = 5\n")
+    study = Study.from_file(study_file)
+    study.part(networks=["test_resnet"]).run(tmp_path / "runs", **OPTIONS)
+    with pytest.raises(UserError, match="if the study was changed, run it again without --networks"):
+        study.analyze(tmp_path / "runs", n_bootstrap=100)
+    study.run(tmp_path / "runs", **OPTIONS)
+    assert study.analyze(tmp_path / "runs", n_bootstrap=100).rows["dataset"].nunique() == 2
+    (line,) = unplanned_runs([tmp_path / "runs"])
+    assert "tiny: left out: 6 finished runs of another study file, or of this one before it was changed" in line
 
 
 def test_parts_of_a_study_add_up_to_it(undisturbed, study_file, tmp_path):

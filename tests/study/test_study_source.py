@@ -79,7 +79,7 @@ def test_a_source_training_that_fails_stops_only_its_network(source_study, tmp_p
         ('dataset = "source"', "", r"source\.dataset: missing"),
         ('dataset = "source"', 'dataset = "absent"', r"unknown dataset 'absent'|no such folder"),
         (SECOND, f"{SECOND}\nsource_accuracy = 0.5", r"networks\[2\]\.source_accuracy: the study measures it"),
-        (SECOND, f'{SECOND}\nsettings = ["default", "default"]', r"is listed more than once"),
+        (SECOND, f'{SECOND}\nsettings = ["default", "default"]', r"networks\[2\]\.settings = .*: expected each name once"),
         ("settings =", 'weights = "w.safetensors"\nsettings =', r"networks\[1\]\.settings: the network has weights"),
         (f'[source]\ndataset = "source"\n{TINY}', "", r"networks\[1\]\.settings: no source dataset to train on; add \[source\]"),
     ],

@@ -152,13 +152,15 @@ def _chosen(names: list[str], download: str, root: Path) -> list[str]:
     "The datasets that the names stand for; of all and vtab1k, only those to download. Raises `UserError` for an unknown name."
     from transfer_study.core import unknown_name_error
     from transfer_study.images import catalog, mirrors
+    from transfer_study.tables.columns import names_in
 
     named = catalog.named_datasets()["name"].tolist()
     sets = {"all": catalog.known_datasets()["name"].tolist(), mirrors.VTAB: [name for name in named if mirrors.listed_as(name) == mirrors.VTAB]}
     chosen: list[str] = []
-    for given in [*filter(None, download.split(",")), *names]:
-        if given not in sets and given not in named:
-            raise unknown_name_error("dataset", given, [*named, *sets])
+    wished = names_in(",".join([download, *names]))
+    if unknown := [name for name in wished if name not in sets and name not in named]:
+        raise UserError("\n".join(str(unknown_name_error("dataset", name, [*named, *sets])) for name in unknown))
+    for given in wished:
         wanted = sets.get(given, [given])
         if download and given in sets:
             absent = [name for name in wanted if catalog.find_dataset(name, root) is None]

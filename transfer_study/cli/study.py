@@ -69,12 +69,15 @@ def _print_costs(costs: "pd.DataFrame", full: bool, processes: int) -> None:
     echo(f"about {duration(total)} of computing left; {duration(total / processes)} with {processes} process{'es' * (processes > 1)}")
 
 # %% ../../nbs/api/cli/01_study.ipynb #4406e74f
-def _show_notes(tasks: "Plan", as_json: bool = False) -> None:
-    "What a user should know of the datasets, networks and seeds, such as files that were left out, a line each."
+def _show_notes(tasks: "Plan", as_json: bool = False, accuracies: bool = False) -> None:
+    "What a user should know of the datasets, networks, seeds and, if wanted, unknown source accuracies, a line each."
     from transfer_study.study.plan import repeating_seeds
+    from transfer_study.study.resolve import accuracy_lines
 
     notes = [note for dataset in tasks.datasets for note in dataset.notes]
-    for line in notes + [note for network in tasks.networks for note in network.notes] + repeating_seeds(tasks):
+    notes += [note for network in tasks.networks for note in network.notes] + repeating_seeds(tasks)
+    unknown = [network for network in tasks.networks if network.source_accuracy_from == "unknown"]
+    for line in notes + (accuracy_lines(unknown) if accuracies else []):
         echo(json.dumps({"event": "note", "message": line}) if as_json else line)
 
 # %% ../../nbs/api/cli/01_study.ipynb #01c1c996
@@ -163,12 +166,13 @@ def _print_report(report: "RunsReport") -> None:
 # %% ../../nbs/api/cli/01_study.ipynb #3faf072b
 def _show_results(results: "pd.DataFrame", runs: Path, title: str, bootstrap: int, as_json: bool) -> None:
     "Prints scores and correlations and writes the report."
+    from transfer_study.results import unplanned_runs
     from transfer_study.study.report import count_mismatches, report_runs
     from transfer_study.study.study import skipped_lines
 
     for line in count_mismatches(runs):
         echo(f"not the official images: {line}")
-    for line in skipped_lines(runs):
+    for line in (*skipped_lines(runs), *unplanned_runs([runs])):
         echo(line)
     if not as_json:
         print_table(_scores(results))
@@ -231,14 +235,15 @@ def run(
     with interruptible("finished runs are kept; the same command continues from there"):
         from transfer_study.results import read_results
         from transfer_study.study.execute import FailedRuns
+        from transfer_study.tables.columns import names_in
 
         check_output(out)
         parsed, failed = _study(study, data_root, networks, datasets, protocols), None
         try:
             cluster = _executor(executor, address=address, gpus=gpus, cpus=cpus, max_retries=max_retries)
-            _show_notes(parsed.tasks(out, device), as_json)
+            _show_notes(parsed.tasks(out, device), as_json, accuracies=True)
             progress = "json" if as_json else "auto"
-            parsed.run(out, device, processes, retry_failed=retry_failed, progress=progress, executor=cluster, loggers=log or ())
+            parsed.run(out, device, processes, retry_failed=retry_failed, progress=progress, executor=cluster, loggers=names_in(",".join(log or ())))
         except FailedRuns as error:
             failed = error
         runs = out / parsed.file.name
@@ -256,8 +261,11 @@ def report(
     as_json: Json = False,
 ) -> None:
     "Analyse finished runs and write report.html to their directory."
+    from transfer_study.results import unplanned_runs
     from transfer_study.study.report import report_runs
 
+    for line in unplanned_runs([runs]):
+        echo(line)
     written = report_runs(runs, bootstrap)
     if as_json:
         print_json(written.analysis.to_json() | _comparison_json(written.comparison))
@@ -268,11 +276,13 @@ def report(
 # %% ../../nbs/api/cli/01_study.ipynb #8dacc269
 def _repeated(rows: "pd.DataFrame") -> str:
     "A line on runs with the names of other ones; empty if there are none."
+    from transfer_study.results import REPEATED_ADVICE
+
     again = rows[rows.duplicated(["network", "dataset", "protocol", "n_train_per_class", "seed", "setting"], keep=False)]
     if again.empty:
         return ""
     first = f"{again['network'].iloc[0]} on {again['dataset'].iloc[0]}, {again['protocol'].iloc[0]}"
-    return f"{len(again):,} rows have the names of another row (first: {first}), but other code, weights, images or options; `analyze` needs one of each"
+    return f"{len(again):,} rows have the names of another row (first: {first}), but other code, weights, images or options; `analyze` needs one of each: give one study alone; {REPEATED_ADVICE}"
 
 
 def results(
@@ -282,15 +292,15 @@ def results(
     as_json: Json = False,
 ) -> None:
     "Show the results table of finished runs; several directories are merged, each run appears once."
-    from transfer_study.results import merged_results, unfinished_runs, write_table
+    from transfer_study.results import merged_results, unfinished_runs, unplanned_runs, write_table
 
     check_output_file(to)
     rows = merged_results(runs, provenance)
     n_left, n_planned = unfinished_runs(runs)
     if n_left:
         echo(f"{n_left:,} of {n_planned:,} planned runs have no result yet; `transfer-study run` computes them")
-    if repeated := _repeated(rows):
-        echo(repeated)
+    for line in filter(None, [*unplanned_runs(runs), _repeated(rows)]):
+        echo(line)
     if to:
         write_table(rows, to)
         echo(f"{len(rows):,} rows: {to}")

@@ -172,8 +172,14 @@ def open_dataset(
     "The dataset of a reference, or of a table with the keys of `DatasetEntry`; raises `UserError` if it does not exist or cannot be scored."
     reference = str(reference) if isinstance(reference, Path) else reference
     entry, directory, root = dataset_entry(reference), Path(directory), None if root is None else Path(root)
-    dataset = _opened(entry.reference, directory, root) if entry.source == "reference" else open_entry(entry, directory)
+    dataset = open_entry(entry, directory) if entry.source != "reference" else _renamed(_opened(entry.reference, directory, root), entry)
     return limit_pixels(with_copies(dataset), max_pixels)
+
+
+def _renamed(dataset: ImageDataset, entry: DatasetEntry) -> ImageDataset:
+    "The dataset of a reference with the name and the metric that its table gives."
+    metric = entry.metric_for(dataset.label_matrix is not None) if entry.metric else dataset.metric
+    return dataset if (entry.name or dataset.name, metric) == (dataset.name, dataset.metric) else replace(dataset, name=entry.name or dataset.name, metric=metric)
 
 
 def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:

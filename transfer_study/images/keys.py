@@ -73,8 +73,8 @@ class DatasetEntry(Section):
     def _check(self) -> "DatasetEntry":
         given = [source for source in SOURCES if getattr(self, source)]
         if len(given) != 1:
-            sources = ", ".join(SOURCES[1:])
-            raise ValueError(f"{' and '.join(given) or 'no source'} given; expected exactly one of the keys {sources}")
+            label = "; name only stands in tables of results" if self.name and not given else ""
+            raise ValueError(f"{' and '.join(given) or 'no source'} given; expected exactly one of the keys {', '.join(SOURCES)}{label}")
         allowed = {"name", "metric", given[0]} | _KEYS_OF[given[0]]
         if extra := sorted(self.model_fields_set - allowed):
             instead = f"instead of reference, write its kind: {', '.join(SOURCES[1:])}" if given == ["reference"] else f"keys of {given[0]}: {', '.join(sorted(allowed))}"

@@ -128,7 +128,7 @@ def _pretrain(task: Task, payload: Pretraining, context: RunContext, device: str
             cache=context.out / ".images", on_bad_image=context.on_bad_image, callbacks=callbacks,
         )  # fmt: skip
     if result.status != "finished":
-        raise UserError(f"the training on the source failed: {result.reason}")
+        raise UserError(f"the training on the source failed: {result.reason}; lower learning_rate of [source]")
     return f"{result.source_accuracy:.3f} on the source"
 
 

@@ -10,17 +10,18 @@ __all__ = ['RESERVED_NAMES', 'LoggerName', 'FeatureOptions', 'FeatureProtocol', 
 # %% ../../nbs/api/study/00_file.ipynb #30d18817
 import json
 import math
+import os
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from ..core import UserError, data_path, unknown_name_error
+from ..core import UserError, data_path, unknown_name_error, user_path
 from ..images.decoding import MAX_PIXELS
 from ..images.keys import DatasetEntry
 from ..networks.openvino import openvino_conflicts
@@ -55,7 +56,8 @@ def _check_sizes(sizes: tuple) -> tuple:
 # %% ../../nbs/api/study/00_file.ipynb #ba710639
 class _Sizes(Section):
     n_train_per_class: Annotated[tuple[Any, ...], AfterValidator(_check_sizes)] = Field(
-        ("all",), description='training images per class: numbers or "all"; one run for each'
+        ("all",), json_schema_extra={"allowed": 'list of whole numbers from 1, or "all"'},
+        description='training images per class: numbers or "all"; one run for each',
     )
 
     @property
@@ -114,7 +116,7 @@ def _check_choice(protocol: "FineTuneOptions | ScratchOptions") -> None:
     "Raises `ValueError` if a size leaves no validation image for choosing a grid point."
     n_points = protocol.n_learning_rates * (protocol.n_weight_decays + protocol.no_weight_decay)
     if 1 in protocol.n_train_per_class and n_points > 1:
-        raise ValueError("n_train_per_class 1 leaves no validation image for choosing a grid point; expected 2 or more")
+        raise ValueError("n_train_per_class 1 leaves no validation image for choosing a grid point; expected 2 or more, or a grid of one point")
 
 
 class FineTuneOptions(FineTuneProtocol, _Sizes):
@@ -162,6 +164,12 @@ def check_table_name(
     return name
 
 # %% ../../nbs/api/study/00_file.ipynb #46dd53a2
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("expected each name once")
+    return names
+
+
 class NetworkEntry(Section):
     "One `[[networks]]` entry of a study file."
 
@@ -175,8 +183,8 @@ class NetworkEntry(Section):
     pooling: Literal["default", "avg", "token", "token+avg"] = Field(
         "default", description="of a transformer's tokens: what the network's own classifier sees, their mean, the class token, or both"
     )
-    settings: tuple[str, ...] | None = Field(
-        None, min_length=1, description="source-training settings to train on [source]; one network for each"
+    settings: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_each_once)] | None = Field(
+        None, description="source-training settings to train on [source]; one network for each"
     )
 
     @property
@@ -202,8 +210,8 @@ def _source_problems(entry: NetworkEntry, where: str, source: SourceOptions | No
     problems = []
     if entry.weights is not None and not entry.weights.name:
         problems.append(f"{where}.weights: names no file; leave the key out for the library's weights")
-    if entry.settings and not source:
-        problems.append(f"{where}.settings: no source dataset to train on; add [source], or use setting = \"…\" for a network that has weights")
+    if entry.settings and not entry.weights and not source:
+        problems.append(f"{where}.settings: no source dataset to train on; add [source] with dataset = \"…\"")
     if entry.settings and entry.weights:
         problems.append(f"{where}.settings: the network has weights; use setting = \"…\" to name how they were trained")
     if entry.settings and entry.setting != "default":
@@ -274,7 +282,7 @@ class StudyFile(Section):
         problems = []
         for kind, values in {"network name": names, "dataset": list(map(str, self.datasets)), "seed": list(map(str, self.seeds))}.items():
             repeated = sorted({str(value) for value in values if values.count(value) > 1})
-            problems += [f"{kind} {value!r} is listed more than once" for value in repeated]
+            problems += [f"{kind} {value!r} is listed more than once{'' if kind == 'seed' else '; give each a name of its own, or list it once'}" for value in repeated]
         for i, entry in enumerate(self.networks):
             problems += _source_problems(entry, f"networks[{i + 1}]", self.source)
         if self.source and all(entry.weights for entry in self.networks):
@@ -297,13 +305,18 @@ def _feature_problems(file: StudyFile) -> list[str]:
     return problems
 
 # %% ../../nbs/api/study/00_file.ipynb #e4baf88f
+_BACKSLASH = "a backslash in double quotes; write / between folders, and a regular expression in single quotes"
 _TOML_ADVICE = {
-    r"hex value|Unescaped '\\'": "a backslash in double quotes; write / between folders, or put the path in single quotes",  # as in "C:\Users"
+    r"hex value|Unescaped '\\'": _BACKSLASH,  # as in "C:\Users"
     r"Invalid initial character for a key|Unclosed inline table|Expected ',' or '}'": "a table in { } stands on one line, without a comma before }; or write it as a [[table]] of several lines",
     r"Invalid value": 'no value of TOML; texts stand in straight quotes ("…"), true and false are written in small letters, numbers with a point',
-    r"Invalid statement": "expected key = value, or a table such as [[networks]]; a comment begins with #",
+    r"Invalid statement|Expected '=' after a key": "expected key = value, or a table such as [[networks]]; a comment begins with #",
+    r"Expected newline or end of document after a": "more stands there than one value: a number has a point, and neither comma nor %; a text stands in quotes; several values in [ ]",
+    r"Unclosed array": "a list ends with ], and a comma stands between its values",
+    r"Illegal character '\\n'": "a text that begins with a quote ends with one, on the same line",
     r"Cannot mutate immutable namespace": "a table for a key that has a value above; write all of it in one place",
-    r"Cannot declare .* twice|Cannot overwrite a value|Duplicate": "a key or a table that stands above already; keep one of the two",
+    r"Cannot declare \('(networks|datasets)',\) twice": "each network stands under a line [[networks]] of its own, with two brackets, and so does a dataset under [[datasets]]",
+    r"Cannot declare .* twice|Cannot overwrite a value|Duplicate": "a key or a table that stands above already; keep one of the two, or begin the next network or dataset with a line [[networks]] or [[datasets]]",
 }
 
 
@@ -319,22 +332,55 @@ def _toml_advice(path: Path, problem: str) -> str:
     "What tomllib says, in plain words where these mistakes are usual."
     if path.suffix.lower() in (".yaml", ".yml", ".json", ".py", ".csv"):
         return f"a study file is written in TOML, this one is called {path.suffix}"
-    line = re.search(r"\bline \d+|end of document", problem)
+    line = re.search(r"\bline \d+|end of document(?=\))", problem)
     unseen = _unseen(path.read_text(encoding="utf-8-sig"), line[0]) if line else ""
     known = unseen or next((advice for pattern, advice in _TOML_ADVICE.items() if re.search(pattern, problem)), None)
     return f"{line[0]}: {known}" if line and known else problem
 
-# %% ../../nbs/api/study/00_file.ipynb #432b7927
+# %% ../../nbs/api/study/00_file.ipynb #2139b59e
+_PATHS = ("datasets", "reference", "folder", "tar", "csv", "root", "weights", "dataset")  # keys
+
+
+def _backslashes(value: Any, directory: Path, place: str = "", key: str = "") -> Iterator[str]:
+    r"""A line for each text in which a backslash was meant to stand between folders; `place` and `key` are where `value` stands.
+
+    TOML reads "images\flowers" as a text with a form feed, and other systems than Windows read 'images\flowers' as the name of one file.
+    """
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _backslashes(part, directory, f"{place}.{name}".lstrip("."), name)
+    elif isinstance(value, list):
+        for i, part in enumerate(value):
+            yield from _backslashes(part, directory, f"{place}[{i + 1}]", key)
+    elif isinstance(value, str) and key in (*_PATHS, "groups") and re.search(r"[\b\t\n\f\r]", value):
+        yield f"{place} = {json.dumps(value)}: {_BACKSLASH}"
+    elif isinstance(value, str) and key in _PATHS and "\\" in value and os.sep != "\\" and not (directory / value).exists():
+        yield f"{place} = '{value}': no such file or folder; write / between folders, not \\"
+
+# %% ../../nbs/api/study/00_file.ipynb #2c2940bc
+def _no_file(path: Path) -> str:
+    "What lies in the place of a study file, and what to do."
+    if (path / "plan.json").is_file():
+        return f"the runs of a study; give its study file, or `transfer-study report {path}` for their report"
+    if path.exists():
+        return f"a directory or device; expected a study file (TOML){f'; for a folder of images, `transfer-study recommend {path}`' if path.is_dir() else ''}"
+    return f"no such file{f'; the study that ships is called {path.stem}' if path.stem in built_in_studies() else ''}"
+
+
 def read_study_file(
     path: Path | str,
 ) -> StudyFile:
     "Reads and checks a study file; raises `UserError` with one line for each mistake."
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"study {path}: {'a directory or device; expected a study file (TOML)' if path.exists() else 'no such file'}")
+        raise UserError(f"study {path}: {_no_file(path)}")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte order mark
+        if backslashes := list(_backslashes(values, path.parent)):
+            raise UserError("\n".join(f"{path}: {line}" for line in backslashes))
         return StudyFile.model_validate_json(json.dumps(values, default=str), strict=True)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"study {path}: not readable ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -358,7 +404,7 @@ def find_study(
     name: str | Path,  # a path, or the name of a built-in study
 ) -> Path:
     "The path of the study file; raises `UserError` for an unknown name. A path is returned as it is, whether the file exists or not."
-    path = Path(name)
+    path = user_path(name)
     if path.suffix or path.exists() or len(path.parts) > 1:
         return path  # `read_study_file` checks that it exists
     try:
@@ -370,9 +416,8 @@ def find_study(
 # %% ../../nbs/api/study/00_file.ipynb #8b9d2ee0
 def _chosen(kind: str, names: Iterable[str], known: list[str], study: str) -> list[str]:
     names = list(names)
-    for name in names:
-        if name not in known:
-            raise unknown_name_error(f"{kind} of the study {study!r}", name, known)
+    if unknown := [name for name in names if name not in known]:
+        raise UserError("\n".join(f"study {study}: {unknown_name_error(kind, name, known)}" for name in unknown))
     return names
 
 

@@ -30,7 +30,7 @@ from ..features.inference import resolve_precision
 from ..images.datasets import ImageDataset
 from ..networks.networks import Network
 from .file import StudyFile
-from .resolve import ResolvedNetwork, check_sizes
+from .resolve import ResolvedNetwork
 from .runs import NUMERICS_VERSION, Run
 from .tasks import Task, pending
 from ..training.pretrain import PretrainingProtocol
@@ -373,10 +373,8 @@ def make_plan(
     shard_size: int | None = None,  # inputs per shard; None: about 20 seconds of work (see `default_shard_size`)
     n_together: int = 1,  # an extraction with more shards has a task for each
 ) -> Plan:
-    "All runs and tasks of a study; raises `UserError` if a dataset is too small for a protocol, or its images have several labels."
+    "All runs and tasks of a study."
     builder = _Builder(file, Path(out), device, shard_size, n_together)
-    for dataset in datasets:
-        check_sizes(file, dataset)
     networks = [_add_pretraining(builder, network, source) if network.to_train else network for network in networks]
     for add in (_add_fits, _add_trainings):
         for dataset in datasets:

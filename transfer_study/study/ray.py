@@ -118,8 +118,9 @@ def _connect(ray: Any, address: str | None) -> None:
         if port.isdigit() and "/" not in host:
             socket.create_connection((host, int(port)), timeout=10).close()  # Ray would retry for minutes
         ray.init(address=address, logging_level="ERROR", log_to_driver=False, configure_logging=False)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"executor ray: no cluster at {address}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # where its processes do not start in time, Ray raises no narrower class
+        place = f"no cluster at {address or os.environ['RAY_ADDRESS']}" if address or os.environ.get("RAY_ADDRESS") else "none could be started on this machine"
+        raise UserError(f"executor ray: {place}: {next(iter(str(error).splitlines()), type(error).__name__)}") from error
 
 # %% ../../nbs/api/study/08_ray.ipynb #2f81a677
 def _started_tasks(ray: Any) -> "ActorHandle":

@@ -5,11 +5,15 @@
 # %% auto #0
 __all__ = ['IMAGENET_COUNTS', 'resolve_all', 'ResolvedNetwork', 'meta_network', 'resolve_networks', 'identify_network',
            'planned_network', 'stated_accuracy', 'noted_copies', 'accuracy_lines', 'identify_source_network',
-           'ResolvedDatasets', 'expected_dataset', 'check_results', 'resolve_datasets', 'resolve_source', 'check_sizes']
+           'ResolvedDatasets', 'expected_dataset', 'check_results', 'resolve_datasets', 'paths_from_here',
+           'resolve_source', 'check_sizes']
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e74c370c
+import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import url2pathname
@@ -21,7 +25,7 @@ from ..core import UserError, digest, user_path
 from ..images.catalog import data_root, find_dataset, named_datasets, open_dataset
 from ..images.class_folders import check_results_outside
 from ..images.datasets import ImageDataset, only_structure
-from ..images.keys import DatasetEntry
+from ..images.keys import DatasetEntry, split_reference
 from ..images.splits import split_images
 from ..networks.architectures import build_architecture, split_architecture
 from ..networks.measured import accuracy_digest, measured_top1
@@ -228,7 +232,8 @@ def accuracy_lines(
     for resolved in networks:
         value = "" if resolved.source_accuracy is None else f" {resolved.source_accuracy:.4f}"
         lines.setdefault(resolved.source_accuracy_from, []).append(f"{resolved.network.name}{value}")
-    return [f"source accuracy {whose}: {', '.join(dict.fromkeys(names))}" for whose, names in lines.items()]
+    advice = {"unknown": "; without it there is no correlation: give source_accuracy in the study file before the runs, which are computed again for another value"}
+    return [f"source accuracy {whose}: {', '.join(dict.fromkeys(names))}{advice.get(whose, '')}" for whose, names in lines.items()]
 
 # %% ../../nbs/api/study/02_resolve.ipynb #f877527f
 def identify_source_network(
@@ -273,14 +278,25 @@ def _stand_in(name: str, n_classes: int, n_train: int, n_test: int, metric: str)
     return ImageDataset(name, Path(name), images.assign(name=""), f"official {name}", metric, label_matrix)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #3c5c38d0
-def _check_dataset_name(name: str) -> None:
-    "Raises `UserError` for a name that tables of results cannot hold."
-    if name.lower() in RESERVED_NAMES or is_source(name):
-        raise UserError(f"dataset {name!r}: the name means something else in tables of results; rename the folder or archive")
-    try:
-        check_table_name(name)
-    except ValueError as error:
-        raise UserError(f"dataset {name!r}: {error}; rename the folder or archive") from error
+def _check_names(file: StudyFile, datasets: list[ImageDataset], positions: list[str]) -> None:
+    "Raises `UserError` for names that tables of results cannot hold, and for two datasets of one name."
+    first = {dataset.name: i for i, dataset in reversed(list(enumerate(datasets)))}
+
+    def check(i: int) -> None:
+        name, entry, other = datasets[i].name, file.datasets[i], first[datasets[i].name]
+        advice = f"give it another name: {{ {entry.source} = {json.dumps(getattr(entry, entry.source), ensure_ascii=False)}, name = \"…\" }}"
+        if name.lower() in RESERVED_NAMES or is_source(name):
+            raise UserError(f"dataset {name!r}: the name means something else in tables of results; {advice}")
+        try:
+            check_table_name(name)
+        except ValueError as error:
+            raise UserError(f"dataset {name!r}: {error}; {advice}") from error
+        if other != i and datasets[other].fingerprint == datasets[i].fingerprint:
+            raise UserError(f"dataset {name!r} is listed more than once, as datasets[{other + 1}] too; remove one")
+        if other != i:
+            raise UserError(f"dataset {name!r}: datasets[{other + 1}] is called so too; {advice}")
+
+    resolve_all(check, positions, range(len(datasets)))
 
 # %% ../../nbs/api/study/02_resolve.ipynb #c154ca90
 def _is_on_disk(entry: DatasetEntry) -> bool:
@@ -288,18 +304,6 @@ def _is_on_disk(entry: DatasetEntry) -> bool:
     official = set(named_datasets()["name"])
     named = entry.reference.startswith(("hf:", "drawn:")) or entry.reference in official
     return entry.source in ("folder", "tar", "csv") or (entry.source == "reference" and not named)
-
-# %% ../../nbs/api/study/02_resolve.ipynb #a8c5555d
-def _check_distinct(datasets: list[ImageDataset], study: str) -> None:
-    "Raises `UserError` for two datasets of one name."
-    names = [dataset.name for dataset in datasets]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if not repeated:
-        return
-    same = [dataset.fingerprint for dataset in datasets if dataset.name == repeated[0]]
-    if len(set(same)) < len(same):
-        raise UserError(f"study {study}: dataset {repeated[0]!r} is listed more than once")
-    raise UserError(f"study {study}: two datasets are called {repeated[0]!r}; rename one of the folders")
 
 # %% ../../nbs/api/study/02_resolve.ipynb #9e441f24
 def check_results(
@@ -322,7 +326,7 @@ def resolve_datasets(
     root: Path | None = None,  # directory of the official datasets
     stand_in: bool = False,  # use stand-ins for missing datasets that have a name instead of raising an error
 ) -> ResolvedDatasets:
-    "The datasets of a study with their fingerprints; raises `UserError` for a dataset that is missing or cannot be scored."
+    "The datasets of a study with their fingerprints; raises `UserError` for one that is missing, cannot be scored, or is too small."
     missing, official = [], set(named_datasets()["name"])
 
     def open_or_stand_in(entry: DatasetEntry) -> ImageDataset:
@@ -341,9 +345,30 @@ def resolve_datasets(
         with only_structure():  # a mistake in one dataset is reported before the images of the others are read
             resolve_all(lambda entry: open_or_stand_in(entry) if _is_on_disk(entry) else None, positions, file.datasets)
     datasets = resolve_all(open_or_stand_in, positions, file.datasets)
-    _check_distinct(datasets, file.name)
-    resolve_all(_check_dataset_name, positions, [dataset.name for dataset in datasets])
+    _check_names(file, datasets, positions)
+    resolve_all(partial(check_sizes, file), positions, datasets)
     return ResolvedDatasets(datasets, missing)
+
+# %% ../../nbs/api/study/02_resolve.ipynb #aea9354a
+def paths_from_here(
+    file: StudyFile,
+    directory: Path,  # that relative paths start from
+) -> str:
+    "A line on paths of the study that lie in the current directory, but not in that of the study file; empty if there are none."
+    given = [split_reference(entry.reference)[1] or entry.folder or entry.tar or entry.csv for entry in file.datasets]
+    given += [str(entry.weights or "") for entry in file.networks] + ([file.source.dataset] if file.source else [])
+    modules = [split_architecture(entry.architecture) for entry in file.networks]
+    given += [f"{name.partition(':')[0]}.py" for library, name in modules if library == "own"]
+    found = list(dict.fromkeys(path for path in given if path and not (directory / path).exists() and Path(path).exists()))
+    if not found:
+        return ""
+    others = f" (and {len(found) - 1} more)" * (len(found) > 1)
+    path = Path(os.path.relpath(found[0], directory)).as_posix()
+    advice = "it beside the study file" if path.endswith(".py") else f"write {path}"
+    return (
+        f"study {file.name}: paths start from the folder of the study file, {directory}, but {found[0]}{others} lies in the current one; "
+        f"move the study file here, or {advice}"
+    )
 
 # %% ../../nbs/api/study/02_resolve.ipynb #51421d2e
 def resolve_source(
@@ -355,11 +380,13 @@ def resolve_source(
     "The source dataset of a study; raises `UserError` if it is missing."
     if reference != "imagenet":
         folder = directory / user_path(reference.removeprefix("folder:"))
+        if is_source(reference) and not folder.exists():
+            raise UserError(f"source dataset {reference!r}: no such folder; write imagenet for {data_root(root) / 'imagenet'}, or the path of its folder")
         return ResolvedDatasets([source_folder(folder) if folder.is_dir() else open_dataset(reference, directory, root)])
     imagenet = data_root(root) / "imagenet"
     if imagenet.is_dir():
         return ResolvedDatasets([source_folder(imagenet)])
-    missing = f"source dataset 'imagenet': not found at {imagenet}; expected train/<class>/<image> and val/<class>/<image> of ILSVRC 2012"
+    missing = f"source dataset 'imagenet': not found at {imagenet}; expected train/<class>/<image> and val/<class>/<image> of ILSVRC 2012; copy or link it there, or write its path as dataset"
     if not stand_in:
         raise UserError(missing)
     return ResolvedDatasets([_stand_in("imagenet", *IMAGENET_COUNTS, "top1")], [missing])

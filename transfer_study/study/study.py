@@ -22,7 +22,16 @@ from ..core import UserError, finished_file, replaced_file
 from ..features.inference import resolve_device, resolve_precision
 from ..networks.networks import Network
 from ..networks.openvino import resolve_backend
-from ..results import check_planned, complete_runs, read_results, read_runs, tidy, write_plan
+from transfer_study.results import (
+    REPEATED_ADVICE,
+    check_planned,
+    check_runs,
+    complete_runs,
+    read_results,
+    read_runs,
+    tidy,
+    write_plan,
+)  # fmt: skip
 from ..source_accuracy import with_source_accuracy
 from .costs import cost_table, measure_speeds
 from .execute import RunContext, check_loggers, compute, local_executor
@@ -38,6 +47,7 @@ from transfer_study.study.resolve import (
     identify_network,
     identify_source_network,
     noted_copies,
+    paths_from_here,
     resolve_all,
     resolve_datasets,
     resolve_networks,
@@ -45,6 +55,7 @@ from transfer_study.study.resolve import (
     stated_accuracy,
 )  # fmt: skip
 from .tasks import pending
+from ..training.pretrain import check_source
 
 if TYPE_CHECKING:
     from transfer_study.statistics.analysis import Analysis
@@ -85,6 +96,8 @@ def _resolve(study: "Study", stand_in: bool, device: str) -> _Resolved:
     if file.source:
         open_source, name = partial(resolve_source, directory=directory, root=root, stand_in=stand_in), file.source.dataset
         source = attempt(lambda: resolve_all(open_source, [f"study {file.name}: source.dataset"], [name])[0], source)
+        check = partial(check_source, setting="default", protocol=file.source.training)
+        attempt(lambda: resolve_all(check, [f"study {file.name}: source"] * len(source.datasets), source.datasets), [])
     n_classes = len(source.datasets[0].classes) if source.datasets else 2
     fetch = not datasets.missing and not problems  # do not download weights for a study that cannot run
     choose, to_train = _backend_choice(file, device), bool(file.protocols.finetune or file.protocols.scratch)
@@ -99,7 +112,7 @@ def _resolve(study: "Study", stand_in: bool, device: str) -> _Resolved:
     positions = [f"study {file.name}: networks[{i + 1}]" for i, entry in enumerate(file.networks) for _ in entry.variants]
     networks = attempt(lambda: resolve_all(identify, positions, resolve_networks(file, directory)), [])
     if problems:
-        raise UserError("\n".join(problems))
+        raise UserError("\n".join(filter(None, [*problems, paths_from_here(file, directory)])))
     given = [entry.source_accuracy is not None for entry in file.networks for _ in entry.variants]
     return _Resolved(noted_copies(list(map(stated_accuracy, networks, given))), datasets, source)
 
@@ -313,10 +326,12 @@ def _refuse_repeated(rows: pd.DataFrame) -> None:
     for _, both in repeated.groupby(_RUN, dropna=False):
         first, second = both.iloc[0], both.iloc[1]
         seed = "" if pd.isna(first["seed"]) else f", seed {first['seed']}"
+        advice = "analyse each study alone, or give what differs another name in one of the study files; a run that is out of date can be removed"
+        if first["study"] == second["study"]:  # parts of a study that was changed between them
+            advice = f"{REPEATED_ADVICE}; a run that is out of date can be removed"
         raise UserError(
             f"{first['directory']} and {second['directory']}: two runs of network {first['network']!r} on dataset {first['dataset']!r} "
-            f"({first['protocol']}, setting {first['setting']}{seed}), which are no repeats of each other; analyse each study alone, or give "
-            "what differs another name in one of the study files; a run that is out of date can be removed"
+            f"({first['protocol']}, setting {first['setting']}{seed}), which are no repeats of each other; {advice}"
         )
 
 # %% ../../nbs/api/study/11_study.ipynb #6ec17b54
@@ -395,9 +410,7 @@ def clean(
     All studies in the runs directory share its caches. Raises `UserError` while a study is running there, and for a directory without a
     study, whose hidden files are somebody else's.
     """
-    out = Path(out)
-    if not out.is_dir():
-        raise UserError(f"{out}: no such runs directory")
+    out = check_runs(out)
     out = out.parent if (out / "plan.json").is_file() else out
     if not any(out.glob("*/plan.json")):
         raise UserError(f"{out}: no study in it, so nothing is removed; give the directory that `transfer-study run` wrote, such as runs")

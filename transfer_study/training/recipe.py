@@ -250,7 +250,7 @@ def rand_augment(
     try:
         return rand_augment_transform(config, {"translate_const": int(0.45 * side), "img_mean": colour})
     except (AssertionError, ValueError, KeyError) as error:
-        raise UserError(f"randaugment {config!r}: {error or 'not accepted by timm'}; expected, for example, rand-m9-mstd0.5-inc1") from error
+        raise UserError(f"randaugment {config!r}: {str(error) or 'not accepted by timm'}; expected, for example, rand-m9-mstd0.5-inc1") from error
 
 # %% ../../nbs/api/training/10_recipe.ipynb #fd4a84ec
 @dataclass

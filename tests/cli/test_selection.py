@@ -1,6 +1,9 @@
 """`recommend` and `networks --local` from the shell: results on stdout, one line for a mistake."""
 
+import html
 import json
+import re
+import shlex
 
 import pytest
 
@@ -30,6 +33,34 @@ def test_recommend_prints_the_answer_and_writes_what_it_says(command, tiny):
     values = json.loads(out)
     assert code == 0 and values["recommended"] in values["tie"] and values["options"]["seed"] == 0
     assert json.loads(err.splitlines()[0]) == {"event": "message", "text": "photos: 32 images of 2 classes"}
+
+
+def test_the_columns_of_a_table_are_named_as_the_message_says(command, tiny):
+    rows = [f"photos/{path.parent.name}/{path.name},{i}.png,{path.parent.name},x" for i, path in enumerate(sorted(tiny.glob("photos/*/*")))]
+    (tiny / "tree.csv").write_text("\n".join(["picture,stem,species,site", *rows]))
+    arguments = ("recommend", tiny / "tree.csv", "--networks", tiny / "tiny.toml", "--out", tiny / "runs")
+    code, _, err = command(*arguments)
+    assert code == 2 and "name it with --image or --label of recommend" in err
+    code, _, err = command(*arguments, "--image", "picture", "--label", "kind")
+    assert code == 2 and "no column 'kind'; found: picture, stem, species, site; rename the column, or name it with --image or --label" in err
+    code, out, err = command(*arguments, "--image", "picture", "--label", "species", "--groups", "stem")
+    assert code == 0 and err.startswith("tree: 32 images of 2 classes\n") and "32 groups; 0 images belong to none" in err
+    options = json.loads((tiny / "runs" / "tree" / "recommendation.json").read_text())["options"]
+    assert (options["image"], options["label"], options["groups"]) == ("picture", "species", "stem")
+    code, _, err = command("recommend", tiny / "photos", "--label", "species")
+    assert code == 2 and "photos: --label (label=) is for columns of a table of images" in err
+
+
+def test_the_command_in_the_report_classifies_images_with_a_network_of_the_users_own(command, tiny, monkeypatch):
+    (tiny / "nets.py").write_text('import timm\n\n\ndef net():\n    return timm.create_model("test_resnet")\n')
+    study = (tiny / "tiny.toml").read_text().replace('name = "test_resnet"', 'name = "test_resnet"\narchitecture = "nets:net"')
+    (tiny / "tiny.toml").write_text(study.partition('[[networks]]\nname = "test_efficientnet"')[0])
+    assert command("recommend", tiny / "photos", "--networks", tiny / "tiny.toml", "--out", tiny / "my runs", "--device", "cpu")[0] == 0
+    (said,) = re.findall("<pre>transfer-study (.*)</pre>", (tiny / "my runs" / "photos" / "report.html").read_text())
+    (tiny / "photos").rename(tiny / "new_images")
+    monkeypatch.chdir(tiny)
+    code, _, err = command(*shlex.split(html.unescape(said)))
+    assert code == 0 and "32 images: " in err and (tiny / "predictions.csv").is_file()
 
 
 @pytest.mark.parametrize(

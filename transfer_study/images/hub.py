@@ -22,7 +22,7 @@ from .datasets import NO_CONTENT, ImageDataset, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
 from .layout import SPLIT_NAMES, SPLITS, NoTestImages, choose_splits, links_advice, same_spelling
-from .lists import FLAGS, LIST_SUFFIXES, left_out_words, split_column, splits_key, unused_words
+from .lists import FLAGS, LIST_SUFFIXES, column_advice, left_out_words, split_column, splits_key, unused_words
 from .official import known_datasets
 from .splits import draw_test_images
 
@@ -287,7 +287,7 @@ def _columns(
             among = names_shown(candidates or features)
             raise UserError(
                 f"dataset hf:{dataset}: one {kind} column expected, {len(candidates)} found among the columns {among}; "
-                f'in a study file name it with {kind} = "…"'
+                f"{column_advice(kind)}"
             )
     return images[0], labels[0]
 
@@ -419,7 +419,7 @@ def _classes_too(
     from datasets import ClassLabel
 
     others = [name for name, feature in features.items() if isinstance(feature, ClassLabel) and name != label and name not in used]
-    advice = 'in a study file label = "…" names another'
+    advice = f"to take another, {column_advice('label')}"
     return others, f"the labels are those of the column {label!r}, not of {names_shown(map(repr, others))}; {advice}" if others else ""
 
 # %% ../../nbs/api/images/12_hub.ipynb #6ea05ab8

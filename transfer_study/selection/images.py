@@ -22,8 +22,9 @@ from ..images.catalog import named_datasets, open_dataset
 from ..images.class_folders import check_results_outside, class_folders, has_test_images
 from ..images.datasets import ImageDataset, dataset_name, with_copies
 from ..images.entries import open_entry
-from ..images.keys import dataset_entry, split_reference
+from ..images.keys import split_reference
 from ..images.layout import NoTestImages
+from ..images.listed import keyed_entry
 from ..images.lists import is_list
 from ..images.official import count_mismatch
 from ..images.splits import check_held_out, draw_split, joined_groups, naming, read_groups
@@ -107,14 +108,7 @@ def _class_folders_without_test(reference: str) -> Path | None:
 
 def _all_for_training(images: Any) -> ImageDataset:
     "The images of a list or of the Hugging Face library that have no test split: all of them in train, or in val if they are there."
-    entry = dataset_entry(images)
-    kind, rest = split_reference(entry.reference)
-    if kind == "hf":
-        name, _, configuration = rest.partition(":")
-        keys = {"hf": name, "configuration": configuration} if configuration else {"hf": name}
-    else:
-        keys = entry.model_dump(exclude_unset=True, exclude={"reference"}) or {"csv": rest}
-    drawn = open_entry(dataset_entry(keys | {"test_share": 0.2}), unseen_classes=True)
+    drawn = open_entry(keyed_entry(images).model_copy(update={"test_share": 0.2}), unseen_classes=True)
     table = drawn.images.assign(split=drawn.images["split"].replace("test", "train"))
     return with_copies(replace(drawn, images=table, fingerprint=digest(["without test images", drawn.fingerprint])))
 

@@ -27,7 +27,7 @@ from ..features.extraction import extract_features
 from ..features.inference import resolve_device
 from ..images import catalog
 from ..images.datasets import ImageDataset
-from ..images.listed import grouped_list
+from ..images.listed import grouped_list, with_columns
 from ..networks.architectures import split_architecture
 from ..networks.networks import Network, build_network, check_network, network_digest
 from ..networks.penultimate import input_configuration
@@ -42,6 +42,7 @@ from .halving import Choice, Comparison, Steps, choose, rung_sizes
 from .images import PreparedImages, check_outside, dataset_rows, open_images, prepare_images
 from .measures import MOST_SCORED, BlockFeatures, measure_latency, score_table
 from .recommendation import PREFERENCES, Recommendation, pick, read_recommendation
+from .record import read_record
 from .report import write_recommendation
 
 if TYPE_CHECKING:
@@ -386,7 +387,9 @@ def _recommendation(work: _Work) -> Recommendation:
 
 def _write(work: _Work, answer: Recommendation) -> None:
     "Writes the report and the recommendation; removes what killed processes left half written."
-    write_recommendation(answer, work.prepared.dataset, work.directory / "report.html", str(work.directory / "classifier"))
+    classifier, directories = work.directory / "classifier", {candidate.name: candidate.network.directory for candidate in work.candidates}
+    code = directories[answer.recommended].resolve() if read_record(classifier).network.own_module else None
+    write_recommendation(answer, work.prepared.dataset, work.directory / "report.html", str(classifier), code)
     answer.save(work.directory / "recommendation.json")
     for leftover in work.directory.rglob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -398,6 +401,8 @@ def recommend(
     *,
     groups: str | None = None,  # table (image, group), column of a list of images, or regular expression: images of a group stay on one side of every split that is drawn
     class_level: int = 1,  # which folder names the class: 2 for <domain>/<class>/<image>
+    image: str = "",  # of a table of images, or hf:NAME: the column of images; empty to look for it
+    label: str = "",  # likewise the column of labels
     budget: str | float | None = "10min",  # time for computing; None for no limit
     max_parameters: str | float | None = None,  # such as "30M"
     max_latency: float | None = None,  # milliseconds for one image on this machine
@@ -421,13 +426,14 @@ def recommend(
     if prefer not in PREFERENCES:
         raise UserError(f"prefer {prefer!r}: expected one of {', '.join(PREFERENCES)}")
     check_outside(images, Path(out))
+    listed = with_columns(images, image, label)
     with staged_progress_bar(progress) as update:
         options = _Options(_place(images, data_root), groups, class_level, *limits, licence, prefer, finetune, bundle, seed, resolve_device(device), tell, update)
-        work = _begin(images, networks, Path(out), data_root, options)
+        work = _begin(listed, networks, Path(out), data_root, options)
         answer = _recommendation(work)
     asked = {"seed": seed, "budget": str(budget), "prefer": prefer, "groups": groups or "none", "device": options.device}
     asked |= {"class_level": class_level} if class_level > 1 else {}
-    asked |= {"images": options.images} if options.images else {}
+    asked |= {name: value for name, value in {"images": options.images, "image": image, "label": label}.items() if value}
     asked["networks"] = ", ".join(candidate.name for candidate in work.candidates)
     answer = replace(answer, options=asked, seconds=round(time.monotonic() - options.started, 1))
     _write(work, answer)

@@ -90,14 +90,12 @@ def recommend(
 
     check_output(out)
     with interruptible("finished steps are kept; the same command continues from there"):
-        from transfer_study.selection.recommend import read_number
         from transfer_study.selection.recommend import recommend as find
 
-        milliseconds = read_number(max_latency.lower().removesuffix("ms") if max_latency else None, "--max-latency", "20ms")
         with _stage_bars(as_json) as progress:
             answer = find(
-                images, networks, groups=groups, class_level=class_level, image=image, label=label, budget=None if budget == "none" else budget, max_parameters=max_parameters,
-                max_latency=milliseconds, licence=licence, prefer=prefer, finetune=finetune, bundle=bundle, out=out, seed=seed, device=device,
+                images, networks, groups=groups, class_level=class_level, image=image, label=label, budget=budget, max_parameters=max_parameters,
+                max_latency=max_latency, licence=licence, prefer=prefer, finetune=finetune, bundle=bundle, out=out, seed=seed, device=device,
                 data_root=data_root, tell=tell, progress=progress,
             )  # fmt: skip
         _show(answer, as_json)

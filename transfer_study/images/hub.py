@@ -22,7 +22,15 @@ from .datasets import NO_CONTENT, ImageDataset, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
 from .layout import SPLIT_NAMES, SPLITS, NoTestImages, choose_splits, links_advice, same_spelling
-from .lists import FLAGS, LIST_SUFFIXES, column_advice, left_out_words, split_column, splits_key, unused_words
+from transfer_study.images.lists import (
+    FLAGS,
+    LIST_SUFFIXES,
+    column_advice,
+    left_out_words,
+    split_column,
+    splits_key,
+    unused_words,
+)
 from .official import known_datasets
 from .splits import draw_test_images
 

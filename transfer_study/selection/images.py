@@ -6,7 +6,6 @@
 __all__ = ['write_images', 'PreparedImages', 'dataset_rows', 'open_images', 'check_outside', 'accuracy_limits', 'prepare_images']
 
 # %% ../../nbs/api/selection/00_images.ipynb #5e3e774b
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,12 +97,17 @@ def dataset_rows(
     return replace(dataset, images=images, fingerprint=identity, label_matrix=several, reader=reader, contents=())
 
 # %% ../../nbs/api/selection/00_images.ipynb #c2f2ac75
-def _class_folders_without_test(reference: str) -> Path | None:
-    "The folder or archive of a reference that is on this machine and has no test images; None for any other reference."
+def _folder(reference: str) -> Path | None:
+    "The folder or archive of a reference that is on this machine; None for any other reference."
     kind, rest = split_reference(reference)
     path = user_path(rest)
-    elsewhere = kind in ("hf", "drawn", "csv") or is_list(path) or reference in set(named_datasets()["name"])
-    return None if elsewhere or not path.exists() or is_vtab_folder(path) or has_test_images(path) else path
+    return None if kind in ("hf", "drawn", "csv") or is_list(path) or not path.exists() else path
+
+
+def _class_folders_without_test(reference: str) -> Path | None:
+    "The folder or archive of a reference, if it has no test images; None for any other reference."
+    path = None if reference in set(named_datasets()["name"]) else _folder(reference)
+    return None if path is None or is_vtab_folder(path) or has_test_images(path) else path
 
 
 def _all_for_training(images: Any) -> ImageDataset:
@@ -120,15 +124,15 @@ def open_images(
 ) -> ImageDataset:
     "The images, in the splits that they have. Raises `UserError` where they have several labels each, or cannot be opened."
     reference = str(images) if isinstance(images, str | Path) else ""
-    folder = re.sub("^(folder|tar|zip):", "", reference)
-    if class_level > 1 and not (folder and user_path(folder).exists()):
-        raise UserError(f"{folder or 'images'}: class_level {class_level} needs a folder, tar or zip of class folders")
+    folder = _folder(reference) if reference else None
+    if class_level > 1 and folder is None:
+        raise UserError(f"{reference or 'images'}: class_level {class_level} is for a folder, tar or zip of class folders, which this is not; check the path, or leave class_level out")
     if isinstance(images, ImageDataset):
         dataset = images
     elif reference and (path := _class_folders_without_test(reference)):
         dataset = class_folders(path, class_level=class_level)
     elif class_level > 1:
-        dataset = open_dataset({"folder": folder, "class_level": class_level})
+        dataset = open_dataset({"folder": str(folder), "class_level": class_level})
     else:
         try:
             dataset = open_dataset(reference or images, root=data_root)
@@ -209,7 +213,11 @@ def prepare_images(
     good = ~dataset.images["name"].isin(undecodable["name"]).to_numpy()
     gone = sorted(set(dataset.images["class"]) - set(dataset.images["class"][good]))
     if gone:
-        raise UserError(f"{dataset.name}: no image of class {gone[0]!r} can be decoded; the first: {undecodable['reason'].iloc[0]}")
+        first = undecodable[undecodable["name"].isin(dataset.images.loc[dataset.images["class"] == gone[0], "name"])].iloc[0]
+        raise UserError(
+            f"{dataset.name}: no image of class {gone[0]!r} can be decoded (such classes: {len(gone):,}); the first, {first['name']}: {first['reason']}; "
+            "save its images again, or leave the class out"
+        )
     kept = dataset if good.all() else dataset_rows(dataset, np.flatnonzero(good))
     names, notes = kept.images["name"], []
     if len(flat):
@@ -224,7 +232,7 @@ def prepare_images(
         check_held_out(kept.targets[split == "train"], joined[split == "train"])
     lost = sorted(set(kept.images["class"]) - set(kept.images["class"][split == "train"]))
     if lost:
-        raise UserError(f"{dataset.name}: class {lost[0]!r} has test images but no training image; add some")
+        raise UserError(f"{dataset.name}: class {lost[0]!r} has test images but no training image that can be decoded (such classes: {len(lost):,}); add some")
     images, is_train = kept.images.assign(split=split), split == "train"
     limits = accuracy_limits(dataset, images["label"][split == "test"].to_numpy(), drawn=not kept.images["split"].isin(["test", "val"]).any())
     notes = [*kept.notes, *notes, note, *limits, *_held_out_whole(images["class"].to_numpy()[is_train], joined[is_train])]

@@ -274,9 +274,6 @@ def column_advice(
     options, values = (" or ".join(form.format(key) for key in keys) for form in ("--{}", '{} = "…"'))
     return f"name it with {options} of recommend, {values} in a study file"
 
-
-column_advice("image", "label")
-
 # %% ../../nbs/api/images/07_lists.ipynb #94b67d69
 def unused_words(
     columns: Iterable[str],

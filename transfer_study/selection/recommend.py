@@ -394,14 +394,15 @@ def _recommendation(work: _Work) -> Recommendation:
     )  # fmt: skip
 
 
-def _write(work: _Work, answer: Recommendation) -> None:
-    "Writes the report and the recommendation; removes what killed processes left half written."
+def _write(work: _Work, answer: Recommendation) -> Recommendation:
+    "Writes the report and the recommendation, which it returns; removes what killed processes left half written."
     classifier, directories = work.directory / "classifier", {candidate.name: candidate.network.directory for candidate in work.candidates}
     code = directories[answer.recommended].resolve() if read_record(classifier).network.own_module else None
     write_recommendation(answer, work.prepared.dataset, work.directory / "report.html", str(classifier), code)
     answer.save(work.directory / "recommendation.json")
     for leftover in work.directory.rglob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
+    return answer
 
 # %% ../../nbs/api/selection/11_recommend.ipynb #70bf2476
 def recommend(
@@ -435,15 +436,11 @@ def recommend(
     if prefer not in PREFERENCES:
         raise UserError(f"prefer {prefer!r}: expected one of {', '.join(PREFERENCES)}")
     check_outside(images, Path(out))
-    listed = with_columns(images, image, label)
     with staged_progress_bar(progress) as update:
         options = _Options(_place(images, data_root), groups, class_level, *limits, licence, prefer, finetune, bundle, seed, resolve_device(device), tell, update)
-        work = _begin(listed, networks, Path(out), data_root, options)
+        work = _begin(with_columns(images, image, label), networks, Path(out), data_root, options)
         answer = _recommendation(work)
     asked = {"seed": seed, "budget": str(budget), "prefer": prefer, "groups": groups or "none", "device": options.device}
-    asked |= {"class_level": class_level} if class_level > 1 else {}
-    asked |= {name: value for name, value in {"images": options.images, "image": image, "label": label}.items() if value}
-    asked["networks"] = ", ".join(candidate.name for candidate in work.candidates)
-    answer = replace(answer, options=asked, seconds=round(time.monotonic() - options.started, 1))
-    _write(work, answer)
-    return answer
+    more = {"class_level": class_level * (class_level > 1), "images": options.images, "image": image, "label": label, "networks": ", ".join(work.models)}
+    answer = replace(answer, options=asked | {name: value for name, value in more.items() if value}, seconds=round(time.monotonic() - options.started, 1))
+    return _write(work, answer)

@@ -68,11 +68,10 @@ def keep(
     as_json: Json = False,
 ) -> None:
     "Write the classifier of a finished run of the linear protocol: head, preprocessing, calibration and model card."
+    from transfer_study.selection.export import check_onnx, export_onnx, split_of
     from transfer_study.selection.keep import keep_classifier
 
     if export is not None:
-        from transfer_study.selection.export import check_onnx
-
         check_onnx()
     with interruptible("nothing was written"):
         kept = keep_classifier(
@@ -84,17 +83,13 @@ def keep(
               "n_test": kept.n_test, "metric": kept.metric, "score": kept.score, "reported": kept.reported, "limits": list(kept.limits)}  # fmt: skip
     if export is not None:
         from transfer_study.selection.classifier import load_classifier
-        from transfer_study.selection.export import export_onnx, split_of
 
         weights, code = kept.run.network.weights, kept.run.network.directory
         classifier = load_classifier(kept.path, weights=None if bundle else weights, code=code)
         check = export_onnx(classifier, kept.path / "model.onnx", split_of(kept.run.dataset, "test"))
         echo(str(check))
         result["onnx"] = {"n_images": check.n_images, "n_different": check.n_different, "largest_difference": check.largest_difference}
-    if as_json:
-        print_json(result)
-    else:
-        print(kept.path)
+    print_json(result) if as_json else print(kept.path)
 
 # %% ../../nbs/api/cli/03_classifier.ipynb #378babe2
 def _score(predictions: "pd.DataFrame", labels: "np.ndarray", classifier: "Classifier") -> dict:

@@ -1,6 +1,9 @@
 """`recommend` and `networks --local` from the shell: results on stdout, one line for a mistake."""
 
+import html
 import json
+import re
+import shlex
 
 import pytest
 
@@ -32,11 +35,40 @@ def test_recommend_prints_the_answer_and_writes_what_it_says(command, tiny):
     assert json.loads(err.splitlines()[0]) == {"event": "message", "text": "photos: 32 images of 2 classes"}
 
 
+def test_the_columns_of_a_table_are_named_as_the_message_says(command, tiny):
+    files = sorted(tiny.glob("photos/*/*"))
+    rows = [f"photos/{file.parent.name}/{file.name},{i}.png,{file.parent.name},x" for i, file in enumerate(files)]
+    (tiny / "tree.csv").write_text("\n".join(["picture,stem,species,site", *rows]))
+    arguments = ("recommend", tiny / "tree.csv", "--networks", tiny / "tiny.toml", "--out", tiny / "runs")
+    code, _, err = command(*arguments)
+    assert code == 2 and "name it with --image or --label of recommend" in err
+    code, _, err = command(*arguments, "--image", "picture", "--label", "kind")
+    assert code == 2 and "no column 'kind'; found: picture, stem, species, site; rename the column, or name it" in err
+    code, out, err = command(*arguments, "--image", "picture", "--label", "species", "--groups", "stem")
+    assert code == 0 and err.startswith("tree: 32 images of 2 classes\n") and "32 groups; 0 images belong to none" in err
+    options = json.loads((tiny / "runs" / "tree" / "recommendation.json").read_text())["options"]
+    assert (options["image"], options["label"], options["groups"]) == ("picture", "species", "stem")
+    code, _, err = command("recommend", tiny / "photos", "--label", "species")
+    assert code == 2 and "photos: --label (label=) is for columns of a table of images" in err
+
+
+def test_the_command_in_the_report_classifies_images_with_a_network_of_the_users_own(command, tiny, monkeypatch):
+    (tiny / "nets.py").write_text('import timm\n\n\ndef net():\n    return timm.create_model("test_resnet")\n')
+    study = (tiny / "tiny.toml").read_text().replace('name = "test_resnet"', 'name = "test_resnet"\narchitecture = "nets:net"')
+    (tiny / "tiny.toml").write_text(study.partition('[[networks]]\nname = "test_efficientnet"')[0])
+    command("recommend", tiny / "photos", "--networks", tiny / "tiny.toml", "--out", tiny / "my runs", "--device", "cpu")
+    (said,) = re.findall("<pre>transfer-study (.*)</pre>", (tiny / "my runs" / "photos" / "report.html").read_text())
+    (tiny / "photos").rename(tiny / "new_images")
+    monkeypatch.chdir(tiny)
+    code, _, err = command(*shlex.split(html.unescape(said)))
+    assert code == 0 and "32 images: " in err and (tiny / "predictions.csv").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--budget", "soon"), "not a duration"),
-        (("--max-latency", "20s"), "--max-latency '20s': not a number from 0 to 1e15; expected such as 20ms"),
+        (("--max-latency", "20s"), "max_latency '20s': not a number from 0 to 1e15; expected such as 20ms"),
         (("--prefer", "beauty"), "expected one of speed, accuracy, size"),
         (("--license", "free"), "expected permissive or any"),
         (("--groups", "zzz"), "matches no image name"),

@@ -58,7 +58,7 @@ def test_scores_of_stored_runs(tmp_path):
     assert table["n_removed"].tolist() == [2, 2] and table["n_test"].tolist() == [40, 41]
     none = scores_without(tmp_path, leak("test/3")[:0], "set")
     assert (none["difference"] == 0).all() and (none["p_value"] == 1).all()
-    with pytest.raises(UserError, match="no finished run on dataset 'other'"):
+    with pytest.raises(UserError, match="no finished run on dataset 'other'; its runs are on set; give the images of one"):
         scores_without(tmp_path, leak("test/3"), "other")
     with pytest.raises(UserError, match="is not among the test images of one"):
         scores_without(tmp_path, leak("test/999"), "set")

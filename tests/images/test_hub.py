@@ -106,7 +106,7 @@ def test_one_that_bears_an_official_name_is_counted_like_it(tmp_path, hf):
     parquet(hf, tmp_path / "cifar100", labels, hf.ClassLabel(names=names), "fine_label", **more)
     dataset = open_dataset("hf:cifar100", tmp_path)
     assert dataset.classes == names
-    line = "dataset cifar100: the labels are those of the column 'fine_label', not of 'coarse_label'; in a study file label ="
+    line = "dataset cifar100: the labels are those of the column 'fine_label', not of 'coarse_label'; to take another,"
     assert dataset.notes[-1].startswith(line) and "not used" not in "".join(dataset.notes)
     named = open_dataset({"hf": "cifar100", "label": "coarse_label"}, tmp_path)
     assert len(named.classes) == 20 and named.notes[-1] == "dataset cifar100: columns not used: fine_label"

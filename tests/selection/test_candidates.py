@@ -50,7 +50,7 @@ def test_lite_networks_are_those_that_pip_has_installed():
 def test_limits_leave_out_and_say_so():
     found, lines = find_candidates("resnet18.a1_in1k, mobilenetv3_small_050.lamb_in1k", max_parameters=5e6)
     assert names(found) == ["mobilenetv3_small_050.lamb_in1k"]
-    assert lines == ["resnet18.a1_in1k: left out, 11.2 million parameters"]
+    assert lines == ["resnet18.a1_in1k: left out, 11.2 million parameters, the limit is 5 million"]
     with pytest.raises(UserError, match="no network to choose among; resnet18.a1_in1k: left out"):
         find_candidates("resnet18.a1_in1k", max_parameters=1e6)
 
@@ -94,6 +94,8 @@ def _torchvision_licences() -> list[dict]:
         ("no_such_network_*", "matches no checkpoint of timm"),
         ("vit_*", "narrow it to 30 or fewer"),
         ("", "no network to choose among; give --networks"),
+        ("resnet18 resnet34", "write commas between names"),
+        ("resnet18;resnet34", "write commas between names"),
         ([Network("a", "resnet18"), Network("a", "resnet34")], "two networks are called 'a'"),
     ],
 )
@@ -108,6 +110,11 @@ def test_weights_that_cannot_be_fetched_are_left_out_at_once(monkeypatch):
     found, _ = find_candidates("resnet18.a1_in1k")
     with pytest.raises(UserError, match="resnet18.a1_in1k: left out, its weights .* cannot be reached"):
         with_weights(found)
+
+
+def test_tiers_are_known_in_any_case():
+    written, capital = find_candidates("tiny")[0], find_candidates("Tiny")[0]
+    assert capital == written and written
 
 
 def test_tiers_ascend_in_size_and_hold_several_families():

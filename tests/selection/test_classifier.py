@@ -219,6 +219,10 @@ def test_what_recommend_writes_beside_a_classifier_leads_to_it(tmp_path):
         with pytest.raises(UserError, match="has no classifier.json; give ") as error:
             load_classifier(given)
         assert str(error.value).endswith(f"give {tmp_path / 'classifier'}")
+    with pytest.raises(UserError, match="not a classifier.*; give .*classifier"):
+        load_classifier(tmp_path.parent)  # as runs/recommend
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        load_classifier(tmp_path / "nowhere")
     with pytest.raises(UserError, match="has no classifier.json; give ") as error:
         load_classifier(tmp_path / "classifier" / "classifier.json")
     assert str(error.value).endswith(f"give {tmp_path / 'classifier'}")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -67,9 +68,17 @@ def test_predictions_are_printed_or_given_as_json(saved, finished, command):
 
 def test_a_folder_of_no_class_is_one_line(saved, finished, command, tmp_path):
     (tmp_path / "new" / "dark").mkdir(parents=True)
-    Image.new("RGB", (40, 40)).save(tmp_path / "new" / "dark" / "0.png")
-    code, out, err = command("predict", saved, tmp_path / "new", "--score", "--device", "cpu")
-    assert code == 2 and out == "" and "dark/0.png: not in a folder named like one of the 2 classes" in err
+    for i in range(2):
+        Image.new("RGB", (40, 40)).save(tmp_path / "new" / "dark" / f"{i}.png")
+    arguments = ("predict", saved, tmp_path / "new", "--score", "--device", "cpu", "--out", tmp_path / "p.csv")
+    code, out, err = command(*arguments)
+    assert code == 2 and out == "" and "dark/0.png (such images: 2): not in a folder named like one of the 2 classes" in err
+    assert err.count("\n") == 1  # nothing was predicted yet
+    for path in (tmp_path / "new" / "dark").rename(tmp_path / "new" / "dim").iterdir():
+        path.write_bytes(path.read_bytes()[:60])
+    code, _, err = command(*arguments)
+    assert code == 2 and err.endswith("--score: no image can be decoded, so there is no accuracy\n")
+    assert "image file is truncated" in (tmp_path / "p.csv").read_text()
     with pytest.raises(UserError, match="not in a folder"):
         folder_labels(pd.DataFrame({"image": ["dim"]}), ("bright", "dim"))  # a file of that name is no folder
 
@@ -168,6 +177,13 @@ def test_a_part_of_a_dataset_has_its_own_rows_labels_and_fingerprint():
     rows = np.flatnonzero(digits.images["split"] == "test")
     assert len({several.fingerprint, test.fingerprint, train.fingerprint}) == 3
     assert test.read(3) == digits.read(rows[3]) and test.targets.tolist() == several.targets[rows].tolist()
+
+
+def test_a_missing_extra_is_said_before_anything_is_written(finished, command, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    arguments = ("keep", finished[0] / "runs" / "tiny", "test_resnet", "squares", "--out", tmp_path / "c", "--export", "onnx")
+    code, _, err = command(*arguments)
+    assert code == 2 and "--export onnx: onnx is not installed" in err and not (tmp_path / "c").exists()
 
 
 def test_keep_exports(finished, command, tmp_path):

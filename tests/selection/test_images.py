@@ -212,6 +212,16 @@ def test_undecodable_images_are_listed_and_left_where_they_are(photos):
     assert broken.relative_to(photos).as_posix() not in set(prepared.dataset.images["name"])
 
 
+def test_a_class_that_cannot_be_decoded_is_named_with_its_own_reason(tmp_path):
+    folder = write_images(tmp_path, train=4, test=0, classes=("a", "b", "c")) / "train"
+    (folder / "a" / "0.png").write_text("")
+    for path in [*folder.glob("b/*"), *folder.glob("c/*")]:
+        path.write_bytes(path.read_bytes()[:60])
+    reason = r"no image of class 'b' can be decoded \(such classes: 2\); the first, b/0.png: .+; save its images again"
+    with pytest.raises(UserError, match=reason):
+        prepare_images(open_images(folder))
+
+
 def test_images_are_known_by_their_contents_and_other_files_are_named(photos):
     first = sorted(photos.rglob("*.png"))[0]
     first.rename(first.with_suffix(""))
@@ -362,7 +372,11 @@ def test_classes_inside_of_domains_are_one_by_one_option(tmp_path):
     for split in ("train", "test"):
         shutil.copytree(tmp_path / "pacs", tmp_path / "split" / split)
     assert open_images(tmp_path / "split", class_level=2).counts == {"classes": 2, "train": 24, "val": 0, "test": 24}
-    with pytest.raises(UserError, match="hf:pacs: class_level 2 needs a folder, tar or zip of class folders"):
+    (tmp_path / "list.csv").write_text("image,label\n0.png,dim\n")
+    for other in (tmp_path / "list.csv", tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="class_level 2 is for a folder.*check the path, or leave class_level out"):
+            open_images(other, class_level=2)
+    with pytest.raises(UserError, match="hf:pacs: class_level 2 is for a folder, tar or zip of class folders, which this is not"):
         open_images("hf:pacs", class_level=2)
 
 

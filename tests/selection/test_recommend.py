@@ -166,10 +166,12 @@ def test_a_classifier_without_a_mistake_has_a_report(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"budget": "soon"}, "not a duration"),
+        ({"budget": "soon"}, "not a duration; expected such as 90s, 10min or 2h, at most 30 years, or none for no limit"),
+        ({"max_latency": "20s"}, "max_latency '20s': not a number .* such as 20ms"),
         ({"prefer": "beauty"}, "expected one of speed, accuracy, size"),
         ({"max_parameters": 10}, "no network to choose among"),
         ({"max_latency": 1e-6}, "on this machine"),
+        ({"max_latency": "0.000001ms", "budget": "none"}, "on this machine"),
         ({"networks": "no_such_network"}, "unknown network 'no_such_network'"),
         ({"licence": "free"}, "expected permissive or any"),
         ({"groups": "zzz"}, "matches no image name"),
@@ -178,6 +180,23 @@ def test_a_classifier_without_a_mistake_has_a_report(tmp_path):
 def test_mistakes_are_one_line(photos, study, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         recommend(photos, **{"networks": str(study), "out": tmp_path} | options)
+
+
+def test_mistakes_are_found_before_images_are_compared_and_after_the_list_was_read(photos, study, own, tmp_path, monkeypatch):
+    def compared(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("transfer_study.selection.recommend.prepare_images", compared)
+    files, lines = sorted(photos.glob("*/*")), []
+    rows = [f"{file.parent.name}/{file.name},{file.parent.name},x" for file in files]
+    (photos.parent / "list.csv").write_text("\n".join(["image,label,patient", *(f"{photos.name}/{row}" for row in rows)]))
+    with pytest.raises(UserError, match="matches no image name"):
+        recommend(photos.parent / "list.csv", str(study), groups="Patient", out=tmp_path, tell=lines.append)
+    assert "dataset list: columns not used: patient" in lines
+    with pytest.raises(UserError, match="no network can be built"):
+        recommend(photos, own("Heads"), out=tmp_path)
+    with pytest.raises(UserError, match="'Infinite': its features of an image are NaN or infinite; check what"):
+        recommend(photos, own("Infinite"), out=tmp_path)
 
 
 def test_networks_that_cannot_be_fetched_are_left_out_at_once(photos, study, tmp_path, monkeypatch):
@@ -226,6 +245,11 @@ class Net(nn.Module):
 class Heads(Net):
     def forward(self, x):
         return self.head(features := self.body(x)), self.second(features)
+
+
+class Infinite(Net):
+    def forward(self, x):
+        return self.head(self.body(x) / 0)
 
 
 class Frozen(Net):

@@ -27,8 +27,10 @@ from transfer_study.cli.console import (
     print_table,
     stderr_bars,
 )
+from ..core import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from transfer_study.selection.classifier import Classifier
@@ -66,8 +68,11 @@ def keep(
     as_json: Json = False,
 ) -> None:
     "Write the classifier of a finished run of the linear protocol: head, preprocessing, calibration and model card."
+    from transfer_study.selection.export import check_onnx, export_onnx, split_of
     from transfer_study.selection.keep import keep_classifier
 
+    if export is not None:
+        check_onnx()
     with interruptible("nothing was written"):
         kept = keep_classifier(
             runs, network, dataset, out, bundle=bundle, licence=licence, overwrite=overwrite, device=device, seed=seed, setting=setting,
@@ -78,30 +83,27 @@ def keep(
               "n_test": kept.n_test, "metric": kept.metric, "score": kept.score, "reported": kept.reported, "limits": list(kept.limits)}  # fmt: skip
     if export is not None:
         from transfer_study.selection.classifier import load_classifier
-        from transfer_study.selection.export import export_onnx, split_of
 
         weights, code = kept.run.network.weights, kept.run.network.directory
         classifier = load_classifier(kept.path, weights=None if bundle else weights, code=code)
         check = export_onnx(classifier, kept.path / "model.onnx", split_of(kept.run.dataset, "test"))
         echo(str(check))
         result["onnx"] = {"n_images": check.n_images, "n_different": check.n_different, "largest_difference": check.largest_difference}
-    if as_json:
-        print_json(result)
-    else:
-        print(kept.path)
+    print_json(result) if as_json else print(kept.path)
 
 # %% ../../nbs/api/cli/03_classifier.ipynb #378babe2
-def _score(predictions: "pd.DataFrame", classifier: "Classifier") -> dict:
-    "Accuracy, interval and number of the images that could be decoded, by the names of their folders."
+def _score(predictions: "pd.DataFrame", labels: "np.ndarray", classifier: "Classifier") -> dict:
+    "Accuracy, interval and number of the images that could be decoded, by the labels of all; raises `UserError` if none could be."
     from transfer_study.classifiers.calibration import accuracy_interval
     from transfer_study.classifiers.metrics import METRICS
-    from transfer_study.selection.export import folder_labels
 
-    decoded = predictions[predictions["flag"] != "broken"]
-    y_true, y_pred, metric = folder_labels(decoded, classifier.class_names), decoded["label"].to_numpy(), classifier.record.metric
+    decoded = (predictions["flag"] != "broken").to_numpy()
+    if not decoded.any():
+        raise UserError("--score: no image can be decoded, so there is no accuracy")
+    y_true, y_pred, metric = labels[decoded], predictions["label"].to_numpy()[decoded], classifier.record.metric
     return {
         "metric": metric, "accuracy": float(METRICS[metric](y_true, y_pred)), "interval": list(accuracy_interval(y_true, y_pred, metric)),
-        "n": len(decoded), "expected": classifier.record.expected_accuracy,
+        "n": len(y_true), "expected": classifier.record.expected_accuracy,
     }  # fmt: skip
 
 
@@ -133,22 +135,25 @@ def predict(
     "Classify images: label, probability, second label, and a flag for images unlike the training images."
     from transfer_study.images.unlabelled import unlabelled_images
     from transfer_study.selection.classifier import load_classifier
-    from transfer_study.selection.export import safe_cells, write_predictions_csv
+    from transfer_study.selection.export import folder_labels, safe_cells, write_predictions_csv
+    from transfer_study.selection.record import read_record
 
     check_output_file(out, ".csv")
     with interruptible("nothing was written"):
+        names = read_record(classifier).class_names
         dataset = unlabelled_images(images[0] if len(images) == 1 else images)
+        labels = folder_labels(dataset.images.rename(columns={"name": "image"}), names) if score else None
         loaded = load_classifier(classifier, weights=weights, code=code)
         for line in dataset.notes:
             echo(line)
         with image_bar(len(dataset.images)) as update:
             predictions = loaded.predict(dataset, device=device, progress=update)
-    scored = _score(predictions, loaded) if score else None
     if score and (n := sum(bool(_TRAINING.search(name)) for name in dataset.images["name"])):
         echo(f"{n:,} of {len(dataset.images):,} images are in a folder of training images: the accuracy on those says little about new ones; give the folder of the test images alone")
     _summary(predictions)
     if out is not None:
         echo(f"predictions: {write_predictions_csv(predictions, out)}")
+    scored = None if labels is None else _score(predictions, labels, loaded)
     if as_json:
         rows = json.loads(predictions.to_json(orient="records"))
         print_json({"predictions": rows} | ({} if scored is None else {"score": scored}))

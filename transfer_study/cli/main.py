@@ -248,9 +248,11 @@ def _compared(name: str, splits: list[str] | None, data_root: Path | None) -> "I
         dataset = open_dataset(name, root=data_root)
     except NoTestImages:  # in a list; they are not needed here
         dataset = open_images(name, data_root)
-    except UserError:
-        if splits or not path.exists() or is_list(path):
+    except UserError as error:
+        if not path.exists() or is_list(path):
             raise
+        if splits:
+            raise UserError(f"{error}; without the option for a split, all images below it are compared") from error
         dataset = unlabelled_images(path)
         echo(f"{dataset.name}: no train/<class>/ and test/<class>/; all images below it are compared")
     for note in dataset.notes:
@@ -278,6 +280,8 @@ def overlap(
     check_output(out)
     first = _compared(source, source_split, data_root)
     sets = [first, first if target in (None, source) and not target_split else _compared(target or source, target_split, data_root)]
+    if runs is not None:
+        overlap_scores.runs_on(runs, sets[1].name)  # else the images would be compared first
     with stderr_bars() as bars:
         tasks = {stage: bars.add_task(stage, total=None) for stage in ("images", "searches", "pairs")}
         result = find_overlap(

@@ -68,6 +68,8 @@ def recommend(
     networks: Annotated[str, typer.Option(help="Names, timm patterns, tiers (tiny, small, base, large), lite, or study files (.toml), separated by commas.", metavar="NAME,…")] = "lite,small",
     groups: Annotated[str | None, typer.Option(help="Table (image, group), column of a list of images, or regular expression on names: images of a group stay on one side of every split that is drawn; given test images stay as they are, and shared groups are findings.")] = None,
     class_level: Annotated[int, typer.Option(min=1, max=9, help="Which folder names the class: 2 for DOMAIN/CLASS/IMAGE, whose classes are the same in each domain.")] = 1,
+    image: Annotated[str, typer.Option(help="Column of images in a table of images, or in hf:NAME; default: image, or the only one of image files.")] = "",
+    label: Annotated[str, typer.Option(help="Column of labels, likewise; default: label, or the only other one.")] = "",
     budget: Annotated[str, typer.Option(help="Time for computing, such as 90s, 10min or 2h; none for no limit.")] = "10min",
     max_parameters: Annotated[str | None, typer.Option(help="Only networks with so many parameters at most, such as 30M.")] = None,
     max_latency: Annotated[str | None, typer.Option(help="Only networks that take so many milliseconds at most for one image, measured here, such as 20ms.")] = None,
@@ -88,14 +90,12 @@ def recommend(
 
     check_output(out)
     with interruptible("finished steps are kept; the same command continues from there"):
-        from transfer_study.selection.recommend import read_number
         from transfer_study.selection.recommend import recommend as find
 
-        milliseconds = read_number(max_latency.lower().removesuffix("ms") if max_latency else None, "--max-latency", "20ms")
         with _stage_bars(as_json) as progress:
             answer = find(
-                images, networks, groups=groups, class_level=class_level, budget=None if budget == "none" else budget, max_parameters=max_parameters,
-                max_latency=milliseconds, licence=licence, prefer=prefer, finetune=finetune, bundle=bundle, out=out, seed=seed, device=device,
+                images, networks, groups=groups, class_level=class_level, image=image, label=label, budget=budget, max_parameters=max_parameters,
+                max_latency=max_latency, licence=licence, prefer=prefer, finetune=finetune, bundle=bundle, out=out, seed=seed, device=device,
                 data_root=data_root, tell=tell, progress=progress,
             )  # fmt: skip
         _show(answer, as_json)

@@ -22,7 +22,16 @@ from .datasets import NO_CONTENT, ImageDataset, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
 from .layout import SPLIT_NAMES, SPLITS, NoTestImages, choose_splits, links_advice, same_spelling
-from .lists import FLAGS, LIST_SUFFIXES, is_list, left_out_words, split_column, splits_key, unused_words
+from transfer_study.images.lists import (
+    FLAGS,
+    LIST_SUFFIXES,
+    column_advice,
+    is_list,
+    left_out_words,
+    split_column,
+    splits_key,
+    unused_words,
+)  # fmt: skip
 from .official import known_datasets
 from .splits import draw_test_images
 
@@ -314,9 +323,7 @@ def _unclear_words(features: Mapping[str, Any], images: list[str], labels: list[
         return "images without labels; list these in a metadata.csv beside the images (columns file_name and label)"
     found = {kind: names for kind, names in (("image", images), ("label", labels)) if len(names) != 1}
     words = [f"one {kind} column expected, {len(names)} found among the columns {names_shown(names or others)}" for kind, names in found.items()]
-    keys = {kind: others[0] if not names and len(others) == 1 else "…" for kind, names in found.items()}
-    in_file, in_python = ", ".join(f'{kind} = "{name}"' for kind, name in keys.items()), "".join(f', "{kind}": "{name}"' for kind, name in keys.items())
-    return "; ".join([*words, f'in a study file name {"it" if len(keys) == 1 else "them"} with {in_file}, or in Python in {{"hf": "…"{in_python}}}']) if keys else ""
+    return "; ".join([*words, column_advice(*found)]) if found else ""
 
 # %% ../../nbs/api/images/12_hub.ipynb #3e838b88
 @dataclass(eq=False)
@@ -459,7 +466,7 @@ def _classes_too(
     from datasets import ClassLabel, Value
 
     others = [name for name, feature in features.items() if isinstance(feature, ClassLabel) and name != label and name not in used]
-    words, advice = f"the labels are those of the column {label!r}", 'in a study file label = "…" names another'
+    words, advice = f"the labels are those of the column {label!r}", f"to take another, {column_advice('label')}"
     is_only = isinstance(features[label], Value) and label not in ("label", "fine_label")
     return others, f"{words}, not of {names_shown(map(repr, others))}; {advice}" if others else words * is_only
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIST_SUFFIXES', 'FLAGS', 'is_list', 'listed_cells', 'named_splits', 'split_column', 'proposed_splits', 'splits_key',
-           'unused_words', 'left_out_words', 'decoded_path', 'located_files']
+           'column_advice', 'unused_words', 'left_out_words', 'decoded_path', 'located_files']
 
 # %% ../../nbs/api/images/07_lists.ipynb #52b2fe36
 import json
@@ -265,6 +265,14 @@ def splits_key(
     "The key `splits` of a study file for these names, as far as they can be told apart."
     found = proposed_splits(names) or {"train": "…", "test": "…"}
     return f"splits = {{ {', '.join(f'{ours} = {json.dumps(theirs, ensure_ascii=False)}' for ours, theirs in found.items())} }}"
+
+# %% ../../nbs/api/images/07_lists.ipynb #15d1b3a7
+def column_advice(
+    *keys: str,  # image, label
+) -> str:
+    "How columns of a list are named, in both ways in."
+    options, values = (" or ".join(form.format(key) for key in keys) for form in ("--{}", '{} = "…"'))
+    return f"name it with {options} of recommend, {values} in a study file"
 
 # %% ../../nbs/api/images/07_lists.ipynb #94b67d69
 def unused_words(

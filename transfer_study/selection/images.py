@@ -6,7 +6,6 @@
 __all__ = ['write_images', 'PreparedImages', 'dataset_rows', 'open_images', 'check_outside', 'accuracy_limits', 'prepare_images']
 
 # %% ../../nbs/api/selection/00_images.ipynb #5e3e774b
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +21,9 @@ from ..images.catalog import named_datasets, open_dataset
 from ..images.class_folders import check_results_outside, class_folders, has_test_images
 from ..images.datasets import ImageDataset, UnshownLabel, dataset_name, with_copies
 from ..images.entries import open_entry
-from ..images.keys import dataset_entry, split_reference
+from ..images.keys import split_reference
 from ..images.layout import NoTestImages
+from ..images.listed import keyed_entry
 from ..images.lists import is_list
 from ..images.official import count_mismatch
 from ..images.splits import check_held_out, draw_split, joined_groups, naming, read_groups
@@ -97,24 +97,22 @@ def dataset_rows(
     return replace(dataset, images=images, fingerprint=identity, label_matrix=several, reader=reader, contents=())
 
 # %% ../../nbs/api/selection/00_images.ipynb #c2f2ac75
-def _class_folders_without_test(reference: str) -> Path | None:
-    "The folder or archive of a reference that is on this machine and has no test images; None for any other reference."
+def _folder(reference: str) -> Path | None:
+    "The folder or archive of a reference that is on this machine; None for any other reference."
     kind, rest = split_reference(reference)
     path = user_path(rest)
-    elsewhere = kind in ("hf", "drawn", "csv") or is_list(path) or reference in set(named_datasets()["name"])
-    return None if elsewhere or not path.exists() or is_vtab_folder(path) or has_test_images(path) else path
+    return None if kind in ("hf", "drawn", "csv") or is_list(path) or not path.exists() else path
+
+
+def _class_folders_without_test(reference: str) -> Path | None:
+    "The folder or archive of a reference, if it has no test images; None for any other reference."
+    path = None if reference in set(named_datasets()["name"]) else _folder(reference)
+    return None if path is None or is_vtab_folder(path) or has_test_images(path) else path
 
 
 def _all_for_training(images: Any) -> ImageDataset:
     "The images of a list or of the Hugging Face library that have no test split: all of them in train, or in val if they are there."
-    entry = dataset_entry(images)
-    kind, rest = split_reference(entry.reference)
-    if kind == "hf":
-        name, _, configuration = rest.partition(":")
-        keys = {"hf": name, "configuration": configuration} if configuration else {"hf": name}
-    else:
-        keys = entry.model_dump(exclude_unset=True, exclude={"reference"}) or {"csv": rest}
-    drawn = open_entry(dataset_entry(keys | {"test_share": 0.2}), unseen_classes=True)
+    drawn = open_entry(keyed_entry(images).model_copy(update={"test_share": 0.2}), unseen_classes=True)
     table = drawn.images.assign(split=drawn.images["split"].replace("test", "train"))
     return with_copies(replace(drawn, images=table, fingerprint=digest(["without test images", drawn.fingerprint])))
 
@@ -130,22 +128,22 @@ def open_images(
 ) -> ImageDataset:
     "The images, in the splits that they have. Raises `UserError` where they have several labels each, or cannot be opened."
     reference = str(images) if isinstance(images, str | Path) else ""
-    folder = re.sub("^(folder|tar|zip):", "", reference)
-    if class_level > 1 and not (folder and user_path(folder).exists()):
-        raise UserError(f"{folder or 'images'}: class_level {class_level} needs a folder, tar or zip of class folders")
+    folder = _folder(reference) if reference else None
+    if class_level > 1 and folder is None:
+        raise UserError(f"{reference or 'images'}: class_level {class_level} is for a folder, tar or zip of class folders, which this is not; check the path, or leave class_level out")
     if isinstance(images, ImageDataset):
         dataset = images
     elif reference and (path := _class_folders_without_test(reference)):
         dataset = class_folders(path, class_level=class_level)
     elif class_level > 1:
-        dataset = open_dataset({"folder": folder, "class_level": class_level})
+        dataset = open_dataset({"folder": str(folder), "class_level": class_level})
     else:
         try:
             dataset = open_dataset(reference or images, root=data_root)
         except NoTestImages:
             dataset = _all_for_training(reference or images)
         except UnshownLabel as error:
-            raise _needs_one_label(dataset_entry(reference or images)) from error
+            raise _needs_one_label(keyed_entry(reference or images)) from error
     if dataset.label_matrix is not None:
         raise _needs_one_label(dataset.name)
     return dataset
@@ -221,7 +219,11 @@ def prepare_images(
     good = ~dataset.images["name"].isin(undecodable["name"]).to_numpy()
     gone = sorted(set(dataset.images["class"]) - set(dataset.images["class"][good]))
     if gone:
-        raise UserError(f"{dataset.name}: no image of class {gone[0]!r} can be decoded; the first: {undecodable['reason'].iloc[0]}")
+        first = undecodable[undecodable["name"].isin(dataset.images.loc[dataset.images["class"] == gone[0], "name"])].iloc[0]
+        raise UserError(
+            f"{dataset.name}: no image of class {gone[0]!r} can be decoded (such classes: {len(gone):,}); the first, {first['name']}: {first['reason']}; "
+            "save its images again, or leave the class out"
+        )
     kept = dataset if good.all() else dataset_rows(dataset, np.flatnonzero(good))
     names, notes = kept.images["name"], []
     if len(flat):
@@ -236,7 +238,7 @@ def prepare_images(
         check_held_out(kept.targets[split == "train"], joined[split == "train"])
     lost = sorted(set(kept.images["class"]) - set(kept.images["class"][split == "train"]))
     if lost:
-        raise UserError(f"{dataset.name}: class {lost[0]!r} has test images but no training image; add some")
+        raise UserError(f"{dataset.name}: class {lost[0]!r} has test images but no training image that can be decoded (such classes: {len(lost):,}); add some")
     images, is_train = kept.images.assign(split=split), split == "train"
     limits = accuracy_limits(dataset, images["label"][split == "test"].to_numpy(), drawn=not kept.images["split"].isin(["test", "val"]).any())
     notes = [*kept.notes, *notes, note, *limits, *_held_out_whole(images["class"].to_numpy()[is_train], joined[is_train])]

@@ -6,6 +6,7 @@
 __all__ = ['find_run', 'KeptHead', 'fit_head', 'KeptClassifier', 'keep_classifier']
 
 # %% ../../nbs/api/selection/15_keep.ipynb #40286b20
+import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -75,7 +76,7 @@ def find_run(
     if not planned:
         raise UserError(
             f"{runs}: no run of {network!r} on {dataset!r} with setting {setting!r}, seed {'any' if seed is None else seed} and "
-            f"{'all training images' if size is None else f'{size} training images per class'}; `transfer-study results {runs}` lists the runs"
+            f"{'all training images' if size is None else f'{size} training images per class'}; `transfer-study results {shlex.quote(str(runs))}` lists the runs"
         )
     if not (Path(runs) / planned[0].run_id / "result.json").is_file():
         raise UserError(

@@ -88,10 +88,12 @@ def read_record(
 ) -> ClassifierRecord:
     "The record in `classifier.json`; raises `UserError` for a missing, damaged or changed file."
     path = folder / "classifier.json"
+    if not folder.exists():
+        raise UserError(f"{folder}: no such folder; expected one that `keep` or `recommend` has written")
     if not path.is_file():
-        inside = folder if folder.is_dir() else folder.parent  # what `recommend` writes has the classifier in a folder of its own
-        found = next((at for at in (inside / "classifier", inside) if (at / path.name).is_file()), None)
-        hint = f"give {found}" if found else "expected a folder written by `keep` or `recommend`"
+        inside = folder if folder.is_dir() else folder.parent  # `recommend` and `keep` write classifiers into folders of their own
+        found = [at.parent for depth in ("", "*/", "*/*/") for at in sorted(inside.glob(f"{depth}{path.name}"))]
+        hint = f"give {' or '.join(map(str, found[:3]))}{' …' * (len(found) > 3)}" if found else "expected a folder written by `keep` or `recommend`"
         raise UserError(f"{folder}: not a classifier, because it has no classifier.json; {hint}")
     if other := stand_in(path.read_bytes()[:100]):
         raise UserError(f"{path}: {other}")

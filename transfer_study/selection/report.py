@@ -9,6 +9,8 @@ __all__ = ['THUMBNAIL', 'MOST_CLASSES', 'MOST_THUMBNAILS', 'thumbnail_address', 
 # %% ../../nbs/api/selection/09_report.ipynb #6d1d9141
 import base64
 import functools
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,18 @@ def _suspects(findings: pd.DataFrame, dataset: ImageDataset, rows: pd.Series) ->
     return items
 
 # %% ../../nbs/api/selection/09_report.ipynb #61c91057
+def _command(classifier: str, code: Path | None) -> str:
+    "The command that classifies new images, as a shell reads it."
+    options = "" if code is None else f" --code {shlex.quote(str(code))}"
+    return f"transfer-study predict {shlex.quote(classifier)} new_images/{options} --out predictions.csv"
+
+
+def _call(classifier: str, code: Path | None) -> str:
+    "The same in Python."
+    option = "" if code is None else f", code={json.dumps(str(code), ensure_ascii=False)}"
+    return f'ts.load_classifier({json.dumps(classifier, ensure_ascii=False)}{option}).predict("new_images/")'
+
+# %% ../../nbs/api/selection/09_report.ipynb #488b0a94
 def _tables(r: Recommendation) -> dict[str, str]:
     "The tables of the page as HTML, by their names in the template; empty where there are no rows."
     confused = confusions(r.predictions).drop(columns="first")
@@ -124,6 +138,7 @@ def write_recommendation(
     dataset: ImageDataset,  # the images that it is about
     path: Path | str,  # of the page
     classifier: str = "classifier",  # where the classifier lies, as the page names it
+    code: Path | None = None,  # folder of the module that builds the network, for one of your own
 ) -> Path:
     "Writes the page; returns its path."
     r, path = recommendation, Path(path)
@@ -135,7 +150,7 @@ def write_recommendation(
         matrix=chart_addresses(confusion_chart(r.predictions)) if few else None,
         n_right=f"{(r.predictions['label'] == r.predictions['predicted']).sum():,}",
         mistakes=_mistakes(r.predictions, dataset, rows), lines=finding_lines(r.findings), suspects=_suspects(r.findings, dataset, rows),
-        classifier=classifier, **_tables(r),
+        command=_command(classifier, code), call=_call(classifier, code), code=code, **_tables(r),
     )  # fmt: skip
     path.write_text(page, encoding="utf-8")
     return path

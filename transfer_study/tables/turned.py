@@ -122,11 +122,12 @@ def unpivoted(
         if len(values) < 2 or list(map(role_of, values)).count("score") != 1 or any(names != datasets[0] for names in datasets):
             continue
         index = [i for i in range(len(grid.columns)) if i not in spread]
-        cell = {(grid.levels[i][1 - line], grid.levels[i][line]): grid.cells[i] for i in spread}
-        names = list(dict.fromkeys(name for name, _ in cell))
-        empty = pd.Series("", grid.cells.index, dtype=object)
-        blocks = [[*(grid.cells[i] for i in index), empty.replace("", name), *(cell.get((name, value), empty) for value in values)] for name in names]
-        cells = pd.concat([pd.concat([part.astype(object) for part in block], axis=1, ignore_index=True) for block in blocks], ignore_index=True)
+        position = {(grid.levels[i][1 - line], grid.levels[i][line]): i for i in spread}
+        names = list(dict.fromkeys(name for name, _ in position))
+        blocks = [grid.cells[[*index, *(position[name, value] for value in values)]].astype(object) for name in names]
+        for block, name in zip(blocks, names, strict=True):
+            block.insert(len(index), "dataset", name)
+        cells = pd.concat([block.set_axis(range(block.shape[1]), axis=1) for block in blocks], ignore_index=True)
         columns = (*(grid.columns[i] for i in index), "dataset", *values)
         levels = tuple((name,) if name else () for name in columns)
         said = f"each dataset has the columns {names_shown(map(repr, values))}, and its rows are read below each other"

@@ -75,7 +75,7 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
     first, advice = same.iloc[0], "; keep one, or tell them apart by the columns protocol, seed, n_train_per_class or setting"
     if differing := differing_column(read.grid, read.roles, same["line"]):
         name, values = differing
-        advice = f", which differ in {name!r}; {advice_apart(name, values, ','.join([*(read.grid.columns[i] for i in read.roles.network), name]))}"
+        advice = f", which differ in {name!r}; {advice_apart(name, values, [read.grid.columns[i] for i in read.roles.network])}"
     raise UserError(
         f"{read.path}: network {first['network']!r} has more than one score on dataset {first['dataset']!r} "
         f"({read.place}s {names_shown(same['line'], 3)}){advice}"

@@ -157,13 +157,14 @@ def possible_datasets(
 def advice_apart(
     column: str,  # which tells apart several scores of a network on a dataset
     values: list[str],  # its values
-    names: str,  # the columns of the networks' names and this one, as an option takes them
+    names: Iterable[str],  # the columns of the networks' names
 ) -> str:
     "What to do with a column that is not read."
     leave = ",".join(f"{column}={value}" for value in values[1:10])
+    key, unnamed = [name or "network" for name in (*names, column)], "" in names
     return (
-        f"call this column seed (runs, folds), n_train_per_class, protocol or setting if it is one of these; add it to the networks' names with "
-        f"--network {names!r}; or leave rows out, such as with --leave-out {leave!r}"
+        f"call this column seed (runs, folds), n_train_per_class, protocol or setting if it is one of these; "
+        f"{'call the column of the networks network, and ' * unnamed}add it to the networks' names with --network {','.join(key)!r}; or leave rows out, such as with --leave-out {leave!r}"
     )
 
 

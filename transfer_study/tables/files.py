@@ -395,6 +395,18 @@ def _filled_down(
     return replace(grid, cells=cells, remarks=(*grid.remarks, *([f"merged cells are filled down: {listed}"] if filled else [])))
 
 # %% ../../nbs/api/tables/03_files.ipynb #eb5fe876
+def _parquet(data: bytes) -> pd.DataFrame:
+    "The table of a Parquet file, also of a pivoted one with categories for names of columns, which pandas writes but does not read."
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(io.BytesIO(data))
+    names = (written := table.schema.pandas_metadata or {}).get("column_indexes", [])
+    if any(level and level["pandas_type"] == "categorical" for level in names):
+        written["column_indexes"] = [{**level, "pandas_type": "unicode", "numpy_type": "object", "metadata": None} for level in names]
+        table = table.replace_schema_metadata({**table.schema.metadata, b"pandas": json.dumps(written)})
+    return table.to_pandas()
+
+
 def read_grid(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
 ) -> Grid:
@@ -408,10 +420,10 @@ def read_grid(
         data = unpacked(path.read_bytes(), path)
         if data[:4] == b"PAR1" or path.suffix in (".parquet", ".pq"):
             _check_single(path, part)
-            return grid_of_frame(pd.read_parquet(io.BytesIO(data)))
+            return grid_of_frame(_parquet(data))
     except UserError:
         raise
-    except (ValueError, OSError, EOFError, zlib.error) as error:  # pyarrow's errors are ValueErrors
+    except (ValueError, TypeError, LookupError, OSError, EOFError, zlib.error) as error:  # pyarrow's errors are ValueErrors, or of what pandas wrote beside the table
         kind = "parquet" if path.suffix in (".parquet", ".pq") or data[:4] == b"PAR1" else path.suffix.lstrip(".") or "csv"
         raise UserError(f"{path}: cannot be read as {kind}: {str(error).splitlines()[0]}; save it again, or save it as CSV") from error
     _check_kind(data, path)

@@ -103,7 +103,7 @@ _NO_DATASET = {
     "errors, no accuracies": r".*\b(err|errors?|loss|perplexity|m?ce|rmse|mae|mse|nll|ece|brier|fid|eer)\b.*",
     "top-5 accuracies": r"(?!.*\b(top|acc) ?1\b)(.*\btop ?5\b.*|.*\bacc ?5\b.*)",
     "a setting": r"(img|image|input)( size| res| resolution)?|res|resolution|crop( (pct|percent|size|ratio|mode))?|(.* )?(epochs?|steps?|iterations)|epochs? .*|year|date|"
-                 r"batch( size)?|lr|learning rate|width|n? ?layers?|patch( size)?|(.* )?dim(ension)?s?|n? ?features|pretrain.*|samples.*|weight decay|"
+                 r"batch( size)?|lr|learning rate|width|n? ?layers?|patch( size)?|(.* )?dim(ension)?s?|n? ?features|(?!.*\b(acc(uracy)?|top ?1|imagenet)\b)pretrain.*|samples.*|weight decay|"
                  r"train(ing)? (acc|accuracy|top ?1|data|set|size|images?|samples?|examples?|res|resolution|hours|days|cost)( .*)?|"
                  r"momentum|dropout( rate)?|drop path( rate)?|label smoothing|warmup|temperature|n repeats?",
     "a metric, no dataset": r"(top ?1|acc|acc ?1|accuracy|score|percent)( (top ?1|1|acc|accuracy|score|percent))*|auc|auroc|map|count|n|support|"

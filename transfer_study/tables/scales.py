@@ -69,7 +69,7 @@ def _check_range(rows: pd.DataFrame, column: str, values: np.ndarray, path: obje
         if column == "source_accuracy":
             advice = "if it is in per cent, give --scale source_accuracy=percent (scale=), or --percent if the scores are, too"
         elif len(high) < len(set(groups)):
-            advice = f"on {', '.join(map(repr, high[:5]))}{', …' * (len(high) > 5)} only; if these are in per cent, give {_options(high, 'percent')} (scale=)"
+            advice = f"on {', '.join(map(repr, high[:5]))}{', …' * (len(high) > 5)} only; if these are in per cent, give {_options(high, 'percent')} (scale=); if they are no accuracies, --leave-out {shlex.quote(','.join(high))}"
         else:
             advice = "if the table is in per cent, give --percent (percent=True)"
         advice += "".join(f"; {text}" for text in _of_both_scales(rows, column, values, np.ones(len(values), bool), "stands among them"))

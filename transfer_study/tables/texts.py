@@ -336,7 +336,7 @@ def _markdown_table(text: str, rule: int) -> tuple[Records, tuple[str, ...]]:
     rows = [(i + 1, _markdown_cells(lines[i], lines[rule].strip())) for i in range(first, last + 1) if i != rule]
     read = [(line, [_without_tags(cell) for cell in cells]) for line, cells in rows]
     has_notes = any(noted for _, cells in read for _, noted in cells)
-    return [(line, [cell for cell, _ in cells]) for line, cells in read], (_NOTES_LEFT_OUT,) * has_notes
+    return [(line, [cell for cell, _ in cells]) for line, cells in read if any(cell for cell, _ in cells)], (_NOTES_LEFT_OUT,) * has_notes
 
 
 def markdown_records(

@@ -77,6 +77,21 @@ def _texts_like_scores(
     return bool((values != np.round(values)).any() and as_large) or _like_scores(values, beside)
 
 # %% ../../nbs/api/tables/06_wide.ipynb #b90e0dfa
+def _odd_rows(
+    grid: Grid,
+    i: int,  # the position of a column of scores
+    network: list[int],  # the columns that name the network
+) -> str:
+    "The option that leaves out the rows with a text in this column, if they have texts in most columns of scores; else empty."
+    rows = np.flatnonzero(grid.numbers(i).invalid)
+    others = [grid.numbers(j) for j in range(len(grid.columns)) if j not in network and np.isfinite(grid.numbers(j).values).any()]
+    filled, texts = (np.sum([getattr(numbers, kind)[rows] for numbers in others], axis=0) for kind in ("missing", "invalid"))
+    names = [clean_text(grid.cells[network[0]][row]) for row in rows]
+    if len(network) > 1 or not grid.columns[network[0]] or not all(names) or (2 * texts <= len(others) - filled).any():
+        return ""
+    return f"{'row' if len(rows) == 1 else 'rows'} out with --leave-out {','.join(f'{grid.columns[network[0]]}={name}' for name in names)!r}"
+
+
 def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool) -> bool:
     "Whether a column of a wide table holds scores; raises `UserError` for one that holds scores and other texts, or texts like scores."
     numbers = grid.numbers(i)
@@ -89,7 +104,7 @@ def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool
         raise UserError(
             f"{path}: score {texts[0]!r} of {f'network {name!r}' if name else 'a row without network'} on dataset {grid.columns[i]!r}: "
             f"expected a number{', no difference,' * texts[0].startswith('+')} or an empty cell ({grid.place} {grid.lines[row]}); correct the cell{'' if name else ', delete the row if it holds units'}, "
-            f"or leave the column out with --leave-out {grid.columns[i]!r}"
+            f"or leave the {_odd_rows(grid, i, network) or f'column out with --leave-out {grid.columns[i]!r}'}"
         )
     return bool(np.isfinite(numbers.values).any())
 
@@ -278,11 +293,11 @@ def _check_one_row_each(grid: Grid, path: object, named: list[int], standard: di
     "Raises `UserError` for several rows of a network that a column of texts tells apart, as in a long table in another language."
     apart = [standard[name] for name in ("setting", "protocol", "n_train_per_class", "seed") if name in standard]
     if texts := possible_datasets(grid, [*named, *apart], standard.values()):
-        names = ",".join(grid.columns[i] for i in named)
+        names = [grid.columns[i] for i in named]
         values = list(clean_texts(grid.cells[grid.columns.index(texts[0])]).dropna().unique())
         raise UserError(
             f"{path}: several rows of a network, which {texts[0]!r} tells apart; if it names the datasets, call it dataset, and the column of scores "
-            f"score; else {advice_apart(texts[0], values, f'{names},{texts[0]}')}"
+            f"score; else {advice_apart(texts[0], values, names)}"
         )
 
 # %% ../../nbs/api/tables/06_wide.ipynb #e6c277fa

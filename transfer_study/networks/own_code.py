@@ -38,8 +38,8 @@ def _is_beside(file: str, directory: Path) -> bool:
 # %% ../../nbs/api/networks/02_own_code.ipynb #9a45c516
 def _inside(module: Any, directory: Path) -> bool:
     "Whether a module was loaded from a file below `directory`, and is not installed there."
-    file = getattr(module, "__file__", None)
-    return file is not None and module.__name__.split(".")[0] != "transfer_study" and _is_beside(file, directory)
+    file = getattr(module, "__file__", None)  # relative for modules that torch makes up: no file is called `_classes.py`
+    return file is not None and os.path.isabs(file) and module.__name__.split(".")[0] != "transfer_study" and _is_beside(file, directory)
 
 
 @contextlib.contextmanager

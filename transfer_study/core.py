@@ -86,11 +86,11 @@ def unknown_name_error(
     known: Iterable[str],  # the names that exist
     hint: str = "",  # what else the user could have meant
 ) -> UserError:
-    "A `UserError` for a name that does not exist, with up to three similar names that do, or else the first 20."
+    "A `UserError` for a name that does not exist, with up to three similar names that do, or else the first 20, unless there are hundreds."
     known = sorted(set(known))
     folded = {existing.casefold(): existing for existing in reversed(known)}
     similar = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
-    suggestion = f"did you mean {' or '.join(similar)}?" if similar else f"known: {', '.join(known[:20])}" if known else ""
+    suggestion = f"did you mean {' or '.join(similar)}?" if similar else f"known: {', '.join(known[:20])}" if 0 < len(known) < 200 else ""
     return UserError("; ".join(filter(None, [f"unknown {kind} {shortened(name)!r}", suggestion])) + (f" ({hint})" if hint else ""))
 
 # %% ../nbs/api/00_core.ipynb #298df3d9

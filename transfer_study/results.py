@@ -280,8 +280,8 @@ def unplanned_runs(
     for study in [study for directory in runs for study in _studies(directory)]:
         if n := len(list(study.glob("[!.]*/result.json"))) - len(_current_runs(study)):
             lines.append(
-                f"{study}: left out: {n:,} finished run{'s' * (n > 1)} of another study file, or of this one before it was changed; "
-                "two study files need two names, or two --out"
+                f"{study}: left out: {n:,} finished run{'s' * (n > 1)} of another study file, or of this one before it, its images or its weights were changed; "
+                "to keep the runs of two study files, give them two names, or two --out"
             )
     return list(dict.fromkeys(lines))
 

@@ -63,6 +63,8 @@ def test_names_of_other_programs_say_how_to_write_them(tiny):
         **{name: r"of torch.hub, write module:function .* torch.hub.load\(" for name in OF_TORCH_HUB},
         "dinov2_vits14": "timm has its weights as vit_small_patch14_dinov2.lvd142m$",
         "dino_vits16": r"timm's networks of dino are .*vit_small_patch16_224\.dino", "resnet5O": "did you mean resnet50",
+        "vit_b_16": "of torchvision: write torchvision:vit_b_16$", "Swin-T": "of torchvision: write torchvision:swin_t$",
+        "ViT-B_16": "write torchvision:vit_b_16$", "zzqx": r"unknown network 'zzqx' \(`transfer-study networks --search WORD`",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             build_network(Network("n", name, directory=tiny[0]))

@@ -88,6 +88,16 @@ def _address_words(architecture: str) -> str:
     return ""
 
 # %% ../../nbs/api/networks/03_architectures.ipynb #36090d56
+def _torchvision_words(name: str) -> str:
+    "How to write a name of torchvision's ImageNet networks, such as vit_b_16 or ViT-B/16, that timm does not have too; empty for anything else."
+    import timm
+    import torchvision
+
+    key = re.sub(r"[\W_]+", "", name.casefold())
+    of_timm, of_torchvision = ([known for known in names if known.replace("_", "") == key] for names in (timm.list_models(), torchvision.models.list_models(torchvision.models)))
+    return f"of torchvision: write torchvision:{of_torchvision[0]}" if of_torchvision and not of_timm else ""
+
+
 def _open_clip_words(name: str) -> str:
     "How to write a name of OpenCLIP, such as ViT-B-32 or ViT-B/32; empty for anything else, or if the library is not installed."
     if find_spec("open_clip") is None:
@@ -118,7 +128,7 @@ def _original_name(name: str) -> str:
 
 # %% ../../nbs/api/networks/03_architectures.ipynb #38d6b3ee
 def _other_library(name: str) -> str:
-    "How to write the name of a network of OpenCLIP, the Hugging Face hub or torch.hub; empty for a name of timm and an unknown one."
+    "How to write the name of a network of torchvision, OpenCLIP, the Hugging Face hub or torch.hub; empty for a name of timm and an unknown one."
     import timm
 
     if timm.is_model(name):
@@ -127,7 +137,7 @@ def _other_library(name: str) -> str:
         return folder_words(Path(name)) or f"a folder, not a name; for one of model.save_pretrained, write transformers:{name}"
     if name.endswith((".safetensors", ".pth", ".pt", ".bin", ".ckpt")):
         return "a file of weights, not a name; in a study file, give its architecture, and the file with weights = \"…\""
-    if words := _open_clip_words(name):
+    if words := "; or ".join(filter(None, [_torchvision_words(name), _open_clip_words(name)])):
         return words
     if "/" in name:
         words = _hub_words(name)
@@ -168,7 +178,7 @@ def _timm_architecture(name: str, pretrained: bool) -> "torch.nn.Module":
         raise UserError(f"unknown network {name!r}; {advice}")
     if not timm.is_model(name):
         raise unknown_name_error("network", name, [*paper_networks()["name"], *timm.list_models(), *timm.list_pretrained()],
-                      "or torchvision:NAME, pytorchcv:NAME, or module:function for one of your own")  # fmt: skip
+                      "`transfer-study networks --search WORD` finds names; or torchvision:NAME, pytorchcv:NAME, or module:function for one of your own")  # fmt: skip
     with _download(name) if pretrained else contextlib.nullcontext():
         try:
             return timm.create_model(name, pretrained=pretrained)

@@ -286,7 +286,7 @@ def open_clip_tower(
 
         (model_name, _, weights), after = name.removesuffix("@projection").partition("/"), name.endswith("@projection")
         _check_open_clip_name(model_name, weights, pretrained)
-        logging.getLogger().disabled = not pretrained  # it warns of random weights, which are wanted here
+        logging.getLogger().disabled = True  # it warns of random weights, which are wanted here, and says of a failed download what it raises, too
         try:
             tower = open_clip.create_model(model_name, pretrained=weights if pretrained else None).visual
         finally:

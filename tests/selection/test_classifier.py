@@ -258,7 +258,7 @@ def test_own_code_is_loaded_only_from_where_it_is_said_to_be(fitted, tmp_path, c
     assert code == 0 and f"{fitted.arguments['expected_accuracy']:.4f}" in out and "training images: the accuracy" not in err
     whole = command("predict", path, finished[0] / "squares", "--device", "cpu", "--score", "--code", tmp_path)
     assert whole[0] == 0 and " images are in a folder of training images: the accuracy on those says little" in whole[2]
-    load = "import transfer_study as ts; print(ts.load_classifier('classifier', code='.').class_names)"  # first to import torch
+    load = "import transfer_study as ts; print(ts.load_classifier('classifier', code='.').class_names)"
     fresh = subprocess.run([sys.executable, "-c", load], cwd=tmp_path, capture_output=True, text=True)
     assert (fresh.returncode, fresh.stdout, fresh.stderr) == (0, "('bright', 'dim')\n", "")
 

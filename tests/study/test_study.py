@@ -300,7 +300,7 @@ def test_what_a_changed_study_leaves_out_is_counted_and_a_part_of_it_is_not_mixe
     study.run(tmp_path / "runs", **OPTIONS)
     assert study.analyze(tmp_path / "runs", n_bootstrap=100).rows["dataset"].nunique() == 2
     (line,) = unplanned_runs([tmp_path / "runs"])
-    assert "tiny: left out: 6 finished runs of another study file, or of this one before it, its images or its weights were changed" in line
+    assert "6 finished runs of another study file, or of this one before it, its images or its weights were changed" in line
 
 
 def test_parts_of_a_study_add_up_to_it(undisturbed, study_file, tmp_path):

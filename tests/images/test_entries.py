@@ -598,7 +598,7 @@ def test_unlabelled_test_images_are_to_be_moved_before_others_are_drawn(tmp_path
     write_images(tmp_path, train=6, test=0)
     (tmp_path / "test").mkdir(exist_ok=True)
     Image.new("RGB", (6, 6)).save(tmp_path / "test/1.png")
-    with pytest.raises(UserError, match="beside it lies test/, .* move test/ elsewhere, or give .*train alone"):
+    with pytest.raises(UserError, match="beside it lies test/, .* move it elsewhere, or give .*train alone"):
         open_dataset({"folder": ".", "test_share": 0.25}, tmp_path)
     assert open_dataset({"folder": "train", "test_share": 0.25}, tmp_path).counts["test"] == 4
 

@@ -159,14 +159,14 @@ def test_all_columns_that_are_unclear_are_named_at_once(tmp_path, hf):
     feature, text = hf.ClassLabel(names=["a", "b", "c"]), hf.Value("string")
     images = {split: [png(i) for i in range(len(values))] for split, values in LABELS.items()}
     parquet(hf, tmp_path / "both", LABELS, feature, "shape", colour=(feature, LABELS), mask=(hf.Image(), images))
-    message = '2 found among the columns image, mask; one label .* shape, colour; .* them with image = "…", label = "…", or in'
+    message = "2 found among the columns image, mask; one label .* shape, colour; name it with --image or --label of recommend"
     with pytest.raises(UserError, match=message):
         open_dataset("hf:both", tmp_path)
     assert open_dataset({"hf": "both", "image": "mask", "label": "shape"}, tmp_path).counts["train"] == 6
     kinds = {split: [f"kind {label}" for label in values] for split, values in LABELS.items()}
     captions = {split: [f"picture {i}" for i in range(len(values))] for split, values in LABELS.items()}
     parquet(hf, tmp_path / "captions", captions, text, "text")
-    with pytest.raises(UserError, match='0 found among the columns text; in a study file name it with label = "text"'):
+    with pytest.raises(UserError, match='the columns text; name it with --label text of recommend, label = "text" in a study'):
         open_dataset("hf:captions", tmp_path)
     parquet(hf, tmp_path / "named", kinds, text, "kind")
     dataset = open_dataset("hf:named", tmp_path)
@@ -174,7 +174,7 @@ def test_all_columns_that_are_unclear_are_named_at_once(tmp_path, hf):
     assert dataset.notes[-1] == "dataset named: the labels are those of the column 'kind'"
     assert open_dataset({"hf": "named", "label": "kind"}, tmp_path).fingerprint == dataset.fingerprint
     parquet(hf, tmp_path / "more", kinds, text, "kind", place=(text, kinds))
-    with pytest.raises(UserError, match='0 found among the columns kind, place; in a study file name it with label = "…"'):
+    with pytest.raises(UserError, match='0 found among the columns kind, place; name it with --label of recommend, label = "…"'):
         open_dataset("hf:more", tmp_path)
     layouts.text(tmp_path / "list/list.csv", "image,label\n1.png,cat\n2.png,dog\n")
     with pytest.raises(UserError, match="no column holds images, found: image, label; a table of the paths .* csv:FILE"):

@@ -165,8 +165,8 @@ def test_images_that_have_changed_are_no_basis(finished, tmp_path, weights):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("test_resnett", "squares"), "unknown network of the study 'tiny'"),
-        (("test_resnet", "circles"), "unknown dataset of the study 'tiny' 'circles'"),
+        (("test_resnett", "squares"), "study tiny: unknown network 'test_resnett'"),
+        (("test_resnet", "circles"), "study tiny: unknown dataset 'circles'"),
         (("test_resnet", "squares", "--seed", 5), "transfer-study results"),
     ],
 )

@@ -323,7 +323,8 @@ def _unclear_words(features: Mapping[str, Any], images: list[str], labels: list[
         return "images without labels; list these in a metadata.csv beside the images (columns file_name and label)"
     found = {kind: names for kind, names in (("image", images), ("label", labels)) if len(names) != 1}
     words = [f"one {kind} column expected, {len(names)} found among the columns {names_shown(names or others)}" for kind, names in found.items()]
-    return "; ".join([*words, column_advice(*found)]) if found else ""
+    only = others[0] if len(others) == 1 and list(found.values()) == [[]] else ""
+    return "; ".join([*words, column_advice(*found, column=only)]) if found else ""
 
 # %% ../../nbs/api/images/12_hub.ipynb #3e838b88
 @dataclass(eq=False)

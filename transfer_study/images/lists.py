@@ -269,9 +269,10 @@ def splits_key(
 # %% ../../nbs/api/images/07_lists.ipynb #15d1b3a7
 def column_advice(
     *keys: str,  # image, label
+    column: str = "",  # the only one that it can be, if it is known
 ) -> str:
     "How columns of a list are named, in both ways in."
-    options, values = (" or ".join(form.format(key) for key in keys) for form in ("--{}", '{} = "…"'))
+    options, values = (" or ".join(form.format(key) for key in keys) for form in (f"--{{}} {column}".rstrip(), f'{{}} = "{column or "…"}"'))
     return f"name it with {options} of recommend, {values} in a study file"
 
 # %% ../../nbs/api/images/07_lists.ipynb #94b67d69

@@ -44,7 +44,7 @@ def _references(study: Study, dataset: str) -> list[str]:
     "The datasets of the study that `dataset` may mean; raises `UserError` if there is none."
     matching = [str(entry) for entry in study.file.datasets if dataset in _names(entry)]
     if not matching:
-        raise unknown_name_error(f"dataset of the study {study.file.name!r}", dataset, map(str, study.file.datasets))
+        raise UserError(f"study {study.file.name}: {unknown_name_error('dataset', dataset, map(str, study.file.datasets))}")
     return matching
 
 # %% ../../nbs/api/selection/15_keep.ipynb #0f12efee

@@ -153,3 +153,20 @@ def test_a_pivoted_parquet_file_with_categories_as_columns_is_read(tmp_path):
     wide = long.astype({"dataset": "category"}).pivot_table(index="network", columns="dataset", values="score", observed=True)
     wide.to_parquet(tmp_path / "wide.parquet")
     assert read_table(tmp_path / "wide.parquet")["score"].tolist() == [0.8, 0.85]
+
+
+def test_a_column_dataset_that_says_on_what_networks_were_trained(tmp_path):
+    text = "Model,Dataset,ImageNet,pets,birds\nvit,IN-21k,0.7,0.8,0.6\nvit,IN-1k,0.75,0.85,0.62\nbit,IN-21k,0.8,0.9,0.7\n"
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UserError, match="'Dataset' says something of the networks, give --network 'Model,Dataset'"):
+        read_table(tmp_path / "t.csv")
+    rows = read_table(tmp_path / "t.csv", network="Model,Dataset")
+    assert set(rows["dataset"]) == {"pets", "birds"} and rows["network"].unique().tolist() == ["vit IN-21k", "vit IN-1k", "bit IN-21k"]
+    assert rows["source_accuracy"].unique().tolist() == [0.7, 0.75, 0.8]
+
+
+@pytest.mark.parametrize("name", ["Top-1 Accuracy", "Top 1 Accuracy", "Top-1 Acc.", "Accuracy"])
+def test_a_file_of_source_accuracies_may_call_them_by_usual_names(name, tmp_path):
+    (tmp_path / "zoo.csv").write_text(f"Model,Size (MB),{name},Top-5 Accuracy\na,88,0.7,0.9\nb,98,0.75,0.92\n")
+    table = pd.DataFrame({"network": ["a", "b"], "pets": [0.8, 0.9]})
+    assert read_table(table, source_accuracy=tmp_path / "zoo.csv")["source_accuracy"].tolist() == [0.7, 0.75]

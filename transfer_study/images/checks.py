@@ -79,14 +79,17 @@ def _check_no_parts(labels: Iterable[str], where: str, inner: str = "") -> None:
 
 
 
+_KINDS = {"mini", "small", "tiny", "full", "big", "large", "resized", "cropped", "augmented", "aug", "original", "orig", "raw", "clean", "new", "final", "subset"}  # of a set of images
+
+
 def _splits_named(names: list[str]) -> dict[str, str]:
-    "The split that each name stands for, without the words that all names share: train_images, seg_pred, test1, fold_2."
+    "The split that each name stands for, without the words that all names share: train_images, train_mini, seg_pred, test1, fold_2."
     words = {name: re.findall(r"[a-z]+|\d+", name.lower()) for name in names}
     if all(re.fullmatch(r"(fold|split)\d+", "".join(parts)) for parts in words.values()):
         return dict.fromkeys(names, "fold")
     shared = set.intersection(*map(set, words.values()))
     known = SPLIT_NAMES | {"pred": "test"}
-    rest = {name: [word for word in parts if word not in shared | FILLERS and not word.isdigit()] for name, parts in words.items()}
+    rest = {name: [word for word in parts if word not in shared | FILLERS | _KINDS and not word.isdigit()] for name, parts in words.items()}
     return {name: known[parts[0]] for name, parts in rest.items() if len(parts) == 1 and parts[0] in known}
 
 

@@ -37,7 +37,8 @@ def _names(entry: DatasetEntry) -> set[str]:
     text, _, configuration = text.partition(":") if kind == "hf" else (text, "", "")
     configuration = configuration or entry.configuration
     path = PurePosixPath(text)
-    return {str(entry), text, path.name, path.stem, f"{path.name}-{configuration}"}
+    shown = text.lower() if kind == "torchvision" else text
+    return {str(entry), text, shown, path.name, path.stem, f"{path.name}-{configuration}"}
 
 
 def _references(study: Study, dataset: str) -> list[str]:

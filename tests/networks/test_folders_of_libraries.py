@@ -1,17 +1,21 @@
 """Folders and files as timm, torchvision and the Transformers library write them: read as these do, or named in one line."""
 
+import errno
+import os
 import re
 
 import pytest
 import timm
 import torch
 import torchvision
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from transfer_study.core import UserError
 from transfer_study.networks.architectures import build_architecture
 from transfer_study.networks.networks import Network, build_network
 from transfer_study.networks.penultimate import input_configuration
+from transfer_study.networks.weights import write_weights
 
 
 @pytest.fixture
@@ -121,3 +125,42 @@ def test_old_densenet_files_are_read_as_torchvision_does(tmp_path, architecture,
 def test_a_module_in_a_package_that_is_not_there_is_named_by_its_path(tmp_path):
     with pytest.raises(UserError, match=re.escape(str(tmp_path / "src" / "models" / "net.py"))):
         build_architecture("src.models.net:small", tmp_path)
+
+
+OWN = """
+from transformers import ViTConfig, ViTForImageClassification
+
+
+def build():
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "patch_size": 16}
+    model = ViTForImageClassification(ViTConfig(**small, image_size=32, num_labels=3))
+    model.pretrained_cfg = {"input_size": (3, 32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    return model
+"""
+
+
+def test_an_own_function_of_a_model_of_transformers_reads_the_file_that_the_library_wrote(tmp_path):
+    pytest.importorskip("transformers")
+    (tmp_path / "nets.py").write_text(OWN)
+    torch.manual_seed(0)
+    trained = build_architecture("nets:build", tmp_path)
+    trained.save_pretrained(tmp_path / "best")
+    (tmp_path / "best/model.safetensors").rename(tmp_path / "best.safetensors")  # without its folder
+    torch.manual_seed(1)
+    network = build_network(Network("mine", "nets:build", tmp_path / "best.safetensors", directory=tmp_path))
+    values = trained.state_dict()
+    assert all(torch.equal(tensor, values[name]) for name, tensor in network.state_dict().items()) and network.classifier_loaded
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_is_full_while_weights_are_written_is_an_error_of_the_system(number, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise SafetensorError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="w.safetensors") as error:
+        write_weights({"a": torch.zeros(2)}, tmp_path / "w.safetensors")
+    assert error.value.errno == number
+    monkeypatch.setattr("safetensors.torch.save_file", lambda *arguments: (_ for _ in ()).throw(SafetensorError("another")))
+    with pytest.raises(SafetensorError, match="another"):
+        write_weights({"a": torch.zeros(2)}, tmp_path / "w.safetensors")

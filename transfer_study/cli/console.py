@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..core import UserError, printable
+from ..core import UserError, printable, replaced_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,8 +117,8 @@ def write_analysis(analysis: "Analysis", directory: Path, title: str) -> Path:
     "Writes analysis.json, results.csv and report.html to `directory`; returns the report's path."
     from transfer_study.figures.report import write_report
 
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "analysis.json").write_text(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
+    with replaced_file(directory / "analysis.json") as temporary:
+        temporary.write_text(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
     rows = analysis.rows if analysis.protocol_stated else analysis.rows.assign(protocol=None)  # analysed again, it is not stated either
     rows.to_csv(directory / "results.csv", index=False)
     return write_report(analysis, directory / "report.html", title)

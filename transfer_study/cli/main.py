@@ -386,7 +386,8 @@ def _problem(error: Exception) -> str | None:
         return f"cannot write to {error.filename}: {reason}; use a directory that you can write to"
     if error.errno == errno.ENAMETOOLONG:
         return f"{shortened(os.path.basename(error.filename))}: {reason}; choose a shorter name, of a folder to write with --out"
-    return f"{error.filename}: {reason}; check the path, the disk or the network drive; the same command continues from there"
+    by_number = _ADVICE if error.errno != errno.ENOENT else {}
+    return f"{error.filename}: {reason}; {by_number.get(error.errno or 0, 'check the path, the disk or the network drive')}; the same command continues from there"
 
 # %% ../../nbs/api/cli/09_main.ipynb #4bc081da
 def main() -> None:

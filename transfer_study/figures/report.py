@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.special import expit
 
 import transfer_study
-from ..core import UserError
+from ..core import UserError, replaced_file
 from .comparison import convergence, gain_trend, protocol_gains, setting_effects, size_curves, slopes
 from .diagnostics import calibration, coefficient_forest, influence_map, left_out, residuals, significance
 from .headline import drawn_rows, headline, per_dataset
@@ -304,5 +304,6 @@ def write_report(
         sorted(analysis.networks["network"].unique()),
         f"Made with transfer_study {transfer_study.__version__}.",
     )
-    path.write_text(page, encoding="utf-8")
+    with replaced_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return path

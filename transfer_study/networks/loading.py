@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import UserError, names_shown
 from .penultimate import classifier_names, removed_classifier
 from .towers import folder_words
-from .weights import PREFIXES, converted_by_timm, is_part, read_weights
+from .weights import PREFIXES, converted_by_library, is_part, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -197,7 +197,7 @@ def _as_expected(model: "torch.nn.Module", read: dict, expected: dict, optional:
         notes += [_prefix_note(prefix, read)] * bool(prefix)
     if problems := _mismatches(given, expected, optional):
         named = required <= given.keys() <= expected.keys()  # then only shapes differ, as of another input size
-        converted, note = ({}, "") if named else converted_by_timm(model, read, lambda tensors: not _mismatches(tensors, expected, optional))
+        converted, note = ({}, "") if named else converted_by_library(model, read, lambda tensors: not _mismatches(tensors, expected, optional))
         if not converted:
             held = f"; the file holds {', '.join(map(repr, list(given)[:3]))}" if given and not required & given.keys() else ""
             raise _not_fitting(problems, held, _not_fitting_advice(given, expected, path), path)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PIXEL_DIFFERENCE', 'as_network', 'weights_file', 'folder_words', 'unreadable_file', 'open_clip_tower',
-           'transformers_tower']
+           'library_names', 'transformers_tower']
 
 # %% ../../nbs/api/networks/01_towers.ipynb #c6b008c3
 import contextlib
@@ -370,9 +370,16 @@ def _processor_configuration(processor: Any, reference: str) -> dict[str, Any]:
     return configuration | ({} if mode == "center" else {"crop_mode": mode})
 
 # %% ../../nbs/api/networks/01_towers.ipynb #a0883a21
-def _library_names(model: "torch.nn.Module", given: "dict[str, torch.Tensor]") -> "tuple[dict[str, torch.Tensor], list[str]]":
-    "The tensors of a file under the names that they have in a model of the library, and the names of those that the model does not have."
+def library_names(
+    model: "torch.nn.Module",  # of the Transformers library
+    given: "dict[str, torch.Tensor]",
+) -> "tuple[dict[str, torch.Tensor], list[str]]":
+    "The tensors of a file under the names that they have in the model, and the names of those that the model does not have."
     import torch
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+    disable_progress_bar()
+    set_verbosity_error()  # its report on a checkpoint's tensors
 
     loaded, report = type(model).from_pretrained(
         None, config=model.config, state_dict=given, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False
@@ -417,5 +424,5 @@ def transformers_tower(
         advice = "" if folder is None else _missing(folder)
         raise UserError(f"network {reference!r}: {advice or 'its configuration has no hidden_size, so its number of features is unknown'}")
     network = as_network(tower, _pooled_or_token, int(hidden), configuration, _hidden_tokens, *_prefix_tokens(tower))
-    network.library_names = None if pretrained else partial(_library_names, model)
+    network.library_names = None if pretrained else partial(library_names, model)
     return network

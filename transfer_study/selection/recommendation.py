@@ -17,7 +17,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from ..core import UserError
+from ..core import UserError, replaced_file
 from ..figures.theme import require
 
 # %% ../../nbs/api/selection/08_recommendation.ipynb #ab1c331c
@@ -157,8 +157,8 @@ class Recommendation:
     def save(self, path: Path | str) -> Path:
         "Writes the recommendation as JSON; returns the path."
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        with replaced_file(path) as temporary:
+            temporary.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         return path
 
 # %% ../../nbs/api/selection/08_recommendation.ipynb #4567967a

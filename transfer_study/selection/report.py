@@ -21,6 +21,7 @@ from markupsafe import Markup
 from PIL import Image
 
 import transfer_study
+from ..core import replaced_file
 from ..figures.page import html_table
 from ..figures.theme import template_text, with_theme
 from ..images.datasets import ImageDataset
@@ -152,5 +153,6 @@ def write_recommendation(
         mistakes=_mistakes(r.predictions, dataset, rows), lines=finding_lines(r.findings), suspects=_suspects(r.findings, dataset, rows),
         command=_command(classifier, code), call=_call(classifier, code), code=code, **_tables(r),
     )  # fmt: skip
-    path.write_text(page, encoding="utf-8")
+    with replaced_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return path

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..core import UserError, data_path
+from ..core import UserError, data_path, replaced_file
 from ..figures.report import write_report
 from ..results import read_histories, read_results, read_table
 from .file import built_in_studies
@@ -183,7 +183,8 @@ def report_runs(
     analysis, results, history = analyze_runs(runs, n_bootstrap=n_bootstrap), read_results(runs), training_histories(runs)
     comparison = committed_comparison(runs, analysis, n_bootstrap=n_bootstrap)
     rows = analysis.rows.drop(columns=["logit", "source_logit"])  # `analyze` computes them again
-    (runs / "analysis.json").write_text(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
+    with replaced_file(runs / "analysis.json") as temporary:
+        temporary.write_text(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
     rows.to_csv(runs / "results.csv", index=False)
     rows.to_parquet(runs / "results.parquet", index=False)
     if len(history):

@@ -203,9 +203,9 @@ def _check_not_of_others(directory: Path, images: str) -> None:
 def _begin(images: Any, networks: str | Iterable[str | Network], out: Path, data_root: Path | None, options: _Options) -> _Work:
     "Lists the networks and opens the images, builds and splits them. Mistakes in either are found before images are compared."
     listed, beyond_limits = find_candidates(networks, options.max_parameters, options.licence)
-    at_hand, without_weights = with_weights(listed)
     with_column = grouped_list(images, options.groups) if options.groups else None
     dataset, groups = open_images(with_column or images, data_root, options.class_level), None if with_column else options.groups
+    at_hand, without_weights = with_weights(listed)
     directory, left_out = out / dataset.name, [*beyond_limits, *without_weights]
     _check_not_of_others(directory, options.images)
     for line in [f"{dataset.name}: {len(dataset.images):,} images of {len(dataset.classes)} classes", *dataset.notes, *left_out]:

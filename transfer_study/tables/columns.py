@@ -351,10 +351,10 @@ def _check_counts(grid: Grid, i: int, path: object, suggested: bool = False) -> 
         raise UserError(f"{path}: {name!r} {'holds' if certain else 'may hold'} counts, no accuracies; divide it by {by}, and call the column of the quotients score{unless}")
 
 # %% ../../nbs/api/tables/05_columns.ipynb #e3a802b7
-def _score_column(grid: Grid, used: Iterable[int], key: str, path: object) -> int:
-    "The column of scores such as `test_acc` or `mean`, if it is the only column of numbers that may hold scores; raises `UserError` otherwise. `key` has the columns of networks and datasets."
+def _score_column(grid: Grid, key: list[int], apart: Iterable[int], path: object) -> int:
+    "The column of scores such as `test_acc` or `mean`, if it is the only column of numbers that may hold scores; raises `UserError` otherwise. `key` has the columns of networks and the one of datasets, `apart` others."
     beside = reasons_beside(grid.columns)
-    numeric = [i for i in range(len(grid.columns)) if i not in used and np.isfinite(grid.numbers(i).values).any()]
+    numeric = [i for i in range(len(grid.columns)) if i not in [*key, *apart] and np.isfinite(grid.numbers(i).values).any()]
     scores = [i for i in numeric if names_score(grid.columns[i]) and grid.columns[i] not in beside]
     others = [i for i in numeric if i not in scores and not any(reason(grid.columns[i]) for reason in (is_source, reason_no_dataset, beside.get))]
     if len(scores) == 1 and not others:
@@ -367,7 +367,8 @@ def _score_column(grid: Grid, used: Iterable[int], key: str, path: object) -> in
             _check_counts(grid, i, path, suggested=True)
     shares = shares or [i for i in numeric if i not in totals and reason_no_dataset(grid.columns[i]) == "a metric, no dataset"]
     hint = f", such as --score {grid.columns[shares[0]]!r}" if shares else ""
-    hint += f"; if the columns of numbers are datasets, and {key.rpartition(',')[2]!r} says something of the networks, give --network {key!r}" if len(shares) > 1 else ""
+    names = [grid.columns[i] for i in key]
+    hint += f"; if the columns of numbers are datasets, and {names[-1]!r} says something of the networks, give --network {','.join(names)!r}" if len(shares) > 1 else ""
     raise UserError(f"{path}: no column 'score'; found: {names_shown(grid.columns)}; name it with --score{hint}")
 
 # %% ../../nbs/api/tables/05_columns.ipynb #5c72fecc
@@ -440,8 +441,8 @@ def long_roles(
     others = {role: standard_column(grid, role, path) for role in COLUMNS if role not in ("network", "dataset", "score")}
     standard = {role: i for role, i in others.items() if i is not None and i not in [*named, dataset, scores] and names[i] not in left}
     is_found = scores is None and not runs
-    key = ",".join(names[i] for i in [*named, dataset])
-    scores = _score_column(grid, [*named, dataset, *standard.values(), *(i for i, name in enumerate(names) if name in left)], key, path) if is_found else scores
+    if is_found:
+        scores = _score_column(grid, [*named, dataset], [*standard.values(), *(i for i, name in enumerate(names) if name in left)], path)
     standard = {"dataset": dataset} | ({} if scores is None else {"score": scores}) | standard
     free = [i for i, name in enumerate(names) if i not in [*named, dataset, scores, *runs] and name not in left]
     if source or "source_accuracy" not in standard:

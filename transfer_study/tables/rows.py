@@ -422,7 +422,7 @@ def source_accuracies(
     columns = names_in(network, grid.columns)
     named = network_columns(grid, columns if set(columns) <= set(grid.columns) and columns else None, path, "call the column that names the networks network, such as")
     keys = [name_key(name) for name in grid.columns]
-    choices = ([key == "sourceaccuracy" for key in keys], [is_source(name) for name in grid.columns], [key in ("top1", "acc1") for key in keys], [bool(name) and names_score(name) for name in grid.columns])
+    choices = ([key == "sourceaccuracy" for key in keys], [is_source(name) for name in grid.columns], [key in ("top1", "acc1") for key in keys], [names_score(name) and bool(re.search(r"\bacc|top", name_words(name))) for name in grid.columns])
     positions = next((list(np.flatnonzero(fits)) for fits in choices if any(fits)), [])
     if len(positions) != 1:
         problem = "no column 'source_accuracy'" if not positions else "several columns that could be source_accuracy"

@@ -432,24 +432,21 @@ def long_roles(
     if dataset is None and (score or "score" in [name_key(untracked(name)) for name in names if name not in left]):
         raise _no_datasets(grid, network, path)
     runs = _columns_of_runs(grid) if scores is None else {}
-    if dataset is None or (scores is None and not runs and name_key(untracked(names[dataset])) != "dataset"):
+    is_found = scores is None and not runs
+    if dataset is None or (is_found and name_key(untracked(names[dataset])) != "dataset"):
         return None
     named = network_columns(grid, network, path)
-    if dataset in named and scores is None and not runs:  # it says on what a network was trained
+    if is_found and dataset in named:  # it says on what a network was trained
         return None
     _check_dataset_column(grid, dataset, named, left, path)
     others = {role: standard_column(grid, role, path) for role in COLUMNS if role not in ("network", "dataset", "score")}
     standard = {role: i for role, i in others.items() if i is not None and i not in [*named, dataset, scores] and names[i] not in left}
-    is_found = scores is None and not runs
-    if is_found:
-        scores = _score_column(grid, [*named, dataset], [*standard.values(), *(i for i, name in enumerate(names) if name in left)], path)
+    scores = _score_column(grid, [*named, dataset], [i for i, name in enumerate(names) if i in standard.values() or name in left], path) if is_found else scores
     standard = {"dataset": dataset} | ({} if scores is None else {"score": scores}) | standard
     free = [i for i, name in enumerate(names) if i not in [*named, dataset, scores, *runs] and name not in left]
-    if source or "source_accuracy" not in standard:
-        position = _source_column(grid, path, free, source)
-        standard |= {} if position is None else {"source_accuracy": position}
-    used = {*named, *standard.values(), *runs}
-    left = {name or f"column {i + 1}": left.get(name, "not used") for i, name in enumerate(names) if i not in used}
+    if (source or "source_accuracy" not in standard) and (position := _source_column(grid, path, free, source)) is not None:
+        standard["source_accuracy"] = position
+    left = {name or f"column {i + 1}": left.get(name, "not used") for i, name in enumerate(names) if i not in {*named, *standard.values(), *runs}}
     said = [f"the column {names[scores]!r} is read as the score"] if is_found and scores is not None else []
     said += [f"{len(runs)} columns are runs: {names_shown((names[i] for i in runs), 5)}"] if runs else []
     return Roles(named, standard, [], left_out=left, runs=runs, remarks=tuple(said))

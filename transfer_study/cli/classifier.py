@@ -121,7 +121,7 @@ def _summary(predictions: "pd.DataFrame") -> None:
 # %% ../../nbs/api/cli/03_classifier.ipynb #25d3f753
 _TRAINING = re.compile(r"(^|/)(train|training)(/[^/]+){2}$", re.IGNORECASE)  # above the folder of a class
 
-
+# %% ../../nbs/api/cli/03_classifier.ipynb #6152a23c
 def predict(
     classifier: Annotated[Path, typer.Argument(help="Folder of a classifier, written by keep or recommend.")],
     images: Annotated[list[Path], typer.Argument(help="Folder, tar or zip, with folders in any depth; or image files.", metavar="IMAGES...")],

@@ -85,7 +85,7 @@ def _print_version(wanted: bool) -> None:
         print(f"transfer-study {__version__}")
         raise typer.Exit
 
-
+# %% ../../nbs/api/cli/09_main.ipynb #710f9cda
 @app.callback()
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
@@ -333,7 +333,7 @@ def _run() -> None:
     if code:
         sys.exit(code)
 
-
+# %% ../../nbs/api/cli/09_main.ipynb #a350fd22
 def _flush() -> None:
     "Writes the results that are still buffered; raises `OSError` if that fails, unless nobody reads them any more, as after `| head`."
     try:

@@ -170,7 +170,6 @@ def open_dataset(
     max_pixels: int = MAX_PIXELS,  # width times height of the largest image that is decoded
 ) -> ImageDataset:
     "The dataset of a reference, or of a table with the keys of `DatasetEntry`; raises `UserError` if it does not exist or cannot be scored."
-    reference = str(reference) if isinstance(reference, Path) else reference
     entry, directory, root = dataset_entry(reference), Path(directory), None if root is None else Path(root)
     dataset = open_entry(entry, directory) if entry.source != "reference" else _renamed(_opened(entry.reference, directory, root), entry)
     return limit_pixels(with_copies(dataset), max_pixels)
@@ -181,7 +180,7 @@ def _renamed(dataset: ImageDataset, entry: DatasetEntry) -> ImageDataset:
     metric = entry.metric_for(dataset.label_matrix is not None) if entry.metric else dataset.metric
     return dataset if (entry.name or dataset.name, metric) == (dataset.name, dataset.metric) else replace(dataset, name=entry.name or dataset.name, metric=metric)
 
-
+# %% ../../nbs/api/images/22_catalog.ipynb #c246d595
 def _opened(reference: str, directory: Path, root: Path | None) -> ImageDataset:
     kind, rest = split_reference(reference)
     if "://" in reference:

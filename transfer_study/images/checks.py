@@ -77,8 +77,6 @@ def _check_no_parts(labels: Iterable[str], where: str, inner: str = "") -> None:
         raise UserError(f"{where}: {names[0]}/ is no class but the layout of object detection or segmentation; expected a folder for each class{inner}")
 
 
-
-
 _KINDS = {"mini", "small", "tiny", "full", "big", "large", "resized", "cropped", "augmented", "aug", "original", "orig", "raw", "clean", "new", "final", "subset"}  # of a set of images
 
 

@@ -63,8 +63,9 @@ def _advice(listed: FileList) -> str:
 def _check_no_split(root: Path, parts: list[list[str]], listed: FileList, depth: int) -> None:
     "Raises `UserError` for a folder train/ with folders of classes, beside which lies something else, such as test images without a class."
     for train in sorted({names[depth] for names in parts if len(names) > depth + 2 and _split_of(names[depth]) == "train"}):
-        beside = {names[depth]: len(names) > depth + 2 for names in sorted(parts, key=len, reverse=True) if len(names) > depth + 1 and names[depth] != train}
-        others = sorted(name for name, has_folders in beside.items() if not (has_folders and _split_of(name) == "val"))
+        beside = {names[depth] for names in parts if len(names) > depth + 1} - {train}
+        flat = {names[depth] for names in parts if len(names) == depth + 2}
+        others = sorted(name for name in beside if name in flat or _split_of(name) != "val")
         if others:
             lie, do = ("lies", "does") if len(others) == 1 else ("lie", "do")
             raise UserError(
@@ -125,7 +126,7 @@ def _split_words(labels: Iterable[str]) -> str:
         return ""
     return f"called like a split, but read as a class: {names_shown([f'{label}/' for label in named])}; if it is none, move it elsewhere"
 
-
+# %% ../../nbs/api/images/14_class_folders.ipynb #dec47aa0
 def class_folders(
     path: Path | str,  # a folder, or a tar or zip of one, with <class>/<image>, or train/<class>/<image> and val/<class>/<image>
     name: str = "",  # of the dataset; empty for the name of the folder or archive

@@ -79,7 +79,7 @@ def _torchvision_splits(dataset: type, entry: DatasetEntry) -> dict[str, dict[st
         return {"train": {"train": (True,)}, "test": {"train": (False,)}}
     return {"train": {"": ("",)}}
 
-
+# %% ../../nbs/api/images/18_entries.ipynb #a7aae3a8
 def _what_to_do(error: Exception, download: bool | None) -> str:
     "What to do where torchvision's class cannot be opened; `download` is None for a class that cannot download."
     if isinstance(error, TypeError):  # an argument is missing
@@ -123,7 +123,7 @@ def torchvision_dataset(entry: DatasetEntry, directory: Path = Path()) -> ImageD
         raise UserError(f"{where}: splits names no train; name it with splits = {{ train = \"…\", test = \"…\" }}")
     return _joined(parts, entry, root, where)
 
-
+# %% ../../nbs/api/images/18_entries.ipynb #11886c7c
 def _joined(parts: dict[str, Any], entry: DatasetEntry, root: Path, where: str) -> ImageDataset:
     "One dataset from torchvision's splits."
     files, tables = [], []

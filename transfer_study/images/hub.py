@@ -417,7 +417,8 @@ def _label_matrix(parts: "list[datasets.Dataset]", chosen: Mapping[str, str], co
     for part, split in zip(parts, chosen, strict=True):
         _check_labels((labels is None or any(map(_is_missing, labels)) for labels in part[column]), split, chosen, dataset)
     rows = [labels for part in parts for labels in part[column]]
-    if len(rows[0]) > 1 and {len(labels) for labels in rows} == {len(rows[0])} and {label for labels in rows for label in labels} <= {0, 1}:
+    lengths = {len(labels) for labels in rows}
+    if len(lengths) == 1 and max(lengths) > 1 and {label for labels in rows for label in labels} <= {0, 1}:
         raise UserError(f"dataset hf:{dataset}: column {column!r} contains vectors of 0 and 1; save the list of its classes for each image, or its only class")
     if isinstance(feature.feature, ClassLabel):
         rows = [[feature.feature.names[label] for label in labels] for labels in rows]
@@ -474,7 +475,7 @@ def _classes_too(
 # %% ../../nbs/api/images/12_hub.ipynb #6ea05ab8
 _ON_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[^/:]+)?")
 
-
+# %% ../../nbs/api/images/12_hub.ipynb #aa5635c0
 def hub_dataset(
     reference: str,  # NAME or NAME:CONFIGURATION, where NAME is a name on the hub or the path of a folder
     directory: Path = Path(),  # base directory of relative paths

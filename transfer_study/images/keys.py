@@ -6,6 +6,7 @@
 __all__ = ['SOURCES', 'MetricName', 'PREFIXES', 'DatasetEntry', 'split_reference', 'dataset_entry']
 
 # %% ../../nbs/api/images/16_keys.ipynb #aa9e5604
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -41,7 +42,7 @@ class DatasetEntry(Section):
     name: str = Field("", description="name in results and figures; empty: the name of the folder, file or hub dataset")
     hf: str = Field("", description="name on the Hugging Face hub, or a folder of Parquet files or images")
     folder: str = Field("", description="folder with train/<class>/ and test/<class>/; with test_share also with one folder per class")
-    tar: str = Field("", description="tar of such a folder")
+    tar: str = Field("", description="tar of such a folder; with test_share also of one folder per class")
     csv: str = Field("", description="file (CSV, Excel, Parquet, JSON) with the columns image (path from the file's folder), label and split; labels separated by |, or in lists: multi-label")
     torchvision: str = Field("", description="name of a class in torchvision.datasets, such as EuroSAT")
     configuration: str = Field("", description="hf: configuration of the dataset")
@@ -63,10 +64,10 @@ class DatasetEntry(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            if not value:
+        if isinstance(value, str | Path):
+            if not str(value):
                 raise ValueError("expected a reference to a dataset")
-            return {"reference": value}
+            return {"reference": str(value)}
         return value
 
     @model_validator(mode="after")
@@ -112,7 +113,7 @@ def split_reference(
     return (kind, rest) if colon and kind in PREFIXES else ("", reference)
 
 # %% ../../nbs/api/images/16_keys.ipynb #8b723eb9
-def dataset_entry(value: "str | dict | DatasetEntry") -> DatasetEntry:
+def dataset_entry(value: "str | Path | dict | DatasetEntry") -> DatasetEntry:
     "A checked entry from a reference or from the keys of a table; raises `UserError` with one line for each mistake."
     try:
         return value if isinstance(value, DatasetEntry) else DatasetEntry.model_validate(value)

@@ -176,7 +176,7 @@ def _indicated(ones: pd.DataFrame, path: Path) -> tuple[pd.Series, str]:
         words += f"; {len(without):,} of {len(ones):,} images have none of them"
     return ones.apply(lambda row: "|".join(row.index[row]), axis=1), words
 
-
+# %% ../../nbs/api/images/17_listed.ipynb #b3051e6d
 def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, split: str | None, path: Path) -> tuple[pd.Series, pd.Series, str]:
     "The columns of images and labels, beside that of splits, and a line if the labels are columns of 0 and 1; raises `UserError` for missing columns and lists."
     image, label = entry.image or "image", entry.label or "label"
@@ -250,7 +250,7 @@ def keyed_entry(
     images: str | Path | dict | DatasetEntry,
 ) -> DatasetEntry:
     "The entry of a dataset, with the keys csv or hf instead of a bare reference to a list or to the Hugging Face library."
-    entry = dataset_entry(str(images) if isinstance(images, Path) else images)
+    entry = dataset_entry(images)
     kind, rest = split_reference(entry.reference)
     if kind == "hf" and rest.strip():
         name, _, configuration = rest.partition(":")

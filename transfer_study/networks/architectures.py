@@ -65,9 +65,6 @@ def _download(architecture: str) -> Iterator[None]:
             raise
         raise UserError(f"network {architecture!r}: {_no_weights(error)}") from error
 
-# %% ../../nbs/api/networks/03_architectures.ipynb #f3c7f411
-#| export
-
 # %% ../../nbs/api/networks/03_architectures.ipynb #f898a184
 def _hub_words(name: str) -> str:
     "How to write OWNER/NAME of the Hugging Face hub, or of the two owners on torch.hub that most people know."

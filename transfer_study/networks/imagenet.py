@@ -95,7 +95,7 @@ def _in_classes(folder: Path) -> list[tuple[Path, str]]:
         raise UserError(f"{folder}: {other!r} is no WordNet id; expected class folders such as n01440764 only")
     return [(file, path.name) for path in names for file in _images(path)]
 
-
+# %% ../../nbs/api/networks/09_imagenet.ipynb #32522f7a
 def imagenet_images(
     folder: Path | str,  # of one split, in class folders or flat
     split: str = "test",  # in the result

@@ -77,7 +77,7 @@ def read_milliseconds(
     "The number of milliseconds; None for None. Raises `UserError` for anything else."
     return read_number(text.lower().strip().removesuffix("ms") if isinstance(text, str) else text, "max_latency", "20ms")
 
-
+# %% ../../nbs/api/selection/11_recommend.ipynb #a7893b08
 def read_number(
     text: str | float | None,  # such as "30M" or "500k"
     name: str = "max_parameters",  # of the option, for the message

@@ -93,7 +93,8 @@ def role_of(
     name: str,  # of a column, or one line of it
 ) -> str:
     "Which column of the results table is called so, or by this usual other name; empty if none."
-    return next((role for role, keys in _SAME.items() if name_key(name) in keys), "")
+    key = name_key(name)
+    return next((role for role, keys in _SAME.items() if key in keys), "")
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def unique_column(grid: Grid, name: str, path: object) -> int:
         raise UserError(f"{path}: {len(positions)} columns are named {name!r} (columns {places}); rename them, or remove all but one; of two tables side by side, give each a file of its own")
     return positions[0]
 
-
+# %% ../../nbs/api/tables/05_columns.ipynb #5e0c2f92
 def standard_column(grid: Grid, role: str, path: object, apart: Collection[str] = ()) -> int | None:
     "The column not in `apart` that is called like a column of the results table, or by a usual other name; the usual names in their order."
     written = [[name_key(name) if column not in apart else "" for name, column in zip(names, grid.columns, strict=True)] for names in (grid.columns, map(untracked, grid.columns))]
@@ -303,6 +304,10 @@ def _columns_of_runs(grid: Grid) -> dict[int, tuple[str, int]]:
     return {i: ("", runs[name][1]) for i, name in enumerate(grid.columns) if name in runs and name_key(runs[name][0]) in ("", *_SAME["score"])}
 
 
+def _remarks_on_runs(grid: Grid, runs: Collection[int]) -> list[str]:
+    return [f"{len(runs)} columns are runs: {names_shown((grid.columns[i] for i in runs), 5)}"] if runs else []
+
+
 _WORDS_OF_SCORES = {"test", "eval", "val", "valid", "validation", "final", "mean", "average", "avg", "acc", "acc1", "accuracy", "score", "top", "1", "top1", "percent"}
 
 
@@ -353,8 +358,8 @@ def _check_counts(grid: Grid, i: int, path: object, suggested: bool = False) -> 
 # %% ../../nbs/api/tables/05_columns.ipynb #e3a802b7
 def _score_column(grid: Grid, key: list[int], apart: Iterable[int], path: object) -> int:
     "The column of scores such as `test_acc` or `mean`, if it is the only column of numbers that may hold scores; raises `UserError` otherwise. `key` has the columns of networks and the one of datasets, `apart` others."
-    beside = reasons_beside(grid.columns)
-    numeric = [i for i in range(len(grid.columns)) if i not in [*key, *apart] and np.isfinite(grid.numbers(i).values).any()]
+    beside, used = reasons_beside(grid.columns), {*key, *apart}
+    numeric = [i for i in range(len(grid.columns)) if i not in used and np.isfinite(grid.numbers(i).values).any()]
     scores = [i for i in numeric if names_score(grid.columns[i]) and grid.columns[i] not in beside]
     others = [i for i in numeric if i not in scores and not any(reason(grid.columns[i]) for reason in (is_source, reason_no_dataset, beside.get))]
     if len(scores) == 1 and not others:
@@ -446,7 +451,7 @@ def long_roles(
     free = [i for i, name in enumerate(names) if i not in [*named, dataset, scores, *runs] and name not in left]
     if (source or "source_accuracy" not in standard) and (position := _source_column(grid, path, free, source)) is not None:
         standard["source_accuracy"] = position
-    left = {name or f"column {i + 1}": left.get(name, "not used") for i, name in enumerate(names) if i not in {*named, *standard.values(), *runs}}
-    said = [f"the column {names[scores]!r} is read as the score"] if is_found and scores is not None else []
-    said += [f"{len(runs)} columns are runs: {names_shown((names[i] for i in runs), 5)}"] if runs else []
+    used = {*named, *standard.values(), *runs}
+    left = {name or f"column {i + 1}": left.get(name, "not used") for i, name in enumerate(names) if i not in used}
+    said = [f"the column {names[scores]!r} is read as the score"] if is_found and scores is not None else _remarks_on_runs(grid, runs)
     return Roles(named, standard, [], left_out=left, runs=runs, remarks=tuple(said))

@@ -110,7 +110,7 @@ def _without_repeated_header(records: Records, path: Path | str, place: str) -> 
     listed = f"{', '.join(map(str, sorted(again)[:5]))}{', …' * (len(again) > 5)}"
     return [(line, fields) for line, fields in records if line not in again], (f"the header stands again in {place} {listed} and is no row",) if again else ()
 
-
+# %% ../../nbs/api/tables/03_files.ipynb #a4cfbe54
 def _rectangular(records: Records, path: Path | str, place: str) -> Records:
     "The records with as many cells each as the header; raises `UserError` for a row that has fewer or more."
     widths = Counter(len(fields) for _, fields in records[1:])
@@ -330,8 +330,6 @@ def file_records(
     records, decimal = delimited_records(text, shown)
     return FileRows(records, "line", decimal, remarks)
 
-
-
 # %% ../../nbs/api/tables/03_files.ipynb #0a0108f3
 MAX_TEXT = 1 << 30  # bytes of an unpacked table; a table of accuracies is never so long
 
@@ -361,7 +359,7 @@ def _check_kind(data: bytes, path: Path) -> None:
     if path.suffix == ".toml":
         raise UserError(f"{path}: a study file, no table; `transfer-study run {path}` runs it")
 
-
+# %% ../../nbs/api/tables/03_files.ipynb #03a76cc6
 def _check_kind_of_text(data: bytes, path: Path) -> None:
     start = data.lstrip()
     if start[:1] in (b"[", b"{"):
@@ -406,7 +404,7 @@ def _parquet(data: bytes) -> pd.DataFrame:
         table = table.replace_schema_metadata({**table.schema.metadata, b"pandas": json.dumps(written)})
     return table.to_pandas()
 
-
+# %% ../../nbs/api/tables/03_files.ipynb #9b0b1b94
 def read_grid(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
 ) -> Grid:

@@ -85,7 +85,7 @@ def _largest(rows: pd.DataFrame, values: np.ndarray, scaled: np.ndarray) -> tupl
     largest = pd.Series(values[scaled], dtype=float).groupby(groups.to_numpy()).max()
     return largest, largest[(largest > 0) & (largest <= 1)]
 
-
+# %% ../../nbs/api/tables/09_scales.ipynb #85669dad
 def _check_percent(rows: pd.DataFrame, column: str, values: np.ndarray, scaled: np.ndarray, path: object) -> None:
     "Raises `UserError` if values that are said to be in per cent are at most 1."
     largest, low = _largest(rows, values, scaled)

@@ -127,7 +127,7 @@ def _named_sheet(
         raise UserError(f"{path}: no sheet {part!r}; sheets: {names_shown(map(repr, names))}")
     return named[0]
 
-
+# %% ../../nbs/api/tables/02_workbooks.ipynb #31fa9b27
 def sheet_records(
     data: bytes,  # of a workbook
     path: Path | str,  # for messages

@@ -344,7 +344,7 @@ def _flush() -> None:
         if error.errno != errno.EPIPE:
             raise
 
-# %% ../../nbs/api/cli/09_main.ipynb #a350fd22
+# %% ../../nbs/api/cli/09_main.ipynb #947560b0
 _UsageError = typer.BadParameter.__bases__[0]  # an unknown option or command, a missing or wrong value
 
 

@@ -93,7 +93,7 @@ def _what_to_do(error: Exception, download: bool | None) -> str:
     advice = "check the connection" if download else "set download = true"
     return f"{advice}, or set root to the folder that torchvision downloads to, above that of the dataset (such as MNIST/)"
 
-# %% ../../nbs/api/images/18_entries.ipynb #a7aae3a8
+# %% ../../nbs/api/images/18_entries.ipynb #8d7e5869
 _NOT_READ = ("DatasetFolder", "FakeData", "VisionDataset", "EMNIST")  # bases, random images, and one with an argument that is not passed on
 
 

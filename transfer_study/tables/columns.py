@@ -127,7 +127,7 @@ def standard_column(grid: Grid, role: str, path: object, apart: Collection[str] 
             return unique_column(grid, grid.columns[keys.index(key)], path)
     return None
 
-# %% ../../nbs/api/tables/05_columns.ipynb #5e0c2f92
+# %% ../../nbs/api/tables/05_columns.ipynb #ec7706d5
 def _words(name: str, *words: str) -> bool:
     return bool(set(name_words(name).split()) & set(words))
 

@@ -823,7 +823,7 @@ def test_columns_of_indicators_that_are_no_labels_or_classes_are_one_line(plants
     dataset = open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
     assert dataset.classes == ["moss", "none"] and "of 0 and 1; no line has a 1 in fern" in dataset.notes[0]
     write_indicators(plants, [["1", "0", "", "f", str(i)] for i in range(20)], "a,b,c,sex,age")
-    with pytest.raises(UserError, match="no column 'label'.*has to be 0 or 1: complete or remove c, sex, age"):
+    with pytest.raises(UserError, match="no column 'label'.*has to be one of them: complete or remove c, sex, age"):
         open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
 
 

@@ -320,7 +320,7 @@ def _unclear_words(features: Mapping[str, Any], images: list[str], labels: list[
     if not images:
         return f"no column holds images, found: {names_shown(features)}; a table of the paths of image files is given as csv:FILE"
     if not labels and not others:
-        return "images without labels; list these in a metadata.csv beside the images (columns file_name and label)"
+        return "images without labels; list these in a metadata.csv beside the images (columns file_name and label), or give a table that lists both as csv:PATH"
     found = {kind: names for kind, names in (("image", images), ("label", labels)) if len(names) != 1}
     words = [f"one {kind} column expected, {len(names)} found among the columns {names_shown(names or others)}" for kind, names in found.items()]
     only = others[0] if len(others) == 1 and list(found.values()) == [[]] else ""

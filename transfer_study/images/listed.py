@@ -217,8 +217,8 @@ def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, split: str | None
         if ones.shape[1] > 1 and ones.notna().all(axis=None):
             return table[image], *_indicated(ones.astype(bool), path, "-1" if signed else "0")
         if cells.apply(lambda column: column.isin([*FLAGS, *_SIGNS, "", "x"]).all()).sum() > 1:
-            others = names_shown(ones.columns[ones.isna().any()], 6)
-            advice += f"; if columns of 0 and 1 are the labels, every cell beside the images and splits has to be 0 or 1: complete or remove {others}"
+            wrong = min((cells.columns[~cells.isin(list(flags)).all()] for flags in (FLAGS, _SIGNS)), key=len)
+            advice += f"; if columns of 0 and 1 (or of -1 and 1) are the labels, every cell beside the images and splits has to be one of them: complete or remove {names_shown(wrong, 6)}"
     if missing := [column for column in (image, label) if column not in table]:
         raise UserError(f"dataset {path}: no column {' and no column '.join(map(repr, missing))}; found: {names_shown(table)}; {advice}")
     if (lists := table[label].str.fullmatch(r"\[\s*['\"\d].*\]|\{.*:.*\}")).any():

@@ -261,7 +261,8 @@ def test_lists_of_labels_with_another_sign_are_said(plants):
         text = re.sub(f"/{i}.png,.*", f'/{i}.png,"{"moss, wet" if i < 10 else "Fern, royal"}"', text)
     (plants / "plants.csv").write_text(text)
     dataset = open_dataset({"csv": "plants.csv", "test_share": 0.25}, plants)
-    message = "labels with , or ; are one label each, such as 'moss, wet'; several labels of an image are separated by |"
+    message = "labels with , or ; are one label each, such as 'moss, wet'; if they are several labels of an image, "
+    message += "write | between them"
     assert dataset.notes == (f"dataset plants: {message}",) and len(dataset.classes) == 4
 
 
@@ -449,7 +450,7 @@ def test_columns_may_be_called_otherwise_if_only_one_can_be_either(plants):
     dataset = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
     assert dataset.classes == ["a.png", "b.png"], "with a column image, the other one holds labels"
     (plants / "plants.csv").write_text((plants / "plants.csv").read_text().replace("image", "photo"))
-    with pytest.raises(UserError, match="no column 'image'; found: photo, mask; rename the column"):
+    with pytest.raises(UserError, match="no column 'image' and no column 'label'; found: photo, mask; rename the column"):
         open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
 
 
@@ -701,7 +702,7 @@ def test_lists_as_other_programs_write_them(plants):
         text.replace("label", "image"): "two columns are called 'image'",
         text.split("\n", 1)[1]: "no header, its first line is 'pictures/.*png,moss'; write image,label above it, with",
         text.split("\n", 1)[1].replace("pictures", "TRAIN,gs://b"): "'TRAIN,gs://b/.*'; write split,image,label above it, with",
-        "".join(f"moss,{i}.png,x\n" for i in range(4)): "'moss,0.png,x'; write label,image,column3 above it, with",
+        "".join(f"moss,{i}.png,x\n" for i in range(4)): "'moss,0.png,x'; write column1,image,column3 above it, .*, and label in",
         text.split("\n", 1)[1].replace(",", " "): "no header, its first line is 'pictures/.*png .*'; write",
         text.replace("5.png,moss", '5.png,"moss'): "dataset .*wrong.csv: line 7: a quote opens in this row and is never closed",
         text.replace("5.png,moss", '5.png,"moss').replace("12.png,f", '12.png,"f'): "line 7: .* is closed in line 14",
@@ -822,7 +823,7 @@ def test_columns_of_indicators_that_are_no_labels_or_classes_are_one_line(plants
     dataset = open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
     assert dataset.classes == ["moss", "none"] and "of 0 and 1; no line has a 1 in fern" in dataset.notes[0]
     write_indicators(plants, [["1", "0", "", "f", str(i)] for i in range(20)], "a,b,c,sex,age")
-    with pytest.raises(UserError, match="no column 'label'.*has to be 0 or 1: complete or remove c, sex, age"):
+    with pytest.raises(UserError, match="no column 'label'.*has to be one of them: complete or remove c, sex, age"):
         open_dataset({"csv": "wide.csv", "test_share": 0.2}, plants)
 
 

@@ -554,7 +554,7 @@ def test_copies_are_counted_in_the_split_that_was_drawn(tmp_path):
 
 def test_images_without_folders_of_classes_say_what_to_do(tmp_path):
     for name, message in {
-        "_classes.csv": 'with csv = "…"', "metadata.csv": "give the folder as hf:PATH",
+        "_classes.csv": "csv:FOLDER/{test,train,valid}/_classes.csv", "metadata.csv": "give the folder as hf:PATH",
         "_annotations.coco.json": "a folder for each class",
         "data-00000-of-00001.arrow": "give the folder as hf:PATH",
     }.items():  # fmt: skip

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_FILE_BYTES', 'NO_CONTENT', 'read_file', 'ImageDataset', 'only_structure', 'hashed_contents', 'with_copies',
-           'part_words', 'dataset_name', 'limit_pixels', 'image_folder', 'UnshownLabel', 'check_label_matrix',
-           'listed_dataset']
+           'part_words', 'dataset_name', 'limit_pixels', 'image_folder', 'check_listed_once', 'UnshownLabel',
+           'check_label_matrix', 'listed_dataset']
 
 # %% ../../nbs/api/images/08_datasets.ipynb #6d4f0e7b
 import glob
@@ -322,7 +322,10 @@ def image_folder(
     return ImageDataset(name, root, table, _fingerprint([*level, *contents]), metric, reader=reader, notes=notes, contents=hashes)
 
 # %% ../../nbs/api/images/08_datasets.ipynb #1bedd6d7
-def _check_list(table: pd.DataFrame, name: str) -> None:
+def check_listed_once(
+    table: pd.DataFrame,  # name, split
+    where: str,  # for the message
+) -> None:
     "Raises `UserError` for an image that is listed twice."
     table = table.assign(path=table["name"].map(normpath))  # ./a.png is a.png
     duplicates = table[table.duplicated("path", keep=False)].sort_values("path", kind="stable")
@@ -330,7 +333,7 @@ def _check_list(table: pd.DataFrame, name: str) -> None:
         first = duplicates[duplicates["path"] == duplicates["path"].iloc[0]]
         splits = " and ".join(sorted(set(first["split"]), key=SPLITS.index))
         problem = f"in {splits}" if " and " in splits else f"listed twice in {splits}"
-        raise UserError(f"dataset {name}: {first['name'].iloc[0]!r} is {problem} (such images: {duplicates['path'].nunique():,}); keep one line of each")
+        raise UserError(f"{where}: {first['name'].iloc[0]!r} is {problem} (such images: {duplicates['path'].nunique():,}); keep one line of each")
 
 # %% ../../nbs/api/images/08_datasets.ipynb #ffb4f543
 def _present(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
@@ -395,7 +398,7 @@ def listed_dataset(
 ) -> ImageDataset:
     "A dataset from a list of images; raises `UserError` if the list allows no valid score."
     table = table.assign(name=table.get("name", table["file"])).reset_index(drop=True)
-    _check_list(table, name)
+    check_listed_once(table, f"dataset {name}")
     missing = ()
     if reader is None:
         present = _present(table, root, name)

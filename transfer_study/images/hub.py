@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..core import UserError, names_shown, stand_in, user_path
 from .archives import LINKS
-from .datasets import NO_CONTENT, ImageDataset, listed_dataset
+from .datasets import NO_CONTENT, ImageDataset, dataset_name, listed_dataset
 from .decoding import image_format
 from .fetching import Fetcher, NotReachable, hub_endpoint, hub_headers, hub_offline
 from .layout import SPLIT_NAMES, SPLITS, NoTestImages, choose_splits, links_advice, same_spelling
@@ -320,7 +320,7 @@ def _unclear_words(features: Mapping[str, Any], images: list[str], labels: list[
     if not images:
         return f"no column holds images, found: {names_shown(features)}; a table of the paths of image files is given as csv:FILE"
     if not labels and not others:
-        return "images without labels; list these in a metadata.csv beside the images (columns file_name and label)"
+        return "images without labels; list these in a metadata.csv beside the images (columns file_name and label), or give a table that lists both as csv:PATH"
     found = {kind: names for kind, names in (("image", images), ("label", labels)) if len(names) != 1}
     words = [f"one {kind} column expected, {len(names)} found among the columns {names_shown(names or others)}" for kind, names in found.items()]
     only = others[0] if len(others) == 1 and list(found.values()) == [[]] else ""
@@ -511,7 +511,7 @@ def hub_dataset(
         if not (table["split"] == "test").any():
             raise UserError(f"dataset hf:{reference}: no test image can be drawn, because no class has an image to spare; expected three or more images of a class")
     reader = _HubReader([_undecoded(part, image) for part in parts], np.cumsum([0, *map(len, parts[:-1])]))
-    name = name or "-".join(filter(None, (Path(source).name, configuration)))
+    name = name or "-".join(filter(None, (dataset_name(local) if local.exists() else Path(source).name, configuration)))
     metric = metric or known_datasets().set_index("name")["metric"].get(name, "top1" if label_matrix is None else "map")
     dataset = listed_dataset(name, Path(source), table, metric, label_matrix, reader, unseen_classes)
     remarks = words, found, _without_image(dataset), unused_words(parts[0].features, (image, label, *classes)), left_out_words({of_library: len(loaded[of_library]) for of_library in others})

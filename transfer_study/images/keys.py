@@ -43,7 +43,7 @@ class DatasetEntry(Section):
     hf: str = Field("", description="name on the Hugging Face hub, or a folder of Parquet files or images")
     folder: str = Field("", description="folder with train/<class>/ and test/<class>/; with test_share also with one folder per class")
     tar: str = Field("", description="tar of such a folder; with test_share also of one folder per class")
-    csv: str = Field("", description="file (CSV, Excel, Parquet, JSON) with the columns image (path from the file's folder), label and split; labels separated by |, or in lists: multi-label")
+    csv: str = Field("", description="file (CSV, Excel, Parquet, JSON) with the columns image (path from the file's folder), label and split, or {train,test}.csv, with a list for each split; labels separated by |, or in lists: multi-label")
     torchvision: str = Field("", description="name of a class in torchvision.datasets, such as EuroSAT")
     configuration: str = Field("", description="hf: configuration of the dataset")
     revision: str = Field("", description="hf: commit, tag or branch of the hub's repository")
@@ -68,6 +68,11 @@ class DatasetEntry(Section):
             if not str(value):
                 raise ValueError("expected a reference to a dataset")
             return {"reference": str(value)}
+        if isinstance(value, dict):
+            return {key: str(given) if isinstance(given, Path) else given for key, given in value.items()}
+        if not isinstance(value, cls):
+            advice = "; write it to a CSV file (to_csv) and give its path" if type(value).__name__ == "DataFrame" else ""
+            raise ValueError(f"expected a name, a path, or a table of keys such as {{ csv = \"images.csv\" }}, found {type(value).__name__}{advice}")
         return value
 
     @model_validator(mode="after")

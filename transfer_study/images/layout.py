@@ -195,10 +195,18 @@ def _tables(listed: FileList) -> list[str]:
 LABELS_NOT_READ = "labels in JSON or XML files are not read: export the images in a folder for each class"
 
 
+def _lists_of_splits(names: Iterable[str]) -> str:
+    "The path of tables of one name in the folders of several splits, with the splits in braces; empty if there are none."
+    paths = [Path(name) for name in sorted(set(names)) if name.lower().endswith(LISTING_SUFFIXES) and Path(name).parent.name.lower() in SPLIT_NAMES]
+    same = [path.parent.name for path in paths if path.name == paths[0].name]
+    return f"{{{','.join(same)}}}/{paths[0].name}" if len(same) > 1 else ""
+
+
 def folder_advice(
     names: Iterable[str],  # of files and folders
 ) -> str:
     "What to do with a folder that holds these files instead of folders of splits or classes; empty if that is not known."
+    names = list(names)
     last = {Path(name.lower()).name for name in names}
     medical = {name for name in last if name.endswith((".nii", ".nii.gz", ".dcm", ".nrrd", ".mha"))}
     endings = {Path(name).suffix for name in last - medical}
@@ -208,6 +216,8 @@ def folder_advice(
         return "; unpack the archives inside it first"
     if endings & {".arrow", ".parquet"} or last & {"metadata.csv", "metadata.jsonl"}:
         return "; files of the Hugging Face library hold the labels: give the folder as hf:PATH (a table that lists image files: csv:PATH)"
+    if lists := _lists_of_splits(names):
+        return f"; the lists of the splits are one with the splits in braces: csv:FOLDER/{lists} (in quotes on the command line), or csv = the same path in a study file"
     if endings & set(LISTING_SUFFIXES):
         return '; if a table lists the images and their labels, give it as csv:PATH, or [[datasets]] with csv = "…" in a study file'
     if ".cls" in endings:

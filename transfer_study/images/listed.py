@@ -10,6 +10,8 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, names_shown, shortened, user_path
-from .datasets import ImageDataset, listed_dataset
+from .datasets import ImageDataset, check_listed_once, dataset_name, listed_dataset
 from .keys import DatasetEntry, dataset_entry, split_reference
 from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
 from transfer_study.images.lists import (
@@ -28,6 +30,7 @@ from transfer_study.images.lists import (
     is_list,
     left_out_words,
     listed_cells,
+    lists_of_splits,
     located_files,
     proposed_splits,
     split_column,
@@ -35,6 +38,7 @@ from transfer_study.images.lists import (
     unused_words,
 )
 from .splits import draw_test_images, names_table
+from ..tables.files import file_and_part
 
 # %% ../../nbs/api/images/17_listed.ipynb #a47a24c2
 def with_our_splits(
@@ -55,6 +59,8 @@ def with_our_splits(
     if absent := sorted(set(entry.splits.values()) - set(table["split"])):
         raise UserError(f"{where}: no split {absent[0]!r}; found: {names_shown(sorted(table['split'].unique()))}")
     found, table = table["split"].unique(), table.assign(split=translated)[translated != ""].reset_index(drop=True)
+    if entry.source == "csv" and "file" in table:  # before images are drawn from its lines
+        check_listed_once(table.assign(name=table["file"]), where)
     if entry.test_share is not None:
         if (table["split"] == "test").any():
             raise UserError(f"{where}: has test images already; remove test_share")
@@ -77,6 +83,12 @@ def _matrix(labels: pd.Series) -> pd.DataFrame:
     return matrix.T.groupby(level=0).max().T.drop(columns="", errors="ignore")  # `cat | dog |` has the labels of `cat|dog`
 
 # %% ../../nbs/api/images/17_listed.ipynb #740a799f
+def _none_words(labels: pd.Series) -> str:
+    "A line on images with a list of no labels; empty if there are none."
+    n = int(labels.str.fullmatch(r"[|\s]+").sum())
+    return f"{n:,} of {len(labels):,} images have none of the labels" if n else ""
+
+
 def _one_spelling(labels: pd.Series) -> pd.Series:
     "The labels; those that look alike, because an accent is spelled with other code points, are one."
     changes = same_spelling(part.strip() for text in labels.unique() for part in text.split("|"))
@@ -105,10 +117,12 @@ def _split_column(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple
     if found or entry.test_share is not None:
         return found
     for name in others:
-        if proposed_splits(names := table[name].unique()):
+        names = table[name].unique()
+        known = [cell for cell in names if cell.strip().lower() in SPLIT_NAMES]  # beside others, such as UNASSIGNED
+        if proposed_splits(names) or proposed_splits(known):
             raise UserError(
                 f"dataset {path}: the column {name!r} holds splits of other names ({names_shown(sorted(names))}); in a study file write "
-                f"split = {json.dumps(name, ensure_ascii=False)}, {splits_key(names)}; elsewhere call the column split, and the splits train, val and test"
+                f"split = {json.dumps(name, ensure_ascii=False)}, {splits_key(names if proposed_splits(names) else known)}; elsewhere call the column split, and the splits train, val and test"
             )
     return None
 
@@ -129,7 +143,7 @@ def _image_column(table: pd.DataFrame) -> str:
 def _with_columns(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple[DatasetEntry, str]:
     "The entry with the only column of image files, where none is called image, and that called Label, or the only other column, where none is called label; and a line on them."
     image = entry.image or ("image" if "image" in table else _image_column(table))
-    _check_no_pixels(table, image, path)
+    _check_no_pixels(table, image, path, named=bool(entry.image))
     split = _split_column(table, entry.model_copy(update={"image": image}), path)
     others = [name for name in table if name and name not in (image, split[0] if split else None, entry.groups)]
     called = [name for name in others if name.strip().casefold() == "label"] or others
@@ -139,39 +153,54 @@ def _with_columns(table: pd.DataFrame, entry: DatasetEntry, path: Path) -> tuple
     return entry.model_copy(update={"image": image, "label": label}), ", ".join(found)
 
 # %% ../../nbs/api/images/17_listed.ipynb #1f46f7f6
+def _are_tags(parts: dict[str, list[str]]) -> bool:
+    "Whether labels of several words may be lists: there are fewer words than labels, or one is a label itself, or stands now among the first words and now among the last."
+    places = {(word, i, len(words) - 1 - i) for words in parts.values() for i, word in enumerate(words)}
+    moving = Counter(word for word, _ in {place[:2] for place in places}) & Counter(word for word, _ in {place[::2] for place in places})
+    words = {word for word, *_ in places}
+    return len(words) < len(parts) or any(word in parts for label, of_label in parts.items() for word in of_label if word != label) or max(moving.values(), default=0) > 1
+
+
 def _list_words(labels: pd.Series) -> str:
     "A line on labels that may be lists with another sign than |, because others have a part of theirs; empty if there are none."
-    parts = {label: {part.strip() for part in re.split("[,;]", label)} for label in labels.unique() if "|" not in label}
-    n = Counter(part for of_label in parts.values() for part in of_label)
-    lists = [label for label, of_label in parts.items() if len(of_label) > 1 and any(n[part] > 1 for part in of_label)]
-    return f"labels with , or ; are one label each, such as {shortened(lists[0])!r}; several labels of an image are separated by |" if lists else ""
+    for sign, named in (("[,;]", ", or ;"), (r"\s+", "spaces")):
+        parts = {label: [part.strip() for part in re.split(sign, label)] for label in labels.unique() if "|" not in label}
+        n = Counter(part for of_label in parts.values() for part in set(of_label))
+        lists = [label for label, of_label in parts.items() if len(of_label) > 1 and any(n[part] > 1 for part in of_label)]
+        if lists and (named != "spaces" or _are_tags(parts)):
+            return f"labels with {named} are one label each, such as {shortened(lists[0])!r}; if they are several labels of an image, write | between them"
+    return ""
 
 # %% ../../nbs/api/images/17_listed.ipynb #3bb113e4
 _PIXELS = r"\[?\s*\d+(?:\.\d+)?(?:[\s,;]+\d+(?:\.\d+)?){60,}\s*\]?"  # in one cell
 
 
-def _check_no_pixels(table: pd.DataFrame, image: str, path: Path) -> None:
+def _check_no_pixels(table: pd.DataFrame, image: str, path: Path, named: bool = False) -> None:
     "Raises `UserError` for a table that holds images themselves, as numbers in one cell, or in a column for each pixel."
     first = table.iloc[:1]
     numbers = [name for name in table if first[name].str.fullmatch(r"-?\d+(\.\d+)?").all()]
-    held = [name for name in table if first[name].str.fullmatch(_PIXELS).all()] or (numbers if len(numbers) > 60 else [])
+    held = [name for name in table if first[name].str.fullmatch(_PIXELS).all()] or (numbers if len(numbers) > 60 and not named else [])
     if len(table) and held and (image in held or image not in table):
+        files = f"; if {image!r} names their files, {column_advice('image', column=image)}, and likewise that of labels" if image in numbers else ""
         raise UserError(
             f"dataset {path}: pixels in cells are not read (columns of numbers: {names_shown(held, 3)}); write each image to a file in a folder of its class, "
-            "such as with PIL.Image.fromarray(pixels).save(path)"
+            f"such as with PIL.Image.fromarray(pixels).save(path){files}"
         )
 
 
-def _indicated(ones: pd.DataFrame, path: Path) -> tuple[pd.Series, str]:
+_SIGNS = {"1": True, "1.0": True, "-1": False, "-1.0": False}  # of columns such as CelebA's
+
+
+def _indicated(ones: pd.DataFrame, path: Path, no: str = "0") -> tuple[pd.Series, str]:
     "The labels whose columns are true, with | between them, and a line on them; raises `UserError` for rows without any where each other has one."
-    words = f"the labels are the columns {', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}, of 0 and 1"
+    words = f"the labels are the columns {', '.join(ones.columns[:4])}{', …' * (ones.shape[1] > 4)}, of {no} and 1"
     if absent := list(ones.columns[~ones.any()]):
         words += f"; no {ones.index.name} has a 1 in {names_shown(absent, 4)}"
     if len(without := ones.index[~ones.any(axis=1)]):
         if not (ones.sum(axis=1) > 1).any():
             raise UserError(
-                f"dataset {path}: {ones.index.name} {without[0]}: no label, because all of its columns are 0 (such {ones.index.name}s: {len(without):,}), and in none are "
-                f"two of them 1; remove these {ones.index.name}s, or add a column with 1 for them and 0 for the others"
+                f"dataset {path}: {ones.index.name} {without[0]}: no label, because all of its columns are {no} (such {ones.index.name}s: {len(without):,}), and in none are "
+                f"two of them 1; remove these {ones.index.name}s, or add a column with 1 for them and {no} for the others"
             )
         words += f"; {len(without):,} of {len(ones):,} images have none of them"
     return ones.apply(lambda row: "|".join(row.index[row]), axis=1), words
@@ -183,17 +212,21 @@ def _image_and_label(table: pd.DataFrame, entry: DatasetEntry, split: str | None
     advice = f"rename the column, or {column_advice('image', 'label')}"
     if image in table and label not in table and not entry.label:
         cells = table.drop(columns=[image, split or image, entry.groups, ""], errors="ignore").apply(lambda column: column.str.strip().str.lower())
-        ones = cells.apply(lambda column: column.map(FLAGS))
+        signed = cells.isin(list(_SIGNS)).all(axis=None) and cells.isin(["-1", "-1.0"]).any(axis=None)
+        ones = cells.apply(lambda column: column.map(_SIGNS if signed else FLAGS))
         if ones.shape[1] > 1 and ones.notna().all(axis=None):
-            return table[image], *_indicated(ones.astype(bool), path)
-        if cells.apply(lambda column: column.isin([*FLAGS, "", "-1", "-1.0"]).all()).sum() > 1:
-            others = names_shown(ones.columns[ones.isna().any()], 6)
-            advice += f"; if columns of 0 and 1 are the labels, every cell beside the images and splits has to be 0 or 1: complete or remove {others}"
+            return table[image], *_indicated(ones.astype(bool), path, "-1" if signed else "0")
+        if cells.apply(lambda column: column.isin([*FLAGS, *_SIGNS, "", "x"]).all()).sum() > 1:
+            wrong = min((cells.columns[~cells.isin(list(flags)).all()] for flags in (FLAGS, _SIGNS)), key=len)
+            advice += f"; if columns of 0 and 1 (or of -1 and 1) are the labels, every cell beside the images and splits has to be one of them: complete or remove {names_shown(wrong, 6)}"
     if missing := [column for column in (image, label) if column not in table]:
-        raise UserError(f"dataset {path}: no column {missing[0]!r}; found: {names_shown(table)}; {advice}")
-    if (lists := table[label].str.fullmatch(r"\[\s*['\"\d].*\]")).any():
+        raise UserError(f"dataset {path}: no column {' and no column '.join(map(repr, missing))}; found: {names_shown(table)}; {advice}")
+    if (lists := table[label].str.fullmatch(r"\[\s*['\"\d].*\]|\{.*:.*\}")).any():
         line, text = next(table.loc[lists, label].items())
-        raise UserError(f"dataset {path}: {table.index.name} {line}: the label {shortened(text)!r} is a list; expected one label, or several separated by |")
+        kind = "a list" if text.startswith("[") else "an object with keys"
+        raise UserError(
+            f"dataset {path}: {table.index.name} {line}: the label {shortened(text)!r} is {kind}; expected one label, or several separated by | (such {table.index.name}s: {lists.sum():,})"
+        )
     return table[image], table[label], ""
 
 # %% ../../nbs/api/images/17_listed.ipynb #a4fd8f93
@@ -207,6 +240,64 @@ def _check_no_numbers(labels: pd.Series, path: Path) -> None:
         )
 
 # %% ../../nbs/api/images/17_listed.ipynb #4256c578
+def _cells(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    "As `listed_cells`; raises `UserError` for a file that is not there, or has no lines."
+    if not (file := file_and_part(path)[0]).is_file():
+        what = "a folder; give it without csv, or give the table that lies in it" if file.is_dir() else "no such file"
+        raise UserError(f"dataset {path}: {what}; expected a table with the columns image, label and split")
+    table, remarks = listed_cells(path)
+    if table.empty:
+        raise UserError(f"dataset {path}: no {table.index.name} below the header ({names_shown(table)}); expected one for each image")
+    return table, remarks
+
+# %% ../../nbs/api/images/17_listed.ipynb #12f4e692
+def _joined(lists: Mapping[str, Path], entry: DatasetEntry, path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    "The lists of several splits as one with the column split, with paths from the folder of `path`, and remarks; raises `UserError` if they have other columns."
+    tables, remarks = [], dict[str, None]()
+    for split, file in lists.items():
+        table, said = _cells(file)
+        shown, folder = file.relative_to(path.parent), file.parent.relative_to(path.parent)
+        if "split" in table or tables and set(table) | {"split"} != set(tables[0]):
+            problem = "a column split of its own" if "split" in table else f"the columns {names_shown(table)}, another has {names_shown(tables[0].columns.drop('split'))}"
+            raise UserError(f"dataset {path}: {shown} has {problem}; the lists of the splits need the same columns, without split")
+        if (image := entry.image or _image_column(table)) in table and folder.name:
+            table[image] = table[image].map(lambda name, folder=folder: name if re.match(r"\w+:|/|\\|$", name) else f"{folder.as_posix()}/{name}")
+        place = table.index.name
+        tables.append(table.set_axis([f"{line} of {shown}" for line in table.index]).rename_axis(place).assign(split=split))
+        remarks.update(dict.fromkeys(said))
+    return pd.concat(tables).rename_axis(place), tuple(remarks)
+
+# %% ../../nbs/api/images/17_listed.ipynb #03c786b8
+def _lists_beside(path: Path) -> str:
+    "Advice on a list of test or validation images beside one of training images, or in the folder beside its own; empty if there is none with the same columns."
+    named, above = str(path.relative_to(path.parent.parent)), path.parent.parent
+    for found in re.finditer("train", named):
+        before, after = named[: found.start()], named[found.end() :]
+        others = {}
+        for split in ("val", "valid", "validation", "test"):
+            with suppress(UserError):
+                if file_and_part(other := above / f"{before}{split}{after}")[0].is_file() and set(listed_cells(other)[0]) == set(listed_cells(path)[0]):
+                    others[split] = other
+        if others:
+            whole = above / f"{before}{{{','.join(['train', *others])}}}{after}"
+            listed = f"{' and '.join(map(str, others.values()))} list{'s' * (len(others) == 1)} others"
+            return f'; {listed}: write csv = "{whole}" for all, or csv:{whole} (in quotes on the command line) without a study file'
+    return ""
+
+
+@contextmanager
+def _advised(labels: pd.Series, words: str, sheet: str, path: Path) -> Iterator[None]:
+    "Adds to the message on a list without test images that another list has them, and to that on rare labels that they may be several, as `words` say."
+    try:
+        yield
+    except NoTestImages as error:
+        raise NoTestImages(f"{error}{_lists_beside(path) or sheet and f'; {sheet}'}") from error
+    except UserError as error:
+        if not words or labels.value_counts().min() > 1:
+            raise
+        raise UserError(f"{error}; {words}") from error
+
+# %% ../../nbs/api/images/17_listed.ipynb #9b31643c
 def csv_dataset(
     entry: DatasetEntry,
     directory: Path = Path(),
@@ -214,29 +305,29 @@ def csv_dataset(
 ) -> ImageDataset:
     "The dataset of a table that lists images, labels and splits, and `group_name` of each image; raises `UserError` if a column, a label or a split is missing."
     path = directory / user_path(entry.csv)
-    if not path.is_file():
-        raise UserError(f"dataset {path}: no such file; expected a table with the columns image, label and split")
-    table, remarks = listed_cells(path)
-    if table.empty:
-        raise UserError(f"dataset {path}: no {table.index.name} below the header ({names_shown(table)}); expected one for each image")
+    if lists := lists_of_splits(path):
+        path = Path(f"{str(path).partition('{')[0]}{{{','.join(lists)}}}")
+    table, remarks = _joined(lists, entry, path) if lists else _cells(path)
     entry, called = _with_columns(table, entry, path)
     split, splits, found = _split_column(table, entry, path) or (None, "train", "")
     given, labels, words = _image_and_label(table, entry, split, path)
     unused = "" if words else unused_words(table, (given.name, labels.name, split, entry.groups or None))
     labels, (files, elsewhere) = _one_spelling(labels), located_files(given, path)
-    remarks = (*remarks, *filter(None, [called, words, found, unused, elsewhere, _list_words(labels)]))
+    several = bool(labels.str.contains("|", regex=False).any())
+    remarks = (*remarks, *filter(None, [called, words or _none_words(labels), found, unused, elsewhere, words_on_lists := _list_words(labels)]))
     if (empty := np.flatnonzero((labels == "") & (words == "") | (files == ""))).size:
-        none = "; images with none of several labels: with a column of 0 and 1 for each label" if labels.str.contains("|", regex=False).any() else ""
+        none = "; an image with none of the labels has a | alone" * several
         raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: no image or no label; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)}){none}")
     _check_one_label(files, labels, path)
     _check_no_numbers(labels, path)
-    several = bool(labels.str.contains("|", regex=False).any())
     group_name = table[entry.groups].replace("", None) if entry.groups in table and not names_table(entry.groups, directory) else None
     table = pd.DataFrame({"split": splits, "labels" if several else "class": labels, "file": files, "group_name": group_name})
     rows = {name: n for name, n in Counter(table["split"]).items() if entry.splits and name not in entry.splits.values()}
-    table = with_our_splits(table, entry, f"dataset {path}")
-    label_matrix = _matrix(table.pop("labels")) if several else None
-    dataset = listed_dataset(entry.name or Path(path.name.removesuffix(".gz")).stem, path.parent, table, entry.metric_for(several), label_matrix, unseen_classes=unseen_classes)
+    name = entry.name or (dataset_name(path.parent) if lists else Path(path.name.removesuffix(".gz")).stem)
+    with _advised(labels, words_on_lists, next((remark for remark in remarks if remark.startswith("sheet ")), ""), path):
+        table = with_our_splits(table, entry, f"dataset {path}")
+        label_matrix = _matrix(table.pop("labels")) if several else None
+        dataset = listed_dataset(name, path.parent, table, entry.metric_for(several), label_matrix, unseen_classes=unseen_classes)
     if group_name is not None:
         dataset = replace(dataset, images=dataset.images.assign(group_name=dataset.images["file"].map(table.set_index("file")["group_name"])))
     if words := left_out_words(rows):
@@ -285,5 +376,6 @@ def grouped_list(
         return None
     entry = keyed_entry(images)
     path = directory / user_path(entry.csv)
-    has_column = entry.csv and path.is_file() and groups in listed_cells(path)[0]
+    first = next(iter(lists_of_splits(path).values()), path)
+    has_column = entry.csv and file_and_part(first)[0].is_file() and groups in listed_cells(first)[0]
     return entry.model_copy(update={"groups": groups}) if has_column else None

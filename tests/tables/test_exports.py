@@ -288,3 +288,18 @@ def test_the_metric_of_a_leaderboard_is_no_dataset():
     table = WIDE[["arch"]].assign(**{"Percentage correct": WIDE["pets"], "im/sec": [1226.1, 900.0, 526.3, 394.5, 292.3]})
     assert "if 'Percentage correct' is the accuracy on one dataset, give --datasets 'Percentage correct'" in refused(table)
     assert "im/sec: computation" in refused(table)
+
+
+@pytest.mark.parametrize("name", ["{} (seed {})", "{}_run{}", "{}-fold-{}"])
+def test_runs_in_the_names_of_all_networks(name):
+    names = [name.format(network, seed) for network, seed in zip(SEEDS["arch"], SEEDS["seed"], strict=True)]
+    long = SEEDS.drop(columns="seed").assign(arch=names)
+    for table in (long, long.pivot(index="arch", columns="dataset", values="score").reset_index()):
+        rows = read_table(table, percent=True)
+        assert scores(rows, "seed") == expected(SEEDS, "seed")
+        assert any(
+            "10 networks, such as" in line and "state runs: they are those of 5 networks" in line
+            for line in rows.attrs["reading"]
+        )
+    some = pd.concat([LONG, LONG.assign(arch=[name.format(network, 1) for network in LONG["arch"]])]).assign(source_accuracy=70.0)
+    assert read_table(some, percent=True)["network"].nunique() == 10

@@ -126,6 +126,17 @@ def _long_rows(grid: Grid, roles: Roles, source: str | None, path: object) -> pd
         return rows.assign(in_source=rows["dataset"].isin(matching([source], [*names, *roles.left_out], "source")))
     return rows.assign(in_source=rows["dataset"].map({name: is_source(name) for name in names}))
 
+# %% ../../nbs/api/tables/11_rows.ipynb #d02d7b17
+def _runs_of_networks(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    "The rows with the run in a column of its own where each network's name has one, and a remark."
+    names = list(rows["network"].unique())
+    runs = {name: run for name in names if (run := run_of(name)) and run[0]}
+    networks = {base for base, _ in runs.values()}
+    if "seed" in rows or len(runs) < len(names) or len(networks) == len(names):
+        return rows, []
+    said = f"the names of {len(names):,} networks, such as {names[0]!r}, state runs: they are those of {len(networks):,} networks"
+    return rows.assign(network=rows["network"].map({name: base for name, (base, _) in runs.items()}), seed=rows["network"].map({name: number for name, (_, number) in runs.items()})), [said]
+
 # %% ../../nbs/api/tables/11_rows.ipynb #dde35a07
 @dataclass(frozen=True)
 class TableRows:
@@ -385,7 +396,7 @@ def _converted(
     rows: pd.DataFrame, percent: bool, by_name: dict[str, bool], grid: Grid, keys: list[str], path: object
 ) -> tuple[pd.DataFrame, list[str]]:
     "`rows` with scores and source accuracies in [0, 1], whole numbers where counts stand, clean texts and usual protocols; and remarks."
-    remarks = []
+    rows, remarks = _runs_of_networks(rows)
     for column in ("score", "source_accuracy"):
         if column in rows and len(rows):
             rows, of_column = scaled_scores(rows, column, percent, by_name, grid, path)

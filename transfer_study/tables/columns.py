@@ -401,7 +401,7 @@ def _score_column(grid: Grid, key: list[int], apart: Iterable[int], path: object
     shares = shares or [i for i in numeric if i not in totals and reason_no_dataset(grid.columns[i]) == "a metric, no dataset"]
     hint = f", such as --score {grid.columns[shares[0]]!r}" if shares else ""
     names = [grid.columns[i] for i in key]
-    hint += f"; if the columns of numbers are datasets, and {names[-1]!r} says something of the networks, give --network {','.join(names)!r}; if {names[-1]!r} is none of both, --leave-out {names[-1]!r}" if len(shares) > 1 else ""
+    hint += f"; if the columns of numbers are datasets, and {names[-1]!r} says something of the networks, give --network {','.join(names)!r}" if len(shares) > 1 else ""
     raise UserError(f"{path}: no column 'score'; found: {names_shown(grid.columns)}; name it with --score{hint}")
 
 # %% ../../nbs/api/tables/05_columns.ipynb #5c72fecc

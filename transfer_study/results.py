@@ -150,7 +150,7 @@ def read_table(
     result, matched = tidy(rows, stated or "linear"), matched_columns(scores[scores["in_source"]])
     apart = list(MATCHED) if read.of_package else matched  # a table of this package has the accuracies that were matched
     check_source_accuracies(result.assign(line=rows["line"].to_numpy()), read, apart, source_per_dataset or read.of_package)
-    in_table = "protocol" in scores and bool(scores["protocol"].notna().all())
+    in_table = "protocol" in scores and bool(scores.loc[~scores["in_source"].astype(bool), "protocol"].notna().all())
     words = "as the table says" if in_table else stated or "not stated, analysed as linear"
     reading = (*_reading(read, result, origin_in_words(read, rows, matched, given), words, apart), *unused_accuracies(read, rows, given))
     result.attrs |= {"reading": (*reading, *({} if given is None else given.attrs).get("remarks", [])), "protocol_stated": stated is not None or in_table}

@@ -229,7 +229,7 @@ def test_rows_are_numbered_by_a_column_without_a_name_only():
         check(read_table(WIDE.rename(columns=dict(zip(["pets", "birds"], names, strict=True)))), names)
     rows = read_table(WIDE.assign(**{"": [0.1, 0.2, 0.3, 0.4], "🔢": [1, 2, 3, 4]}))
     check(rows)
-    assert "column 5 (row numbers), 🔢 (it counts the rows)" in rows.attrs["reading"][2]
+    assert "column 5 (it has no name), 🔢 (it counts the rows)" in rows.attrs["reading"][2]
 
 
 LIKES = [

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['MISSING', 'clean_text', 'clean_texts', 'name_key', 'look_alikes', 'decimal_mark', 'Numbers', 'joined_numbers',
-           'read_numbers']
+           'read_numbers', 'and_others']
 
 # %% ../../nbs/api/tables/00_cells.ipynb #755b8b8c
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,7 +82,7 @@ def look_alikes(
     ]
 
 # %% ../../nbs/api/tables/00_cells.ipynb #a98d3eee
-MISSING = {"", "-", "--", "---", "–", "—", "n/a", "n.a.", "n.a", "na", "nan", "none", "null", "nil", "<na>", "?", "tbd", "/", ".", "…", "...", "−", "‐", "‑", "―", "#n/a", "n/d", "nd"}
+MISSING = {"", "-", "--", "---", "–", "—", "n/a", "n.a.", "n.a", "na", "nan", "none", "null", "nil", "<na>", "?", "tbd", "/", ".", "…", "...", "−", "‐", "‑", "―", "#n/a", "n/d", "nd", "n/r", "nr", "oom", "_"}
 _NUMBER = r"-?(?:\d[\d.,' \u00a0\u202f]*|[.,]\d+)(?:[eE][+-]?\d+)?"  # +1.5 is a difference
 _PERCENT = "%|pp|pts?\\.?|points?|per ?cent|prozent"  # percentage points, too
 _CELL = re.compile(
@@ -183,3 +183,12 @@ def read_numbers(
         said.append("commas are decimal marks")
     invalid = ~missing & np.isnan(values)
     return Numbers(values[codes], percent[codes], missing[codes], invalid[codes], tuple(said))
+
+# %% ../../nbs/api/tables/00_cells.ipynb #f4bfb454
+def and_others(
+    texts: Sequence[str],  # of all cells that a message is about; it names the first
+) -> str:
+    "How many other cells a message is about, and up to three of their texts; empty for a single cell."
+    different = [repr(text) for text in dict.fromkeys(texts) if text != texts[0]]
+    such = f", such as {', '.join(different[:3])}" if different else ""
+    return f" (and {len(texts) - 1:,} more{such})" if len(texts) > 1 else ""

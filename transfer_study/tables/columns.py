@@ -21,6 +21,7 @@ from ..core import UserError, names_shown, shortened, unknown_name_error
 from .cells import clean_text, clean_texts, name_key
 from .files import Grid
 from transfer_study.tables.names import (
+    cells_decide,
     could_be_source,
     is_source,
     mean_of,
@@ -161,7 +162,10 @@ def advice_apart(
     names: Iterable[str],  # the columns of the networks' names
 ) -> str:
     "What to do with a column that is not read."
-    leave = ",".join(f"{column}={value}" for value in values[1:10])
+    kept = next((value for value in values if name_words(value) in ("test", "testing")), values[0])
+    if _words(column, "epoch", "epochs", "step", "steps", "iteration", "iterations", "iter"):
+        kept = values[-1]  # the last of a training
+    leave = ",".join(f"{column}={value}" for value in [value for value in values if value != kept][:9])
     key, unnamed = [name or "network" for name in (*names, column)], "" in names
     return (
         f"call this column seed (runs, folds), n_train_per_class, protocol or setting if it is one of these; "
@@ -230,16 +234,25 @@ STATISTICS = (
 )  # fmt: skip
 _AMBIGUOUS = ("n", "sum", "range", "size")  # `pets_n` is a statistic, CIFAR-10-N a dataset
 _METRIC = re.compile(r"( (acc|accuracy|top ?1|acc ?1|score))+$")
+_NUMBERED = re.compile(r"(?P<base>.*[^\W\d_].*?)[_ ./:(\[]+(?P<number>\d{1,2})[)\]]?")
 _OTHER_IMAGES = ("train", "training", "val", "valid", "validation")
 
 
 def runs_in(
     names: Iterable[str],  # of all columns
 ) -> dict[str, tuple[str, int]]:
-    "The dataset and the number of each column that is one of several runs."
+    "The dataset and the number of each column that is one of several runs; of two datasets with the numbers from 0 or 1 on, such as pets_0, these are the runs."
+    names = list(names)
     runs, numbers = {name: run for name in names if (run := run_of(name))}, {}
     for base, number in runs.values():
         numbers.setdefault(name_key(base), set()).add(number)
+    if not runs:
+        ends = {name: (match["base"], int(match["number"])) for name in names if (match := _NUMBERED.fullmatch(name))}
+        for base, number in ends.values():
+            numbers.setdefault(name_key(base), set()).add(number)
+        numbers = {key: own for key, own in numbers.items() if own in (set(range(len(own))), set(range(1, len(own) + 1)))}
+        alike = len(numbers) > 1 and len(set(map(frozenset, numbers.values()))) == 1
+        runs = {name: run for name, run in ends.items() if alike and name_key(run[0]) in numbers}
     return {name: (base, number) for name, (base, number) in runs.items() if len(numbers[name_key(base)]) > 1}
 
 # %% ../../nbs/api/tables/05_columns.ipynb #fcc477f6
@@ -250,12 +263,27 @@ def plain_words(
     return _METRIC.sub("", name_words(untracked((run_of(name) or (name, 0))[0])))
 
 # %% ../../nbs/api/tables/05_columns.ipynb #3b33c989
+def _setting_beside(words: str, by_words: dict[str, str]) -> str:
+    "What a column is if its name is that of another column and of a setting, such as `pets lr`; otherwise empty."
+    parts = words.split()
+    for k in range(1, len(parts)):
+        for own, rest in ((parts[:k], " ".join(parts[k:])), (parts[k:], " ".join(parts[:k]))):
+            if " ".join(own) in by_words and reason_no_dataset(rest) == "a setting" and not cells_decide(rest):
+                return f"a setting beside {by_words[' '.join(own)]!r}"
+    return ""
+
+# %% ../../nbs/api/tables/05_columns.ipynb #d547817b
 def reasons_beside(
     names: Iterable[str],  # of all columns
 ) -> dict[str, str]:
     "What columns are by the columns beside them, if they are no datasets."
     by_words, reasons = {plain_words(name): name for name in names}, {}
+    described = {"min", "max"} <= set(by_words)  # as pandas describes numbers, with 25%, 50% and 75%
     for words, name in by_words.items():
+        if described and re.fullmatch(r"\d+(\.\d+)?\s?%", name):
+            reasons[words] = "a quantile"
+        if why := _setting_beside(words, by_words):
+            reasons[words] = why
         first, _, rest = words.partition(" ")
         base, _, last = words.rpartition(" ")
         if last in _AMBIGUOUS and re.search(r"-\w+$", name):
@@ -272,7 +300,7 @@ def reasons_beside(
     means = {name for name in names if name not in runs and {plain_words(name), mean_of(name)} & of_runs}
     return {name: reasons[plain_words(name)] for name in names if plain_words(name) in reasons} | dict.fromkeys(means, "its runs are read")
 
-# %% ../../nbs/api/tables/05_columns.ipynb #d547817b
+# %% ../../nbs/api/tables/05_columns.ipynb #472c9d64
 def names_source(
     grid: Grid,
     i: int,  # the position of a column
@@ -280,7 +308,7 @@ def names_source(
 ) -> bool:
     "Whether a column is the source by its name, by the lowest line of it, such as ImageNet below Source, or because a line of it is source_accuracy."
     name = grid.columns[i]
-    lowest, base = grid.levels[i][-1] if grid.levels[i] else name, (run_of(name) or (name, 0))[0]
+    lowest, base = grid.levels[i][-1] if grid.levels[i] else name, (run_of(name) or runs_in(grid.columns).get(name, (name, 0)))[0]
     named = any(map(is_source, (name, lowest, base))) or "source_accuracy" in map(role_of, grid.levels[i])
     return named and not reason_no_dataset(name) and name not in beside
 
@@ -402,8 +430,11 @@ def _no_datasets(grid: Grid, network: str | Iterable[str] | None, path: object) 
 
 # %% ../../nbs/api/tables/05_columns.ipynb #c0de8a01
 def _check_dataset_column(grid: Grid, dataset: int, network: list[int], apart: Collection[str], path: object) -> None:
-    "Raises `UserError` if a column such as `task` names the datasets, and one with the word dataset in its name tells more rows of a network apart."
+    "Raises `UserError` if a column of another table names the datasets, or if one such as `task` does, and one with the word dataset in its name tells more rows of a network apart."
     name = grid.columns[dataset]
+    between = range(min(*network, dataset), max(*network, dataset)) if grid.numbers(dataset).missing.any() else ()
+    if any(not grid.columns[i] and grid.numbers(i).missing.all() for i in between):
+        raise UserError(f"{path}: {grid.columns[network[0]]!r} and {name!r} have an empty column between them: two tables stand side by side; give each a file of its own")
     if name_key(name) in ("dataset", "datasetname"):
         return
     free = [i for i, other in enumerate(grid.columns) if i not in [dataset, *network] and other not in apart]

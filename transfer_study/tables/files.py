@@ -7,6 +7,7 @@ __all__ = ['MAX_TEXT', 'Grid', 'without_title', 'grid_of_records', 'grid_of_fram
            'FileRows', 'file_records', 'unpacked', 'read_grid']
 
 # %% ../../nbs/api/tables/03_files.ipynb #72b1a1fd
+import ast
 import difflib
 import gzip
 import io
@@ -133,7 +134,7 @@ def _rectangular(records: Records, path: Path | str, place: str) -> Records:
     return result
 
 # %% ../../nbs/api/tables/03_files.ipynb #46eda531
-_ROW_LABELS = ("network", "networks", "model", "models", "architecture", "backbone", "encoder")  # in the second line names of the first column
+_ROW_LABELS = ("network", "networks", "model", "models", "architecture", "arch", "backbone", "encoder", "name", "modelname", "networkname")  # in the second line names of the first column
 
 
 def _n_index_names(records: Records, n: int) -> int:
@@ -190,6 +191,15 @@ def _levels(lines: list[list[str]]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(dict.fromkeys(part for part in parts if part)) for parts in zip(*filled, strict=True))
 
 # %% ../../nbs/api/tables/03_files.ipynb #da5bee4c
+def _of_tuples(levels: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    "The parts of names that pandas wrote as tuples, such as `('pets', 0)`, where several columns have such names; else `levels`."
+    found = {}
+    for i, parts in enumerate(levels):
+        if len(parts) == 1 and re.fullmatch(r"\(('[^']*'|\"[^\"]*\"|-?[\d.]+)(, ('[^']*'|\"[^\"]*\"|-?[\d.]+))+\)", parts[0]):
+            found[i] = tuple(dict.fromkeys(text for part in ast.literal_eval(parts[0]) if (text := clean_text(part))))
+    return tuple(found.get(i, parts) for i, parts in enumerate(levels)) if len(found) > 1 else levels
+
+# %% ../../nbs/api/tables/03_files.ipynb #e49cf352
 def grid_of_records(
     records: Records,
     path: Path | str,  # for messages
@@ -207,14 +217,14 @@ def grid_of_records(
     n = _header_lines(records)
     k = _n_index_names(records, n - 1) if n > 1 else 0
     levels = _levels([_named_numbers(fields, k) for _, fields in records[:n]])
-    levels = (*((clean_text(cell),) for cell in records[n - 1][1][:k]), *levels[k:])
+    levels = (*((clean_text(cell),) for cell in records[n - 1][1][:k]), *_of_tuples(levels[k:]))
     if levels and levels[0] and levels[0][0].startswith("# "):  # as numpy writes it
         levels = ((levels[0][0][2:], *levels[0][1:]), *levels[1:])
     body = pd.DataFrame([fields for _, fields in records[n:]], columns=range(len(levels)), dtype=object)
     lines = np.array([line for line, _ in records[n:]], int)
     return Grid(tuple(" ".join(parts) for parts in levels), levels, body, lines, place, decimal, remarks + title + again)
 
-# %% ../../nbs/api/tables/03_files.ipynb #e3c5d42a
+# %% ../../nbs/api/tables/03_files.ipynb #dcc3d6b8
 def grid_of_frame(
     table: pd.DataFrame,
 ) -> Grid:
@@ -231,6 +241,8 @@ def grid_of_frame(
     levels = tuple(tuple(dict.fromkeys(text for part in name if (text := clean_text(part)))) for name in names)
     cells = table.set_axis(range(table.shape[1]), axis=1).reset_index(drop=True)
     cells = cells.astype({i: object for i, kind in cells.dtypes.items() if isinstance(kind, pd.CategoricalDtype)})
+    for i in [i for i, kind in cells.dtypes.items() if pd.api.types.is_object_dtype(kind)]:
+        cells[i] = cells[i].map(lambda cell: str(cell) if isinstance(cell, dict | list | np.ndarray) else cell)  # of Parquet, for example
     return Grid(tuple(" ".join(parts) for parts in levels), levels, cells, np.arange(1, len(table) + 1), "row", ".", ())
 
 # %% ../../nbs/api/tables/03_files.ipynb #8ada1536
@@ -356,6 +368,8 @@ def _check_kind(data: bytes, path: Path) -> None:
         raise UserError(f"{path}: an archive, no table; unpack it, and give the table inside")
     if data.startswith(b"version https://git-lfs"):
         raise UserError(f"{path}: {stand_in(data[:30], 'table')}")
+    if path.suffix in (".yaml", ".yml"):
+        raise UserError(f"{path}: YAML, no table; save it as CSV, for example by pandas.DataFrame(…).to_csv")
     if path.suffix == ".toml":
         raise UserError(f"{path}: a study file, no table; `transfer-study run {path}` runs it")
 

@@ -11,7 +11,7 @@ import re
 import unicodedata
 
 # %% ../../nbs/api/tables/04_names.ipynb #838c1aa1
-_TRACKED = re.compile(r"(?:metrics?|summary|(params?|config|hparams?|args|tags|system))[./]", re.IGNORECASE)  # of MLflow and W&B
+_TRACKED = re.compile(r"(?:metrics?|summary|(params?|parameters|config|hparams?|args|tags|system))[./]|(params)_", re.IGNORECASE)  # of MLflow, W&B, Neptune; of Optuna
 
 
 def untracked(
@@ -93,7 +93,7 @@ _NO_DATASET = {
     "row numbers": r"#|no|nr|number|index|idx|id|(run|model|experiment|checkpoint|sample) id|row|level \d|unnamed.*",
     "a rank": r"rank|ranking|.* rank|position|pos|place",
     "parameters": r".*\b[#mn]?params?\b.*|.*\b[nm]?parameters?\b.*|.*param ?count.*|model size.*|size",
-    "computation": r".*flops?\b.*|.*\bg?macs?\b.*|.*mult adds?.*|.*latency.*|.*throughput.*|.*\b(runtime|fps)\b.*|.*(img|image)s? s|"
+    "computation": r".*flops?\b.*|.*\bg?macs?\b.*|.*mult adds?.*|.*latency.*|.*throughput.*|.*\b(runtime|fps)\b.*|(.* )?(im|img|image|sample)s? (per )?s(ec(ond)?)?|"
                    r"(.* )?gpus?( .*)?|timestamp|duration|"
                    rf"(.* )?(time|speed|memory)( ({_UNITS.casefold()}))?|(time|speed|memory) .*",
     "a quantity": rf"({_OF_A_HUB} )*(likes?|downloads?|citations?)( (count|last|all|per|this)( .*)?)?|({_OF_A_HUB} )+(stars?|votes?)( count)?|price|cost|(.* )?(vram|wall ?time|co2|energy|tokens)( .*)?|days|elo|wins?|win rate|p values?|t stat(istic)?|rk|"
@@ -103,10 +103,11 @@ _NO_DATASET = {
     "errors, no accuracies": r".*\b(err|errors?|loss|perplexity|m?ce|rmse|mae|mse|nll|ece|brier|fid|eer)\b.*",
     "top-5 accuracies": r"(?!.*\b(top|acc) ?1\b)(.*\btop ?5\b.*|.*\bacc ?5\b.*)",
     "a setting": r"(img|image|input)( size| res| resolution)?|res|resolution|crop( (pct|percent|size|ratio|mode))?|(.* )?(epochs?|steps?|iterations)|epochs? .*|year|date|"
-                 r"batch( size)?|lr|learning rate|width|n? ?layers?|patch( size)?|(.* )?dim(ension)?s?|n? ?features|(?!.*\b(acc(uracy)?|top ?1|imagenet)\b)pretrain.*|samples.*|weight decay|"
+                 r"((best|final|base|peak|init(ial)?) )?(batch( size)?|lr|learning rate|wd|weight decay)|"
+                 r"width|n? ?layers?|patch( size)?|(.* )?dim(ension)?s?|n? ?features|(?!.*\b(acc(uracy)?|top ?1|imagenet)\b)pretrain.*|samples.*|"
                  r"train(ing)? (acc|accuracy|top ?1|data|set|size|images?|samples?|examples?|res|resolution|hours|days|cost)( .*)?|"
                  r"momentum|dropout( rate)?|drop path( rate)?|label smoothing|warmup|temperature|n repeats?",
-    "a metric, no dataset": r"(top ?1|acc|acc ?1|accuracy|score|percent)( (top ?1|1|acc|accuracy|score|percent))*|auc|auroc|map|count|n|support|"
+    "a metric, no dataset": r"(top ?1|acc|acc ?1|accuracy|score|percent)( (top ?1|1|acc|accuracy|score|percent))*|percent(age)? correct|auc|auroc|map|count|n|support|"
                             r"((test|mean|avg|average|macro|micro|weighted) )*(precision|recall|f1|f1 (score|measure)|f (score|measure)|sensitivity|specificity|kappa|mcc)( (macro|micro|weighted))?",
 }  # fmt: skip
 _UNLESS_SCORES = {  # names of datasets have these words, too: SEM-10, CT Upper, BDD Time of Day, Depth
@@ -124,7 +125,7 @@ def _reason_in(patterns: dict[str, str], name: str) -> str:
 # %% ../../nbs/api/tables/04_names.ipynb #7cd06d06
 def _reason_by_marks(name: str) -> str:
     "What a column is by signs in its name or by what an experiment tracker writes before it; otherwise empty."
-    if (match := _TRACKED.match(name)) and match[1]:
+    if (match := _TRACKED.match(name)) and (match[1] or match[2]):
         return "a setting of the run"
     if "↓" in name:
         return "errors, no accuracies"

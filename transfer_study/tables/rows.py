@@ -38,14 +38,27 @@ from .wide import wide_roles
 
 # %% ../../nbs/api/tables/11_rows.ipynb #bd12349c
 PROTOCOLS = ("linear", "finetune", "scratch", "knn")
+_OTHER_NAMES = {
+    "linear": "linearprobe linearprobing linearprobed linearevaluation lineareval linprobe lp logisticregression logreg",
+    "finetune": "finetuning finetuned fullfinetuning fullfinetune ft fullft",
+    "scratch": "fromscratch trainedfromscratch trainingfromscratch",
+    "knn": "knnclassifier knearestneighbors knearestneighbours nearestneighbors nearestneighbours",
+}
+_PROTOCOL_OF = {key: name for name, keys in _OTHER_NAMES.items() for key in keys.split()} | {name: name for name in PROTOCOLS}
 
 
 def protocol_name(
     text: str,  # as somebody writes it
 ) -> str:
-    "The usual name of a protocol, whatever its case and punctuation: `Fine-tune` is `finetune`. Any other text is itself."
-    key = name_key(text)
-    return key if key in PROTOCOLS else text
+    "The usual name of a protocol, whatever its case and punctuation: `Fine-tune` and `Full fine-tuning` are `finetune`. Any other text is itself."
+    return _PROTOCOL_OF.get(name_key(text), text)
+
+
+def _usual_protocols(texts: pd.Series) -> pd.Series:
+    "The protocols of a column by their usual names; two that would have the same one keep their own, such as Linear probe and Logistic regression."
+    names = {text: protocol_name(text) for text in texts.dropna().unique()}
+    alike = {name: {name_key(text) for text in names if names[text] == name} for name in names.values()}
+    return texts.map({text: name if len(alike[name]) == 1 else text for text, name in names.items()}, na_action="ignore")
 
 
 def _network_names(grid: Grid, positions: list[int]) -> pd.Series:
@@ -61,19 +74,38 @@ def _lines_of(grid: Grid, datasets: list[int], is_it: Callable[[str], bool]) -> 
     return {i: lines[0] for i, lines in found.items()} if all(len(lines) == 1 for lines in found.values()) else {}
 
 
+def _protocol_apart(name: str) -> tuple[str, str] | None:
+    "A dataset and its protocol, if a name has both, such as `pets (linear)` and `ft_pets`."
+    for mark in re.finditer(r"[\W_]+", name):
+        for dataset, protocol in ((name[: mark.start()], name[mark.end() :]), (name[mark.end() :], name[: mark.start()])):
+            if name_key(protocol) in _PROTOCOL_OF and re.search(r"[^\W_]", dataset):
+                return dataset, protocol
+    return None
+
+
+def _with_protocols(grid: Grid, datasets: list[int]) -> Grid:
+    "The grid in whose names of several datasets the protocol stands in a line of its own, if each of them has one."
+    parts = {i: found for i in datasets if len(grid.levels[i]) == 1 and (found := _protocol_apart(grid.columns[i]))}
+    different = {(name_key(dataset), protocol_name(protocol)) for dataset, protocol in parts.values()}
+    if not 2 <= len(datasets) == len(different):
+        return grid
+    return replace(grid, levels=tuple(parts.get(i, levels) for i, levels in enumerate(grid.levels)))
+
+# %% ../../nbs/api/tables/11_rows.ipynb #50620159
 def _wide_rows(grid: Grid, roles: Roles) -> pd.DataFrame:
     "The rows of a wide table, dataset by dataset, the source first; the cells are not yet numbers."
+    grid = grid if "protocol" in roles.standard else _with_protocols(grid, roles.datasets)
     shared = pd.DataFrame({"network": _network_names(grid, roles.network), "line": grid.lines} | {name: grid.cells[i] for name, i in roles.standard.items()})
-    protocols = {} if "protocol" in roles.standard else _lines_of(grid, roles.datasets, lambda line: name_key(line) in PROTOCOLS)
+    protocols = {} if "protocol" in roles.standard else _lines_of(grid, roles.datasets, lambda line: name_key(line) in _PROTOCOL_OF)
     scores = _lines_of(grid, roles.datasets, names_score)  # such as Accuracy above all datasets
     parts = []
     for i in [*roles.sources, *roles.datasets]:
         part, name = shared.assign(score=grid.cells[i].astype(object), in_source=i in roles.sources), grid.columns[i]
         if i in roles.datasets:
             name = " ".join(line for line in grid.levels[i] if line not in (protocols.get(i), scores.get(i))) or name
-            part = part.assign(protocol=name_key(protocols[i])) if protocols else part
-        if i in roles.runs and (run := run_of(name)):
-            name, part["seed"] = run
+            part = part.assign(protocol=protocol_name(protocols[i]), in_source=is_source(name)) if protocols else part
+        if i in roles.runs:
+            name, part["seed"] = run_of(name) or roles.runs[i]
         parts.append(part.assign(dataset=name))
     return pd.concat(parts, ignore_index=True)
 
@@ -93,6 +125,17 @@ def _long_rows(grid: Grid, roles: Roles, source: str | None, path: object) -> pd
     if source is not None and (column is None or name_key(source) != name_key(column)):
         return rows.assign(in_source=rows["dataset"].isin(matching([source], [*names, *roles.left_out], "source")))
     return rows.assign(in_source=rows["dataset"].map({name: is_source(name) for name in names}))
+
+# %% ../../nbs/api/tables/11_rows.ipynb #d02d7b17
+def _runs_of_networks(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    "The rows with the run in a column of its own where each network's name has one, and a remark."
+    names = list(rows["network"].unique())
+    runs = {name: run for name in names if (run := run_of(name)) and run[0]}
+    networks = {base for base, _ in runs.values()}
+    if "seed" in rows or len(runs) < len(names) or len(networks) == len(names):
+        return rows, []
+    said = f"the names of {len(names):,} networks, such as {names[0]!r}, state runs: they are those of {len(networks):,} networks"
+    return rows.assign(network=rows["network"].map({name: base for name, (base, _) in runs.items()}), seed=rows["network"].map({name: number for name, (_, number) in runs.items()})), [said]
 
 # %% ../../nbs/api/tables/11_rows.ipynb #dde35a07
 @dataclass(frozen=True)
@@ -170,8 +213,13 @@ def _without_summaries(rows: pd.DataFrame, decimal: str, chosen: bool) -> tuple[
     datasets = rows.loc[~rows["in_source"].astype(bool), "dataset"].unique()
     averages = [] if chosen else [name for name in datasets if summary_of(name) == "an average"]
     averages = averages if len(averages) < len(datasets) else []
-    kept = ~rows["network"].isin(names) & ~rows["dataset"].isin(averages)
-    return rows[kept].reset_index(drop=True), {f"row {name!r}": "a summary, no network" for name in names} | dict.fromkeys(averages, "an average")
+    runs = clean_texts(rows["seed"]) if "seed" in rows else pd.Series(pd.NA, rows.index)
+    of_runs = runs.isin([text for text in runs.dropna().unique() if summary_of(text)])
+    of_runs &= ~of_runs.groupby([rows["network"], rows["dataset"]]).transform("all")  # of a network without single runs, they are its scores
+    kept = ~rows["network"].isin(names) & ~rows["dataset"].isin(averages) & ~of_runs
+    said = {f"row {name!r}": "a summary, no network" for name in names} | dict.fromkeys(averages, "an average")
+    said |= {f"rows of seed {text!r}": "a summary of runs" for text in runs[of_runs].unique()}
+    return rows[kept].reset_index(drop=True), said
 
 # %% ../../nbs/api/tables/11_rows.ipynb #58435464
 def _check_metrics(rows: pd.DataFrame, path: object) -> None:
@@ -299,22 +347,22 @@ def _look_alikes(rows: pd.DataFrame) -> list[str]:
     return [line for kind in kinds for line in look_alikes(rows[kind].dropna().unique(), kind)][:5]
 
 # %% ../../nbs/api/tables/11_rows.ipynb #6c3bdf01
-_OF_A_PROTOCOL = re.compile(r"\b(frozen|fine ?tun(e|ed|ing)|linear( prob(e|ing))?|(from )?scratch|k ?nn)\b")
+_OF_A_PROTOCOL = re.compile(r"\b(frozen|fine ?tun(e|ed|ing)|linear( prob(e|ing))?|(from )?scratch|k ?nn|lp|ft)\b")
 
 
 def _names_of_protocols(rows: pd.DataFrame) -> list[str]:
-    "On networks that are told apart only by the words of a protocol, in a table without a column of it."
-    if "protocol" in rows:
-        return []
-    names = pd.Series(rows["network"].unique(), dtype=object)
-    words = names.map(name_words)
-    bare = words.str.replace(_OF_A_PROTOCOL, "", regex=True).str.split().str.join(" ")
-    apart = bare.duplicated(keep=False) & bare.isin(bare[bare != words])
-    if not apart.any():
-        return []
-    first = names[bare == bare[apart.idxmax()]]
-    pair = " and ".join(map(repr, first[:2]))
-    return [f"{apart.sum():,} networks, such as {pair}, differ only in what may be the protocol; if it is, move it to a column protocol, or analyse one protocol alone"]
+    "On networks, or datasets, that are told apart only by the words of a protocol, in a table without a column of it."
+    said: list[str] = []
+    for kind in ("network", "dataset") if "protocol" not in rows else ():
+        names = pd.Series(rows[kind].unique(), dtype=object)
+        words = names.map(name_words)
+        bare = words.str.replace(_OF_A_PROTOCOL, "", regex=True).str.split().str.join(" ")
+        apart = bare.duplicated(keep=False) & bare.isin(bare[bare != words])
+        if apart.any():
+            first = names[bare == bare[apart.idxmax()]]
+            pair = " and ".join(map(repr, first[:2]))
+            said.append(f"{apart.sum():,} {kind}s, such as {pair}, differ only in what may be the protocol; if it is, move it to a column protocol, or analyse one protocol alone")
+    return said
 
 # %% ../../nbs/api/tables/11_rows.ipynb #6c3bdf02
 _PER_IMAGE = (("prediction", "predicted", "pred", "ypred", "predictedlabel"), ("label", "target", "ytrue", "truelabel", "groundtruth", "correct"))
@@ -348,7 +396,7 @@ def _converted(
     rows: pd.DataFrame, percent: bool, by_name: dict[str, bool], grid: Grid, keys: list[str], path: object
 ) -> tuple[pd.DataFrame, list[str]]:
     "`rows` with scores and source accuracies in [0, 1], whole numbers where counts stand, clean texts and usual protocols; and remarks."
-    remarks = []
+    rows, remarks = _runs_of_networks(rows)
     for column in ("score", "source_accuracy"):
         if column in rows and len(rows):
             rows, of_column = scaled_scores(rows, column, percent, by_name, grid, path)
@@ -359,7 +407,7 @@ def _converted(
     for column in [name for name, kind in COLUMNS.items() if kind == "str" and name in rows and name not in ("network", "dataset")]:
         rows[column] = clean_texts(rows[column])
     if "protocol" in rows:
-        rows["protocol"] = rows["protocol"].map(protocol_name, na_action="ignore")
+        rows["protocol"] = _usual_protocols(rows["protocol"])
     rows, of_sources = _with_stated_sources(rows)
     return rows, [*remarks, *of_sources]
 

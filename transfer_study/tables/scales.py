@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, names_shown
-from .cells import Numbers, clean_texts, joined_numbers, read_numbers
+from .cells import Numbers, and_others, clean_text, clean_texts, joined_numbers, read_numbers
 from .columns import names_in
 from .files import Grid
 
@@ -160,7 +160,9 @@ def scaled_scores(
     if numbers.invalid.any():
         row = int(numbers.invalid.argmax())
         difference = ", no difference" * str(rows[column].iloc[row]).strip().startswith("+")
-        raise UserError(f"{path}: {_where(rows, row, column, grid.place)}: expected a number from 0 to 1{difference}")
+        is_high = by_name.get(groups.iloc[row], by_name.get(column, percent))
+        others = and_others([clean_text(cell) for cell in rows[column][numbers.invalid]])
+        raise UserError(f"{path}: {_where(rows, row, column, grid.place)}: expected a number from 0 to {100 if is_high else 1}{difference}; correct the cell{others}, or empty it if the score is missing")
     scales = groups.map({name: by_name.get(name, by_name.get(column)) for name in groups.unique()})
     given = scales.notna().to_numpy()
     scaled = np.where(given, scales.fillna(False).astype(bool), percent) & ~numbers.percent
@@ -204,6 +206,7 @@ def with_counts(
         wrong = numbers.invalid | ~whole | numbers.percent | (numbers.values > 2**53) | ((numbers.values < smallest) if smallest is not None else False)
         if wrong.any():
             expected = "a whole number" if smallest is None else f"a whole number of at least {smallest}" + " or all; shares such as 10 % belong in a column setting" * (column == "n_train_per_class")
-            raise UserError(f"{path}: {_where(rows, int(np.argmax(wrong)), column, grid.place)}: expected {expected}")
+            leave = f"; correct it, or leave the column out with --leave-out {column}" if column == "seed" else ""
+            raise UserError(f"{path}: {_where(rows, int(np.argmax(wrong)), column, grid.place)}: expected {expected}{leave}")
         rows[column] = pd.array(np.where(numbers.missing, np.nan, numbers.values), dtype="Float64").astype("Int64")
     return rows

@@ -140,7 +140,7 @@ class _HtmlTables(HTMLParser):
         super().__init__()
         self.tables: list[_HtmlTable] = []
         self.depth, self.open = 0, Counter[str]()  # of tables; of tags that are skipped
-        self.in_head = self.apart = self.below = False  # whether in <thead>; a number begins anew; the cell has a subscript
+        self.in_head = self.in_row = self.apart = self.below = False  # whether in <thead>; in a row; a number begins anew; the cell has a subscript
         self.cell: Any = None  # texts, columns, rows and hidden texts of the open cell
         self.hidden: list[str] = []  # an open tag that is hidden from readers of the screen, as often as it is open
 
@@ -152,11 +152,11 @@ class _HtmlTables(HTMLParser):
         elif tag in ("thead", "tbody") and self.depth == 1:
             self.in_head = tag == "thead"
         elif tag == "tr" and self.depth == 1:
+            self._begin_row()
+        elif tag in ("td", "th") and self.depth == 1:
             self._end_cell()
-            self.tables[-1].rows.append((self.getpos()[0], []))
-            self.tables[-1].n_head += self.in_head
-        elif tag in ("td", "th") and self.depth == 1 and self.tables[-1].rows:
-            self._end_cell()
+            if not self.in_row:  # its <tr> is left out, which browsers supply
+                self._begin_row()
             self.cell = [[], min(spans[0], 1000), min(spans[1], 10_000), []]
         elif tag == "br" and self.cell:
             self.cell[0].append(" ")
@@ -170,8 +170,9 @@ class _HtmlTables(HTMLParser):
         self.open[tag] -= tag in _SKIPPED and self.open[tag] > 0
         self.hidden = self.hidden[tag in self.hidden :]
         self.apart |= tag in _APART and tag != "mn"
-        if tag in ("td", "th", "tr", "table") and self.depth == 1:
+        if tag in ("td", "th", "tr", "thead", "tbody", "table") and self.depth == 1:
             self._end_cell()
+            self.in_row &= tag in ("td", "th")
         self.in_head &= tag not in ("thead", "table") or self.depth > 1
         self.depth -= tag == "table" and self.depth > 0
 
@@ -185,6 +186,12 @@ class _HtmlTables(HTMLParser):
         before = texts[-1] if texts else ""
         texts += [" ", data] if self.apart and before[-1:].isdigit() and data[0] in "0123456789.," else [data]
         self.apart = False
+
+    def _begin_row(self) -> None:
+        self._end_cell()
+        self.tables[-1].rows.append((self.getpos()[0], []))
+        self.tables[-1].n_head += self.in_head
+        self.in_row = True
 
     def _end_cell(self) -> None:
         if self.cell:
@@ -252,9 +259,14 @@ def _with_index_name(records: Records, n_head: int) -> Records:
     return [(line, [*lower[:n], *upper[n:]]), *body]
 
 # %% ../../nbs/api/tables/01_texts.ipynb #aa9e5704
+_RULE_OF_ORG = re.compile(r"\|?-+(\+-+)+\|?")  # as Emacs and psql draw it
+
+
 def _rules(text: str) -> list[int]:
     "The lines of dashes below the headers of Markdown tables, from 0."
-    return [i for i, line in enumerate(text.split("\n")) if "|" in line and "-" in line and not line.strip("|:- \t")]
+    lines = text.split("\n")
+    of_org = [i for i, line in enumerate(lines) if i and "|" in lines[i - 1] and _RULE_OF_ORG.fullmatch(line.strip())]
+    return sorted([*of_org, *(i for i, line in enumerate(lines) if "|" in line and "-" in line and not line.strip("|:- \t"))])
 
 
 def _chosen(
@@ -333,7 +345,7 @@ def _markdown_table(text: str, rule: int) -> tuple[Records, tuple[str, ...]]:
         first -= 1
     while last + 1 < len(lines) and "|" in lines[last + 1]:
         last += 1
-    rows = [(i + 1, _markdown_cells(lines[i], lines[rule].strip())) for i in range(first, last + 1) if i != rule]
+    rows = [(i + 1, _markdown_cells(lines[i], lines[rule].strip().replace("+", "|"))) for i in range(first, last + 1) if i != rule]
     read = [(line, [_without_tags(cell) for cell in cells]) for line, cells in rows]
     has_notes = any(noted for _, cells in read for _, noted in cells)
     return [(line, [cell for cell, _ in cells]) for line, cells in read if any(cell for cell, _ in cells)], (_NOTES_LEFT_OUT,) * has_notes

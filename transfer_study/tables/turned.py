@@ -40,7 +40,7 @@ def _has_source(grid: Grid, path: object, source: str | None) -> bool:
     return wanted or any(map(is_source, names)) or standard_column(grid, "source_accuracy", path) is not None
 
 
-_COUNTS = re.compile(r"((#|n|num|number of) )?((train(ing)?|test|val(idation)?) )?(size|set size|images|samples|examples|classes|categories)")
+_COUNTS = re.compile(r"((#|n|num|number of) )?((train(ing)?|test|val(idation)?)( |$))?(size|set size|images|samples|examples|classes|categories)?")
 
 
 def _are_counts(name: str, values: np.ndarray) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError
-from .cells import clean_text, clean_texts, name_key
+from .cells import and_others, clean_text, clean_texts, name_key
 from transfer_study.tables.columns import (
     COLUMNS,
     STATISTICS,
@@ -92,6 +92,22 @@ def _odd_rows(
     return f"{'row' if len(rows) == 1 else 'rows'} out with --leave-out {','.join(f'{grid.columns[network[0]]}={name}' for name in names)!r}"
 
 
+def _no_number(grid: Grid, i: int, path: object, network: list[int]) -> UserError:
+    "The error of a text among the scores of a column, which also counts those in the columns behind it."
+    behind = range(i + 1, len(grid.columns))
+    columns = [i, *(j for j in behind if j not in network and np.isfinite(grid.numbers(j).values).any() and not reason_no_dataset(grid.columns[j]) and grid.numbers(j).invalid.any())]
+    texts = [clean_text(cell) for j in columns for cell in grid.cells[j][grid.numbers(j).invalid]]
+    row = int(grid.numbers(i).invalid.argmax())
+    name = " ".join(clean_text(grid.cells[j][row]) for j in network)
+    named = f"column{'s' * (len(columns) > 1)} out with --leave-out {','.join(grid.columns[j] for j in columns)!r}"
+    return UserError(
+        f"{path}: score {texts[0]!r} of {f'network {name!r}' if name else 'a row without network'} on dataset {grid.columns[i]!r}: "
+        f"expected a number{', no difference,' * texts[0].startswith('+')} or an empty cell ({grid.place} {grid.lines[row]}); "
+        f"correct the cell{and_others(texts)}{'' if name else ', delete the row if it holds units'}, "
+        f"or leave the {_odd_rows(grid, i, network) or named}"
+    )
+
+
 def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool) -> bool:
     "Whether a column of a wide table holds scores; raises `UserError` for one that holds scores and other texts, or texts like scores."
     numbers = grid.numbers(i)
@@ -99,13 +115,7 @@ def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool
     if not certain and holds_texts(grid.columns[i]) and 2 * numbers.invalid.sum() >= (~numbers.missing).sum():
         return False  # a commit may be all digits
     if texts and (certain or np.isfinite(numbers.values).any() or _texts_like_scores(grid, i, texts)):
-        row = int(numbers.invalid.argmax())
-        name = " ".join(clean_text(grid.cells[j][row]) for j in network)
-        raise UserError(
-            f"{path}: score {texts[0]!r} of {f'network {name!r}' if name else 'a row without network'} on dataset {grid.columns[i]!r}: "
-            f"expected a number{', no difference,' * texts[0].startswith('+')} or an empty cell ({grid.place} {grid.lines[row]}); correct the cell{'' if name else ', delete the row if it holds units'}, "
-            f"or leave the {_odd_rows(grid, i, network) or f'column out with --leave-out {grid.columns[i]!r}'}"
-        )
+        raise _no_number(grid, i, path, network)
     return bool(np.isfinite(numbers.values).any())
 
 # %% ../../nbs/api/tables/06_wide.ipynb #fe036a8b
@@ -226,7 +236,9 @@ def _reason_left_out(grid: Grid, i: int, path: object, named: list[int], only: l
     if name and not dataset:
         return "a run of a dataset without a name"
     if reason := reason_no_dataset(dataset) or beside.get(name, ""):
-        return reason
+        values = grid.numbers(i).values
+        is_nameless = not name or name.startswith("Unnamed")  # as pandas writes it
+        return "it has no name" if is_nameless and reason == "row numbers" and (values[np.isfinite(values)] % 1 != 0).any() else reason
     if grid.numbers(i).missing.all():
         return "empty"
     if not _numeric(grid, i, path, named, False):
@@ -270,7 +282,7 @@ def _paired_source(grid: Grid, whys: dict[int, str]) -> list[int]:
 # %% ../../nbs/api/tables/06_wide.ipynb #ed7862c7
 def _check_wide(grid: Grid, path: object, datasets: list[int], sources: list[int], reasons: dict[str, str]) -> None:
     "Raises `UserError` for a name that stands twice, for two sources or a metric that could be it, and for no dataset."
-    metrics = [name for name, reason in reasons.items() if reason == "a metric, no dataset" and re.search(r"top ?1|acc", name_words(untracked(name)))]
+    metrics = [name for name, reason in reasons.items() if reason == "a metric, no dataset" and re.search(r"top ?1|acc|percent", name_words(untracked(name)))]
     if metrics and datasets and not sources:
         name = metrics[0]
         raise UserError(f"{path}: {name!r} could be the source accuracy; if so, give --source {name!r}; if it is that of a dataset, name the datasets with --datasets; else --leave-out {name!r}")
@@ -333,6 +345,16 @@ def _runs_remark(names: Sequence[str], runs: dict[int, tuple[str, int]]) -> tupl
     return (f"columns that are runs of one dataset: {', '.join(listed[:5])}{', …' * (len(listed) > 5)}",) if listed else ()
 
 # %% ../../nbs/api/tables/06_wide.ipynb #0c97509f
+def _sources(grid: Grid, free: list[int], beside: dict[str, str], wanted: list[str], only: list[str], has_source: bool) -> tuple[list[int], list[str]]:
+    "The columns of source accuracies, and the names in `only` without those of the source, if other datasets are chosen with it and the table has no other source."
+    if wanted:
+        return [i for i in free if grid.columns[i] in wanted], only
+    of_source = [i for i in free if names_source(grid, i, beside)]
+    if not has_source and {grid.columns[i] for i in of_source} < set(only):
+        only = [name for name in only if name not in [grid.columns[i] for i in of_source]]
+    return [i for i in of_source if grid.columns[i] not in only], only
+
+# %% ../../nbs/api/tables/06_wide.ipynb #182e6cd6
 def wide_roles(
     grid: Grid,
     path: object,  # for messages
@@ -356,7 +378,7 @@ def wide_roles(
         other = names[standard.pop("source_accuracy")]
         reasons |= {} if other in wanted else {other: "not the source that was named"}
     free = [i for i, name in enumerate(names) if i not in named and i not in standard.values() and name not in reasons]
-    sources = [i for i in free if (names[i] in wanted if wanted else names[i] not in only and names_source(grid, i, beside))]
+    sources, only = _sources(grid, free, beside, wanted, only, "source_accuracy" in standard)
     whys = _reasons(grid, path, named, only, beside, free, sources)
     if not sources and "source_accuracy" not in standard:
         sources = _paired_source(grid, whys)

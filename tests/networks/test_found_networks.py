@@ -64,13 +64,18 @@ def test_names_of_other_programs_say_how_to_write_them(tiny):
         "dinov2_vits14": "timm has its weights as vit_small_patch14_dinov2.lvd142m$",
         "dino_vits16": r"timm's networks of dino are .*vit_small_patch16_224\.dino", "resnet5O": "did you mean resnet50",
         "vit_b_16": "of torchvision: write torchvision:vit_b_16$", "Swin-T": "of torchvision: write torchvision:swin_t$",
-        "ViT-B_16": "write torchvision:vit_b_16$", "zzqx": r"unknown network 'zzqx' \(`transfer-study networks --search WORD`",
+        "ViT-B_16": "write torchvision:vit_b_16$", "torchvision.models.resnet50": "write torchvision:resnet50$",
+        "ResNet50_Weights.DEFAULT": "write torchvision:resnet50/IMAGENET1K_V2$",
+        "resnet50/IMAGENET1K_V1": "write torchvision:resnet50/IMAGENET1K_V1$",
+        "torchvision:ResNet50_Weights.IMAGENET1K_V2": "write torchvision:resnet50/IMAGENET1K_V2$",
+        "torchvision:ResNet-50": "write torchvision:resnet50$",
+        "zzqx": r"unknown network 'zzqx' \(`transfer-study networks --search WORD`",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             build_network(Network("n", name, directory=tiny[0]))
 
 
-def test_any_prefix_of_all_names_is_removed_and_two_networks_are_refused(tiny):
+def test_any_prefix_of_all_names_is_removed_and_two_networks_are_refused(tiny, monkeypatch):
     folder, model = tiny
     weights = model.state_dict()
     zeros = {name: 0 * tensor for name, tensor in weights.items()}
@@ -80,8 +85,12 @@ def test_any_prefix_of_all_names_is_removed_and_two_networks_are_refused(tiny):
     assert "the prefix 'net.' of the tensors' names was removed; 1 other tensors are not used, first: loss.weight" in note
     pair = {f"q.{name}": tensor for name, tensor in weights.items()} | {f"k.{name}": tensor for name, tensor in zeros.items()}
     torch.save({"state_dict": pair}, folder / "w.pth")
-    with pytest.raises(UserError, match=r"holds several networks, 'k\.', 'q\.'; save the tensors of one"):
+    with pytest.raises(UserError, match=r"holds several networks, 'q\.', 'k\.'; save the tensors of the one to use: ") as error:
         load_weights(model, folder / "w.pth")
+    monkeypatch.chdir(folder)
+    exec(str(error.value).partition("to use: ")[2])  # the advice is Python that works
+    assert load_weights(other := build_architecture("nets:Small", folder), folder / "q.pth") == ""
+    assert torch.equal(other.head.weight, model.head.weight)
     torch.save({"checkpoint": {"weights": weights}}, folder / "w.pth")
     with pytest.raises(UserError, match=r"holds 'checkpoint', no tensors by name; .* torch.save\(model.state_dict\(\), NAME\)$"):
         load_weights(model, folder / "w.pth")

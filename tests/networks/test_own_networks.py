@@ -302,7 +302,8 @@ def test_the_output_of_a_network_without_a_classifier_is_its_features(nets, func
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(penultimate_features(model, images), model(images))
-    (note,) = check_network(model, "x")
+    *others, note = check_network(model, "x")
+    assert all("states no input_size" in other for other in others)
     advice = f"; if these are scores of classes, put torch.nn.Identity in place of {scores}" if scores else ""
     assert note.endswith(f" is taken as its features{advice}")
     assert note.startswith(f"network 'x': has no classifier; its output, {n_features} values for an image, is taken")
@@ -343,7 +344,7 @@ def test_a_removed_convolution_may_be_in_the_file(nets):
         assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
         assert network_structure(loaded) == str(loaded) + loaded.source_digest
         torch.save({**state, "other.weight": torch.zeros(3)}, nets / "w.pth")
-        with pytest.raises(UserError, match="other.weight is not part of the network; give the arch"):
+        with pytest.raises(UserError, match="other.weight is not part of the network; if these come after the features"):
             build_network(Network("x", f"nets:{removed}", nets / "w.pth", directory=nets))
 
 
@@ -812,4 +813,6 @@ WHOLE = ["Tiny", "Dropouts", "Several", "Embedding", "Auxiliary", "Pooled", "goo
 
 @pytest.mark.parametrize("function", WHOLE)
 def test_a_network_with_all_of_its_features_passes(partial, function):
-    assert check_network(build_architecture(f"nets:{function}", partial).eval(), "x") == ()
+    model = build_architecture(f"nets:{function}", partial).eval()
+    model.pretrained_cfg = getattr(model, "pretrained_cfg", {"input_size": (3, 224, 224)})
+    assert check_network(model, "x") == ()

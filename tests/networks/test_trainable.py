@@ -158,6 +158,7 @@ def test_the_scores_are_what_depends_on_the_classifier(build, name, places):
     before, random = {key: value.clone() for key, value in model.state_dict().items()}, torch.get_rng_state()
     assert scores_places(model) == places
     if name != "linear_probe":
+        model.pretrained_cfg = getattr(model, "pretrained_cfg", {"input_size": (3, 224, 224)})
         assert check_network(model, "x") == ()
         check_trainable(model, "x")
     assert torch.equal(torch.get_rng_state(), random) and not any(module.training for module in model.modules())

@@ -93,6 +93,9 @@ def _torchvision_licences() -> list[dict]:
     [
         ("no_such_network_*", "matches no checkpoint of timm"),
         ("vit_*", "narrow it to 30 or fewer"),
+        ("timm:vit_*", "narrow it to 30 or fewer"),
+        ("VIT_*", "its names are in small letters"),
+        ("torchvision:*", "patterns are of timm's names only"),
         ("", "no network to choose among; give --networks"),
         ("resnet18 resnet34", "write commas between names"),
         ("resnet18;resnet34", "write commas between names"),
@@ -103,6 +106,12 @@ def test_mistakes_are_one_line(networks, message):
     with pytest.raises(UserError, match=message) as error:
         find_candidates(networks)
     assert "\n" not in str(error.value)
+
+
+def test_each_mistake_in_the_names_has_a_line():
+    with pytest.raises(UserError, match=r"'resnet5O'; .*\n.*'efficentnet_b0'; .*\n.*'zz\*'") as error:
+        find_candidates("resnet5O,resnet18,efficentnet_b0,zz*")
+    assert str(error.value).count("\n") == 2
 
 
 def test_weights_that_cannot_be_fetched_are_left_out_at_once(monkeypatch):

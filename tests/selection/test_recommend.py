@@ -14,10 +14,11 @@ from transfer_study.classifiers.logistic import PAPER_L2
 from transfer_study.core import UserError
 from transfer_study.images.drawn import drawn_dataset
 from transfer_study.networks.networks import Network
+from transfer_study.selection.candidates import Candidate
 from transfer_study.selection.classifier import load_classifier
 from transfer_study.selection.evidence import cross_validated, interval_of, stratified_order
 from transfer_study.selection.images import open_images, prepare_images, write_images
-from transfer_study.selection.recommend import _curve, recommend
+from transfer_study.selection.recommend import _built, _curve, recommend
 from transfer_study.selection.recommendation import read_recommendation
 from transfer_study.selection.report import confusion_chart, confusions
 from transfer_study.training.run import best_training, read_training
@@ -328,3 +329,16 @@ def test_the_curve_ends_at_the_accuracy_of_the_table_even_for_tiny_features():
     work = SimpleNamespace(y=y, groups=np.arange(60), options=options, steps=steps, identities={"tiny": ""})
     curve = _curve(work, "tiny", choice)
     assert validation.l2 == PAPER_L2.min() and curve.loc[~curve["extrapolated"], "accuracy"].iloc[-1] == validation.accuracy
+
+
+def test_what_is_done_with_a_file_of_weights_is_told(tmp_path):
+    "As in a study, of a network of a library, too."
+    import timm
+    import torch
+
+    weights = timm.create_model("test_resnet").state_dict()
+    torch.save({"model": weights, "model_ema": weights}, tmp_path / "w.pth")
+    told = list[str]()
+    candidates = [Candidate(Network("n", "timm:test_resnet", tmp_path / "w.pth"), 1, 160, "not stated")]
+    _built(candidates, False, told.append)
+    assert len(told) == 1 and told[0].endswith("its weights under 'model' are used, not those under 'model_ema'")

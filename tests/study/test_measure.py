@@ -259,6 +259,7 @@ def test_the_command_says_what_is_wrong(validation, command):
         ("--measure", str(validation / "val")): "needs the names of networks",
         ("--measure", str(validation / "val"), "resnet5O"): "did you mean .*resnet50",
         ("--measure", str(validation / "val"), "resnet50=absent.pth"): "absent.pth: no such file",
+        ("--measure", str(validation / "val"), "resnet5O", "resnet50=absent.pth"): "(?s)did you mean .*absent.pth: no such file",
     }.items():
         code, _, err = command("networks", *arguments)
         assert code == 2 and re.search(message, err), err

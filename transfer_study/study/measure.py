@@ -30,27 +30,29 @@ from ..networks.penultimate import output_tensors
 from ..networks.trainable import noise_images, scores_place
 from ..progress_bars import progress_bar
 from .file import read_study_file
-from .resolve import resolve_networks
+from .resolve import meta_network, resolve_all, resolve_networks
 
 if TYPE_CHECKING:
     import torch
 
 # %% ../../nbs/api/study/13_measure.ipynb #1dcb81f4
+def _networks_of(name: str) -> list[Network]:
+    architecture, _, weights = name.partition("=")
+    if name.endswith(".toml"):
+        return resolve_networks(read_study_file(name), Path(name).parent)
+    if weights and not user_path(weights).is_file():
+        raise UserError(f"weights {weights}: no such file")
+    meta_network(network := Network(architecture, architecture, user_path(weights) if weights else None))  # which says if there is none
+    return [network]
+
+
 def networks_to_measure(
     names: Iterable[str],  # architectures, ARCHITECTURE=WEIGHTS, and study files (all their networks)
 ) -> list[Network]:
-    "The networks of names in a command line, each once; raises `UserError` for weights or study files that do not exist."
-    networks: dict[tuple, Network] = {}
-    for name in names:
-        architecture, _, weights = name.partition("=")
-        if name.endswith(".toml"):
-            named = resolve_networks(read_study_file(name), Path(name).parent)
-        elif weights and not user_path(weights).is_file():
-            raise UserError(f"weights {weights}: no such file")
-        else:
-            named = [Network(architecture, architecture, user_path(weights) if weights else None)]
-        networks |= {(network.architecture, network.weights): replace(network, pooling="default") for network in named}
-    return list(networks.values())
+    "The networks of names in a command line, each once; raises `UserError` with a line for each that does not exist."
+    names = list(names)
+    found = [network for named in resolve_all(_networks_of, names, names) for network in named]
+    return list({(network.architecture, network.weights): replace(network, pooling="default") for network in found}.values())
 
 
 def _label(network: Network) -> str:

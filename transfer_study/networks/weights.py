@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import UserError, is_memory_short, names_shown, stand_in
+from ..core import UserError, is_address, is_memory_short, names_shown, stand_in
 from .towers import folder_words, library_names
 
 if TYPE_CHECKING:
@@ -211,8 +211,7 @@ _OF_TRAINERS = ("optimizer", "optim", "scheduler", "rng_state", "random_states",
 def _no_file(path: Path) -> str:
     "What lies where a weights file is expected, and what to give instead."
     if not path.exists():
-        is_address = re.search(r"(^|/)(https?|ftp|s3|gs|hf):/", str(path))  # a path has lost one of the two slashes
-        return "an address, not a file; download it" if is_address else "no such file"
+        return "an address, not a file; download it" if is_address(path) else "no such file"
     if not path.is_dir():
         return "not a file of tensors but a device"
     if parts := sorted(path.rglob("*.distcp")):

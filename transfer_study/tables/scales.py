@@ -204,7 +204,7 @@ def with_counts(
         wrong = numbers.invalid | ~whole | numbers.percent | (numbers.values > 2**53) | ((numbers.values < smallest) if smallest is not None else False)
         if wrong.any():
             expected = "a whole number" if smallest is None else f"a whole number of at least {smallest}" + " or all; shares such as 10 % belong in a column setting" * (column == "n_train_per_class")
-            found = names_shown((_where(rows, row, column, grid.place) for row in np.flatnonzero(wrong)), 5)
+            found = names_shown((_where(rows, row, column, grid.place) for row in np.flatnonzero(wrong).tolist()), 5)
             raise UserError(f"{path}: {found}: expected {expected}")
         rows[column] = pd.array(np.where(numbers.missing, np.nan, numbers.values), dtype="Float64").astype("Int64")
     return rows

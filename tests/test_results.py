@@ -210,7 +210,7 @@ def test_source_accuracies_in_any_container():
     frame = accuracies.rename("source_accuracy").rename_axis("network").to_frame()
     for given in (accuracies, accuracies.to_dict(), frame, frame.reset_index()):
         assert read_table(table, source_accuracy=given)["source_accuracy"].tolist() == [0.6, 0.7]
-    with pytest.raises(UserError, match="table: a list; expected a file"):
+    with pytest.raises(UserError, match="source_accuracy: a list; expected a file"):
         read_table(table, source_accuracy=[0.6, 0.7])
 
 

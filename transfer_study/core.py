@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHECKSUMS', 'PlainError', 'UserError', 'shortened', 'names_shown', 'unknown_name_error', 'data_path', 'digest',
            'committed_directory', 'replaced_file', 'user_cache', 'file_lock', 'write_checksums', 'damaged_file',
-           'whole_directory', 'finished_file', 'user_path', 'stand_in', 'printable', 'is_memory_short', 'one_thread',
-           'quiet_imports', 'copy_memory_limit', 'versions', 'git_revision', 'provenance']
+           'whole_directory', 'finished_file', 'user_path', 'stand_in', 'is_address', 'printable', 'is_memory_short',
+           'one_thread', 'quiet_imports', 'copy_memory_limit', 'versions', 'git_revision', 'provenance']
 
 # %% ../nbs/api/00_core.ipynb #db8fdf73
 import difflib
@@ -262,6 +262,13 @@ def stand_in(
     if start.startswith((b"<!doctype html", b"<html")):
         return f"a web page, not the {what} itself; download it again"
     return ""
+
+# %% ../nbs/api/00_core.ipynb #42e04ae1
+def is_address(
+    name: object,  # what somebody gave where a file is expected
+) -> bool:
+    "Whether it is an address such as https://…, also one that was taken for a path and lost one of its two slashes."
+    return "://" in str(name) or bool(re.search(r"(?i)(^|/)(https?|ftp|s3|gs|hf|file):/", str(name)))
 
 # %% ../nbs/api/00_core.ipynb #e9d45310
 def printable(

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
+from transfer_study.core import UserError
 from transfer_study.figures.comparison import convergence
 from transfer_study.figures.report import answer, reference_table, write_report
 from transfer_study.results import read_table, tidy
@@ -242,3 +243,9 @@ def test_a_protocol_has_one_name_and_long_parts_are_folded(tmp_path):
     assert not re.search(r"<li>(linear|finetune)\b|beats linear", findings)
     opened = re.findall(r'<section id="([\w-]+)"[^>]*>\s*<(h2|details)', text)
     assert [key for key, tag in opened if tag == "h2"] == ["answer", "datasets", "again"] and len(opened) > 5
+
+
+@pytest.mark.parametrize("name", ["", "report.pdf", "report"])
+def test_a_report_takes_the_name_of_a_page(name, tmp_path):
+    with pytest.raises(UserError, match="expected the name of a file to write that ends in .html"):
+        write_report(analyze(drawn_table(4, ["dtd", "food101"]), n_bootstrap=200), tmp_path / name)

@@ -2,8 +2,10 @@
 
 import io
 import pickle
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -53,6 +55,11 @@ def test_a_list_keeps_its_order_and_can_be_sent_to_other_processes(tmp_path):
     [
         ([], "an empty list"), (["nowhere.png"], "no such file"), ([3], "expected a path, a PIL image or an array"),
         ([np.zeros((3, 3, 3))], "float64; expected"), ("nowhere", "no such file or folder"),
+        (None, "images: NoneType; expected a folder or file"), ({"image": "a.png"}, "images: dict; expected"),
+        (b"x", "images: bytes.*BytesIO"), ([b"x"], r"images\[0\]: bytes.*BytesIO"),
+        (pd.DataFrame({"image": ["a.png"]}), "images: DataFrame.*give the column of files"),
+        ([np.zeros((0, 0, 3), np.uint8)], r"an array \(0, 0, 3\) of uint8; expected"),
+        (Path("https://example.com/a.jpg"), "an address, not a folder or file; download it"),
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_said_in_one_line(images, message):

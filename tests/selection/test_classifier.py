@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.selection.common import mend
 from transfer_study import load_classifier
 from transfer_study.classifiers.linear_probe import LogisticPathClassifier
 from transfer_study.classifiers.novelty import MOST_DIRECTIONS, directions
-from transfer_study.core import UserError
+from transfer_study.core import UserError, digest
 from transfer_study.networks.networks import Network, build_network
 from transfer_study.selection.classifier import save_classifier
 from transfer_study.selection.recommend import recommend
@@ -380,3 +381,22 @@ def test_the_fitted_head_is_not_changed_by_the_network_s_own_classifier(fitted, 
     assert all(
         torch.equal(tensor, state[name]) for name, tensor in loaded.model.state_dict().items() if not name.startswith("fc.")
     )
+
+
+def test_what_a_moved_project_lacks_is_named_at_once(copied):
+    record = json.loads((copied / "classifier.json").read_text())
+    record.pop("digest")
+    record["network"] |= {"architecture": "my_models:small", "weights": str(copied / "gone.safetensors"), "bundled": False}
+    (copied / "classifier.json").write_text(json.dumps(record | {"digest": digest(record, 64)}))
+    both = r"my_models:small.*--code \(code=\) if you trust it; and weights of network .*gone.safetensors.*--weights"
+    with pytest.raises(UserError, match=both):
+        load_classifier(copied)
+    with pytest.raises(UserError, match=r"no folder .*nowhere for --code \(code=\); check the path; and weights"):
+        load_classifier(copied, code=copied / "nowhere")
+
+
+def test_an_archive_of_a_classifier_is_unpacked_first(tmp_path):
+    with zipfile.ZipFile(tmp_path / "classifier.zip", "w") as file:
+        file.writestr("classifier/classifier.json", "{}")
+    with pytest.raises(UserError, match=r"classifier.zip: an archive, not a folder; unpack it; expected a folder"):
+        load_classifier(tmp_path / "classifier.zip")

@@ -406,4 +406,6 @@ def test_an_option_of_the_wrong_kind_is_one_line(options, message):
 
 def test_numbers_of_classes_without_a_dataset_are_said():
     reading = analyze(study(n_networks=4), n_bootstrap=100, n_classes={"Data 0": 10, "data9": 10}).reading
-    assert reading == ("numbers of classes without such a dataset: data9",)
+    assert reading == (
+        "numbers of classes without such a dataset: data9", "datasets without a number of classes: data1; data2; data3",
+    )  # fmt: skip

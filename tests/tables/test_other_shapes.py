@@ -1,5 +1,7 @@
 """Tables of another shape than expected, each of which is read, or refused with the line that says what to do."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -313,6 +315,43 @@ def test_numbers_by_name_in_json_are_to_be_written_below_two_columns(tmp_path):
         (tmp_path / "own.json").write_text(text)
         with pytest.raises(UserError, match=f"JSON, no table; .*{advice}"):
             read_table(WIDE, source_accuracy=tmp_path / "own.json")
+    for text, advice in (("[n_classes]\npets = 37\n", "TOML, no table; write NAME"), ('datasets = ["pets"]\n', "a study file")):
+        (tmp_path / "own.toml").write_text(text)
+        with pytest.raises(UserError, match=advice):
+            read_table(WIDE, percent=True, n_classes=tmp_path / "own.toml")
+
+
+def test_an_address_that_was_taken_for_a_path_is_one():
+    assert "an address, not a file" in refused(WIDE, source_accuracy=Path("https://example.com/imagenet.csv"))
+
+
+def test_which_of_several_accuracies_is_read_is_said():
+    targets = WIDE.drop(columns="imagenet")
+    top1 = WIDE["imagenet"]
+    given = pd.DataFrame({"model": WIDE["network"], "acc@1": top1, "acc@1 (tta)": top1 + 1, "acc@5": 95.0})
+    reading = read_table(targets, percent=True, source_accuracy=given).attrs["reading"]
+    assert "source accuracies of table: the column 'acc@1' is read; not 'acc@1 (tta)'" in reading
+    errors = pd.DataFrame({"model": WIDE["network"], "top1_err": 100 - WIDE["imagenet"]})
+    message = refused(targets, percent=True, source_accuracy=errors)
+    assert message.endswith("'top1_err' is an error: write one minus it into a column source_accuracy")
+
+
+def test_all_wrong_numbers_of_classes_are_named_at_once(tmp_path):
+    (tmp_path / "classes.csv").write_text("Dataset,Number of classes\npets,0\ncars,many\n")
+    message = refused(WIDE, percent=True, n_classes=tmp_path / "classes.csv")
+    assert "n_classes 0 on dataset 'pets' (line 2), n_classes 'many' on dataset 'cars' (line 3): expected" in message
+    for wrong in (float("nan"), float("inf"), True):
+        message = refused(WIDE, percent=True, n_classes={"pets": wrong, "cars": 1})
+        assert f"n_classes {wrong!r} of dataset 'pets', 1 of dataset 'cars': expected" in message
+    assert refused(WIDE, percent=True, n_classes=[37, 196]).startswith("n_classes: a list; expected")
+
+
+def test_numbers_of_classes_as_pandas_keeps_and_writes_them(tmp_path):
+    counts = pd.Series({"pets": 37, "cars": 196}, name="n_classes")
+    counts.to_csv(tmp_path / "classes.csv")
+    for given in (counts, counts.to_frame(), tmp_path / "classes.csv"):
+        rows = read_table(WIDE, percent=True, n_classes=given)
+        assert rows.groupby("dataset")["n_classes"].first().to_dict() == {"pets": 37, "cars": 196}
 
 
 def test_the_datasets_of_a_turned_table_need_no_other_name(tmp_path):

@@ -8,14 +8,14 @@ __all__ = ['unlabelled_images']
 # %% ../../nbs/api/images/21_unlabelled.ipynb #dab172f4
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core import UserError, shortened, user_path
+from ..core import UserError, is_address, shortened, user_path
 from .archives import FileReader, is_file, list_files
 from .datasets import ImageDataset, part_words
 from .layout import IMAGE_SUFFIXES, image_files, is_image, links_advice
@@ -25,7 +25,8 @@ from .lists import is_list
 def _listed(path: Path) -> tuple[list[str], Callable[[int], bytes], tuple[str, ...]]:
     "The image files of a folder, a tar, a zip or a single file, sorted by name, a function that reads one, and a line on other files."
     if not path.exists():
-        raise UserError(f"images {path}: no such file or folder; check the path")
+        problem = "an address, not a folder or file; download it and give its path" if is_address(path) else "no such file or folder; check the path"
+        raise UserError(f"images {path}: {problem}")
     if path.is_file():
         with open(path, "rb") as stream:
             if is_image(path.name, stream.read):
@@ -65,7 +66,12 @@ class _InOrder:
 # %% ../../nbs/api/images/21_unlabelled.ipynb #68407466
 def _is_pixels(array: np.ndarray) -> bool:
     "Whether an array is one image: (height, width), or (height, width, 3 or 4)."
-    return array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)
+    return array.size > 0 and (array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4))
+
+
+def _of_bytes(given: object) -> str:
+    "What to do with the contents of an image file."
+    return "; PIL.Image.open(io.BytesIO(…)) makes an image of the contents of a file" if isinstance(given, bytes | bytearray | io.IOBase) else ""
 
 
 def _from_list(images: Sequence) -> tuple[list[str], _InOrder]:
@@ -78,7 +84,7 @@ def _from_list(images: Sequence) -> tuple[list[str], _InOrder]:
         elif isinstance(image, np.ndarray) and (image.dtype != np.uint8 or not _is_pixels(image)):
             raise UserError(f"images[{k}]: an array {image.shape} of {image.dtype}; expected (height, width, 3) uint8")
         elif not isinstance(image, Image.Image | np.ndarray):
-            raise UserError(f"images[{k}]: {type(image).__name__}; expected a path, a PIL image or an array (height, width, 3) uint8")
+            raise UserError(f"images[{k}]: {type(image).__name__}; expected a path, a PIL image or an array (height, width, 3) uint8{_of_bytes(image)}")
     names = [str(image) if isinstance(image, str | Path) else f"image {k}" for k, image in enumerate(images)]
     return names, _InOrder(list(images))
 
@@ -96,6 +102,9 @@ def unlabelled_images(
         root = user_path(images)
         names, reader, notes = _listed(root)
     else:
+        if isinstance(images, bytes | bytearray | Mapping | pd.DataFrame) or not isinstance(images, Iterable | Image.Image):
+            advice = "; of a table, give the column of files" if isinstance(images, pd.DataFrame) else _of_bytes(images)
+            raise UserError(f"images: {type(images).__name__}; expected a folder or file, a PIL image, an array (height, width, 3) uint8, or a list of these{advice}")
         is_one = isinstance(images, Image.Image) or isinstance(images, np.ndarray) and _is_pixels(images)
         images = [images] if is_one else list(images)
         if not images:

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import UserError, is_memory_short, names_shown, stand_in
+from ..core import UserError, is_address, is_memory_short, names_shown, stand_in
 from .towers import folder_words, library_names
 
 if TYPE_CHECKING:
@@ -265,10 +265,9 @@ def _instead(path: Path) -> str:
 def _no_file(path: Path) -> str:
     "What lies where a weights file is expected, and what to give instead."
     if not path.exists():
-        is_address = re.search(r"(^|/)(https?|ftp|s3|gs|hf):/", str(path))  # a path has lost one of the two slashes
         if path.is_symlink():
             return f"a link to {path.readlink()}, which is not there; copy the file itself"
-        return "an address, not a file; download it" if is_address else f"no such file{_instead(path)}"
+        return "an address, not a file; download it" if is_address(path) else f"no such file{_instead(path)}"
     if not path.is_dir():
         return "not a file of tensors but a device"
     if parts := sorted(path.rglob("*.distcp")):

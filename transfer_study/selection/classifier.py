@@ -265,15 +265,20 @@ def _arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
 # %% ../../nbs/api/selection/06_classifier.ipynb #56c26fef
 def _network(folder: Path, record: NetworkRecord, weights: Path | None, code: Path | None) -> Network:
     "The network to build; raises `UserError` if that would need code of the user's, or weights that are not there."
+    missing = []
     if record.own_module and code is None:
-        raise UserError(
-            f"{folder}: its network is built by the function {record.architecture}, which a classifier does not bring along; "
+        missing.append(
+            f"its network is built by the function {record.architecture}, which a classifier does not bring along; "
             "give the folder of that module with --code (code=) if you trust it"
         )
+    elif code is not None and not code.is_dir():
+        missing.append(f"no folder {code} for --code (code=); check the path")
     recorded = folder / "network.safetensors" if record.bundled else None if record.weights is None else Path(record.weights)
     chosen = recorded if weights is None else weights
     if chosen is not None and not chosen.is_file():
-        raise UserError(f"{folder}: weights of network {record.name!r} expected at {chosen}; give the file with --weights (weights=)")
+        missing.append(f"weights of network {record.name!r} expected at {chosen}; give the file with --weights (weights=)")
+    if missing:
+        raise UserError(f"{folder}: {'; and '.join(missing)}")
     return Network(record.name, record.architecture, chosen, directory=Path() if code is None else code, pooling=record.pooling)
 
 # %% ../../nbs/api/selection/06_classifier.ipynb #1ca064be

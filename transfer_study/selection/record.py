@@ -9,6 +9,7 @@ __all__ = ['FORMAT', 'NetworkRecord', 'ClassifierRecord', 'write_record', 'read_
 import functools
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,7 +95,8 @@ def read_record(
         inside = folder if folder.is_dir() else folder.parent  # `recommend` and `keep` write classifiers into folders of their own
         found = [at.parent for depth in ("", "*/", "*/*/") for at in sorted(inside.glob(f"{depth}{path.name}"))]
         hint = f"give {' or '.join(map(str, found[:3]))}{' …' * (len(found) > 3)}" if found else "expected a folder written by `keep` or `recommend`"
-        raise UserError(f"{folder}: not a classifier, because it has no classifier.json; {hint}")
+        problem = "an archive, not a folder; unpack it" if zipfile.is_zipfile(folder) else "not a classifier, because it has no classifier.json"
+        raise UserError(f"{folder}: {problem}; {hint}")
     if other := stand_in(path.read_bytes()[:100]):
         raise UserError(f"{path}: {other}")
     try:

@@ -183,11 +183,13 @@ def _results(table: pd.DataFrame | Path | str, **options: Any) -> pd.DataFrame:
     return renamed
 
 
-def _classes_not_used(results: pd.DataFrame, classes: dict[str, int]) -> list[str]:
-    "A line on numbers of classes that are those of no dataset."
-    keys = set(map(name_key, results["dataset"].unique()))
+def _classes_not_used(rows: pd.DataFrame, classes: dict[str, int]) -> list[str]:
+    "On numbers of classes that are those of no dataset, and then on the datasets that have none."
+    keys = set(map(name_key, rows["dataset"].unique()))
     others = [name for name in classes if name_key(name) not in keys]
-    return [f"numbers of classes without such a dataset: {listed(others)}"] if others else []
+    without = list(rows.loc[rows["n_classes"].isna(), "dataset"].unique()) if others else []
+    remarks = {"numbers of classes without such a dataset": others, "datasets without a number of classes": without}
+    return [f"{remark}: {listed(names)}" for remark, names in remarks.items() if names]
 
 # %% ../../nbs/api/statistics/09_analysis.ipynb #ef43beda
 def _odd_datasets(rows: pd.DataFrame) -> dict[str, str]:
@@ -246,6 +248,6 @@ def analyze(
         rows=rows,
         **tables,
         messages=(*_metric_messages(rows, tables["correlations"]), *messages, *_gain_messages(tables["gains"]), *not_analysed),
-        reading=(*results.attrs.get("reading", ()), *_classes_not_used(results, classes)),
+        reading=(*results.attrs.get("reading", ()), *_classes_not_used(rows, classes)),
         protocol_stated=stated,
     )

@@ -465,8 +465,8 @@ def source_accuracies(
     A network with several different ones is left out, and `attrs["several"]` has a message for it, because the file may be a leaderboard
     of many networks of which a table has a few.
     """
-    grid = read_grid(table)
-    path = _shown(table, grid)
+    grid = read_grid(table, "source_accuracy")
+    path, name = _shown(table, grid), _shown(table, replace(grid, remarks=()))
     columns = names_in(network, grid.columns)
     named = network_columns(grid, columns if set(columns) <= set(grid.columns) and columns else None, path, "call the column that names the networks network, such as")
     keys = [name_key(name) for name in grid.columns]
@@ -474,7 +474,11 @@ def source_accuracies(
     positions = next((list(np.flatnonzero(fits)) for fits in choices if any(fits)), [])
     if len(positions) != 1:
         problem = "no column 'source_accuracy'" if not positions else "several columns that could be source_accuracy"
-        raise UserError(f"{path}: {problem}; found: {names_shown(grid.columns)}; name the column of source accuracies source_accuracy")
+        error = next((name for name in grid.columns if re.search(r"\berr(or)?s?\b", name_words(name))), None)
+        advice = "name the column of source accuracies source_accuracy" if error is None or positions else f"{error!r} is an error: write one minus it into a column source_accuracy"
+        raise UserError(f"{path}: {problem}; found: {names_shown(grid.columns)}; {advice}")
+    others = [column for i, column in enumerate(grid.columns) if i != positions[0] and re.search(r"\bacc|\btop|imagenet", words := name_words(column)) and not re.search(r"(acc\w*|top|at) ?5|\berr", words)]
+    of_columns = [f"the column {grid.columns[positions[0]]!r} is read; not {names_shown(map(repr, others))}"] if others else []
     rows = pd.DataFrame({"network": _network_names(grid, named), "line": grid.lines, "source_accuracy": grid.cells[positions[0]].astype(object)})
     percent, by_name = scales_in(scale, percent)
     own = [word for name, word in by_name.items() if name in ("source_accuracy", grid.columns[positions[0]])]
@@ -488,24 +492,25 @@ def source_accuracies(
         found, lines = names_shown(group["source_accuracy"].map("{:g}".format), 3), names_shown(group["line"], 3)
         several[name] = f"{path}: network {name!r} has the source accuracies {found} ({grid.place}s {lines}); keep one"
     accuracies = rows[~rows["network"].isin(several)].set_index("network")["source_accuracy"]
-    accuracies.attrs = {"remarks": [f"source accuracies of {path}: {remark}" for remark in (*grid.remarks, *remarks)], "several": several}
+    accuracies.attrs = {"remarks": [f"source accuracies of {name}: {remark}" for remark in (*grid.remarks, *of_columns, *remarks)], "several": several}
     return accuracies
 
 # %% ../../nbs/api/tables/11_rows.ipynb #dcd7e5eb
 def class_counts(
-    classes: Mapping[str, int] | Path | str | pd.DataFrame | None,  # number of classes by dataset, or a table with dataset and n_classes
+    classes: Mapping[str, int] | pd.Series | Path | str | pd.DataFrame | None,  # number of classes by dataset, or a table with dataset and n_classes
 ) -> dict[str, int]:
     "The number of classes by dataset; raises `UserError` for anything but whole numbers of at least 2."
-    if classes is None or isinstance(classes, Mapping):
-        for dataset, n in (classes or {}).items():
-            if not isinstance(n, int | float | np.number) or n != int(n) or n < 2:
-                raise UserError(f"n_classes {n!r} of dataset {dataset!r}: expected a whole number of at least 2")
-        return dict(classes or {})
-    grid = read_grid(classes)
+    if classes is None or isinstance(classes, Mapping | pd.Series):
+        given = dict(() if classes is None else classes.items())
+        wrong = [f"{n!r} of dataset {dataset!r}" for dataset, n in given.items() if not isinstance(n, int | float | np.number) or not (2 <= n < np.inf and n == int(n))]
+        if wrong:
+            raise UserError(f"n_classes {names_shown(wrong, 5)}: expected a whole number of at least 2")
+        return given
+    grid = read_grid(classes, "n_classes")
     path = _shown(classes, grid)
     keys = [name_key(name) for name in grid.columns]
-    position = next((keys.index(key) for key in ("dataset", "name", "task") if key in keys), None)
-    count = next((keys.index(key) for key in ("nclasses", "classes", "numclasses") if key in keys), None)
+    position = next((keys.index(key) for key in ("dataset", "name", "task", "") if key in keys), None)  # pandas writes row names without one
+    count = next((i for i, key in enumerate(keys) if re.fullmatch(r"(n|num|number|no)?(of)?classes", key)), None)
     if position is None or count is None:
         raise UserError(f"{path}: expected the columns dataset and n_classes; found: {names_shown(grid.columns)}")
     rows = pd.DataFrame({"dataset": clean_texts(grid.cells[position]), "line": grid.lines, "n_classes": grid.cells[count]})

@@ -206,7 +206,8 @@ def with_counts(
         wrong = numbers.invalid | ~whole | numbers.percent | (numbers.values > 2**53) | ((numbers.values < smallest) if smallest is not None else False)
         if wrong.any():
             expected = "a whole number" if smallest is None else f"a whole number of at least {smallest}" + " or all; shares such as 10 % belong in a column setting" * (column == "n_train_per_class")
+            found = names_shown((_where(rows, row, column, grid.place) for row in np.flatnonzero(wrong).tolist()), 5)
             leave = f"; correct it, or leave the column out with --leave-out {column}" if column == "seed" else ""
-            raise UserError(f"{path}: {_where(rows, int(np.argmax(wrong)), column, grid.place)}: expected {expected}{leave}")
+            raise UserError(f"{path}: {found}: expected {expected}{leave}")
         rows[column] = pd.array(np.where(numbers.missing, np.nan, numbers.values), dtype="Float64").astype("Int64")
     return rows

@@ -273,7 +273,7 @@ def report(
     except OSError as error:
         if out is not None or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        raise UserError(f"{runs}: the report cannot be written there ({error.strerror.lower()}); give another directory with --out") from error
+        raise UserError(f"{runs}: the report cannot be written there ({str(error.strerror).lower()}); give another directory with --out") from error
     if as_json:
         print_json(written.analysis.to_json() | _comparison_json(written.comparison))
     else:

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.special import expit
 
 import transfer_study
-from ..core import UserError, replaced_file
+from ..core import UserError, replaced_file, user_path
 from .comparison import convergence, gain_trend, protocol_gains, setting_effects, size_curves, slopes
 from .diagnostics import calibration, coefficient_forest, influence_map, left_out, residuals, significance
 from .headline import drawn_rows, headline, per_dataset
@@ -289,8 +289,10 @@ def write_report(
     source: str = "ImageNet",  # name of the source dataset
     history: pd.DataFrame | None = None,  # of trainings: network, dataset, protocol, step, score
 ) -> Path:
-    "Writes the report, at most 3 MB, and returns its path."
-    path = Path(path)
+    "Writes the report, at most 3 MB, and returns its path; raises `UserError` for a directory, and for the name of another type of file."
+    path = user_path(path)
+    if path.is_dir() or path.suffix.lower() not in ("", ".htm", ".html"):
+        raise UserError(f"{path}: {'a directory' if path.is_dir() else 'the report is HTML'}; expected a name such as report.html")
     extra = [extra_section(f"extra-{i}", *section) for i, section in enumerate(extra_sections, 1)]
     parts = (_main_sections(analysis, source), _comparison_sections(analysis, source, history), _trust_sections(analysis, source))
     sections = [section for part in parts for section in part if section]

@@ -157,7 +157,7 @@ def _recorded(runs: Path) -> tuple[StudyFile, Path, Path | None]:
         values = json.loads(path.read_text(encoding="utf-8"))
         root = values["data_root"]
         file = StudyFile.model_validate_json(json.dumps(values["file"]), strict=True)
-        here, paths = runs / values.get("from_here", ""), values.get("paths", [])
+        here, paths = (runs / values.get("from_here", "")).resolve(), values.get("paths", [])
         directory = here if paths and all((here / path).exists() for path in paths) else Path(values["directory"])
         return file, directory, None if root is None else Path(root)
     except (ValueError, KeyError, TypeError) as error:  # a ValidationError is a ValueError

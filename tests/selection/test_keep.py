@@ -195,7 +195,10 @@ def test_a_study_whose_folder_was_moved_goes_on(weights, tmp_path, finished):
     options = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
     first = Study.from_file(before / "study.toml").run(before / "runs", **options)
     after = before.rename(tmp_path / "after")
-    assert keep_classifier(after / "runs" / "moved", "small", "squares", tmp_path / "kept", device="cpu").accuracy == first["score"].iloc[0]
+    assert (
+        keep_classifier(after / "runs" / "moved", "small", "squares", tmp_path / "kept", device="cpu").accuracy
+        == first["score"].iloc[0]
+    )
     alone = shutil.copytree(after / "runs", tmp_path / "alone")
     with pytest.raises(UserError, match="^study moved: the folder .*before, from which it was run, is not there any "):
         keep_classifier(alone / "moved", "small", "squares", device="cpu")

@@ -92,7 +92,7 @@ def test_contributors_read_the_same_order_and_names_of_files_that_exist():
 
 def test_every_module_has_its_notebook():
     files = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py")]
-    modules = {".".join(path.parts) for path in files if path.name not in ("__init__", "_modidx")}
+    modules = {".".join(path.parts) for path in files if path.name not in ("__init__", "__main__", "_modidx")}
     assert modules == set(MODULES)
 
 

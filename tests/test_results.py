@@ -1,6 +1,7 @@
 """Tables as people have them, and runs on disk."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,13 +10,17 @@ import pytest
 from transfer_study.core import UserError, committed_directory, data_path, replaced_file
 from transfer_study.results import (
     check_planned,
+    damaged_predictions,
+    merged_results,
     prediction_arrays,
     read_curves,
     read_predictions,
     read_runs,
     read_table,
+    unplanned_runs,
     write_plan,
     write_run,
+    write_table,
 )
 from transfer_study.source_accuracy import known_source_accuracies
 from transfer_study.tables.columns import COLUMNS
@@ -286,3 +291,79 @@ def test_source_accuracies_of_other_weights_are_named():
     read = read_table(pd.concat([rows, pd.DataFrame({"network": ["resnet26", "resnet18.a1_in1k"], "pets": [0.7, 0.7]})]))
     said = "(published accuracies of torchvision's weights, except resnet26 0.75298 (timm's), resnet18.a1_in1k 0.71504 (timm's))"
     assert said in read.attrs["reading"][0]
+
+
+def two_runs(study):
+    "Two finished runs, a and b, of 16 hexadecimal digits each, and the plan that lists them."
+    for network in "ab":
+        result = {
+            "network": network,
+            "dataset": "pets",
+            "protocol": "linear",
+            "run_id": network * 16,
+            "score": 0.5,
+            "source_accuracy": 0.7,
+        }
+        write_run(
+            study / (network * 16), {}, result, prediction_arrays(np.array(["i"]), np.array([0]), np.array([0])), pd.DataFrame()
+        )
+    write_plan(pd.DataFrame({"run_id": ["a" * 16, "b" * 16]}), study)
+    return study
+
+
+def test_all_damaged_results_are_named_at_once(tmp_path):
+    study = two_runs(tmp_path / "study")
+    for network, content in {"a": "", "b": "version https://git-lfs.github.com/spec/v1\n"}.items():
+        (study / (network * 16) / "result.json").write_text(content)
+    with pytest.raises(UserError) as error:
+        read_runs(tmp_path)
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"{study / ('a' * 16) / 'result.json'}: damaged; delete the folder")
+    assert second.endswith("a pointer of Git LFS, not the file itself; git lfs pull downloads it")
+
+
+def test_damaged_predictions_are_said_and_the_scores_are_kept(tmp_path):
+    study = two_runs(tmp_path / "study")
+    assert damaged_predictions(tmp_path) == []
+    stored = study / ("a" * 16) / "predictions.npz"
+    stored.write_bytes(stored.read_bytes()[:50])
+    (study / ("b" * 16) / "predictions.npz").unlink()  # such as to save space
+    (line,) = damaged_predictions(tmp_path)
+    assert line.startswith(
+        f"{study}: 1 finished run with damaged predictions, first {stored}: to have them again, delete the folder of the run"
+    )
+    stored.write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert "a pointer of Git LFS" in damaged_predictions(study)[0] and len(read_runs(tmp_path)) == 2
+
+
+def test_a_copy_of_a_run_is_not_called_a_run_of_another_study_file(tmp_path):
+    study = two_runs(tmp_path / "study")
+    shutil.copytree(study / ("a" * 16), study / f"{'a' * 16} (1)")
+    (line,) = unplanned_runs([study])
+    said = f"left out: 1 copy of finished runs, by the names of their folders: {'a' * 16} (1); remove what you do not need"
+    assert line == f"{study}: {said}"
+
+
+def test_directories_of_runs_from_python(tmp_path, monkeypatch):
+    two_runs(tmp_path / "study")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(merged_results("~/study")) == len(merged_results(tmp_path)) == len(merged_results(["~/study", tmp_path])) == 2
+    for runs, message in (([], "no directory of runs given"), ([None], "None: expected the path of a file or folder")):
+        with pytest.raises(UserError, match=message):
+            merged_results(runs)
+
+
+def test_a_table_is_written_in_one_step(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_table(pd.DataFrame({"a": [1]}), "~/new/table.csv")
+    table = tmp_path / "new" / "table.csv"
+    assert table.read_text() == "a\n1\n"
+
+    class Disk(pd.DataFrame):
+        def to_csv(self, path, **options):
+            path.write_text("a")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_table(Disk({"a": [2]}), str(table))
+    assert table.read_text() == "a\n1\n" and list(table.parent.iterdir()) == [table]

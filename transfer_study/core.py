@@ -241,13 +241,22 @@ def finished_file(
     try:
         yield
     except (ValueError, TypeError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: damaged; delete the folder {path.parent} and run the study again") from error
+        what = ""
+        if path.is_file():
+            with open(path, "rb") as stream:
+                what = stand_in(stream.read(200))
+        raise UserError(f"{path}: {what or f'damaged; delete the folder {path.parent} and run the study again'}") from error
 
 # %% ../nbs/api/00_core.ipynb #fe32f638
 def user_path(
     path: Path | str,
 ) -> Path:
-    "The path with the home of the user in place of `~` or `~name`; a path that begins with `~` otherwise is as it stands."
+    """The path with the home of the user in place of `~` or `~name`; a path that begins with `~` otherwise is as it stands.
+
+    Raises `UserError` for what is no path, such as None.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{shortened(' '.join(repr(path).split()))}: expected the path of a file or folder, as a text")
     return Path(os.path.expanduser(path))
 
 # %% ../nbs/api/00_core.ipynb #0765b390

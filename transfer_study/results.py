@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['SHIPPED_PROTOCOLS', 'RUNS_FORMAT', 'REPEATED_ADVICE', 'CHOICES', 'tidy', 'read_table', 'prediction_arrays',
-           'write_predictions', 'read_predictions', 'write_run', 'write_plan', 'unplanned_runs', 'check_planned',
-           'unfinished_runs', 'check_runs', 'complete_runs', 'read_result', 'read_results', 'read_runs', 'read_curves',
-           'read_histories', 'merged_results', 'write_table']
+           'write_predictions', 'read_predictions', 'write_run', 'write_plan', 'unplanned_runs', 'damaged_predictions',
+           'check_planned', 'unfinished_runs', 'check_runs', 'complete_runs', 'read_result', 'read_results',
+           'read_runs', 'read_curves', 'read_histories', 'merged_results', 'write_table']
 
 # %% ../nbs/api/03_results.ipynb #69ca4068
 import json
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,17 @@ import numpy as np
 import pandas as pd
 
 import transfer_study
-from .core import UserError, committed_directory, data_path, file_lock, finished_file, names_shown, replaced_file
+from transfer_study.core import (
+    UserError,
+    committed_directory,
+    data_path,
+    file_lock,
+    finished_file,
+    names_shown,
+    replaced_file,
+    stand_in,
+    user_path,
+)
 from transfer_study.source_accuracy import (
     check_given,
     check_source_accuracies,
@@ -272,18 +283,45 @@ def _current_runs(study: Path) -> list[Path]:
 REPEATED_ADVICE = "if the study was changed, run it again without --networks, --datasets and --protocols, and only the runs of the whole count"
 
 
+def _is_copy(path: Path) -> bool:
+    "Whether the folder of a result.json has another name than its run, as a copy of a run has."
+    try:
+        return read_result(path).get("run_id", path.parent.name) != path.parent.name
+    except UserError:
+        return False
+
+
 def unplanned_runs(
     runs: Iterable[Path | str],  # directories of runs, of one study or of several
 ) -> list[str]:
     "A line for each study with finished runs that its plan does not list, because another study file, or an earlier one, made them."
     lines = []
     for study in [study for directory in runs for study in _studies(directory)]:
-        if n := len(list(study.glob("[!.]*/result.json"))) - len(_current_runs(study)):
+        current = {directory.name for directory in _current_runs(study)}
+        left = [path for path in sorted(study.glob("[!.]*/result.json")) if path.parent.name not in current]
+        if copies := [path.parent.name for path in left if _is_copy(path)]:
+            count = f"{len(copies):,} cop{'ies' if len(copies) > 1 else 'y'} of finished runs"
+            lines.append(f"{study}: left out: {count}, by the names of their folders: {names_shown(copies, 3)}; remove what you do not need")
+        if n := len(left) - len(copies):
             lines.append(
                 f"{study}: left out: {n:,} finished run{'s' * (n > 1)} of another study file, or of this one before it, its images or its weights were changed; "
                 "to keep the runs of two study files, give them two names, or two --out"
             )
     return list(dict.fromkeys(lines))
+
+# %% ../nbs/api/03_results.ipynb #486c890d
+def damaged_predictions(
+    runs: Path | str,  # a directory of runs, of one study or of several
+) -> list[str]:
+    "A line for each study with finished runs whose predictions are damaged; their scores count all the same."
+    lines = []
+    for study in _studies(runs):
+        stored = [directory / "predictions.npz" for directory in _current_runs(study)]
+        if damaged := [path for path in stored if path.is_file() and not zipfile.is_zipfile(path)]:
+            with open(damaged[0], "rb") as stream:
+                what = stand_in(stream.read(200)) or "to have them again, delete the folder of the run and run the study again"
+            lines.append(f"{study}: {len(damaged):,} finished run{'s' * (len(damaged) > 1)} with damaged predictions, first {damaged[0]}: {what}; the scores are kept")
+    return lines
 
 # %% ../nbs/api/03_results.ipynb #9245c2f9
 def check_planned(
@@ -319,7 +357,7 @@ def check_runs(
     runs: Path | str,  # a directory of runs, of one study or of several
 ) -> Path:
     "Its path; raises `UserError` for what is no directory, and for the directory of a single run."
-    runs = Path(runs)
+    runs = user_path(runs)
     if runs.is_file():
         of_study = (runs.parent / "plan.json").is_file()
         advice = "run the study, and give the folder of its runs" if runs.suffix == ".toml" else f"for a table of results, `transfer-study analyze {runs}`"
@@ -339,20 +377,33 @@ def _studies(runs: Path | str) -> list[Path]:
     return [runs, *sorted(path for path in runs.glob("[!.]*") if path.is_dir())]
 
 # %% ../nbs/api/03_results.ipynb #e2d65149
+def _finished(study: Path) -> list[tuple[Path, dict]]:
+    "Directory and result of each complete run of `study`; raises `UserError` with a line for each of the first ten damaged ones."
+    results, damaged = [], []
+    for directory in _current_runs(study):
+        try:
+            results.append((directory, read_result(directory / "result.json")))
+        except UserError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise UserError("\n".join([*damaged[:10], *[f"{study}: {len(damaged) - 10:,} more are damaged"] * (len(damaged) > 10)]))
+    return results
+
+
 def complete_runs(
     runs: Path | str,  # runs/<study>, or the directory of several studies
 ) -> Iterator[tuple[Path, dict]]:
     """Directory and `result.json` of every complete run below `runs`, sorted by path; raises `UserError` if `runs` does not exist.
 
-    A copy of a run in another folder counts once; raises `UserError` if the two have different scores.
+    A copy of a run in another folder counts once; raises `UserError` if the two have different scores, and for damaged results, a line
+    for each of the first ten.
 
     The source accuracy is that of the plan, which takes measured values first, and `source_accuracy_from` says whose it is.
     """
     first: dict[str, tuple[Path, dict]] = {}
-    for study in _studies(runs):
+    for study, results in [(study, _finished(study)) for study in _studies(runs)]:
         stated = _stated_accuracies(study)
-        for directory in _current_runs(study):
-            result = read_result(directory / "result.json")
+        for directory, result in results:
             original, earlier = first.setdefault(result.get("run_id") or str(directory), (directory, result))
             if original != directory:
                 _check_copy(directory, result, original, earlier)
@@ -479,11 +530,13 @@ def _differing(rows: pd.DataFrame) -> str:
 
 # %% ../nbs/api/03_results.ipynb #a1cc1b04
 def merged_results(
-    runs: Iterable[Path | str],  # directories of runs, of one study or of several
+    runs: Path | str | Iterable[Path | str],  # directories of runs, of one study or of several
     provenance: bool = False,  # add columns for machine, device, versions and seconds
 ) -> pd.DataFrame:
     "The tidy results table of all complete runs, each listed once; raises `UserError` for a run that has two different scores."
-    runs = list(runs)
+    runs = [runs] if isinstance(runs, str | Path) else list(runs)
+    if not runs:
+        raise UserError("no directory of runs given; give one or several, such as runs")
     results = [(result, str(directory)) for directory in runs for result in read_results(directory)]
     if not results:
         raise UserError(f"{', '.join(map(str, runs))}: no finished run; {_where_runs_are(next(iter(runs)))}")
@@ -499,11 +552,11 @@ def merged_results(
 # %% ../nbs/api/03_results.ipynb #84603b79
 def write_table(
     rows: pd.DataFrame,
-    path: Path,  # .csv or .parquet
+    path: Path | str,  # .csv or .parquet
 ) -> None:
-    "Writes a results table as CSV or Parquet, by the suffix of `path`; raises `UserError` for any other suffix."
-    writers = {".csv": lambda: rows.to_csv(path, index=False), ".parquet": lambda: rows.to_parquet(path, index=False)}
+    "Writes a results table as CSV or Parquet in one step, by the suffix of `path`; raises `UserError` for any other suffix."
+    path, writers = user_path(path), {".csv": rows.to_csv, ".parquet": rows.to_parquet}
     if path.suffix.lower() not in writers:
         raise UserError(f"{path}: cannot write a table of this type; expected a name that ends in .csv or .parquet")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writers[path.suffix.lower()]()
+    with replaced_file(path) as temporary:
+        writers[path.suffix.lower()](temporary, index=False)

@@ -168,3 +168,10 @@ def test_results_do_not_lie_among_the_class_folders(command, weights, tmp_path, 
     (photos / "runs").rename(tmp_path / "moved")
     code, again, err = command("run", "s.toml", "--out", "../moved", *HERE)
     assert (code, again) == (0, table) and "features of" not in err
+
+
+def test_python_m_is_the_command(finished):
+    process = subprocess.run(
+        [sys.executable, "-m", "transfer_study", "results", finished / "runs"], capture_output=True, text=True, check=True
+    )
+    assert len(process.stdout.splitlines()) == 1 + 2

@@ -334,3 +334,15 @@ def test_a_study_file_asks_for_compilation_and_keeps_its_run_ids(study_file, tmp
     command = [sys.executable, "-c", code, "run", str(study_file), *options]
     failed = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert failed.returncode and "compile = true: torch.compile failed" in failed.stderr, failed.stderr
+
+
+def test_what_is_no_list_of_networks_or_no_dataset_is_said(squares):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))
+    for models, images, message in (
+        (model, squares, "models is Sequential; expected a list of networks"),
+        ("resnet50", squares, "models is str; expected a list of networks"),
+        (["resnet50"], squares, r"models\[0\] is 'resnet50'; expected a torch.nn.Module"),
+        ([], "photos", "dataset is 'photos'; expected an opened one"),
+    ):
+        with pytest.raises(UserError, match=message):
+            extract_features(models, images)

@@ -68,9 +68,7 @@ def page(tmp_path_factory):
     "Path of a report in which everything that a user can name is hostile."
     rows = drawn_table(9, ["dtd", "food101", EVIL_DATASET, "sun397"])
     rows["network"] = rows["network"].replace("resnet8", EVIL)
-    history = pd.DataFrame(
-        {"network": EVIL, "dataset": "dtd", "protocol": EVIL_TEXT, "step": [1, 10], "score": [0.1, 0.5]}
-    )
+    history = pd.DataFrame({"network": EVIL, "dataset": "dtd", "protocol": EVIL_TEXT, "step": [1, 10], "score": [0.1, 0.5]})
     extra = [
         (
             "Skipped images " + EVIL_TEXT,
@@ -159,9 +157,7 @@ def test_no_request_leaves_the_machine(in_chromium):
 def test_figures_that_have_nothing_to_show_have_no_section(tmp_path):
     path = write_report(analyze(drawn_table(4, ["dtd", "food101"]), n_bootstrap=200), tmp_path / "report.html")
     sections = [a["id"] for tag, a in Elements(path.read_text(encoding="utf-8")).elements if tag == "section"]
-    assert (
-        "settings" not in sections and "sizes" not in sections and "excluded" not in sections and "answer" in sections
-    )
+    assert "settings" not in sections and "sizes" not in sections and "excluded" not in sections and "answer" in sections
 
 
 @pytest.mark.parametrize("n_networks", [1500])
@@ -176,9 +172,7 @@ def test_at_most_1_5_mb(n_networks, tmp_path):
 
 def test_a_report_is_the_same_twice(tmp_path):
     rows = drawn_table(5, ["dtd", "food101"])
-    first, second = (
-        write_report(analyze(rows, n_bootstrap=200), tmp_path / name).read_bytes() for name in ("a.html", "b.html")
-    )
+    first, second = (write_report(analyze(rows, n_bootstrap=200), tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
     assert first == second
 
 
@@ -208,9 +202,7 @@ def test_the_answer_says_what_each_interval_is_for():
 
 def test_each_protocol_stands_beside_its_own_number_of_the_paper():
     rows = drawn_table(6, ["dtd", "food101"])
-    both = pd.concat(
-        [rows.assign(protocol=name) for name in ("scratch", "linear", "finetune", "knn")], ignore_index=True
-    )
+    both = pd.concat([rows.assign(protocol=name) for name in ("scratch", "linear", "finetune", "knn")], ignore_index=True)
     table = reference_table(analyze(both, n_bootstrap=200)).set_index("protocol")["r in the paper"]
     assert table["Fixed features"] == 0.99 and table["Fine-tuned"] == 0.96 and table["Trained from scratch"] == 0.55
     assert np.isnan(table["Nearest neighbours"])
@@ -218,9 +210,7 @@ def test_each_protocol_stands_beside_its_own_number_of_the_paper():
 
 def test_the_table_to_download_gives_the_same_analysis(tmp_path):
     rows = drawn_table(6, ["dtd", "food101"])
-    payload = re.search(
-        r'id="payload">([^<]*)<', write_report(analyze(rows, 200), tmp_path / "a.html").read_text()
-    ).group(1)
+    payload = re.search(r'id="payload">([^<]*)<', write_report(analyze(rows, 200), tmp_path / "a.html").read_text()).group(1)
     (tmp_path / "results.csv").write_text(json.loads(gzip.decompress(base64.b64decode(payload)))["csv"]["results.csv"])
     again = analyze(read_table(tmp_path / "results.csv"), 200)
     pd.testing.assert_frame_equal(again.correlations, analyze(rows, 200).correlations, rtol=1e-5)
@@ -245,7 +235,13 @@ def test_a_protocol_has_one_name_and_long_parts_are_folded(tmp_path):
     assert [key for key, tag in opened if tag == "h2"] == ["answer", "datasets", "again"] and len(opened) > 5
 
 
-@pytest.mark.parametrize("name", ["", "report.pdf", "report"])
-def test_a_report_takes_the_name_of_a_page(name, tmp_path):
-    with pytest.raises(UserError, match="expected the name of a file to write that ends in .html"):
-        write_report(analyze(drawn_table(4, ["dtd", "food101"]), n_bootstrap=200), tmp_path / name)
+def test_the_report_is_an_html_file_in_the_place_that_was_meant(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    analysis = analyze(drawn_table(4, ["dtd", "food101"]), n_bootstrap=200)
+    assert write_report(analysis, "~/report.html") == tmp_path / "report.html"
+    for path, message in (
+        (tmp_path, "a directory; expected a name such as report.html"),
+        (tmp_path / "report.pdf", "the report is HTML"),
+    ):
+        with pytest.raises(UserError, match=message):
+            write_report(analysis, path)

@@ -184,8 +184,8 @@ def test_a_folder_without_a_study(tmp_path, command):
         find_run(tmp_path, "a", "b")
 
 
-def test_a_study_whose_folder_was_moved_says_so(weights, tmp_path, finished):
-    "Its paths start from a folder that is gone; from the new place the study file repeats nothing."
+def test_a_study_whose_folder_was_moved_goes_on(weights, tmp_path, finished):
+    "Where its images moved with it; runs alone say that the folder is gone, and the study file repeats nothing."
     before = tmp_path / "before"
     shutil.copytree(finished[0] / "squares", before / "squares")
     shutil.copy(weights / "test_resnet.safetensors", before / "w.safetensors")
@@ -195,8 +195,13 @@ def test_a_study_whose_folder_was_moved_says_so(weights, tmp_path, finished):
     options = {"device": "cpu", "processes": 1, "n_workers": 0, "progress": False}
     first = Study.from_file(before / "study.toml").run(before / "runs", **options)
     after = before.rename(tmp_path / "after")
+    assert (
+        keep_classifier(after / "runs" / "moved", "small", "squares", tmp_path / "kept", device="cpu").accuracy
+        == first["score"].iloc[0]
+    )
+    alone = shutil.copytree(after / "runs", tmp_path / "alone")
     with pytest.raises(UserError, match="^study moved: the folder .*before, from which it was run, is not there any "):
-        keep_classifier(after / "runs" / "moved", "small", "squares", device="cpu")
+        keep_classifier(alone / "moved", "small", "squares", device="cpu")
     again = Study.from_file(after / "study.toml").run(after / "runs", **options)
     assert again["run_id"].tolist() == first["run_id"].tolist()
     assert keep_classifier(after / "runs" / "moved", "small", "squares", device="cpu").accuracy == first["score"].iloc[0]

@@ -118,5 +118,5 @@ def test_runs_on_disk(tmp_path):
     assert table.loc[("strong", "strong2"), "p_value"] == 1
     assert table.loc[("strong", "weak"), "difference"] == pytest.approx(-28 / 40)
     assert table.loc[("strong", "weak"), "p_value"] == pytest.approx(2 * 0.5**28)
-    with pytest.raises(UserError, match="0 network.s. with linear runs on 'cars'"):
+    with pytest.raises(UserError, match="unknown dataset 'cars'; known: pets"):
         compare_runs(tmp_path, "cars")

@@ -58,6 +58,22 @@ def test_a_part_is_compared_with_the_same_part(committed, tmp_path):
     assert comparison["committed_r"].item() == comparison["r"].item() != whole
 
 
+def test_the_report_of_runs_that_may_not_be_written_to_lies_elsewhere(command, committed, tmp_path):
+    runs = write_runs(tmp_path / "quickstart", committed)
+    (runs / "results.csv").mkdir()  # also root cannot write a file there
+    code, _, err = command("report", runs, "--bootstrap", 100)
+    assert code == 2 and "results.csv" in err
+    code, _, err = command("report", runs, "--bootstrap", 100, "--out", tmp_path / "report")
+    assert code == 0 and f"report: {tmp_path / 'report' / 'report.html'}" in err
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "analysis.json",
+        "report.html",
+        "results.csv",
+        "results.parquet",
+    }
+    assert {path.name for path in runs.iterdir() if path.is_file()} == {"analysis.json"}
+
+
 def test_a_study_without_committed_results_has_no_comparison(command, committed, tmp_path):
     runs = write_runs(tmp_path / "own", committed)
     assert report_runs(runs, n_bootstrap=200).comparison.empty

@@ -310,3 +310,52 @@ def test_parts_of_a_study_add_up_to_it(undisturbed, study_file, tmp_path):
     assert len(first) == 3 and len(both) == 6
     pd.testing.assert_frame_equal(both, undisturbed.results)
     pd.testing.assert_frame_equal(both, study.run(tmp_path / "parts", **OPTIONS))
+
+
+def test_names_and_paths_as_python_has_them(undisturbed, tmp_path, monkeypatch):
+    study, networks = undisturbed.study, [entry.name for entry in undisturbed.study.file.networks]
+    for given in (networks[0], [networks[0]], (name for name in networks[:1]), np.array(networks[:1]), pd.Series(networks[:1])):
+        assert [entry.name for entry in study.part(networks=given).file.networks] == networks[:1]
+    assert [entry.name for entry in study.part(networks=f"{networks[0]}, {networks[1]}").file.networks] == networks[:2]
+    assert study.part(None, datasets="squares", protocols=None).file.datasets[0].reference == "squares"
+    with pytest.raises(UserError, match="unknown network '5'; known: "):
+        study.part(networks=[5])
+    monkeypatch.setenv("HOME", str(undisturbed.runs.parent))
+    monkeypatch.chdir(tmp_path)
+    assert len(study.run("~/runs", **OPTIONS)) == len(study.results("~/runs")) == study.plan("~/runs", "cpu")["done"].sum() == 6
+    assert not Path("~").exists()
+    for call in (study.plan, study.results, Study.from_file, Study.from_runs):
+        with pytest.raises(UserError, match="^None: expected the path of a file or folder"):
+            call(None)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("squares/train", "results would lie in .*squares/train, among the folders"),
+        ("runs/tiny", "holds the runs of one study; give .*runs, as --out"),
+    ],
+)
+def test_runs_do_not_lie_in_a_split_or_in_the_runs_of_a_study(study_file, undisturbed, tmp_path, out, message):
+    shutil.copytree(undisturbed.runs / "tiny", tmp_path / "runs" / "tiny")
+    with pytest.raises(UserError, match=message):
+        Study.from_file(study_file).run(tmp_path / out, **OPTIONS)
+
+
+def test_damaged_results_are_said_before_anything_is_computed(study_file, undisturbed, tmp_path):
+    runs = shutil.copytree(undisturbed.runs / "tiny", tmp_path / "runs" / "tiny")
+    first, second, third = sorted(undisturbed.results["run_id"])[:3]
+    for name in (first, second):
+        (runs / name / "result.json").write_text("{")
+    shutil.rmtree(runs / third)
+    with pytest.raises(UserError, match=rf"(?s){first}.result.json: damaged; .*{second}.result.json: damaged"):
+        Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
+    assert not (runs / third).exists() and not (tmp_path / "runs" / ".features").exists()
+
+
+def test_a_study_that_was_copied_with_its_images_is_that_of_the_copy(study_file, tmp_path):
+    Study.from_file(study_file).part(datasets="squares").run(study_file.parent / "runs", **OPTIONS)
+    copy = shutil.copytree(study_file.parent, tmp_path / "elsewhere", ignore=shutil.ignore_patterns("elsewhere"))
+    assert Study.from_runs(copy / "runs" / "tiny").directory.resolve() == copy
+    shutil.rmtree(copy / "squares")  # the runs without all images: those of the first place
+    assert Study.from_runs(copy / "runs" / "tiny").directory == study_file.parent.resolve()

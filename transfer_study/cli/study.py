@@ -6,7 +6,9 @@
 __all__ = ['Name', 'Out', 'Networks', 'Datasets', 'Protocols', 'Log', 'Processes', 'plan', 'run', 'report', 'results', 'clean']
 
 # %% ../../nbs/api/cli/01_study.ipynb #0429ac62
+import errno
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,11 +54,8 @@ Processes = Annotated[int | None, typer.Option(min=1, max=4096, help="Number of 
 def _study(name: str, data_root: Path | None, *parts: str) -> "Study":
     "The study, or the part with the given networks, datasets and protocols, each separated by commas."
     from transfer_study.study.study import Study
-    from transfer_study.tables.columns import names_in
 
-    study = Study.from_file(name, data_root)
-    known = [entry.name for entry in study.file.networks], list(map(str, study.file.datasets)), []
-    return study.part(*(names_in(part, names) for part, names in zip(parts, known, strict=False)))
+    return Study.from_file(name, data_root).part(*parts)
 
 # %% ../../nbs/api/cli/01_study.ipynb #b505b6a5
 def _print_costs(costs: "pd.DataFrame", full: bool, processes: int) -> None:
@@ -64,7 +63,8 @@ def _print_costs(costs: "pd.DataFrame", full: bool, processes: int) -> None:
     from transfer_study.study.progress import duration
 
     table = costs.drop(columns="id") if full else cost_summary(costs).rename(columns={"seconds_left": "seconds"})
-    print_table(table.assign(time=table.pop("seconds").map(duration)).rename(columns={"time": "time" if full else "time left"}))
+    times = ["" if math.isnan(seconds) else duration(seconds) for seconds in table.pop("seconds")]  # of a task that is done and was not measured
+    print_table(table.assign(time=times).rename(columns={"time": "time" if full else "time left"}))
     total = costs.loc[~costs["done"], "seconds"].sum()
     echo(f"about {duration(total)} of computing left; {duration(total / processes)} with {processes} process{'es' * (processes > 1)}")
 
@@ -166,13 +166,13 @@ def _print_report(report: "RunsReport") -> None:
 # %% ../../nbs/api/cli/01_study.ipynb #3faf072b
 def _show_results(results: "pd.DataFrame", runs: Path, title: str, bootstrap: int, as_json: bool) -> None:
     "Prints scores and correlations and writes the report."
-    from transfer_study.results import unplanned_runs
+    from transfer_study.results import damaged_predictions, unplanned_runs
     from transfer_study.study.report import count_mismatches, report_runs
     from transfer_study.study.study import skipped_lines
 
     for line in count_mismatches(runs):
         echo(f"not the official images: {line}")
-    for line in (*skipped_lines(runs), *unplanned_runs([runs])):
+    for line in (*skipped_lines(runs), *unplanned_runs([runs]), *damaged_predictions(runs)):
         echo(line)
     if not as_json:
         print_table(_scores(results))
@@ -258,15 +258,22 @@ def run(
 def report(
     runs: Annotated[Path, typer.Argument(help="Runs directory of one study or of several.")],
     bootstrap: Draws = 10_000,
+    out: Annotated[Path | None, typer.Option(help="Write to this directory instead of that of the runs.")] = None,
     as_json: Json = False,
 ) -> None:
     "Analyse finished runs and write report.html to their directory."
-    from transfer_study.results import unplanned_runs
+    from transfer_study.results import damaged_predictions, unplanned_runs
     from transfer_study.study.report import report_runs
 
-    for line in unplanned_runs([runs]):
+    check_output(out)
+    for line in (*unplanned_runs([runs]), *damaged_predictions(runs)):
         echo(line)
-    written = report_runs(runs, bootstrap)
+    try:
+        written = report_runs(runs, bootstrap, out=out)
+    except OSError as error:
+        if out is not None or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise UserError(f"{runs}: the report cannot be written there ({str(error.strerror).lower()}); give another directory with --out") from error
     if as_json:
         print_json(written.analysis.to_json() | _comparison_json(written.comparison))
     else:

@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from ..core import CHECKSUMS, UserError, committed_directory, damaged_file, digest, whole_directory, write_checksums
+from transfer_study.core import (
+    CHECKSUMS,
+    UserError,
+    committed_directory,
+    damaged_file,
+    digest,
+    shortened,
+    user_path,
+    whole_directory,
+    write_checksums,
+)
 from transfer_study.features.inference import (
     PreparedNetwork,
     keep_freed_memory,
@@ -271,12 +281,16 @@ class Extractor:
         models: "Iterable[torch.nn.Module]",  # not changed; taken one by one
         **options,  # of `ExtractionOptions`
     ):
+        if hasattr(models, "named_modules") or isinstance(models, str) or not isinstance(models, Iterable):
+            raise UserError(f"models is {type(models).__name__}; expected a list of networks, such as [model]")
         self.options = ExtractionOptions(**options).resolved()
         self._models: dict[int, torch.nn.Module] = {}
         self._prepared: dict[int, PreparedNetwork] = {}
         self._identities: list[list] = []
         self.seconds_per_image = 0.0  # of one CPU core, estimated
         for i, model in enumerate(models):
+            if not hasattr(model, "named_modules"):
+                raise UserError(f"models[{i}] is {shortened(repr(model))}; expected a torch.nn.Module, such as timm.create_model(NAME, pretrained=True)")
             self._models[i] = model
             self._identities.append(_identity(model))
             n_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -414,7 +428,7 @@ def _remove(path: Path, remove_tree: Callable = shutil.rmtree, ignore: Callable 
 def extract_features(
     models: "list[torch.nn.Module] | Extractor",  # not changed; an `Extractor` has options of its own
     dataset: ImageDataset,
-    cache: Path | None = None,  # directory of cached features; None for a temporary one, deleted when the features are
+    cache: Path | str | None = None,  # directory of cached features; None for a temporary one, deleted when the features are
     on_bad_image: str = "error",  # what to do about an image that cannot be decoded: "error", or "skip" to leave it out and list it
     *,
     progress: Callable[[int], None] | None = None,  # called with the number of images done since the last call; None for a bar in a notebook
@@ -427,11 +441,13 @@ def extract_features(
     if isinstance(models, Extractor) and options:
         raise TypeError("an Extractor has options of its own")
     extractor = models if isinstance(models, Extractor) else Extractor(models, **options)
+    if not isinstance(dataset, ImageDataset):
+        raise UserError(f"dataset is {shortened(repr(dataset))}; expected an opened one; open_dataset(PATH) opens a folder")
     if not len(dataset.images):
         raise UserError(f"dataset {dataset.name}: no images; expected at least one")
     if on_bad_image not in ("error", "skip"):
         raise UserError(f"on_bad_image {on_bad_image!r}: expected error or skip")
-    directory = Path(cache) if cache is not None else Path(tempfile.mkdtemp(prefix="transfer_study_"))
+    directory = user_path(cache) if cache is not None else Path(tempfile.mkdtemp(prefix="transfer_study_"))
     extracted = []
     try:
         extracted = _extract(extractor, dataset, directory, progress)

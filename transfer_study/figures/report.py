@@ -289,10 +289,10 @@ def write_report(
     source: str = "ImageNet",  # name of the source dataset
     history: pd.DataFrame | None = None,  # of trainings: network, dataset, protocol, step, score
 ) -> Path:
-    "Writes the report, at most 3 MB, and returns its path; raises `UserError` for the name of a folder or of another kind of file."
+    "Writes the report, at most 3 MB, and returns its path; raises `UserError` for a directory, and for the name of another type of file."
     path = user_path(path)
-    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
-        raise UserError(f"{path}: expected the name of a file to write that ends in .html")
+    if path.is_dir() or path.suffix.lower() not in ("", ".htm", ".html"):
+        raise UserError(f"{path}: {'a directory' if path.is_dir() else 'the report is HTML'}; expected a name such as report.html")
     extra = [extra_section(f"extra-{i}", *section) for i, section in enumerate(extra_sections, 1)]
     parts = (_main_sections(analysis, source), _comparison_sections(analysis, source, history), _trust_sections(analysis, source))
     sections = [section for part in parts for section in part if section]

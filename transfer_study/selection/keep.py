@@ -17,7 +17,7 @@ from ..classifiers.calibration import ACCURACIES, accuracy_interval, fit_tempera
 from ..classifiers.linear_probe import fit_path, select_rows, view_weights
 from ..classifiers.logistic import LogisticPath
 from ..classifiers.metrics import METRICS, SCORE_METRICS
-from ..core import UserError, unknown_name_error
+from ..core import UserError, unknown_name_error, user_path
 from ..features.extraction import Features, extract_features
 from ..images.keys import DatasetEntry, split_reference
 from ..networks.networks import build_network
@@ -63,13 +63,14 @@ def find_run(
 
     Raises `UserError` for a name that is not in the study, for a run that is not finished, and if network or images have changed since.
     """
-    if (Path(runs) / "recommendation.json").is_file():
-        place = f", and its classifier lies in {Path(runs) / 'classifier'}" * (Path(runs) / "classifier").is_dir()
+    runs = user_path(runs)
+    if (runs / "recommendation.json").is_file():
+        place = f", and its classifier lies in {runs / 'classifier'}" * (runs / "classifier").is_dir()
         raise UserError(f"{runs}: written by recommend{place}; keep takes the runs directory of a study")
     study = Study.from_runs(runs)
     if study.file.protocols.linear is None:
         raise UserError(f"{runs}: the study has no protocol linear, and only its classifiers are kept; add [protocols.linear] and run it again")
-    plan = study.part([network], _references(study, dataset), ["linear"]).tasks(Path(runs).parent, device)
+    plan = study.part([network], _references(study, dataset), ["linear"]).tasks(runs.parent, device)
     planned = [run for run in plan.runs if run.network.setting == setting and seed in (None, run.seed)]
     sizes = [run.parameters["n_train_per_class"] for run in planned]
     size = n_train_per_class if n_train_per_class or None in sizes or not sizes else max(sizes)
@@ -79,7 +80,7 @@ def find_run(
             f"{runs}: no run of {network!r} on {dataset!r} with setting {setting!r}, seed {'any' if seed is None else seed} and "
             f"{'all training images' if size is None else f'{size} training images per class'}; `transfer-study results {shlex.quote(str(runs))}` lists the runs"
         )
-    if not (Path(runs) / planned[0].run_id / "result.json").is_file():
+    if not (runs / planned[0].run_id / "result.json").is_file():
         raise UserError(
             f"{runs}: no finished run {planned[0].run_id} of {network!r} on {dataset!r}; if the study has run, network or images have "
             "changed since; run it again"
@@ -177,11 +178,12 @@ def keep_classifier(
     **choice: Any,  # of `find_run`: setting, seed, n_train_per_class
 ) -> KeptClassifier:
     "Writes the classifier of a finished run of the linear protocol; raises `UserError` as `find_run`, `fit_head` and `save_classifier` do."
+    runs = user_path(runs)
     run, study = find_run(runs, network, dataset, device=device, **choice)
-    folder = Path(runs) / "classifiers" / f"{network_label(run.network).replace('/', '_')}-{run.dataset.name}" if folder is None else Path(folder)
+    folder = runs / "classifiers" / f"{network_label(run.network).replace('/', '_')}-{run.dataset.name}" if folder is None else user_path(folder)
     check_place(folder, overwrite)
-    result = read_result(Path(runs) / run.run_id / "result.json")
-    model, cache = build_network(run.network), Path(runs).parent / ".features"
+    result = read_result(runs / run.run_id / "result.json")
+    model, cache = build_network(run.network), runs.parent / ".features"
     (features,) = extract_features([model], run.dataset, cache, study.file.on_bad_image, device=device, **run.extraction)
     head = fit_head(run, features, result["l2"])
     save_classifier(

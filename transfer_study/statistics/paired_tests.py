@@ -15,8 +15,8 @@ import pandas as pd
 from scipy.stats import binomtest, rankdata
 
 from ..classifiers.metrics import METRICS, SCORE_METRICS
-from ..core import UserError
-from ..results import complete_runs, read_predictions
+from ..core import UserError, unknown_name_error
+from ..results import complete_runs, read_predictions, read_results
 from .comparison import corrected_p_values
 
 # %% ../../nbs/api/statistics/12_paired_tests.ipynb #afe1313d
@@ -120,6 +120,8 @@ def compare_runs(
     than two networks, and if two runs were tested on different images.
     """
     stored = _predictions_of(runs, dataset, protocol)
+    if not stored and dataset not in (known := {result["dataset"] for result in read_results(runs)}):
+        raise unknown_name_error("dataset", str(dataset), known)
     if len(stored) < 2:
         raise UserError(f"{runs}: {len(stored)} network(s) with {protocol} runs on {dataset!r}; a comparison needs two or more")
     rows = [

@@ -252,7 +252,7 @@ class Protocols(Section):
 # %% ../../nbs/api/study/00_file.ipynb #49cd85aa
 def _check_file_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ValueError("expected at most 100 of the letters A to Z, digits, '.', '_' and '-', as in a file name")
+        raise ValueError("expected at most 100 of the letters A to Z, digits, '.', '_' and '-', as in a file name, and a letter or digit first")
     return name
 
 # %% ../../nbs/api/study/00_file.ipynb #8af95fcf
@@ -342,7 +342,7 @@ _PATHS = ("datasets", "reference", "folder", "tar", "csv", "root", "weights", "d
 
 
 def _backslashes(value: Any, directory: Path, place: str = "", key: str = "") -> Iterator[str]:
-    r"""A line for each text in which a backslash was meant to stand between folders; `place` and `key` are where `value` stands.
+    r"""A line for each path with a backslash between folders, or a variable of the shell; `place` and `key` are where `value` stands.
 
     TOML reads "images\flowers" as a text with a form feed, and other systems than Windows read 'images\flowers' as the name of one file.
     """
@@ -356,6 +356,8 @@ def _backslashes(value: Any, directory: Path, place: str = "", key: str = "") ->
         yield f"{place} = {json.dumps(value)}: {_BACKSLASH}"
     elif isinstance(value, str) and key in _PATHS and "\\" in value and os.sep != "\\" and not (directory / value).exists():
         yield f"{place} = '{value}': no such file or folder; write / between folders, not \\"
+    elif isinstance(value, str) and key in _PATHS and re.search(r"\$\w|\$\{|%\w+%", value) and not (directory / value).exists():
+        yield f"{place} = {json.dumps(value)}: no such file or folder; variables of the shell are not replaced; write the path itself, or begin it with ~ for your home"
 
 # %% ../../nbs/api/study/00_file.ipynb #2c2940bc
 def _no_file(path: Path) -> str:
@@ -363,7 +365,9 @@ def _no_file(path: Path) -> str:
     if (path / "plan.json").is_file():
         return f"the runs of a study; give its study file, or `transfer-study report {path}` for their report"
     if path.exists():
-        return f"a directory or device; expected a study file (TOML){f'; for a folder of images, `transfer-study recommend {path}`' if path.is_dir() else ''}"
+        inside = next(iter(sorted(path.glob("*.toml"))), None)
+        such = f", such as {inside}" if inside else f"; for a folder of images, `transfer-study recommend {path}`" if path.is_dir() else ""
+        return f"a directory or device; expected a study file (TOML){such}"
     return f"no such file{f'; the study that ships is called {path.stem}' if path.stem in built_in_studies() else ''}"
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..core import UserError, data_path, replaced_file
+from ..core import UserError, data_path, replaced_file, user_path
 from ..figures.report import write_report
-from ..results import read_histories, read_results, read_table
+from ..results import read_histories, read_results, read_table, write_table
 from .file import built_in_studies
 from .locks import read_failures
 from .study import analyze_runs, dataset_counts, dataset_notes, skipped_images, skipped_lines
@@ -174,23 +174,25 @@ def report_runs(
     runs: Path | str,  # runs/<study>, or a directory of several studies
     n_bootstrap: int = 10_000,  # bootstrap draws of networks for each interval
     title: str = "",  # of the page; empty: the directory's name
+    out: Path | str | None = None,  # directory to write to; None: that of the runs
 ) -> RunsReport:
-    """Analyses finished runs and writes report.html into their directory, with results.csv, results.parquet, histories.csv and analysis.json.
+    """Analyses finished runs and writes report.html into their directory or `out`, with results.csv, results.parquet, histories.csv and analysis.json.
 
     Raises `UserError` if the runs allow no correlation.
     """
-    runs = Path(runs)
+    runs = user_path(runs)
+    out = runs if out is None else user_path(out)
     analysis, results, history = analyze_runs(runs, n_bootstrap=n_bootstrap), read_results(runs), training_histories(runs)
     comparison = committed_comparison(runs, analysis, n_bootstrap=n_bootstrap)
     rows = analysis.rows.drop(columns=["logit", "source_logit"])  # `analyze` computes them again
-    with replaced_file(runs / "analysis.json") as temporary:
+    with replaced_file(out / "analysis.json") as temporary:
         temporary.write_text(json.dumps(analysis.to_json(), indent=1, allow_nan=False))
-    rows.to_csv(runs / "results.csv", index=False)
-    rows.to_parquet(runs / "results.parquet", index=False)
+    write_table(rows, out / "results.csv")
+    write_table(rows, out / "results.parquet")
     if len(history):
-        history.to_csv(runs / "histories.csv", index=False)
+        write_table(history, out / "histories.csv")
     path = write_report(
-        analysis, runs / "report.html", title or f"Study {runs.name}", study_sections(runs),
+        analysis, out / "report.html", title or f"Study {runs.name}", study_sections(runs),
         how_to_repeat(results, runs.name, comparison_lines(comparison)), source_name(results), history,
     )  # fmt: skip
     return RunsReport(analysis, path, comparison)

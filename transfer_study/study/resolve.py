@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['IMAGENET_COUNTS', 'resolve_all', 'ResolvedNetwork', 'meta_network', 'resolve_networks', 'identify_network',
            'planned_network', 'stated_accuracy', 'noted_copies', 'accuracy_lines', 'identify_source_network',
-           'ResolvedDatasets', 'expected_dataset', 'check_results', 'resolve_datasets', 'paths_from_here',
-           'resolve_source', 'check_sizes']
+           'ResolvedDatasets', 'expected_dataset', 'check_results', 'resolve_datasets', 'paths_inside',
+           'paths_from_here', 'resolve_source', 'check_sizes']
 
 # %% ../../nbs/api/study/02_resolve.ipynb #e74c370c
 import json
@@ -26,6 +26,7 @@ from ..images.catalog import data_root, find_dataset, named_datasets, open_datas
 from ..images.class_folders import check_results_outside
 from ..images.datasets import ImageDataset, only_structure
 from ..images.keys import DatasetEntry, split_reference
+from ..images.layout import SPLIT_NAMES
 from ..images.splits import split_images
 from ..networks.architectures import build_architecture, split_architecture
 from ..networks.measured import accuracy_digest, measured_top1
@@ -311,11 +312,17 @@ def check_results(
     directory: Path,  # that relative paths start from
     out: Path,  # directory of all studies
 ) -> None:
-    "Raises `UserError` if the results of a study would lie among the class folders of one of its datasets."
+    "Raises `UserError` if `out` is the folder of one study, or lies among the class folders of one of the datasets."
+    if (out / "plan.json").is_file():
+        raise UserError(f"{out}: holds the runs of one study; give the folder of all studies, {out.parent}, as --out (out=)")
 
     def check(entry: DatasetEntry) -> None:
         if entry.folder and entry.test_share is not None:
             check_results_outside(directory / user_path(entry.folder), out / file.name)
+        elif path := entry.folder or (entry.reference if _is_on_disk(entry) else ""):
+            for split in (directory / user_path(path)).glob("[!.]*"):
+                if split.name.lower() in SPLIT_NAMES:
+                    check_results_outside(split, out / file.name)
 
     resolve_all(check, [f"study {file.name}: datasets[{i + 1}]" for i in range(len(file.datasets))], file.datasets)
 
@@ -350,16 +357,29 @@ def resolve_datasets(
     return ResolvedDatasets(datasets, missing)
 
 # %% ../../nbs/api/study/02_resolve.ipynb #aea9354a
+def _paths(file: StudyFile) -> list[str]:
+    "What the study file gives for datasets, weights and modules, where it may be a path."
+    given = [split_reference(entry.reference)[1] or entry.folder or entry.tar or entry.csv for entry in file.datasets]
+    given += [str(entry.weights or "") for entry in file.networks] + ([file.source.dataset] if file.source else [])
+    modules = [split_architecture(entry.architecture) for entry in file.networks]
+    given += [f"{name.partition(':')[0]}.py" for library, name in modules if library == "own"]
+    return list(dict.fromkeys(filter(None, given)))
+
+
+def paths_inside(
+    file: StudyFile,
+    directory: Path,  # that relative paths start from
+) -> list[str]:
+    "The relative paths of the study that exist."
+    return [path for path in _paths(file) if not user_path(path).is_absolute() and (directory / path).exists()]
+
+
 def paths_from_here(
     file: StudyFile,
     directory: Path,  # that relative paths start from
 ) -> str:
     "A line on paths of the study that lie in the current directory, but not in that of the study file; empty if there are none."
-    given = [split_reference(entry.reference)[1] or entry.folder or entry.tar or entry.csv for entry in file.datasets]
-    given += [str(entry.weights or "") for entry in file.networks] + ([file.source.dataset] if file.source else [])
-    modules = [split_architecture(entry.architecture) for entry in file.networks]
-    given += [f"{name.partition(':')[0]}.py" for library, name in modules if library == "own"]
-    found = list(dict.fromkeys(path for path in given if path and not (directory / path).exists() and Path(path).exists()))
+    found = [path for path in _paths(file) if not (directory / path).exists() and Path(path).exists()]
     if not found:
         return ""
     others = f" (and {len(found) - 1} more)" * (len(found) > 1)

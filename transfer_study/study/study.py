@@ -8,6 +8,7 @@ __all__ = ['CACHES', 'runs_table', 'stated_accuracies', 'Study', 'skipped_images
 
 # %% ../../nbs/api/study/11_study.ipynb #aa2f9669
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 
 # %% ../../nbs/api/study/11_study.ipynb #aa2f9601
-from ..core import UserError, finished_file, replaced_file
+from ..core import UserError, finished_file, replaced_file, user_path
 from ..features.inference import resolve_device, resolve_precision
 from ..networks.networks import Network
 from ..networks.openvino import resolve_backend
@@ -48,6 +49,7 @@ from transfer_study.study.resolve import (
     identify_source_network,
     noted_copies,
     paths_from_here,
+    paths_inside,
     resolve_all,
     resolve_datasets,
     resolve_networks,
@@ -55,6 +57,7 @@ from transfer_study.study.resolve import (
     stated_accuracy,
 )  # fmt: skip
 from .tasks import pending
+from ..tables.columns import names_in
 from ..training.pretrain import check_source
 
 if TYPE_CHECKING:
@@ -136,12 +139,17 @@ def _record(study: "Study", runs: Path) -> None:
     "Writes study.json in one step; for a part, the whole study."
     root = None if study.data_root is None else str(Path(study.data_root).resolve())
     file = (study.whole or study.file).model_dump(mode="json", exclude_unset=True)  # what the file says, and no defaults
+    directory = study.directory.resolve()
+    inside = {"from_here": Path(os.path.relpath(directory, runs.resolve())).as_posix(), "paths": paths_inside(study.whole or study.file, directory)}
     with replaced_file(runs / "study.json") as temporary:
-        temporary.write_text(json.dumps({"file": file, "directory": str(study.directory.resolve()), "data_root": root}, indent=1), encoding="utf-8")
+        temporary.write_text(json.dumps({"file": file, "directory": str(directory), "data_root": root} | inside, indent=1), encoding="utf-8")
 
 
 def _recorded(runs: Path) -> tuple[StudyFile, Path, Path | None]:
-    "Study file, directory and data root from study.json; raises `UserError` if it is missing or damaged."
+    """Study file, directory and data root from study.json; raises `UserError` if it is missing or damaged.
+
+    Where the images and weights were moved or copied together with the runs, the directory is that of the copy.
+    """
     path = runs / "study.json"
     if not path.is_file():
         raise UserError(f"{runs}: no study.json, which `transfer-study run` writes there; give the runs directory of one study, such as runs/quickstart")
@@ -149,12 +157,21 @@ def _recorded(runs: Path) -> tuple[StudyFile, Path, Path | None]:
         values = json.loads(path.read_text(encoding="utf-8"))
         root = values["data_root"]
         file = StudyFile.model_validate_json(json.dumps(values["file"]), strict=True)
-        return file, Path(values["directory"]), None if root is None else Path(root)
+        here, paths = (runs / values.get("from_here", "")).resolve(), values.get("paths", [])
+        directory = here if paths and all((here / path).exists() for path in paths) else Path(values["directory"])
+        return file, directory, None if root is None else Path(root)
     except (ValueError, KeyError, TypeError) as error:  # a ValidationError is a ValueError
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged, or of another version ({reason}); run the study again; finished runs are kept") from error
 
 # %% ../../nbs/api/study/11_study.ipynb #a9ff24e5
+def _names(argument: str | Iterable[str] | None, known: Iterable[str] = ()) -> list[str]:
+    "The names in an argument: a text with commas between them, or several texts; `known` names may contain commas."
+    if argument is None or isinstance(argument, str | Path):
+        return names_in(argument and str(argument), known)
+    return list(map(str, argument if isinstance(argument, Iterable) else [argument]))
+
+# %% ../../nbs/api/study/11_study.ipynb #3abfb4bd
 @dataclass(frozen=True, repr=False)
 class Study:
     "A study: a checked study file and the directory from which its paths start; it plans, runs and analyses."
@@ -175,17 +192,19 @@ class Study:
     @classmethod
     def from_runs(cls, runs: Path | str) -> Self:
         "The study whose runs are in a directory, as it was when it last ran; raises `UserError` if there is none."
-        return cls(*_recorded(Path(runs)))
+        return cls(*_recorded(user_path(runs)))
 
-    def part(self, networks: Iterable[str] = (), datasets: Iterable[str] = (), protocols: Iterable[str] = ()) -> Self:
-        "The study restricted to the given networks, datasets and protocols; an empty argument keeps all."
-        names = [list(argument) for argument in (networks, datasets, protocols)]
+    def part(self, networks: str | Iterable[str] = (), datasets: str | Iterable[str] = (), protocols: str | Iterable[str] = ()) -> Self:
+        "The study restricted to the given networks, datasets and protocols: names, or a text with commas; an empty argument keeps all."
+        known = [entry.name for entry in self.file.networks], list(map(str, self.file.datasets)), []
+        names = [_names(argument, of) for argument, of in zip((networks, datasets, protocols), known, strict=True)]
         whole = self.whole or self.file
         return replace(self, file=study_part(self.file, *names), is_part=self.is_part or any(names), whole=whole, _resolved={})
 
     def tasks(self, out: Path | str = "runs", device: str = "auto", stand_in: bool = False, **options: Any) -> Plan:
         "All runs and tasks (`options` of `make_plan`); raises `UserError` for missing or wrong networks and datasets."
-        check_results(self.file, self.directory, Path(out))
+        out = user_path(out)
+        check_results(self.file, self.directory, out)
         device = resolve_device(device)
         key = (stand_in, device if self.file.features.backend != "torch" else "")
         if key not in self._resolved:
@@ -199,7 +218,7 @@ class Study:
         resolved = self._resolved[key]
         source, missing = next(iter(resolved.source.datasets), None), (*resolved.datasets.missing, *resolved.source.missing)
         datasets = resolved.datasets.datasets
-        return make_plan(self.file, resolved.networks, datasets, Path(out), device, source, missing, **options)
+        return make_plan(self.file, resolved.networks, datasets, out, device, source, missing, **options)
 
     def plan(self, out: Path | str = "runs", device: str = "auto") -> pd.DataFrame:
         "One row per run: network, dataset, protocol, n_train_per_class (NA: all images), seed, setting, run_id, and done."
@@ -208,7 +227,7 @@ class Study:
     def costs(self, out: Path | str = "runs", device: str = "auto", **options: Any) -> pd.DataFrame:
         "One row per task, with the estimated seconds on this machine (`options` of `measure_speeds`)."
         plan = self.tasks(out, device, stand_in=True)
-        return cost_table(plan, measure_speeds(plan, Path(out), device, **options))
+        return cost_table(plan, measure_speeds(plan, user_path(out), device, **options))
 
     def run(
         self,
@@ -219,29 +238,30 @@ class Study:
         retry_failed: bool = False,  # try failed tasks again
         progress: str | bool = True,  # "auto" (True): a live table on a terminal or in a notebook, else log lines; "json"; "none" (False)
         executor: Executor | None = None,  # where tasks run, such as a `RayExecutor`; None: this machine
-        loggers: Iterable[str] = (),  # csv, tensorboard, wandb, mlflow: in addition to those of the study file
+        loggers: str | Iterable[str] = (),  # csv, tensorboard, wandb, mlflow: in addition to those of the study file
     ) -> pd.DataFrame:
         """Computes the missing runs and returns the results table; can be interrupted and continued at any time.
 
         Raises `UserError` for a mistake in the study before anything runs, and `FailedRuns` after everything else is finished.
         """
-        loggers = tuple(dict.fromkeys([*self.file.logging.loggers, *loggers]))
+        out, loggers = user_path(out), tuple(dict.fromkeys([*self.file.logging.loggers, *_names(loggers)]))
         check_loggers(loggers)
-        plan, context = self.tasks(out, device), RunContext(Path(out), self.file.name, n_workers, self.file.on_bad_image, loggers)
+        plan, context = self.tasks(out, device), RunContext(out, self.file.name, n_workers, self.file.on_bad_image, loggers)
         executor = executor or local_executor(device, processes, len(pending(plan.tasks)), self.file.instruction_set)
-        write_plan(runs_table(plan).drop(columns="done"), Path(out) / self.file.name, self.is_part, stated_accuracies(plan))
-        _record(self, Path(out) / self.file.name)
+        write_plan(runs_table(plan).drop(columns="done"), out / self.file.name, self.is_part, stated_accuracies(plan))
+        _record(self, out / self.file.name)
+        read_results(out / self.file.name)  # raises for damaged ones before anything is computed
         compute(plan, context, executor, retry_failed, progress if isinstance(progress, str) else "auto" if progress else "none")
-        check_planned((run.run_id for run in plan.runs), Path(out) / self.file.name)
+        check_planned((run.run_id for run in plan.runs), out / self.file.name)
         return self.results(out)
 
     def results(self, out: Path | str = "runs") -> pd.DataFrame:
         "The results table of the finished runs; raises `UserError` if there are none."
-        return read_runs(Path(out) / self.file.name)
+        return read_runs(user_path(out) / self.file.name)
 
     def analyze(self, out: Path | str = "runs", **options: Any) -> "Analysis":
         "The analysis of the finished runs (`options` of `statistics.analysis.analyze`)."
-        return analyze_runs(Path(out) / self.file.name, **options)
+        return analyze_runs(user_path(out) / self.file.name, **options)
 
     def _contents(self) -> pd.DataFrame:
         "What the study compares: number and names of networks, datasets and so on."

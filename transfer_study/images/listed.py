@@ -20,7 +20,7 @@ import pandas as pd
 from ..core import UserError, names_shown, shortened, user_path
 from .datasets import ImageDataset, listed_dataset
 from .keys import DatasetEntry, dataset_entry, split_reference
-from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
+from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, name_words, same_spelling
 from transfer_study.images.lists import (
     FLAGS,
     column_advice,
@@ -41,6 +41,7 @@ def with_our_splits(
     table: pd.DataFrame,  # split, and class or labels
     entry: DatasetEntry,
     where: str,  # for messages
+    beside: str = "",  # a line on lists of other splits
 ) -> pd.DataFrame:
     "`table` with our names in its column `split`, and with drawn test images if the entry asks for them; raises `UserError` for other splits."
     names: dict[str, str] = {theirs: ours for ours, theirs in entry.splits.items()} or {name: SPLIT_NAMES.get(name.lower(), "") for name in table["split"].unique()}
@@ -65,7 +66,7 @@ def with_our_splits(
     if not (table["split"] == "test").any():
         choice = f"name their split with {splits_key(found)}, or " if len(found) > 1 else ""
         keys = f'{{ {entry.source} = "…", test_share = 0.2 }}'
-        raise NoTestImages(f"{where}: no test images, found: {names_shown(sorted(found))}; in a study file {choice}draw them with test_share = 0.2, as {keys}")
+        raise NoTestImages(f"{where}: no test images, found: {names_shown(sorted(found))}; in a study file {choice}draw them with test_share = 0.2, as {keys}{f'; {beside}' * bool(beside)}")
     if not (table["split"] == "train").any():
         raise UserError(f"{where}: no training images, found: {names_shown(sorted(found))}; call their split train, or in a study file name it with {splits_key(found)}")
     return table
@@ -207,6 +208,17 @@ def _check_no_numbers(labels: pd.Series, path: Path) -> None:
         )
 
 # %% ../../nbs/api/images/17_listed.ipynb #4256c578
+def _other_parts(path: Path) -> list[str]:
+    "The names of the lists of other splits beside the list train.csv, as of test.csv; empty if its name says nothing of a split."
+    words = name_words(path.stem)
+    rest = [word for word in words if word not in SPLIT_NAMES]
+    if not {"train", "training"} & set(words):
+        return []
+    beside = (other for other in sorted(path.parent.iterdir()) if other.suffix == path.suffix and other.is_file())
+    named = ((other.name, name_words(other.stem)) for other in beside)
+    return [name for name, parts in named if parts != words and [word for word in parts if word not in SPLIT_NAMES] == rest and len(parts) > len(rest)]
+
+
 def csv_dataset(
     entry: DatasetEntry,
     directory: Path = Path(),
@@ -224,7 +236,9 @@ def csv_dataset(
     given, labels, words = _image_and_label(table, entry, split, path)
     unused = "" if words else unused_words(table, (given.name, labels.name, split, entry.groups or None))
     labels, (files, elsewhere) = _one_spelling(labels), located_files(given, path)
-    remarks = (*remarks, *filter(None, [called, words, found, unused, elsewhere, _list_words(labels)]))
+    others = names_shown(_other_parts(path) if split is None else [], 3)
+    beside = f"lists beside it that are not read: {others}; to use their images, join all with a column split" if others else ""
+    remarks = (*remarks, *filter(None, [called, words, found, unused, elsewhere, _list_words(labels), beside]))
     if (empty := np.flatnonzero((labels == "") & (words == "") | (files == ""))).size:
         none = "; images with none of several labels: with a column of 0 and 1 for each label" if labels.str.contains("|", regex=False).any() else ""
         raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: no image or no label; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)}){none}")
@@ -234,7 +248,7 @@ def csv_dataset(
     group_name = table[entry.groups].replace("", None) if entry.groups in table and not names_table(entry.groups, directory) else None
     table = pd.DataFrame({"split": splits, "labels" if several else "class": labels, "file": files, "group_name": group_name})
     rows = {name: n for name, n in Counter(table["split"]).items() if entry.splits and name not in entry.splits.values()}
-    table = with_our_splits(table, entry, f"dataset {path}")
+    table = with_our_splits(table, entry, f"dataset {path}", beside)
     label_matrix = _matrix(table.pop("labels")) if several else None
     dataset = listed_dataset(entry.name or Path(path.name.removesuffix(".gz")).stem, path.parent, table, entry.metric_for(several), label_matrix, unseen_classes=unseen_classes)
     if group_name is not None:

@@ -732,6 +732,13 @@ def test_layouts_of_downloads_say_what_to_do(tmp_path, places, files, message):
         class_folders(folder)
 
 
+def test_the_folder_of_the_training_images_is_named_with_its_path(tmp_path):
+    folder = class_images(tmp_path / "ILSVRC", ("Data/CLS-LOC/train/n1", "Data/CLS-LOC/train/n2", "Data/CLS-LOC/val"))
+    with pytest.raises(UserError, match="train/ holds folders of classes, and beside it lies val/, .* give .* alone") as error:
+        class_folders(folder)
+    assert set(class_folders(re.search("give (.*) alone", str(error.value))[1]).classes) == {"n1", "n2"}
+
+
 def test_a_table_in_an_archive_is_unpacked_first(tmp_path):
     folder = class_images(tmp_path / "set", ["images"])
     (folder / "labels.csv").write_text("image,label\nimages/0.png,a\n")

@@ -88,9 +88,10 @@ def _check_no_split(root: Path, parts: list[list[str]], listed: FileList, depth:
             inner = {name: {names[depth + 1] for names in parts if names[depth] == name and len(names) > depth + 2} for name in (train, *others)}
             deep = next((f"{name}/" for name in others if inner[name] & inner[train]), "")
             which = f"{'is' if they == 'it' else 'are'} not called test/; if the test images are in {deep}, call it test/; else" if deep else f"{do} not hold test images in such folders;"
+            place = root.joinpath(*next(names[: depth + 1] for names in parts if len(names) > depth and names[depth] == train))
             raise UserError(
                 f"{root}: {train}/ holds folders of classes, and beside it {lie} {names_shown([f'{name}/' for name in others])}, which {which} move {they} elsewhere, "
-                f"or give {root / train} alone{_advice(root, listed)}"
+                f"or give {place} alone{_advice(root, listed)}"
             )
 
 

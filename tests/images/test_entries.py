@@ -380,7 +380,7 @@ def test_a_list_beside_its_images_says_where_to_move_it(plants):
     with pytest.raises(UserError, match="images must lie below the folder of the list; move the list into a folder above them"):
         open_dataset({"csv": "lists/up.csv", "test_share": 0.2}, plants)
     (plants / "lists/bare.csv").write_text(lines.replace("pictures/", ""))
-    with pytest.raises(UserError, match=r"expected at \S+/lists/\d+\.png; move the images there, or correct the paths"):
+    with pytest.raises(UserError, match=r"at \S+/lists/\d+\.png; move the images there, or the list into a folder above"):
         open_dataset({"csv": "lists/bare.csv", "test_share": 0.2}, plants)
     as_usual = open_dataset({"csv": "plants.csv", "test_share": 0.2}, plants)
     for name in ("up.csv", "bare.csv"):
@@ -786,8 +786,10 @@ def test_names_that_several_images_have_are_not_guessed(plants):
         (plants / f"more/{i}.png").write_bytes((plants / f"pictures/{i}.png").read_bytes())
     text = (plants / "plants.csv").read_text().replace("pictures/", "elsewhere/")
     (plants / "other.csv").write_text(text)
-    with pytest.raises(UserError, match=r"'elsewhere/0.png' could be more/0.png or pictures/0.png; write the path \(such"):
+    with pytest.raises(UserError, match="be more/0.png or pictures/0.png; .*, or move the list into the folder of its images"):
         open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
+    (plants / "pictures/other.csv").write_text(text)
+    assert open_dataset({"csv": "pictures/other.csv", "test_share": 0.2}, plants).images["file"].str.fullmatch(r"\d+\.png").all()
     (plants / "other.csv").write_text(text.replace(".png", ".bmp"))
     with pytest.raises(UserError, match="none of its 16 train images exists; the first is expected at .*elsewhere"):
         open_dataset({"csv": "other.csv", "test_share": 0.2}, plants)
@@ -893,3 +895,40 @@ def test_a_level_that_no_folder_has_is_one_line(tmp_path):
         open_dataset({"folder": "many", "class_level": 2, "test_share": 0.3}, tmp_path)
     with pytest.raises(UserError, match=f"squares: {expected}"):
         open_dataset({"folder": str(write_images(tmp_path / "squares")), "class_level": 2})
+
+
+@pytest.mark.parametrize(("separator", "words"), [(" ", "spaces"), ("\t", "tabs"), (";", "semicolons"), (",", "commas")])
+def test_the_header_that_is_proposed_fits_the_list(plants, separator, words):
+    "Lists as of Caffe, DomainNet and PACS: an image and the number of its class, without a header."
+    rows = [separator.join((f"pictures/{i}.png", str(i // 10), "0.5")) for i in range(20)]
+    (plants / "train.txt").write_text("\n".join(rows))
+    with pytest.raises(UserError, match=f"image.label.column3 above it, with {words} between the columns") as error:
+        open_dataset({"csv": "train.txt", "test_share": 0.2}, plants)
+    header = re.search("write (.+) above it", str(error.value))[1].replace(" ", separator)
+    (plants / "train.txt").write_text("\n".join([header, *rows]))
+    opened = open_dataset({"csv": "train.txt", "test_share": 0.2}, plants)
+    assert opened.counts == {"classes": 2, "train": 16, "val": 0, "test": 4}
+
+
+def test_names_with_spaces_are_one_cell(plants):
+    (plants / "names.csv").write_text("image\nmy cat.png\nmy dog.png\n")
+    with pytest.raises(UserError, match="one column only, labels are missing"):
+        open_dataset({"csv": "names.csv", "test_share": 0.2}, plants)
+
+
+def test_lists_of_other_splits_beside_a_list_are_said(plants):
+    header, *rows = (plants / "plants.csv").read_text().splitlines()
+    for name, part in {"train.csv": rows[::2], "test.csv": rows[1::4], "val.csv": rows[3::4], "tests.csv": rows}.items():
+        (plants / name).write_text("\n".join([header, *part]))
+    words = "lists beside it that are not read: test.csv, val.csv; to use their images, join all"
+    assert f"dataset train: {words} with a column split" in open_images(plants / "train.csv").notes
+    with pytest.raises(UserError, match=f"no test images, found: train; .*{words}"):
+        open_dataset("train.csv", plants)
+    assert not any("beside it" in note for note in open_images(plants / "plants.csv").notes)
+
+
+def test_tasks_of_label_studio_say_which_export_is_read(plants):
+    tasks = [{"id": 1, "annotations": [{"result": []}], "data": {"image": "/data/upload/1.png"}}]
+    (plants / "tasks.json").write_text(json.dumps(tasks))
+    with pytest.raises(UserError, match="tasks of Label Studio, .*; export them as CSV or JSON-MIN"):
+        open_dataset({"csv": "tasks.json", "test_share": 0.2}, plants)

@@ -112,9 +112,22 @@ def test_folders_inside_classes_are_said(tmp_path):
         assert "class_level = 2 in a study file (folders of equal names, such as dim, are then one class)" in given.notes[0]
     assert dataset.notes == (
         "dataset squares: folders inside classes are not classes: animals/bright, animals/dim; "
-        "their images belong to the class above, such as 'animals'; "
-        "if they are the classes: --class-level 2 of recommend, class_level = 2 in a study file",
+        "their images belong to the class above, such as 'animals'",  # a level of classes would leave out the images of things
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("places", "advice"), [
+    (("amazon/images/bag", "amazon/images/cup", "dslr/images/bag"), "level 3 .* bag, are .* one folder alone, such as amazon"),
+    (("benign/SOB/adenosis", "malignant/SOB/lobular"), "--class-level 3 of recommend, class_level = 3 in a study file$"),
+    (("n1/images", "n2/images"), "belong to the class above, such as 'n1'$"),
+    (("dog/greg", "dog", "cat"), "belong to the class above, such as 'dog'$"),
+])  # fmt: skip
+def test_the_level_that_is_proposed_has_classes_of_all_images(tmp_path, places, advice):
+    given = class_folders(class_images(tmp_path / "set", places))
+    assert re.search(advice, given.notes[0])
+    if named := re.search(r"--class-level (\d)", given.notes[0]):
+        leaves = {place.rpartition("/")[2] for place in places}
+        assert set(class_folders(tmp_path / "set", class_level=int(named[1])).classes) == leaves
 
 
 JOINED = (
@@ -610,9 +623,16 @@ def test_binary_files_and_splits_without_classes_bring_a_next_step(tmp_path):
         for i in range(3):
             (folder / f"{i}.png").write_bytes(png_bytes())
     (tiny / "val/val_annotations.txt").write_text("val_0.JPEG\tn1\n")
-    message = r"class 'images' is in val .*; their labels may be in val/val_annotations.txt; move them to val/<class>/, list"
-    with pytest.raises(UserError, match=message):
+    message = r"class 'images' is in val .*; their labels may be in val/val_annotations.txt; move those"
+    with pytest.raises(UserError, match=message) as error:
         image_folder(tiny)
+    assert "the images of val/ and test/ are in no folders" in str(error.value)
+    shutil.rmtree(tiny / "test")
+    with pytest.raises(UserError, match=message):
+        open_images(tiny)
+    (tiny / "val/n1").mkdir()
+    (tiny / "val/images").rename(tiny / "val/n1/images")
+    assert open_images(tiny).counts == {"classes": 2, "train": 6, "val": 3, "test": 0}
     with pytest.raises(UserError, match="class 'broken' is in test but not in train .*move some there, take it out of test, or"):
         image_folder(part)
 
@@ -688,3 +708,71 @@ def test_a_folder_test_beside_classes_is_said_or_told_from_a_class(tmp_path):
     for label in ("ill", "well"):
         (folder / label).rename(folder / "train" / label)
     assert open_images(folder).counts == {"classes": 2, "train": 8, "val": 0, "test": 6}
+
+
+@pytest.mark.parametrize(("places", "files", "message"), [
+    (("train", "test1"), (), "the images of test1/, train/ lie in no folders of classes: .* such as test/<class>/"),
+    (("train_images/cat", "train_images/dog", "test_images"), (), "of train_images/ to train/; .* test_images/ lie in no"),
+    (("TrainData/cat", "TrainData/dog", "TestData/cat", "TestData/dog"), (), "TestData/ to test/, those of TrainData/ to train/"),
+    (("train/cat", "train/dog", "holdout/cat", "holdout/dog"), (), "which is not called test/; .* in holdout/, call it test/;"),
+    (("train/cat", "train/dog", "small/0"), (), "lies small/, which does not hold test images in such folders; move it"),
+    (("S/S/train/a", "S/S/train/b", "S/S/valid/a", "S/S/valid/b", "test/test"), (), r"train/ and valid/, .* give \S+/S/S alone"),
+    (("train/cat", "train/dog", "val/Cat", "val/dog"), (), "'Cat' is in val but not in train .*; train has 'cat': use one name"),
+    (("images",), ("train.txt", "test.txt"), "join test.txt, train.txt into one table .* split, and give it as csv:PATH"),
+    (("images",), ("train.txt",), "if train.txt lists the images and their labels, give it as csv:PATH"),
+    ((), ("train.dvc", "test.dvc"), "files of DVC stand for images that are not here: dvc pull"),
+    (("images/train", "images/val"), ("data.yaml",), "labels of object detection .YOLO. are not read"),
+])  # fmt: skip
+def test_layouts_of_downloads_say_what_to_do(tmp_path, places, files, message):
+    folder = class_images(tmp_path / "set", places)
+    folder.mkdir(exist_ok=True)
+    for name in files:
+        (folder / name).write_text("images/0.png 1\n")
+    with pytest.raises(UserError, match=message):
+        class_folders(folder)
+
+
+def test_the_folder_of_the_training_images_is_named_with_its_path(tmp_path):
+    folder = class_images(tmp_path / "ILSVRC", ("Data/CLS-LOC/train/n1", "Data/CLS-LOC/train/n2", "Data/CLS-LOC/val"))
+    with pytest.raises(UserError, match="train/ holds folders of classes, and beside it lies val/, .* give .* alone") as error:
+        class_folders(folder)
+    assert set(class_folders(re.search("give (.*) alone", str(error.value))[1]).classes) == {"n1", "n2"}
+
+
+def test_a_table_in_an_archive_is_unpacked_first(tmp_path):
+    folder = class_images(tmp_path / "set", ["images"])
+    (folder / "labels.csv").write_text("image,label\nimages/0.png,a\n")
+    with pytest.raises(UserError, match="images and their labels, unpack the archive and give it as csv:PATH"):
+        class_folders(pack(folder, tmp_path / "set.tar"))
+
+
+def test_lists_of_splits_and_images_outside_of_splits_are_said(tmp_path):
+    folder = class_images(tmp_path / "birds", ("images/a", "images/b"))
+    (folder / "meta/meta").mkdir(parents=True)  # folders without images that stand elsewhere are no classes
+    for name in ("train_test_split.txt", "meta/meta/TestImages.txt", "latest.txt"):
+        (folder / name).write_text("1 0\n")
+    words = r"not images: 1 \(latest.txt\); lists of a split, which are not read beside folders of classes .*: 2 \(meta"
+    assert re.search(words, class_folders(folder).notes[0])
+    split = class_images(tmp_path / "fruit", ("train/a", "train/b", "test/a", "test/b", "several"))
+    (split / "LICENSE").write_text("MIT")
+    words = "outside train/, test/: 1 (LICENSE); images outside train/, test/: 4 (several/0.png, …)"
+    assert image_folder(split).notes[0].endswith(words)
+
+
+def test_the_files_of_an_official_dataset_are_told_from_a_folder(tmp_path):
+    folder = class_images(tmp_path / "food-101", ("images/pie", "images/soup"))
+    (folder / "meta").mkdir()
+    words = f"food101: with that name in place of the folder, and --data-root {tmp_path}, its official splits are read"
+    assert f"these are the files of {words}" in class_folders(folder).notes
+    with pytest.raises(NoTestImages, match=re.escape(words)):
+        open_dataset(str(folder))
+    aircraft = class_images(tmp_path / "fgvc-aircraft-2013b", ["data/images"])
+    with pytest.raises(UserError, match="these are the files of fgvc_aircraft"):
+        class_folders(aircraft)
+
+
+def test_folders_of_test_images_that_are_empty_are_said(tmp_path):
+    folder = class_images(tmp_path / "pets", ("train/cat", "train/dog"))
+    class_images(folder, ("test/cat", "test/dog"), 0)
+    with pytest.raises(UserError, match="test/cat, test/dog contain no image; add images or remove the folders"):
+        open_images(folder)

@@ -310,7 +310,7 @@ def test_test_images_without_a_class_are_no_class(photos, tmp_path):
     (tmp_path / "cup/test/1.png").write_bytes(given.read(0))
     with pytest.raises(UserError, match="train/ holds folders of classes, and beside it lies test/, .*; move it elsewhere, or"):
         open_images(tmp_path / "cup")
-    for folder in ("Meta", "val/cat"):
+    for folder in ("Meta", f"val/{given.classes[0]}"):
         (tmp_path / "cup" / folder).mkdir(parents=True)
         (tmp_path / "cup" / folder / "0.png").write_bytes(given.read(0))
     with pytest.raises(UserError, match="beside it lie Meta/, test/, .*; move them elsewhere, or give .*cup/train alone"):

@@ -110,6 +110,16 @@ def test_features_that_are_not_numbers_name_network_dataset_and_image(tmp_path, 
         study.run(tmp_path / "runs", **HERE)
 
 
+def test_empty_files_are_found_before_anything_is_computed(tmp_path, odd_study, command):
+    for path in (tmp_path / "squares/test/dim").iterdir():
+        path.write_bytes(b"")
+    code, _, err = command("plan", odd_study, "--out", tmp_path / "runs", "--device", "cpu")
+    advice = 'repair or remove it, or set on_bad_image = "skip"'
+    assert code == 2 and f"dataset squares: test/dim/0.png is an empty file (such files: 4); {advice}" in err
+    changed(odd_study, "[[networks]]", 'on_bad_image = "skip"\n[[networks]]')
+    assert command("plan", odd_study, "--out", tmp_path / "runs", "--device", "cpu")[0] == 0
+
+
 def test_what_is_left_out_or_skipped_is_said_before_and_after(tmp_path, odd_study, command):
     for path in (tmp_path / "squares/test/dim").iterdir():
         path.write_bytes(b"damaged")

@@ -7,6 +7,7 @@ __all__ = ['RESULTS', 'has_test_images', 'check_results_outside', 'class_folders
 
 # %% ../../nbs/api/images/14_class_folders.ipynb #24c60688
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pandas as pd
 
 from ..core import UserError, digest, names_shown, user_path
 from .archives import FileList, FileReader, is_hidden, list_files, readable_name
-from .checks import check_are_classes, empty_words
+from .checks import check_are_classes, check_classes_known, empty_words
 from .datasets import ImageDataset, dataset_name, hashed_contents, image_folder, only_structure, part_words
 from .decoding import readable_formats
 from transfer_study.images.layout import (
@@ -31,6 +32,7 @@ from transfer_study.images.layout import (
     links_advice,
     nested_words,
 )  # fmt: skip
+from .official import LAYOUTS
 
 # %% ../../nbs/api/images/14_class_folders.ipynb #190c6f87
 def _split_of(folder: str) -> str | None:
@@ -48,16 +50,31 @@ def _shared_depth(parts: list[list[str]], class_level: int) -> int:
 def has_test_images(
     path: Path | str,  # a folder, or a tar or zip of one
 ) -> bool:
-    "Whether there is a folder train/ and beside it a folder test/ with files; other usual names of the two count as well."
-    parts = [file.path.split("/")[:-1] for file in list_files(Path(path)).files]
+    "Whether there is a folder train/ and beside it a folder test/ with files or folders; other usual names of the two count as well."
+    listed = list_files(Path(path))
+    parts = [file.path.split("/")[:-1] for file in listed.files] + [folder.split("/") for folder in listed.folders]
     above = {
         split: {tuple(names[:k]) for names in parts for k, name in enumerate(names[:-1]) if _split_of(name) == split} for split in ("train", "test")
     }  # fmt: skip
     return bool(above["train"] & above["test"])
 
 # %% ../../nbs/api/images/14_class_folders.ipynb #aa689fe4
-def _advice(listed: FileList) -> str:
-    return folder_advice(file.path for file in listed.files)
+def _official_words(folder: Path) -> str:
+    "What to do with a folder that holds the official files of a dataset, as they are unpacked; empty for any other."
+    place = Path(os.path.abspath(folder))
+    for name, layout in LAYOUTS.items():
+        for below in layout.folders:
+            if f"{place.as_posix()}/".endswith(f"/{below}/") and any((place / mark).exists() for mark in layout.marks):
+                root = place.parents[below.count("/")]
+                return f"these are the files of {name}: with that name in place of the folder, and --data-root {root}, its official splits are read"
+    return ""
+
+# %% ../../nbs/api/images/14_class_folders.ipynb #abbbabc1
+def _advice(root: Path, listed: FileList) -> str:
+    packed = any(file.packed >= 0 or file.offset for file in listed.files)
+    return folder_advice((file.path for file in listed.files), packed) + (f"; {words}" if (words := _official_words(root)) else "")
+
+
 
 # %% ../../nbs/api/images/14_class_folders.ipynb #20f8eba3
 def _check_no_split(root: Path, parts: list[list[str]], listed: FileList, depth: int) -> None:
@@ -67,21 +84,42 @@ def _check_no_split(root: Path, parts: list[list[str]], listed: FileList, depth:
         flat = {names[depth] for names in parts if len(names) == depth + 2}
         others = sorted(name for name in beside if name in flat or _split_of(name) != "val")
         if others:
-            lie, do = ("lies", "does") if len(others) == 1 else ("lie", "do")
+            lie, do, they = ("lies", "does", "it") if len(others) == 1 else ("lie", "do", "them")
+            inner = {name: {names[depth + 1] for names in parts if names[depth] == name and len(names) > depth + 2} for name in (train, *others)}
+            deep = next((f"{name}/" for name in others if inner[name] & inner[train]), "")
+            which = f"{'is' if they == 'it' else 'are'} not called test/; if the test images are in {deep}, call it test/; else" if deep else f"{do} not hold test images in such folders;"
+            place = root.joinpath(*next(names[: depth + 1] for names in parts if len(names) > depth and names[depth] == train))
             raise UserError(
-                f"{root}: {train}/ holds folders of classes, and beside it {lie} {names_shown([f'{name}/' for name in others])}, which {do} not hold test images "
-                f"in such folders; move {'it' if lie == 'lies' else 'them'} elsewhere, or give {root / train} alone{_advice(listed)}"
+                f"{root}: {train}/ holds folders of classes, and beside it {lie} {names_shown([f'{name}/' for name in others])}, which {which} move {they} elsewhere, "
+                f"or give {place} alone{_advice(root, listed)}"
             )
 
+
+def _check_one_place(root: Path, parts: list[list[str]], depth: int) -> None:
+    "Raises `UserError` where one folder holds splits and images lie beside it, such as in another copy."
+    splits: dict[tuple[str, ...], set[str]] = {}
+    for names in parts:
+        for k in range(depth + 1, len(names) - 2):
+            if _split_of(names[k]):
+                splits.setdefault(tuple(names[:k]), set()).add(names[k])
+    place, held = next(((place, held) for place, held in sorted(splits.items()) if len(held) > 1), ((), set()))
+    if place:
+        beside = next(names for names in parts if tuple(names[: len(place)]) != place)
+        first, second = sorted(held)[:2]
+        raise UserError(
+            f"{root}: {'/'.join(place)}/ is no class: it holds {first}/ and {second}/, and other images lie beside it, such as {'/'.join(beside)}; "
+            f"give {root.joinpath(*place)} alone"
+        )
+
 # %% ../../nbs/api/images/14_class_folders.ipynb #6a22af5c
-def _empty_words(folders: list[str], listed: FileList) -> str:
+def _empty_words(root: Path, folders: list[str], listed: FileList) -> str:
     "What is wrong with folders without images beside those of the classes, and what to do."
     results = [file.path for file in listed.files if file.path.rpartition("/")[2] in RESULTS]
     for folder in folders:
         if found := next((path for path in results if readable_name(path).startswith(f"{folder}/")), ""):
             return f"folder {folder!r} is no class, but holds results of transfer-study ({found}); move it elsewhere"
     several = len(folders) > 1
-    advice = links_advice(listed.left_out, folders[0]) or f"; add images, or move {'them' if several else 'it'} elsewhere; expected two or more class folders with images{_advice(listed)}"
+    advice = links_advice(listed.left_out, folders[0]) or f"; add images, or move {'them' if several else 'it'} elsewhere; expected two or more class folders with images{_advice(root, listed)}"
     return f"folder{'s' * several} {empty_words(folders, listed.left_out, quoted=True)}{advice}"
 
 # %% ../../nbs/api/images/14_class_folders.ipynb #c8c42506
@@ -89,18 +127,19 @@ def _check_folders(root: Path, parts: list[list[str]], listed: FileList, depth: 
     "Raises `UserError` for images outside the folders of classes, folders that are no classes, an empty folder and a single class."
     stray = ["/".join(names) for names in parts if len(names) < depth + 2]
     if stray:
-        raise UserError(f"{root}: {stray[0]} lies in no class folder (such images: {len(stray)}); move it to the folder of its class{_advice(listed)}")
+        raise UserError(f"{root}: {stray[0]} lies in no class folder (such images: {len(stray)}); move it to the folder of its class{_advice(root, listed)}")
     classes = {names[depth] for names in parts}
-    folders = {folder: folder.rpartition("/")[2] for folder in map(readable_name, listed.folders) if folder.count("/") == depth}
+    shared = os.path.commonprefix(parts)[:depth]  # a folder outside of those that all images share is no class
+    folders = {folder: folder.rpartition("/")[2] for folder in map(readable_name, listed.folders) if folder.count("/") == depth and folder.split("/")[: len(shared)] == shared}
     empty = sorted(folder for folder, name in folders.items() if name not in classes)
     try:
-        check_are_classes({*classes, *folders.values()}, str(root))
+        check_are_classes({*classes, *folders.values()}, str(root), {names[depth] for names in parts if len(names) == depth + 2})
     except UserError as error:
-        raise UserError(f"{error}{_advice(listed)}") from error
+        raise UserError(f"{error}{_advice(root, listed)}") from error
     if empty:
-        raise UserError(f"{root}: {_empty_words(empty, listed)}")
+        raise UserError(f"{root}: {_empty_words(root, empty, listed)}")
     if len(classes) < 2:
-        raise UserError(f"{root}: one class only, {min(classes)!r}; expected two or more class folders with images{_advice(listed)}")
+        raise UserError(f"{root}: one class only, {min(classes)!r}; expected two or more class folders with images{_advice(root, listed)}")
 
 # %% ../../nbs/api/images/14_class_folders.ipynb #3adf2f09
 RESULTS = ("study.json", "recommendation.json", "classifier.json", "not_compared.csv")  # files that say what wrote a folder
@@ -138,13 +177,14 @@ def class_folders(
     files = image_files(listed, root)
     if not files:
         expected = f"expected <class>/<image>, in one of the formats {', '.join(readable_formats())}"
-        raise UserError(f"{root}: no image files{listed.left_out_note}; {expected}{links_advice(listed.left_out) or _advice(listed)}")
+        raise UserError(f"{root}: no image files{listed.left_out_note}; {expected}{links_advice(listed.left_out) or _advice(root, listed)}")
     names = [readable_name(file.path) for file in files]
     parts = [one.split("/") for one in names]
     top = max(0, _shared_depth(parts, class_level))
     depth = top + class_level - 1
     check_splits_above(parts, str(root))
     _check_no_split(root, parts, listed, top)
+    _check_one_place(root, parts, top)
     check_depth(max(map(len, parts)) - 1 - top, class_level, str(root))
     _check_folders(root, parts, listed, depth)
     check_inner_folders(parts, depth, str(root))
@@ -154,10 +194,12 @@ def class_folders(
     labels = {label: i for i, label in enumerate(sorted(table["class"].unique()))}
     table.insert(2, "label", table["class"].map(labels))
     reader, name = FileReader(root, files), name or dataset_name(root)
+    if "val" in split:
+        check_classes_known(table.groupby(["split", "class"]).size(), str(root), listed.left_out)
     contents = hashed_contents(names, table, root, name, reader)  # where the images lie, and how they are split, does not matter
-    nested = nested_words(("/".join(one[top : depth + 2]) for one in parts if len(one) > depth + 2), class_level)
+    nested = nested_words(("/".join(one[top:-1]) for one in parts), class_level)
     joined = joined_words("/".join(one[top : depth + 1]) for one in parts)
-    words = _split_words(labels), nested, joined, case_words(labels), *part_words(table, root, reader), link_words(listed)
+    words = _official_words(root), _split_words(labels), nested, joined, case_words(labels), *part_words(table, root, reader), link_words(listed)
     notes = (*((f"left out: {listed.left_out_words}",) if listed.left_out else ()), *filter(None, words))
     return ImageDataset(name, root, table, digest(["class_folders", *([class_level] if class_level > 1 else []), *contents]) if contents else "", reader=reader, notes=notes)
 
@@ -178,4 +220,5 @@ def split_folder(
         with only_structure():
             class_folders(root, class_level=class_level)
         keys = f"folder = {json.dumps(str(path), ensure_ascii=False)}, {f'class_level = {class_level}, ' * (class_level > 1)}test_share = 0.2"
-        raise NoTestImages(f"{error}; to draw test images, write {{ {keys} }} in the datasets of a study file (transfer-study recommend draws them by itself)") from error
+        official = f"; {words}" if (words := _official_words(root)) else ""
+        raise NoTestImages(f"{error}{official}; to draw test images, write {{ {keys} }} in the datasets of a study file (transfer-study recommend draws them by itself)") from error

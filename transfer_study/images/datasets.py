@@ -353,7 +353,7 @@ def _present(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
             there = [(found.name, "the names lack the suffix" if name == first.name else "the suffix is another") for name, found in alike.items() if found]
             hint = f"; {there[0][0]} is there, so {there[0][1]}" if there else ""
             hint = links_advice({LINKS: [first.name]}) if os.path.islink(first) else hint
-            hint = hint or "; move the images there, or correct the paths"
+            hint = hint or "; move the images there, or the list into a folder above them, or correct the paths"
             raise UserError(f"dataset {name}: none of its {in_split.sum():,} {split} images exists; the first is expected at {shortened(first, 300)}{hint}")
     present = table.assign(offset=0, size=sizes)[exists]
     return present.astype({"size": int}).sort_values("name")

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'FILLERS', 'IMAGE_SUFFIXES', 'LISTING_SUFFIXES', 'NO_IMAGE', 'CAMERA', 'PICTURE', 'ARCHIVE',
-           'TABLE', 'LABELS_NOT_READ', 'NoTestImages', 'is_image', 'image_files', 'choose_splits', 'FolderImage',
-           'check_splits_above', 'check_inner_folders', 'folder_advice', 'links_advice', 'check_depth', 'folder_images',
-           'nested_words', 'joined_words', 'link_words', 'same_spelling', 'loose_name', 'case_words', 'folder_notes']
+           'TABLE', 'SPLIT_LIST', 'LABELS_NOT_READ', 'NoTestImages', 'is_image', 'name_words', 'image_files',
+           'choose_splits', 'FolderImage', 'check_splits_above', 'check_inner_folders', 'folder_advice', 'links_advice',
+           'check_depth', 'folder_images', 'nested_words', 'joined_words', 'link_words', 'same_spelling', 'loose_name',
+           'case_words', 'folder_notes']
 
 # %% ../../nbs/api/images/05_layout.ipynb #93f0209d
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -49,6 +51,7 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"
 NO_IMAGE, CAMERA = "not images", "raw files and thumbnails of cameras, which have to be saved as JPEG first"
 PICTURE, ARCHIVE = "pictures in a format that is not read (such as SVG, PSD, PDF, DICOM), which have to be saved as PNG first", "archives, which have to be unpacked first"
 TABLE = "tables, which are not read beside folders of classes (one of images, labels and splits: csv:PATH)"
+SPLIT_LIST = "lists of a split, which are not read beside folders of classes (a table of images, labels and splits is: csv:PATH)"
 
 # %% ../../nbs/api/images/05_layout.ipynb #20520013
 def is_image(
@@ -59,6 +62,19 @@ def is_image(
     return path.lower().endswith(IMAGE_SUFFIXES) or image_format(start(SIGNATURE_LENGTH)) is not None
 
 
+def name_words(
+    name: str,  # of a file or folder
+) -> list[str]:
+    "The words and numbers of a name in lower case: train and images of TrainImages, train-images and train_images."
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)]
+
+
+def _is_split_list(path: str) -> bool:
+    "Whether a file is called like the list of a split, such as TrainImages.txt or train_test_split.txt."
+    name = Path(path)
+    return name.suffix.lower() in (".txt", ".lst", ".json") and not {*SPLIT_NAMES, "trainval", "split"}.isdisjoint(name_words(name.stem))
+
+
 def _why_no_image(path: str, start: Callable[[int], bytes]) -> str:
     "Why a file of a folder is left out; empty for an image."
     if path.lower().endswith(_CAMERA_SUFFIXES):
@@ -66,7 +82,7 @@ def _why_no_image(path: str, start: Callable[[int], bytes]) -> str:
     if is_image(path, start):
         return ""
     others = {PICTURE: _OTHER_PICTURES, ARCHIVE: _ARCHIVES, TABLE: LISTING_SUFFIXES}
-    return next((why for why, suffixes in others.items() if path.lower().endswith(suffixes)), NO_IMAGE)
+    return next((why for why, suffixes in others.items() if path.lower().endswith(suffixes)), SPLIT_LIST if _is_split_list(path) else NO_IMAGE)
 
 
 def image_files(
@@ -204,24 +220,32 @@ def _lists_of_splits(names: Iterable[str]) -> str:
 
 def folder_advice(
     names: Iterable[str],  # of files and folders
+    packed: bool = False,  # whether they lie in an archive
 ) -> str:
     "What to do with a folder that holds these files instead of folders of splits or classes; empty if that is not known."
     names = list(names)
-    last = {Path(name.lower()).name for name in names}
+    last = {Path(name.lower()).name: name for name in names}
     medical = {name for name in last if name.endswith((".nii", ".nii.gz", ".dcm", ".nrrd", ".mha"))}
-    endings = {Path(name).suffix for name in last - medical}
+    endings = {Path(name).suffix for name in last.keys() - medical}
     if kind := next((kind for name in sorted(last) if (kind := binary_kind(name))), ""):
         return f"; {kind}"
     if endings & {".zip", ".tar", ".tgz", ".gz", ".xz", ".7z", ".rar", ".zst"}:
         return "; unpack the archives inside it first"
-    if endings & {".arrow", ".parquet"} or last & {"metadata.csv", "metadata.jsonl"}:
+    if endings & {".arrow", ".parquet"} or last.keys() & {"metadata.csv", "metadata.jsonl"}:
         return "; files of the Hugging Face library hold the labels: give the folder as hf:PATH (a table that lists image files: csv:PATH)"
     if lists := _lists_of_splits(names):
         return f"; the lists of the splits are one with the splits in braces: csv:FOLDER/{lists} (in quotes on the command line), or csv = the same path in a study file"
     if endings & set(LISTING_SUFFIXES):
-        return '; if a table lists the images and their labels, give it as csv:PATH, or [[datasets]] with csv = "…" in a study file'
+        return f'; if a table lists the images and their labels, {"unpack the archive and " * packed}give it as csv:PATH, or [[datasets]] with csv = "…" in a study file'
+    if lists := sorted(path for name, path in last.items() if name.endswith((".txt", ".lst")) and _is_split_list(path)):
+        said = f"join {names_shown(lists, 3)} into one table with the columns image, label and split, and" if len(lists) > 1 else f"if {lists[0]} lists the images and their labels,"
+        return f'; {"unpack the archive; " * packed}{said} give it as csv:PATH, or [[datasets]] with csv = "…" in a study file'
+    if "data.yaml" in last:
+        return "; labels of object detection (YOLO) are not read: move each image to a folder of its class"
     if ".cls" in endings:
         return "; a shard of WebDataset, whose labels are in the files .cls: move each image to a folder of its class"
+    if ".dvc" in endings:
+        return "; files of DVC stand for images that are not here: dvc pull"
     if endings & {".json", ".xml"}:
         return f"; {LABELS_NOT_READ}"
     if endings & {".npy", ".npz", ".h5", ".hdf5", ".mat"}:
@@ -274,7 +298,7 @@ def folder_images(
     for i, (file, parts) in enumerate(zip(listed.files, paths, strict=True)):
         if not inside[i]:
             is_beside = len(parts) > depth + 1 and parts[depth] in splits
-            listed.leave_out(_NO_CLASS if is_beside else outside, file.path)
+            listed.leave_out(_NO_CLASS if is_beside else f"images {outside}" if file.path.lower().endswith(IMAGE_SUFFIXES) else outside, file.path)
         elif reason := _why_no_image(file.path, partial(reader.start, i)):
             listed.leave_out(reason, file.path)
         else:
@@ -294,21 +318,28 @@ def _equal_names(
     return {name: several for name, several in above.items() if len(several) > 1}
 
 # %% ../../nbs/api/images/05_layout.ipynb #855f1ea2
+def _inner_level(folders: list[list[str]], class_level: int) -> int:
+    "The next level of folders that could name classes, because all images have one there and the names differ; 0 if there is none."
+    levels = range(class_level + 1, min(map(len, folders)) + 1)
+    return next((level for level in levels if len({parts[level - 1] for parts in folders}) > 1), 0)
+
+
 def nested_words(
-    folders: Iterable[str],  # paths of folders inside those of classes, from the folder on that is the class where `class_level` is 1
+    folders: Iterable[str],  # paths of the folders of the images, from the folder on that is the class where `class_level` is 1
     class_level: int = 1,
 ) -> str:
     "A line on folders inside classes; empty if there are none."
-    nested = sorted(set(folders))
+    parts = [folder.split("/") for folder in sorted(set(folders))]
+    nested = sorted({"/".join(one[: class_level + 1]) for one in parts if len(one) > class_level})
     if not nested:
         return ""
     listed = f"{', '.join(nested[:4])}{', …' * (len(nested) > 4)}"
-    equal = next(iter(_equal_names(nested)), "")
-    return (
-        f"folders inside classes are not classes: {listed}; their images belong to the class above, such as {nested[0].split('/')[class_level - 1]!r}; "
-        f"if they are the classes: --class-level {class_level + 1} of recommend, class_level = {class_level + 1} in a study file"
-        f"{f' (folders of equal names, such as {equal}, are then one class)' * bool(equal)}"
-    )
+    words = f"folders inside classes are not classes: {listed}; their images belong to the class above, such as {nested[0].split('/')[class_level - 1]!r}"
+    if not (level := _inner_level(parts, class_level)):
+        return words
+    equal = next(iter(_equal_names(sorted({"/".join(one[:level]) for one in parts}))), "")
+    joined = f" (folders of equal names, such as {equal}, are then one class), or give one folder alone, such as {'/'.join(parts[0][:class_level])}" if equal else ""
+    return f"{words}; if they are the classes: --class-level {level} of recommend, class_level = {level} in a study file{joined}"
 
 # %% ../../nbs/api/images/05_layout.ipynb #2653800b
 def joined_words(
@@ -369,7 +400,7 @@ def folder_notes(
     lines = []
     if listed.left_out:
         lines.append(f"dataset {name}: left out: {listed.left_out_words}")
-    nested = {"/".join(image.name.split("/")[1 : class_level + 2]) for image in images if image.name.count("/") > class_level + 1}
+    nested = {"/".join(image.name.split("/")[1:-1]) for image in images}
     classes = {"/".join(image.name.split("/")[1 : class_level + 1]) for image in images}
     words = nested_words(nested, class_level), joined_words(classes), case_words(image.label for image in images)
     lines += [f"dataset {name}: {text}" for text in words if text]

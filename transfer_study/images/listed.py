@@ -22,7 +22,7 @@ import pandas as pd
 from ..core import UserError, names_shown, shortened, user_path
 from .datasets import ImageDataset, check_listed_once, dataset_name, listed_dataset
 from .keys import DatasetEntry, dataset_entry, split_reference
-from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
+from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, name_words, same_spelling
 from transfer_study.images.lists import (
     FLAGS,
     column_advice,
@@ -281,17 +281,17 @@ def _lists_beside(path: Path) -> str:
         if others:
             whole = above / f"{before}{{{','.join(['train', *others])}}}{after}"
             listed = f"{' and '.join(map(str, others.values()))} list{'s' * (len(others) == 1)} others"
-            return f'; {listed}: write csv = "{whole}" for all, or csv:{whole} (in quotes on the command line) without a study file'
+            return f'{listed}, which are not read: write csv = "{whole}" for all, or csv:{whole} (in quotes on the command line) without a study file'
     return ""
 
 
 @contextmanager
-def _advised(labels: pd.Series, words: str, sheet: str, path: Path) -> Iterator[None]:
-    "Adds to the message on a list without test images that another list has them, and to that on rare labels that they may be several, as `words` say."
+def _advised(labels: pd.Series, words: str, elsewhere: str) -> Iterator[None]:
+    "Adds to the message on a list without test images where they may be, and to that on rare labels that they may be several, as `words` say."
     try:
         yield
     except NoTestImages as error:
-        raise NoTestImages(f"{error}{_lists_beside(path) or sheet and f'; {sheet}'}") from error
+        raise NoTestImages("; ".join(filter(None, [str(error), elsewhere]))) from error
     except UserError as error:
         if not words or labels.value_counts().min() > 1:
             raise
@@ -314,7 +314,8 @@ def csv_dataset(
     unused = "" if words else unused_words(table, (given.name, labels.name, split, entry.groups or None))
     labels, (files, elsewhere) = _one_spelling(labels), located_files(given, path)
     several = bool(labels.str.contains("|", regex=False).any())
-    remarks = (*remarks, *filter(None, [called, words or _none_words(labels), found, unused, elsewhere, words_on_lists := _list_words(labels)]))
+    beside = "" if split or lists or entry.test_share is not None else _lists_beside(path)
+    remarks = (*remarks, *filter(None, [called, words or _none_words(labels), found, unused, elsewhere, words_on_lists := _list_words(labels), beside]))
     if (empty := np.flatnonzero((labels == "") & (words == "") | (files == ""))).size:
         none = "; an image with none of the labels has a | alone" * several
         raise UserError(f"dataset {path}: {table.index.name} {table.index[empty[0]]}: no image or no label; complete or remove the {table.index.name} (such {table.index.name}s: {len(empty)}){none}")
@@ -324,7 +325,7 @@ def csv_dataset(
     table = pd.DataFrame({"split": splits, "labels" if several else "class": labels, "file": files, "group_name": group_name})
     rows = {name: n for name, n in Counter(table["split"]).items() if entry.splits and name not in entry.splits.values()}
     name = entry.name or (dataset_name(path.parent) if lists else Path(path.name.removesuffix(".gz")).stem)
-    with _advised(labels, words_on_lists, next((remark for remark in remarks if remark.startswith("sheet ")), ""), path):
+    with _advised(labels, words_on_lists, beside or next((remark for remark in remarks if remark.startswith("sheet ")), "")):
         table = with_our_splits(table, entry, f"dataset {path}")
         label_matrix = _matrix(table.pop("labels")) if several else None
         dataset = listed_dataset(name, path.parent, table, entry.metric_for(several), label_matrix, unseen_classes=unseen_classes)

@@ -82,7 +82,10 @@ def _json_rows(text: str, path: Path) -> tuple[list[tuple[int, Any]], str]:
         advice = f"{LABELS_NOT_READ}, or list them in a CSV file with the columns image and label"
         raise UserError(f"dataset {path}: one JSON object with the lists {names_shown(tables)}; {advice}")
     if whole or text.lstrip().startswith("["):
-        return list(enumerate(_object_rows(whole, text) if whole else json.loads(text), 1)), "row"
+        rows = _object_rows(whole, text) if whole else json.loads(text)
+        if any(isinstance(row, dict) and {"annotations", "data"} <= set(row) for row in rows[:1]):
+            raise UserError(f"dataset {path}: tasks of Label Studio, whose labels lie inside of them; export them as CSV or JSON-MIN")
+        return list(enumerate(rows, 1)), "row"
     return [(i, json.loads(line)) for i, line in enumerate(text.split("\n"), 1) if line.strip()], "line"
 
 
@@ -134,20 +137,43 @@ def _is_a_row(names: list[str], rows: Records) -> bool:
     return "0" in "".join(shape) and any(shape == [re.sub(r"\d+", "0", cell) for cell in cells] for _, cells in rows if cells != names)
 
 
-def _header_for(cells: list[str], line: str) -> str:
-    "The header that a list without one may get, and the sign between its names, by the cells of its first row and by its first line."
+def _header_for(cells: list[str]) -> list[str]:
+    "The header that a list without one may get, by the cells of its first row; a column of which it is not known what it holds has a number."
     images, splits = ({i for i, cell in enumerate(cells) if fits(cell)} for fits in (lambda cell: _names_image([cell]), lambda cell: cell.casefold() in SPLIT_NAMES))
     if len(cells) < 2 or len(images) > 1 or len(splits) > 1:
-        return "write image,label above it, with commas between the columns" + " instead of spaces, also in the lines below" * (len(cells) < 2)
+        return ["image", "label"]
     names = dict.fromkeys(images, "image") | dict.fromkeys(splits, "split")
     free = [i for i in range(len(cells)) if i not in names]
     wanted = [name for name in ("image", "label") if name not in names.values()]
     if len(free) == len(wanted):
         names |= dict(zip(free, wanted, strict=True))
-    sign, signs = next(((sign, signs) for sign, signs in (("\t", "tabs"), (";", "semicolons")) if line.count(sign) >= len(cells) - 1), (",", "commas"))
-    header = (", " if sign == "\t" else sign).join(names.get(i) or f"column{i + 1}" for i in range(len(cells)))
-    label = "" if len(names) == len(cells) else f", and {' and '.join(wanted)} in place of the name of the column that has {'them' if len(wanted) > 1 else 'it'}"
-    return f"write {header} above it, with {signs} between the columns{label}"
+    return [names.get(i) or f"column{i + 1}" for i in range(len(cells))]
+
+
+_SEPARATORS = {"\t": "tabs", ";": "semicolons", " ": "spaces", ",": "commas"}
+
+
+def _by_spaces(records: Records) -> Records:
+    "The rows of one cell each, cut at their spaces where all have as many words, such as `dog/0.jpg 1`; else as they are."
+    if any(len(cells) != 1 for _, cells in records):
+        return records
+    cut = [(line, cells if str(cells[0]).startswith("#") else str(cells[0]).split()) for line, cells in records]
+    words = [cells for (_, cells), (_, (whole, *_)) in zip(cut, records, strict=True) if not str(whole).startswith("#")]
+    is_name = len(words) > 0 and len(words[0]) == 2 and _names_image(words[0][1:])  # one with a space
+    return records if is_name or len({len(cells) for cells in words} - {1}) != 1 or min(map(len, words)) == 1 else cut
+
+
+def _no_header(path: Path, names: list[str]) -> UserError:
+    "What to write above a list without a header, with the separator that it has."
+    data = unpacked(path.read_bytes(), path)
+    text = "" if data[:2] == b"PK" or data[:4] == b"PAR1" else decode(data, path)[0]
+    separator = next((sign for sign in _SEPARATORS if len(names) > 1 and sign.join(names) in text), ",")
+    header = _header_for(names)
+    first, above = ((" " if separator == "\t" else separator).join(cells) for cells in (names, header))
+    signs = f"{_SEPARATORS[separator]} between the columns" + " instead of spaces, also in the lines below" * (len(names) < 2)
+    missing = [name for name in ("image", "label") if name not in header]
+    place = f", and {' and '.join(missing)} in place of the name of the column that has {'them' if len(missing) > 1 else 'it'}" if missing else ""
+    return UserError(f"dataset {path}: no header, its first line is {first[:80]!r}; write {above} above it, with {signs}{place}")
 
 
 def _from_header(records: Records) -> tuple[Records, tuple[str, ...]]:
@@ -212,13 +238,12 @@ def listed_cells(
     records, place, remarks = _list_records(path, part)
     if not records:
         raise UserError(f"dataset {path}: the file is empty; expected the columns image, label and split")
-    records, above = _from_header(records)
+    records, above = _from_header(_by_spaces(records))
     (at, names), *rows = [(line, list(map(_cell_text, cells))) for line, cells in records]
     if all(len(cells) == 1 for _, cells in records) and not any(" " in cell for cell in names):
         raise UserError(f"dataset {path}: one column only, labels are missing (its first cell: {names[0][:80]!r}); give each image a label in a second column, with a comma between them")
     if _names_image(names) or _is_a_row(names, rows):
-        line = path.read_bytes()[:1000].decode("latin-1").lstrip().partition("\n")[0]
-        raise UserError(f"dataset {path}: no header, its first line is {','.join(names)[:80]!r}; {_header_for(names, line)}")
+        raise _no_header(path, names)
     names = _with_row_names(names, rows)
     n = max((i + 1 for i, name in enumerate(names) if name), default=0)
     if repeated := [name for name in dict.fromkeys(names[:n]) if names.count(name) > 1]:
@@ -456,7 +481,7 @@ def _elsewhere(files: pd.Series, path: Path) -> tuple[pd.Series, str]:
         raise UserError(f"dataset {path}: {shortened(files.iloc[0])!r}: no image of this name below the folder of the list (such lines: {len(files):,}); copy or download the images there")
     if (several := candidates.str.len() > 1).any():
         places = " or ".join(sorted(candidates[several].iloc[0])[:3])
-        raise UserError(f"dataset {path}: {shortened(files[several].iloc[0])!r} could be {places}; write the path (such lines: {several.sum():,})")
+        raise UserError(f"dataset {path}: {shortened(files[several].iloc[0])!r} could be {places}; write the path, or move the list into the folder of its images (such lines: {several.sum():,})")
     if candidates.str.len().max() == 0 or chosen[~files.duplicated()].duplicated().any():
         return files, ""
     return chosen, f"no image is where the list says; those of the same names are used, such as {chosen[candidates.str.len() > 0].iloc[0]}"

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, digest, user_path
+from ..images.archives import FileReader
 from ..images.catalog import data_root, find_dataset, named_datasets, open_dataset
 from ..images.class_folders import check_results_outside
 from ..images.datasets import ImageDataset, only_structure
@@ -422,10 +423,21 @@ def _check_neighbours(file: StudyFile, dataset: ImageDataset) -> None:
         raise UserError(f"dataset {dataset.name}: protocols.knn.n_neighbors from {min(knn.n_neighbors):,}, but {most:,} training images; use smaller numbers")
 
 
+def _check_empty(file: StudyFile, dataset: ImageDataset) -> None:
+    "Raises `UserError` for files of no bytes, which are known without reading any, unless damaged images are skipped."
+    on_disk = "size" in dataset.images and (dataset.reader is None or isinstance(dataset.reader, FileReader))
+    if not on_disk or file.on_bad_image != "error":
+        return
+    if len(empty := dataset.images["name"][dataset.images["size"] == 0]):
+        more = f" (such files: {len(empty):,})" if len(empty) > 1 else ""
+        raise UserError(f"dataset {dataset.name}: {empty.iloc[0]} is an empty file{more}; repair or remove it, or set on_bad_image = \"skip\"")
+
+
 def check_sizes(file: StudyFile, dataset: ImageDataset) -> None:
     """Raises `UserError` if a protocol needs more images or neighbours than the dataset has, validation takes all images of a class, or
-    single images are to be drawn from groups or from images with several labels.
+    single images are to be drawn from groups or from images with several labels; and for empty files.
     """
+    _check_empty(file, dataset)
     _check_neighbours(file, dataset)
     protocols = [protocol for _, protocol in file.protocols if protocol]
     for share in sorted({protocol.validation_share for protocol in protocols if hasattr(protocol, "validation_share")}):

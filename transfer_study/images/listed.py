@@ -22,7 +22,7 @@ import pandas as pd
 from ..core import UserError, names_shown, shortened, user_path
 from .datasets import ImageDataset, check_listed_once, dataset_name, listed_dataset
 from .keys import DatasetEntry, dataset_entry, split_reference
-from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, name_words, same_spelling
+from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
 from transfer_study.images.lists import (
     FLAGS,
     column_advice,

@@ -188,7 +188,7 @@ def test_killed_and_started_again(study_file, undisturbed, start_process, tmp_pa
 
 def test_skipped_images_are_counted_and_listed(study_file, tmp_path):
     for name in ("train/dim/3.png", "test/bright/1.png"):
-        (tmp_path / "squares" / name).write_bytes(b"")
+        (tmp_path / "squares" / name).write_bytes(b"damaged")
     with pytest.raises(FailedRuns, match=r"squares: test/bright/1\.png cannot be decoded"):
         Study.from_file(study_file).run(tmp_path / "runs", **OPTIONS)
     study_file.write_text('on_bad_image = "skip"\n' + study_file.read_text())

@@ -902,9 +902,9 @@ def test_the_header_that_is_proposed_fits_the_list(plants, separator, words):
     "Lists as of Caffe, DomainNet and PACS: an image and the number of its class, without a header."
     rows = [separator.join((f"pictures/{i}.png", str(i // 10), "0.5")) for i in range(20)]
     (plants / "train.txt").write_text("\n".join(rows))
-    with pytest.raises(UserError, match=f"image.label.column3 above it, with {words} between the columns") as error:
+    with pytest.raises(UserError, match=f"image.column2.column3 above it, with {words} between .*, and label in") as error:
         open_dataset({"csv": "train.txt", "test_share": 0.2}, plants)
-    header = re.search("write (.+) above it", str(error.value))[1].replace(" ", separator)
+    header = re.search("write (.+) above it", str(error.value))[1].replace(" ", separator).replace("column2", "label")
     (plants / "train.txt").write_text("\n".join([header, *rows]))
     opened = open_dataset({"csv": "train.txt", "test_share": 0.2}, plants)
     assert opened.counts == {"classes": 2, "train": 16, "val": 0, "test": 4}
@@ -920,11 +920,12 @@ def test_lists_of_other_splits_beside_a_list_are_said(plants):
     header, *rows = (plants / "plants.csv").read_text().splitlines()
     for name, part in {"train.csv": rows[::2], "test.csv": rows[1::4], "val.csv": rows[3::4], "tests.csv": rows}.items():
         (plants / name).write_text("\n".join([header, *part]))
-    words = "lists beside it that are not read: test.csv, val.csv; to use their images, join all"
-    assert f"dataset train: {words} with a column split" in open_images(plants / "train.csv").notes
-    with pytest.raises(UserError, match=f"no test images, found: train; .*{words}"):
+    words = f"{plants}/val.csv and {plants}/test.csv list others, which are not read: "
+    words += f'write csv = "{plants}/{{train,val,test}}.csv" for all'
+    assert any(note.startswith(f"dataset train: {words}") for note in open_images(plants / "train.csv").notes)
+    with pytest.raises(UserError, match=f"no test images, found: train; .*{re.escape(words)}"):
         open_dataset("train.csv", plants)
-    assert not any("beside it" in note for note in open_images(plants / "plants.csv").notes)
+    assert not any("list others" in note for note in open_images(plants / "plants.csv").notes)
 
 
 def test_tasks_of_label_studio_say_which_export_is_read(plants):

@@ -59,7 +59,7 @@ def test_a_list_without_test_images_names_the_lists_beside_it(tmp_path, table):
     for split, part in table.groupby("split"):
         written(part[["image", "label"]], tmp_path / f"lists/{split}.csv")
     assert refused("lists/train.csv", tmp_path).endswith(
-        f'{tmp_path}/lists/test.csv lists others: write csv = "{tmp_path}/lists/{{train,test}}.csv" for all, '
+        f'{tmp_path}/lists/test.csv lists others, which are not read: write csv = "{tmp_path}/lists/{{train,test}}.csv" for all, '
         f"or csv:{tmp_path}/lists/{{train,test}}.csv (in quotes on the command line) without a study file"
     )
     written(table[["image"]].tail(6), tmp_path / "lists/test.csv")
@@ -219,11 +219,12 @@ def test_splits_beside_another_word_are_proposed(tmp_path, table):
     [
         ("choice.csv", 'image,label\n1.png,cat\n2.png,"{""is"": ""cat""}"', "line 3: .* is an object with keys; expected"),
         ("tool.xml", '<?xml version="1.0"?>\n<annotations><image name="1.png"/></annotations>', "XML; labels in JSON or XML"),
-        ("list.lst", "0\t1.0\tcat/1.png\n1\t0.0\tdog/2.png", "write column1, column2, image above it, with tabs .*, and label"),
+        ("list.lst", "0\t1.0\tcat/1.png\n1\t0.0\tdog/2.png", "write column1 column2 image above it, with tabs .*, and label"),
         ("cars.csv", "1.png,39,116,14\n2.png,36,116,3", "write image,column2,column3,column4 above it, .*, and label in"),
         ("german.csv", "1.png;cat\n2.png;dog", "write image;label above it, with semicolons between"),
-        ("tabs.tsv", "1.png\tcat\n2.png\tdog", "write image, label above it, with tabs between the columns$"),
-        ("spaces.txt", "real/1.png 0\nreal/2.png 1", "with commas between the columns instead of spaces, also in the lines"),
+        ("tabs.tsv", "1.png\tcat\n2.png\tdog", "write image label above it, with tabs between the columns$"),
+        ("spaces.txt", "real/1.png 0\nreal/2.png 1", "write image label above it, with spaces between the columns$"),
+        ("words.txt", "real/1.png 0\nreal/2.png 1 2", "with commas between the columns instead of spaces, also in the lines"),
         ("both.csv", "patient,finding,age\n1,a,3\n2,b,4", "no column 'image' and no column 'label'; found: patient, finding"),
     ],
 )  # fmt: skip

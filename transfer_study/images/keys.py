@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from ..core import UserError, shortened
+from ..core import UserError
 from ..options import Section, explain_errors
 
 # %% ../../nbs/api/images/16_keys.ipynb #f57ac800
@@ -120,8 +120,6 @@ def split_reference(
 # %% ../../nbs/api/images/16_keys.ipynb #8b723eb9
 def dataset_entry(value: "str | Path | dict | DatasetEntry") -> DatasetEntry:
     "A checked entry from a reference or from the keys of a table; raises `UserError` with one line for each mistake."
-    if not isinstance(value, str | Path | dict | DatasetEntry):
-        raise UserError(f"dataset {shortened(' '.join(repr(value).split()))}: expected a reference, such as the path of a folder, or a table of keys")
     try:
         return value if isinstance(value, DatasetEntry) else DatasetEntry.model_validate(value)
     except ValidationError as error:

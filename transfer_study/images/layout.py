@@ -237,8 +237,8 @@ def folder_advice(
         return f"; the lists of the splits are one with the splits in braces: csv:FOLDER/{lists} (in quotes on the command line), or csv = the same path in a study file"
     if endings & set(LISTING_SUFFIXES):
         return f'; if a table lists the images and their labels, {"unpack the archive and " * packed}give it as csv:PATH, or [[datasets]] with csv = "…" in a study file'
-    if lists := sorted(path for name, path in last.items() if name.endswith((".txt", ".lst")) and _is_split_list(path)):
-        said = f"join {names_shown(lists, 3)} into one table with the columns image, label and split, and" if len(lists) > 1 else f"if {lists[0]} lists the images and their labels,"
+    if texts := sorted(path for name, path in last.items() if name.endswith((".txt", ".lst")) and _is_split_list(path)):
+        said = f"join {names_shown(texts, 3)} into one table with the columns image, label and split, and" if len(texts) > 1 else f"if {texts[0]} lists the images and their labels,"
         return f'; {"unpack the archive; " * packed}{said} give it as csv:PATH, or [[datasets]] with csv = "…" in a study file'
     if "data.yaml" in last:
         return "; labels of object detection (YOLO) are not read: move each image to a folder of its class"

@@ -314,7 +314,7 @@ def csv_dataset(
     unused = "" if words else unused_words(table, (given.name, labels.name, split, entry.groups or None))
     labels, (files, elsewhere) = _one_spelling(labels), located_files(given, path)
     several = bool(labels.str.contains("|", regex=False).any())
-    beside = "" if split or lists or entry.test_share is not None else _lists_beside(path)
+    beside = "" if split or lists else _lists_beside(path)
     remarks = (*remarks, *filter(None, [called, words or _none_words(labels), found, unused, elsewhere, words_on_lists := _list_words(labels), beside]))
     if (empty := np.flatnonzero((labels == "") & (words == "") | (files == ""))).size:
         none = "; an image with none of the labels has a | alone" * several

@@ -45,6 +45,7 @@ from .tables.files import table_path
 from .tables.metrics import undeclared_metrics, with_metrics, with_n_classes
 from .tables.rows import TableRows, class_counts, protocol_name, table_rows
 from .tables.sources import MATCHED, matched_columns
+from .tables.texts import NOTES_LEFT_OUT
 
 # %% ../nbs/api/03_results.ipynb #366dd967
 def tidy(
@@ -87,9 +88,10 @@ def _one_score_each(rows: pd.DataFrame, read: TableRows) -> None:
     if differing := differing_column(read.grid, read.roles, same["line"]):
         name, values = differing
         advice = f", which differ in {name!r}; {advice_apart(name, values, [read.grid.columns[i] for i in read.roles.network])}"
+    notes = f"; {NOTES_LEFT_OUT}: if they are part of a network's name, write them as plain text" * any(remark.endswith(NOTES_LEFT_OUT) for remark in read.remarks)
     raise UserError(
         f"{read.path}: network {first['network']!r} has more than one score on dataset {first['dataset']!r} "
-        f"({read.place}s {names_shown(same['line'], 3)}){advice}"
+        f"({read.place}s {names_shown(same['line'], 3)}){advice}{notes}"
     )
 
 # %% ../nbs/api/03_results.ipynb #38892f27

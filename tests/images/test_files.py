@@ -1,5 +1,6 @@
 """A folder, a tar and a zip are one dataset: the same files are read, and the same are left out and counted."""
 
+import io
 import os
 import socket
 import tarfile
@@ -225,6 +226,40 @@ def test_names_in_zips_of_other_programs(tmp_path):
     unflagged = (tmp_path / "a.zip").read_bytes().replace(b"cafXX", "café".encode())  # UTF-8 without the flag that says so
     (tmp_path / "a.zip").write_bytes(unflagged)
     assert image_folder(tmp_path / "a.zip").classes == ["café", "dog"]
+
+
+class ByWindows(zipfile.ZipInfo):
+    "A name in bytes of another code page, without the mark of UTF-8."
+
+    def _encodeFilenameFlags(self):
+        return self.filename.encode("cp437"), 0
+
+
+def test_chinese_names_are_read_as_they_are_stored_by_windows(tmp_path):
+    "GBK names without the mark of UTF-8, in a zip, a tar and a folder, are the same classes and images as names in UTF-8."
+    classes, folder = ("玫瑰", "向日葵", "花卉1"), tmp_path / "flowers"
+    names = [f"{split}/{label}/{i}.png" for split in ("train", "test") for label in classes for i in range(2)]
+    stored = {name: png_bytes((20 * i, 0, 90)) for i, name in enumerate(names)}
+    for path, data in stored.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    by_windows = tmp_path / "by_windows"
+    with zipfile.ZipFile(tmp_path / "flowers.zip", "w") as packed, tarfile.open(tmp_path / "flowers.tar", "w") as tar:
+        for path, data in stored.items():
+            name = path.encode("gbk")
+            packed.writestr(ByWindows(name.decode("cp437")), data)
+            info = tarfile.TarInfo(os.fsdecode(name))
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+            place = Path(os.fsdecode(os.fsencode(by_windows) + b"/" + name))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+    right = image_folder(folder)
+    for other in (tmp_path / "flowers.zip", tmp_path / "flowers.tar", by_windows):
+        dataset = image_folder(other)
+        assert sorted(dataset.classes) == sorted(classes) and set(dataset.images["name"]) == set(right.images["name"]), other
+    assert image_folder(tmp_path / "flowers.zip").fingerprint == right.fingerprint
+    assert readable_name(os.fsdecode("Größe/crème brûlée".encode("latin-1"))) == "Größe/crème brûlée"
 
 
 def test_damaged_and_hostile_zips_are_one_line(tmp_path):

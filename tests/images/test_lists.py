@@ -68,6 +68,19 @@ def test_a_list_without_test_images_names_the_lists_beside_it(tmp_path, table):
     )
 
 
+def test_lists_of_splits_beside_a_list_are_named(tmp_path, table):
+    "As of ChestX-ray14: one table of all images, and two texts with the names of those of each split."
+    written(table[["image", "label"]], tmp_path / "Data_Entry_2017.csv")
+    for name in ("train_val_list.txt", "test_list.txt", "README.txt"):
+        (tmp_path / name).write_text("pictures/0.png")
+    said = "lists of splits beside it are not read: test_list.txt, train_val_list.txt; "
+    said += "a column split (train, val, test) says the same"
+    assert refused("Data_Entry_2017.csv", tmp_path).endswith(said)
+    assert f"dataset Data_Entry_2017: {said}" in open_images(tmp_path / "Data_Entry_2017.csv").notes
+    written(table, tmp_path / "Data_Entry_2017.csv")
+    assert not any("beside it" in note for note in open_images(tmp_path / "Data_Entry_2017.csv").notes)
+
+
 def test_roboflow_lists_of_each_split_are_joined_with_their_folders(tmp_path):
     for split, n in {"train": 12, "valid": 6, "test": 6}.items():
         (tmp_path / "set" / split).mkdir(parents=True)

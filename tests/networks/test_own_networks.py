@@ -290,6 +290,30 @@ def test_what_gives_no_features_is_named(nets, function, message):
 
 
 @pytest.mark.parametrize(
+    ("name", "config", "parts"),
+    [
+        (
+            "Dinov2Model", {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8, "image_size": 32},
+            "last_hidden_state (1, 17, 8), pooler_output (1, 8)",
+        ),
+        ("ConvNextModel", {"hidden_sizes": [4, 8], "depths": [1, 1], "num_stages": 2}, "last_hidden_state (1, 8, 4, 4)"),
+        ("SwinModel", {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 2, "image_size": 32}, "output (1, 8)"),
+    ],
+)  # fmt: skip
+def test_layers_inside_of_a_backbone_are_no_classifiers(name, config, parts):
+    "Backbones of the Transformers library return an object, and their last linear layers lie inside of blocks."
+    transformers = pytest.importorskip("transformers")
+    model_class = getattr(transformers, name)
+    model = model_class(model_class.config_class(**config)).eval()
+    model.pretrained_cfg = {"input_size": (3, 32, 32)}
+    assert classifier_names(model) == []
+    for compute in (lambda: check_network(model, "x"), lambda: penultimate_features(model, torch.zeros(1, 3, 32, 32))):
+        with pytest.raises(UserError, match="uses no linear layer as a classifier and returns ") as error, torch.no_grad():
+            compute()
+        assert parts in str(error.value) and "such as output['pooler_output'], or a network" in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("function", "n_features", "scores"),
     [
         ("Headless", 7, ""), ("resnet", 512, ""), ("Bare", 4, ""), ("body", 4, "0"), ("Tokens", 5, ""),
@@ -323,6 +347,10 @@ def test_a_removed_classifier_may_be_in_the_file_and_one_that_is_there_counts(ne
     loaded = build_network(Network("x", "nets:resnet", nets / "w.pth", directory=nets))
     assert torch.equal(loaded.conv1.weight, torch.load(nets / "w.pth")["conv1.weight"])
     assert not getattr(loaded, "notes", ())
+    projection = {f"fc.{i}.weight": torch.zeros(4, 4) for i in (0, 3, 6)}  # as in the encoder of SimSiam
+    torch.save(torchvision.models.resnet18().state_dict() | projection, nets / "w.pth")
+    (note,) = build_network(Network("x", "nets:resnet", nets / "w.pth", directory=nets)).notes
+    assert note.endswith("5 tensors at the place of the classifier, first fc.weight, are not used")
     trailing, headless = (build_architecture(f"nets:{name}", nets).eval() for name in ("Trailing", "Headless"))
     with torch.no_grad():
         images = torch.randn(2, 3, 16, 16)

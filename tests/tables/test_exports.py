@@ -303,3 +303,30 @@ def test_runs_in_the_names_of_all_networks(name):
         )
     some = pd.concat([LONG, LONG.assign(arch=[name.format(network, 1) for network in LONG["arch"]])]).assign(source_accuracy=70.0)
     assert read_table(some, percent=True)["network"].nunique() == 10
+
+
+def test_a_column_of_texts_without_a_name_is_no_row_numbers(tmp_path):
+    "Groups of networks below an empty cell of the header, as in the tables of VTAB; their place is their name."
+    lines = [",Model,ImageNet,dtd,pets"]
+    lines += [f"{group},{name},{56 + i},{48 + i},{80 + i}" for i, (group, name) in enumerate(
+        [("Supervised", "resnet50"), ("Supervised", "resnet18"), ("Rotation", "resnet34"), ("Rotation", "vgg16")]
+    )]  # fmt: skip
+    rows = read(tmp_path / "vtab.csv", "\n".join(lines))
+    assert "left out: column 1 (no numbers)" in rows.attrs["reading"] and len(rows) == 8
+    of_groups = read_table(tmp_path / "vtab.csv", percent=True, network=["column 1", "Model"])
+    assert of_groups["network"].iloc[0] == "Supervised resnet50" and "left out: nothing" in of_groups.attrs["reading"]
+    (tmp_path / "vtab.csv").write_text("\n".join(lines).replace("resnet34", "resnet50"))
+    assert "--network 'Model,column 1'" in refused(tmp_path / "vtab.csv")
+    columns = {"Unnamed: 0": list("abcd"), "network": NETWORKS[:4], "source_accuracy": SOURCE[:4], "dtd": [48.0, 49, 50, 51]}
+    numbered = pd.DataFrame(columns)
+    assert "left out: Unnamed: 0 (no numbers)" in read_table(numbered, percent=True).attrs["reading"]
+
+
+def test_names_that_only_a_superscript_tells_apart_are_told_what_to_write(tmp_path):
+    lines = ["| Model | ImageNet | pets |", "|---|---|---|", "| DeiT-B | 81.8 | 98.4 |", "| DeiT-B <sup>∗</sup> | 83.4 | 98.8 |"]
+    text = "\n".join([*lines, "| ViT-B | 77.9 | 97 |"])
+    (tmp_path / "deit.md").write_text(text)
+    said = refused(tmp_path / "deit.md")
+    assert said.endswith("superscripts are not read: if they are part of a network's name, write them as plain text")
+    (tmp_path / "deit.md").write_text(text.replace("<sup>∗</sup>", "∗"))
+    assert read_table(tmp_path / "deit.md", percent=True)["network"].nunique() == 3

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ..core import UserError, printable
 from .other_files import no_archive, part_words, same_download, zip_kind
+from ..tables.texts import is_chinese
 
 # %% ../../nbs/api/images/01_archives.ipynb #f46a945e
 MAX_FILES = 2_000_000
@@ -65,11 +66,16 @@ class ArchiveLimits:
 def readable_name(
     stored: str,  # a path with / between its parts, as `os.fsdecode` gives it
 ) -> str:
-    "The path in Unicode's composed form (NFC); a part that is not UTF-8 is read as Latin-1, and control characters are escaped."
+    "The path in Unicode's composed form (NFC); a part that is not UTF-8 is read as Chinese (GB18030) or else as Latin-1, and control characters are escaped."
     if stored.isascii() and stored.isprintable():
         return stored
-    parts = [part if _is_unicode(part) else part.encode("utf-8", "surrogateescape").decode("latin-1") for part in stored.split("/")]
+    parts = [part if _is_unicode(part) else _in_code_page(part.encode("utf-8", "surrogateescape"), "latin-1") for part in stored.split("/")]
     return printable(unicodedata.normalize("NFC", "/".join(parts)))
+
+
+def _in_code_page(name: bytes, other: str) -> str:
+    "A name that is not UTF-8, as Chinese (GB18030) if its bytes look so, or else in the other encoding."
+    return name.decode("gb18030", errors="replace") if is_chinese(name) else name.decode(other)
 
 
 def _is_unicode(text: str) -> bool:
@@ -312,8 +318,11 @@ def _list_tar(archive: Path) -> FileList:
 def _zip_name(member: zipfile.ZipInfo) -> str:
     name = member.orig_filename
     if not member.flag_bits & 0x800:  # the name is not declared as UTF-8, so `zipfile` has read it as DOS's code page 437
-        with suppress(UnicodeError):
-            name = name.encode("cp437").decode("utf-8")
+        stored = name.encode("cp437")
+        try:
+            name = stored.decode("utf-8")
+        except UnicodeError:
+            name = "/".join(_in_code_page(part, "cp437") for part in stored.split(b"/"))
     return name.replace("\\", "/")
 
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_NAMES', 'FILLERS', 'IMAGE_SUFFIXES', 'LISTING_SUFFIXES', 'NO_IMAGE', 'CAMERA', 'PICTURE', 'ARCHIVE',
-           'TABLE', 'SPLIT_LIST', 'LABELS_NOT_READ', 'NoTestImages', 'is_image', 'name_words', 'image_files',
-           'choose_splits', 'FolderImage', 'check_splits_above', 'check_inner_folders', 'folder_advice', 'links_advice',
-           'check_depth', 'folder_images', 'nested_words', 'joined_words', 'link_words', 'same_spelling', 'loose_name',
-           'case_words', 'folder_notes']
+           'TABLE', 'SPLIT_LIST', 'LABELS_NOT_READ', 'NoTestImages', 'is_image', 'name_words', 'is_split_list',
+           'image_files', 'choose_splits', 'FolderImage', 'check_splits_above', 'check_inner_folders', 'folder_advice',
+           'links_advice', 'check_depth', 'folder_images', 'nested_words', 'joined_words', 'link_words',
+           'same_spelling', 'loose_name', 'case_words', 'folder_notes']
 
 # %% ../../nbs/api/images/05_layout.ipynb #93f0209d
 import re
@@ -69,7 +69,9 @@ def name_words(
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)]
 
 
-def _is_split_list(path: str) -> bool:
+def is_split_list(
+    path: str,
+) -> bool:
     "Whether a file is called like the list of a split, such as TrainImages.txt or train_test_split.txt."
     name = Path(path)
     return name.suffix.lower() in (".txt", ".lst", ".json") and not {*SPLIT_NAMES, "trainval", "split"}.isdisjoint(name_words(name.stem))
@@ -82,7 +84,7 @@ def _why_no_image(path: str, start: Callable[[int], bytes]) -> str:
     if is_image(path, start):
         return ""
     others = {PICTURE: _OTHER_PICTURES, ARCHIVE: _ARCHIVES, TABLE: LISTING_SUFFIXES}
-    return next((why for why, suffixes in others.items() if path.lower().endswith(suffixes)), SPLIT_LIST if _is_split_list(path) else NO_IMAGE)
+    return next((why for why, suffixes in others.items() if path.lower().endswith(suffixes)), SPLIT_LIST if is_split_list(path) else NO_IMAGE)
 
 
 def image_files(
@@ -237,7 +239,7 @@ def folder_advice(
         return f"; the lists of the splits are one with the splits in braces: csv:FOLDER/{lists} (in quotes on the command line), or csv = the same path in a study file"
     if endings & set(LISTING_SUFFIXES):
         return f'; if a table lists the images and their labels, {"unpack the archive and " * packed}give it as csv:PATH, or [[datasets]] with csv = "…" in a study file'
-    if texts := sorted(path for name, path in last.items() if name.endswith((".txt", ".lst")) and _is_split_list(path)):
+    if texts := sorted(path for name, path in last.items() if name.endswith((".txt", ".lst")) and is_split_list(path)):
         said = f"join {names_shown(texts, 3)} into one table with the columns image, label and split, and" if len(texts) > 1 else f"if {texts[0]} lists the images and their labels,"
         return f'; {"unpack the archive; " * packed}{said} give it as csv:PATH, or [[datasets]] with csv = "…" in a study file'
     if "data.yaml" in last:

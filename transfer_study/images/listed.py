@@ -22,7 +22,7 @@ import pandas as pd
 from ..core import UserError, names_shown, shortened, user_path
 from .datasets import ImageDataset, check_listed_once, dataset_name, listed_dataset
 from .keys import DatasetEntry, dataset_entry, split_reference
-from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, same_spelling
+from .layout import IMAGE_SUFFIXES, SPLIT_NAMES, SPLITS, NoTestImages, is_split_list, same_spelling
 from transfer_study.images.lists import (
     FLAGS,
     column_advice,
@@ -268,7 +268,7 @@ def _joined(lists: Mapping[str, Path], entry: DatasetEntry, path: Path) -> tuple
 
 # %% ../../nbs/api/images/18_listed.ipynb #03c786b8
 def _lists_beside(path: Path) -> str:
-    "Advice on a list of test or validation images beside one of training images, or in the folder beside its own; empty if there is none with the same columns."
+    "What lists of splits are beside a list without any, or in the folder beside its own, and what to do with those that have its columns; empty if there are none."
     named, above = str(path.relative_to(path.parent.parent)), path.parent.parent
     for found in re.finditer("train", named):
         before, after = named[: found.start()], named[found.end() :]
@@ -281,7 +281,8 @@ def _lists_beside(path: Path) -> str:
             whole = above / f"{before}{{{','.join(['train', *others])}}}{after}"
             listed = f"{' and '.join(map(str, others.values()))} list{'s' * (len(others) == 1)} others"
             return f'{listed}, which are not read: write csv = "{whole}" for all, or csv:{whole} (in quotes on the command line) without a study file'
-    return ""
+    others = sorted(other.name for other in path.parent.iterdir() if other != path and is_split_list(other.name) and other.is_file())
+    return f"lists of splits beside it are not read: {names_shown(others, 4)}; a column split (train, val, test) says the same" if others else ""
 
 
 @contextmanager

@@ -251,7 +251,9 @@ def load_weights(
     if absent and target is not model:
         target.pooler, absent = None, []  # the library left it out, too
     others = [name for name in given if optional and name.startswith(optional) and name not in expected]
-    notes += [f"its classifier has other names ({others[0]}) and is not used"] if absent and others else []
+    if others and (absent or len(others) > 2):  # more than a weight and a bias
+        words = f"its classifier has other names ({others[0]}) and is" if absent else f"{len(others)} tensors at the place of the classifier, first {others[0]}, are"
+        notes.append(f"{words} not used")
     matching |= {name: torch.zeros_like(expected[name]) for name in absent}  # random numbers would change the network's digest at every call
     model.classifier_loaded = not absent
     target.load_state_dict(matching, strict=False)

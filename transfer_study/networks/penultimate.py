@@ -173,10 +173,8 @@ def _classifier_candidates(model: "torch.nn.Module") -> list[str]:
 def _forward_pass(model: "torch.nn.Module", names: list[str], images: "torch.Tensor") -> tuple[int, Any, Any]:
     """The place of the last of the modules that a forward pass uses, -1 for none; the input of that module; and the output of the network.
 
-    A module that sees tokens or maps, before another layer with weights, is inside of a network that returns one vector for each image.
+    A module that sees tokens or maps, before another layer with weights, is inside of a network, and no classifier.
     """
-    import torch
-
     last: dict[str, Any] = {"place": -1, "input": None, "inside": False}
 
     def record(place: int, inputs: tuple) -> None:
@@ -192,7 +190,7 @@ def _forward_pass(model: "torch.nn.Module", names: list[str], images: "torch.Ten
     finally:
         for handle in handles:
             handle.remove()
-    if last["inside"] and last["input"].ndim > 2 and isinstance(output, torch.Tensor) and output.ndim == 2:
+    if last["inside"] and last["input"].ndim > 2:
         return -1, None, output
     return last["place"], last["input"], output
 
@@ -254,6 +252,18 @@ def _no_linear_layer(model: "torch.nn.Module") -> UserError:
     return UserError(f"network {type(model).__name__}: its classifier is no linear layer, so no penultimate features; in a function of your own, {advice}")
 
 # %% ../../nbs/api/networks/05_penultimate.ipynb #4445a58a
+def _parts_words(output: Any) -> tuple[str, str]:
+    "The tensors in the output of a network by their names and shapes, such as those of the Transformers library, and which of them may be its features."
+    import torch
+
+    named = dict(output) if isinstance(output, Mapping) else {field.name: getattr(output, field.name) for field in dataclasses.fields(output)} if dataclasses.is_dataclass(output) else {}
+    tensors = {str(name): part for name, part in named.items() if isinstance(part, torch.Tensor)}
+    listed = f" with {names_shown([f'{name} {tuple(part.shape)}' for name, part in tensors.items()], 4)}" if tensors else ""
+    ways = {2: "", 3: "[:, 0], its first token", 4: ".mean((2, 3))"}
+    best = min((part.ndim, name) for name, part in tensors.items()) if tensors else (0, "")
+    return listed, f", such as output[{best[1]!r}]{ways[best[0]]}" if best[0] in ways else ""
+
+
 def _output_features(model: "torch.nn.Module", output: Any) -> "torch.Tensor":
     "The output of a network without a classifier, which is its features; raises `UserError` if it is not (n, n_features)."
     import torch
@@ -262,8 +272,12 @@ def _output_features(model: "torch.nn.Module", output: Any) -> "torch.Tensor":
         raise _no_linear_layer(model)
     if isinstance(output, torch.Tensor) and output.ndim == 2:
         return output
-    found = f"a tensor of the shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
-    places = ", such as their mean over the places, x.mean((2, 3))" if isinstance(output, torch.Tensor) and output.ndim == 4 else ""
+    if isinstance(output, torch.Tensor):
+        found = f"a tensor of the shape {tuple(output.shape)}"
+        places = ", such as their mean over the places, x.mean((2, 3))" if output.ndim == 4 else ""
+    else:
+        parts, places = _parts_words(output)
+        found = f"{type(output).__name__}{parts}"
     raise UserError(
         f"network {type(model).__name__}: its forward pass uses no linear layer as a classifier and returns {found}; "
         f"expected features of the shape (images, features){places}, or a network that ends in torch.nn.Linear"

@@ -27,6 +27,7 @@ from transfer_study.tables.columns import (
     names_in,
     names_score,
     network_columns,
+    standard_column,
 )  # fmt: skip
 from .files import Grid, path_shown, read_grid
 from .metrics import metric_kind
@@ -412,6 +413,13 @@ def _converted(
     return rows, [*remarks, *of_sources]
 
 # %% ../../nbs/api/tables/11_rows.ipynb #d66b7411
+def _with_named_texts(grid: Grid, network: str | Iterable[str] | None, path: object) -> Grid:
+    "The table whose columns of texts without a name, such as groups of networks, are called by their place, where another column names the networks."
+    if not network and standard_column(grid, "network", path) is None:
+        return grid
+    return replace(grid, columns=tuple(f"column {i + 1}" if not name and len(grid.cells) and is_text(grid, i) else name for i, name in enumerate(grid.columns)))
+
+
 def table_rows(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
     known: Iterable[str] = (),  # names of networks whose source accuracies are known
@@ -429,7 +437,7 @@ def table_rows(
     grid, (percent, by_name) = unpivoted(read_grid(table)), scales_in(scale, percent)
     path = _shown(table, grid)
     _check_kind(grid, path)
-    grid = grid if network or score else upright(grid, path, known, source)
+    grid = _with_named_texts(grid if network or score else upright(grid, path, known, source), network, path)
     grid, leave_out, on_request = _without_rows(grid, leave_out, path)
     roles = long_roles(grid, path, network, score, source, leave_out)
     if roles is None:

@@ -237,6 +237,8 @@ def _reason_left_out(grid: Grid, i: int, path: object, named: list[int], only: l
         return "a run of a dataset without a name"
     if reason := reason_no_dataset(dataset) or beside.get(name, ""):
         values = grid.numbers(i).values
+        if reason == "row numbers" and is_text(grid, i):
+            return "no numbers"
         is_nameless = not name or name.startswith("Unnamed")  # as pandas writes it
         return "it has no name" if is_nameless and reason == "row numbers" and (values[np.isfinite(values)] % 1 != 0).any() else reason
     if grid.numbers(i).missing.all():

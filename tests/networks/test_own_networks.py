@@ -293,7 +293,8 @@ def test_what_gives_no_features_is_named(nets, function, message):
     ("name", "config", "parts"),
     [
         (
-            "Dinov2Model", {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8, "image_size": 32},
+            "Dinov2Model",
+            {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8, "image_size": 32},
             "last_hidden_state (1, 17, 8), pooler_output (1, 8)",
         ),
         ("ConvNextModel", {"hidden_sizes": [4, 8], "depths": [1, 1], "num_stages": 2}, "last_hidden_state (1, 8, 4, 4)"),

@@ -281,8 +281,8 @@ def _lists_beside(path: Path) -> str:
             whole = above / f"{before}{{{','.join(['train', *others])}}}{after}"
             listed = f"{' and '.join(map(str, others.values()))} list{'s' * (len(others) == 1)} others"
             return f'{listed}, which are not read: write csv = "{whole}" for all, or csv:{whole} (in quotes on the command line) without a study file'
-    others = sorted(other.name for other in path.parent.iterdir() if other != path and is_split_list(other.name) and other.is_file())
-    return f"lists of splits beside it are not read: {names_shown(others, 4)}; a column split (train, val, test) says the same" if others else ""
+    texts = sorted(other.name for other in path.parent.iterdir() if other != path and is_split_list(other.name) and other.is_file())
+    return f"lists of splits beside it are not read: {names_shown(texts, 4)}; a column split (train, val, test) says the same" if texts else ""
 
 
 @contextmanager

@@ -101,6 +101,14 @@ def _unused_note(names: list[str]) -> list[str]:
     return [f"{len(names)} other tensors are not used, first: {names[0]}"] if names else []
 
 
+def _classifier_note(others: list[str], is_absent: bool) -> list[str]:
+    "A line on tensors below the name of the classifier that the network does not have, if they are more than a weight and a bias, or its own are absent."
+    if not others or not is_absent and len(others) <= 2:
+        return []
+    words = f"its classifier has other names ({others[0]}) and is" if is_absent else f"{len(others)} tensors at the place of the classifier, first {others[0]}, are"
+    return [f"{words} not used"]
+
+
 def _prefix_note(prefix: str, given: dict[str, Any]) -> str:
     others = [name for name in given if not name.startswith(prefix)]
     return "; ".join([f"the prefix {prefix!r} of the tensors' names was removed", *_unused_note(others)])
@@ -251,9 +259,7 @@ def load_weights(
     if absent and target is not model:
         target.pooler, absent = None, []  # the library left it out, too
     others = [name for name in given if optional and name.startswith(optional) and name not in expected]
-    if others and (absent or len(others) > 2):  # more than a weight and a bias
-        words = f"its classifier has other names ({others[0]}) and is" if absent else f"{len(others)} tensors at the place of the classifier, first {others[0]}, are"
-        notes.append(f"{words} not used")
+    notes += _classifier_note(others, bool(absent))
     matching |= {name: torch.zeros_like(expected[name]) for name in absent}  # random numbers would change the network's digest at every call
     model.classifier_loaded = not absent
     target.load_state_dict(matching, strict=False)

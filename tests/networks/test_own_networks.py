@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import re
 import sys
@@ -287,6 +288,25 @@ def test_an_unused_auxiliary_layer_is_not_the_classifier(nets):
 def test_what_gives_no_features_is_named(nets, function, message):
     with pytest.raises(UserError, match=message):
         check_network(build_architecture(f"nets:{function}", nets).eval(), "x")
+
+
+def test_the_advice_on_an_output_can_be_written_so():
+    "A plain data class has attributes, a dictionary has keys."
+
+    @dataclasses.dataclass
+    class Output:
+        vectors: torch.Tensor
+
+    class Body(torch.nn.Conv2d):
+        def forward(self, images):
+            return self.output(super().forward(images).mean((2, 3)))
+
+    for output, advice in ((Output, "output.vectors"), (lambda vectors: {"vectors": vectors}, "output['vectors']")):
+        model = Body(3, 4, 3).eval()
+        model.output = output
+        with pytest.raises(UserError) as error:
+            penultimate_features(model, torch.zeros(1, 3, 8, 8))
+        assert f"with vectors (1, 4); expected features of the shape (images, features), such as {advice}, or" in str(error.value)
 
 
 @pytest.mark.parametrize(

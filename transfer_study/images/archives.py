@@ -325,7 +325,7 @@ def _zip_name(member: zipfile.ZipInfo) -> str:
             name = "/".join(_in_code_page(part, "cp437") for part in stored.split(b"/"))
     return name.replace("\\", "/")
 
-
+# %% ../../nbs/api/images/01_archives.ipynb #fcbe3d5c
 def _list_zip(archive: Path) -> FileList:
     "The files of a zip."
     limits, tree = ArchiveLimits(archive, size_limit(archive)), _Tree(FileList())

@@ -110,7 +110,7 @@ def _splits_named(names: list[str]) -> dict[str, str]:
     rest = {name: [word for word in parts if word not in shared | FILLERS | _KINDS and not word.isdigit()] for name, parts in words.items()}
     return {name: known[parts[0]] for name, parts in rest.items() if len(parts) == 1 and parts[0] in known}
 
-
+# %% ../../nbs/api/images/06_checks.ipynb #3ff6c0f6
 def check_are_classes(
     labels: Iterable[str],  # names of the folders that hold images
     where: str,  # for the message

@@ -86,7 +86,7 @@ def _why_no_image(path: str, start: Callable[[int], bytes]) -> str:
     others = {PICTURE: _OTHER_PICTURES, ARCHIVE: _ARCHIVES, TABLE: LISTING_SUFFIXES}
     return next((why for why, suffixes in others.items() if path.lower().endswith(suffixes)), SPLIT_LIST if is_split_list(path) else NO_IMAGE)
 
-
+# %% ../../nbs/api/images/05_layout.ipynb #bfe9bead
 def image_files(
     listed: FileList,  # of `root`; the other files are left out of it
     root: Path,
@@ -219,7 +219,7 @@ def _lists_of_splits(names: Iterable[str]) -> str:
     same = [path.parent.name for path in paths if path.name == paths[0].name]
     return f"{{{','.join(same)}}}/{paths[0].name}" if len(same) > 1 else ""
 
-
+# %% ../../nbs/api/images/05_layout.ipynb #a44ceb46
 def folder_advice(
     names: Iterable[str],  # of files and folders
     packed: bool = False,  # whether they lie in an archive

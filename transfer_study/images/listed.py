@@ -267,7 +267,7 @@ def _joined(lists: Mapping[str, Path], entry: DatasetEntry, path: Path) -> tuple
     return pd.concat(tables).rename_axis(place), tuple(remarks)
 
 # %% ../../nbs/api/images/18_listed.ipynb #03c786b8
-def _lists_beside(path: Path) -> str:
+def _lists_beside(path: Path, columns: set[str]) -> str:
     "What lists of splits are beside a list without any, or in the folder beside its own, and what to do with those that have its columns; empty if there are none."
     named, above = str(path.relative_to(path.parent.parent)), path.parent.parent
     for found in re.finditer("train", named):
@@ -275,7 +275,7 @@ def _lists_beside(path: Path) -> str:
         others = {}
         for split in ("val", "valid", "validation", "test"):
             with suppress(UserError):
-                if file_and_part(other := above / f"{before}{split}{after}")[0].is_file() and set(listed_cells(other)[0]) == set(listed_cells(path)[0]):
+                if file_and_part(other := above / f"{before}{split}{after}")[0].is_file() and set(listed_cells(other)[0]) == columns:
                     others[split] = other
         if others:
             whole = above / f"{before}{{{','.join(['train', *others])}}}{after}"
@@ -314,7 +314,7 @@ def csv_dataset(
     unused = "" if words else unused_words(table, (given.name, labels.name, split, entry.groups or None))
     labels, (files, elsewhere) = _one_spelling(labels), located_files(given, path)
     several = bool(labels.str.contains("|", regex=False).any())
-    beside = "" if split or lists else _lists_beside(path)
+    beside = "" if split or lists else _lists_beside(path, set(table))
     remarks = (*remarks, *filter(None, [called, words or _none_words(labels), found, unused, elsewhere, words_on_lists := _list_words(labels), beside]))
     if (empty := np.flatnonzero((labels == "") & (words == "") | (files == ""))).size:
         none = "; an image with none of the labels has a | alone" * several

@@ -157,7 +157,7 @@ def _by_spaces(records: Records) -> Records:
     is_name = len(words) > 0 and len(words[0]) == 2 and _names_image(words[0][1:])  # one with a space
     return records if is_name or len({len(cells) for cells in words} - {1}) != 1 or min(map(len, words)) == 1 else cut
 
-
+# %% ../../nbs/api/images/07_lists.ipynb #9595cbbb
 def _no_header(path: Path, names: list[str]) -> UserError:
     "What to write above a list without a header, with the separator that it has."
     data = unpacked(path.read_bytes(), path)

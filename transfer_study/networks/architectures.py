@@ -222,7 +222,7 @@ def torchvision_weights(
             raise UserError(f"network 'torchvision:{name}': a network of torchvision.models.{task}; expected one that classifies images, such as torchvision:resnet50")
     if name not in names:
         if words := _torchvision_words(given) or _torchvision_words(f"torchvision.{given}"):
-            raise UserError(f"unknown torchvision network {given!r}; {words}")
+            raise UserError(f"unknown torchvision network {given!r}; {words.removeprefix('of torchvision: ')}")
         raise unknown_name_error("torchvision network", name, names)
     weights = {entry.name: entry for entry in torchvision.models.get_model_weights(name)}
     if tag and tag not in weights:

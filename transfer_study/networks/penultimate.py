@@ -252,16 +252,25 @@ def _no_linear_layer(model: "torch.nn.Module") -> UserError:
     return UserError(f"network {type(model).__name__}: its classifier is no linear layer, so no penultimate features; in a function of your own, {advice}")
 
 # %% ../../nbs/api/networks/05_penultimate.ipynb #4445a58a
+def _named_parts(output: Any) -> dict[Any, Any]:
+    "The parts of a network's output by their names, those of a tuple or a list by their numbers; none of anything else."
+    if isinstance(output, Mapping):
+        return dict(output)
+    if dataclasses.is_dataclass(output):
+        return {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
+    return dict(enumerate(output)) if isinstance(output, (tuple, list)) else {}
+
+
 def _parts_words(output: Any) -> tuple[str, str]:
     "The tensors in the output of a network by their names and shapes, such as those of the Transformers library, and which of them may be its features."
     import torch
 
-    named = dict(output) if isinstance(output, Mapping) else {field.name: getattr(output, field.name) for field in dataclasses.fields(output)} if dataclasses.is_dataclass(output) else {}
-    tensors = {str(name): part for name, part in named.items() if isinstance(part, torch.Tensor)}
+    tensors = {name: part for name, part in _named_parts(output).items() if isinstance(name, str) and isinstance(part, torch.Tensor)}
     listed = f" with {names_shown([f'{name} {tuple(part.shape)}' for name, part in tensors.items()], 4)}" if tensors else ""
     ways = {2: "", 3: "[:, 0], its first token", 4: ".mean((2, 3))"}
     best = min((part.ndim, name) for name, part in tensors.items()) if tensors else (0, "")
-    return listed, f", such as output[{best[1]!r}]{ways[best[0]]}" if best[0] in ways else ""
+    chosen = f"output[{best[1]!r}]" if isinstance(output, Mapping) else f"output.{best[1]}"
+    return listed, f", such as {chosen}{ways[best[0]]}" if best[0] in ways else ""
 
 
 def _output_features(model: "torch.nn.Module", output: Any) -> "torch.Tensor":
@@ -303,13 +312,7 @@ def output_tensors(
 
     if isinstance(output, torch.Tensor):
         return [output]
-    if isinstance(output, Mapping):
-        parts = list(output.values())
-    elif dataclasses.is_dataclass(output):
-        parts = [getattr(output, field.name) for field in dataclasses.fields(output)]
-    else:
-        parts = list(output) if isinstance(output, (tuple, list)) else []
-    return [tensor for part in parts for tensor in output_tensors(part)]
+    return [tensor for part in _named_parts(output).values() for tensor in output_tensors(part)]
 
 # %% ../../nbs/api/networks/05_penultimate.ipynb #570784ee
 def same_values(

@@ -84,7 +84,7 @@ def _pattern(pattern: str) -> list[str]:
 def _named(name: str) -> Network:
     return Network(name.removeprefix("lite:"), name, source_accuracy=imagenet_top1(name))
 
-
+# %% ../../nbs/api/selection/02_candidates.ipynb #2cafc892
 def _of_word(word: str) -> list[Network]:
     "The networks that one word stands for."
     if re.search(r"[\s;]", word) and not word.endswith(".toml"):

@@ -432,7 +432,7 @@ def _check_empty(file: StudyFile, dataset: ImageDataset) -> None:
         more = f" (such files: {len(empty):,})" if len(empty) > 1 else ""
         raise UserError(f"dataset {dataset.name}: {empty.iloc[0]} is an empty file{more}; repair or remove it, or set on_bad_image = \"skip\"")
 
-
+# %% ../../nbs/api/study/02_resolve.ipynb #28b0342d
 def check_sizes(file: StudyFile, dataset: ImageDataset) -> None:
     """Raises `UserError` if a protocol needs more images or neighbours than the dataset has, validation takes all images of a class, or
     single images are to be drawn from groups or from images with several labels; and for empty files.

@@ -74,7 +74,7 @@ def _lines_of(grid: Grid, datasets: list[int], is_it: Callable[[str], bool]) -> 
     found = {i: [line for line in grid.levels[i] if is_it(line)] for i in datasets}
     return {i: lines[0] for i, lines in found.items()} if all(len(lines) == 1 for lines in found.values()) else {}
 
-
+# %% ../../nbs/api/tables/11_rows.ipynb #b8871b52
 def _protocol_apart(name: str) -> tuple[str, str] | None:
     "A dataset and its protocol, if a name has both, such as `pets (linear)` and `ft_pets`."
     for mark in re.finditer(r"[\W_]+", name):
@@ -419,7 +419,7 @@ def _with_named_texts(grid: Grid, network: str | Iterable[str] | None, path: obj
         return grid
     return replace(grid, columns=tuple(f"column {i + 1}" if not name and len(grid.cells) and is_text(grid, i) else name for i, name in enumerate(grid.columns)))
 
-
+# %% ../../nbs/api/tables/11_rows.ipynb #902b96ca
 def table_rows(
     table: Path | str | pd.DataFrame,  # a file, the name of a shipped table, or a table in memory
     known: Iterable[str] = (),  # names of networks whose source accuracies are known

@@ -145,7 +145,7 @@ def grouped_numbers(
 # %% ../../nbs/api/tables/09_scales.ipynb #841a576b
 _ROUNDED = 1 + 1e-9  # as far as rounding may carry a score above 1: average precisions of scikit-learn reach 1.0000000000000002
 
-
+# %% ../../nbs/api/tables/09_scales.ipynb #939e0e2c
 def scaled_scores(
     rows: pd.DataFrame,
     column: str,  # score or source_accuracy

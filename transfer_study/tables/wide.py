@@ -107,7 +107,7 @@ def _no_number(grid: Grid, i: int, path: object, network: list[int]) -> UserErro
         f"or leave the {_odd_rows(grid, i, network) or named}"
     )
 
-
+# %% ../../nbs/api/tables/06_wide.ipynb #8407b4c3
 def _numeric(grid: Grid, i: int, path: object, network: list[int], certain: bool) -> bool:
     "Whether a column of a wide table holds scores; raises `UserError` for one that holds scores and other texts, or texts like scores."
     numbers = grid.numbers(i)

@@ -390,7 +390,8 @@ def test_files_of_other_programs_say_what_they_are(tmp_path):
     (("HAM10000_images_part_1", "HAM10000_images_part_2"), "images_part_2/ are parts of one set, not classes; .* of its class$"),
     (("images_001/images", "images_002/images"), "are parts of one set.* --class-level 2"),
     (("batch 1/cat", "batch 2/dog"), "are parts of one set"),
-    (("Sample001", "Sample002"), ""), (("part1", "part2"), ""), (("images of cats", "images of dogs"), ""), (("data_1", "rose_2"), ""),
+    (("Sample001", "Sample002"), ""), (("part1", "part2"), ""), (("images of cats", "images of dogs"), ""),
+    (("data_1", "rose_2"), ""),
 ])  # fmt: skip
 def test_folders_of_splits_and_of_parts_are_no_classes(tmp_path, folders, message):
     for folder in folders:
@@ -420,7 +421,7 @@ def test_masks_beside_their_images_are_no_images_of_a_class(tmp_path, packed):
     assert image_folder(place("splits")).counts["train"] == len(class_folders(place("plain")).images) == 6
     for folder, read in (("splits/train", image_folder), ("plain", class_folders)):
         (tmp_path / folder / "ill/ill (1)_mask_1.png").write_bytes(png_bytes())
-        with pytest.raises(UserError, match=r"ill/ill \(1\)_mask_1\.png is called like a mask of ill \(1\)\.png \(such files: 1\)"):
+        with pytest.raises(UserError, match=r"ill/ill \(1\)_mask_1\.png is called like a mask of ill \(1\)\.png \("):
             read(place(folder.split("/")[0]))
 
 

@@ -128,9 +128,12 @@ def test_damaged_and_compressed_tars(tmp_path):
     (tmp_path / "text.tar").write_text("not a tar")
     with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "squares", "squares")
+    for name in ("packed.tar", "packed"):  # as browsers name it
+        (tmp_path / name).write_bytes((tmp_path / "packed.tar.gz").read_bytes())
     messages = {
         "cut.tar": "truncated|not a readable tar", "text.tar": "not a readable tar",
         "packed.tar.gz": "a compressed tar, .* unpack it",
+        "packed.tar": r"a compressed tar, .* \(tar -xf\)", "packed": "a compressed tar,",
     }  # fmt: skip
     for name, message in messages.items():
         with pytest.raises(UserError, match=message):

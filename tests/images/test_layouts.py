@@ -387,6 +387,11 @@ def test_files_of_other_programs_say_what_they_are(tmp_path):
     (("rose", "daisy", "all/rose", "all/daisy"), "all/ is no class: it holds daisy/ and rose/, which are classes too; remove"),
     (("ill/images", "ill/masks", "well/images", "well/masks"), "ill/masks/ lies beside the images of ill/"),
     (("bus/test", "car/test"), ""),
+    (("HAM10000_images_part_1", "HAM10000_images_part_2"), "images_part_2/ are parts of one set, not classes; .* of its class$"),
+    (("images_001/images", "images_002/images"), "are parts of one set.* --class-level 2"),
+    (("batch 1/cat", "batch 2/dog"), "are parts of one set"),
+    (("Sample001", "Sample002"), ""), (("part1", "part2"), ""), (("images of cats", "images of dogs"), ""),
+    (("data_1", "rose_2"), ""),
 ])  # fmt: skip
 def test_folders_of_splits_and_of_parts_are_no_classes(tmp_path, folders, message):
     for folder in folders:
@@ -400,6 +405,24 @@ def test_folders_of_splits_and_of_parts_are_no_classes(tmp_path, folders, messag
                 image_folder(tmp_path)
     else:
         assert class_folders(tmp_path).classes == sorted({folder.split("/")[0] for folder in folders})
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_masks_beside_their_images_are_no_images_of_a_class(tmp_path, packed):
+    "As BUSI names them; a file that is only called so, such as a photograph of a mask, is an image."
+    for name in ("ill/ill (1).png", "ill/2_mask.png", "ill/mask.png", "well/ill (1)_mask.png", "well/mask_1.png", "well/1.png"):
+        for split in ("", "train/", "test/"):
+            (path := tmp_path / f"{'splits/' * bool(split)}{split or 'plain/'}{name}").parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png_bytes())
+
+    def place(folder: str) -> Path:
+        return Path(shutil.make_archive(str(tmp_path / folder), "zip", tmp_path / folder)) if packed else tmp_path / folder
+
+    assert image_folder(place("splits")).counts["train"] == len(class_folders(place("plain")).images) == 6
+    for folder, read in (("splits/train", image_folder), ("plain", class_folders)):
+        (tmp_path / folder / "ill/ill (1)_mask_1.png").write_bytes(png_bytes())
+        with pytest.raises(UserError, match=r"ill/ill \(1\)_mask_1\.png is called like a mask of ill \(1\)\.png \("):
+            read(place(folder.split("/")[0]))
 
 
 @pytest.mark.parametrize("top", ["", "train/"])

@@ -110,6 +110,15 @@ def _splits_named(names: list[str]) -> dict[str, str]:
     rest = {name: [word for word in parts if word not in shared | FILLERS | _KINDS and not word.isdigit()] for name, parts in words.items()}
     return {name: known[parts[0]] for name, parts in rest.items() if len(parts) == 1 and parts[0] in known}
 
+
+_SET_WORDS = {"images", "imgs", "photos", "pictures", "data", "dataset", "batch", "chunk", "shard"}
+
+
+def _are_parts_of_set(names: list[str]) -> bool:
+    "Whether names differ in numbers only and are those of a set in several parts: images_001 (NIH), HAM10000_images_part_1."
+    words = {tuple(word for word in name_words(name) if not word.isdigit()) for name in names}
+    return len(words) == 1 and not _SET_WORDS.isdisjoint(*words)
+
 # %% ../../nbs/api/images/06_checks.ipynb #3ff6c0f6
 def check_are_classes(
     labels: Iterable[str],  # names of the folders that hold images
@@ -134,6 +143,9 @@ def check_are_classes(
             f"{where}: {listed} are splits, not classes; expected train/<class>/<image> and test/<class>/<image>, "
             f"or a table with the columns image, label and split (csv:PATH){'; move the folders of the classes: ' * bool(moves)}{', '.join(moves)}{sort}"
         )
+    if _are_parts_of_set(names):
+        inside = "" if flat else "; if folders of classes lie inside of them: --class-level 2 of recommend, class_level = 2 in a study file"
+        raise UserError(f"{where}: {names_shown([f'{name}/' for name in names], 4)} are parts of one set, not classes; move each image to a folder of its class{inside}")
     _check_no_parts(names, where)
 
 # %% ../../nbs/api/images/06_checks.ipynb #2e14a7e1

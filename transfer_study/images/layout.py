@@ -180,13 +180,28 @@ def _highest_copy(folder: str, folders: dict[str, set[str]], classes: set[str]) 
     tops = ("/".join(parts[: i + 1]) for i in range(len(parts)))
     return next(top for top in tops if all(inner & classes for path, inner in folders.items() if f"{path}/".startswith(f"{top}/")))
 
+
+_MASK = re.compile(r"[ _.-]+(masks?|segmentation)([ _.-]*\d+)?$", re.IGNORECASE)  # as BUSI and ISIC end names
+
+
+def _check_no_masks(paths: list[list[str]], where: str) -> None:
+    "Raises `UserError` for masks beside the images of which they are, as in 1.png and 1_mask.png."
+    stems = ["/".join(parts).removesuffix(Path(parts[-1]).suffix) for parts in paths]
+    if not (ends := {i: match.start() for i, stem in enumerate(stems) if (match := _MASK.search(stem))}):
+        return
+    images = {stem: i for i, stem in enumerate(stems)}
+    if masks := [i for i, end in ends.items() if stems[i][:end] in images]:
+        mask, image = "/".join(paths[masks[0]]), paths[images[stems[masks[0]][: ends[masks[0]]]]][-1]
+        raise UserError(f"{where}: {mask} is called like a mask of {image} (such files: {len(masks):,}); masks are no images of a class, move them elsewhere")
+
 # %% ../../nbs/api/images/05_layout.ipynb #7f481a87
 def check_inner_folders(
-    paths: Iterable[list[str]],  # of the images, in parts
+    paths: list[list[str]],  # of the images, in parts
     level: int,  # position of the folder of the class in them
     where: str,  # for the message
 ) -> None:
     "Raises `UserError` for a class that holds folders called like classes, such as a copy of all, and for masks beside images."
+    _check_no_masks(paths, where)
     folders: dict[str, set[str]] = {}
     for parts in paths:
         folders.setdefault("/".join(parts[: level + 1]), set()).update(parts[level + 1 : -1][:1])
@@ -305,7 +320,7 @@ def folder_images(
             listed.leave_out(reason, file.path)
         else:
             images.append(_image(file, parts[depth:], splits, class_level))
-    check_inner_folders((readable_name(image.file.path).split("/") for image in images), above, f"dataset {root}")
+    check_inner_folders([readable_name(image.file.path).split("/") for image in images], above, f"dataset {root}")
     of_classes = [readable_name("/".join(parts[:-1])).split("/") for parts in folders if len(parts) == above + 2 and parts[depth] in splits]
     return sorted(images, key=lambda image: image.stored), {"/".join(parts): (splits[parts[depth]], parts[above]) for parts in of_classes}
 

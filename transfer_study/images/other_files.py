@@ -7,6 +7,7 @@ __all__ = ['part_words', 'same_download', 'binary_kind', 'zip_kind', 'array_kind
 
 # %% ../../nbs/api/images/00_other_files.ipynb #da43ad0e
 import re
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -115,7 +116,7 @@ _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"
 def _compressed_kind(archive: Path, start: bytes) -> str:
     "What to do with a compressed file; empty for any other file."
     command = next((command for sign, command in _COMPRESSED.items() if start.startswith(sign)), "")
-    if command and re.search(r"\.(tar\.\w+|t[gbx]z2?|tzst)$", archive.name.lower()):
+    if command and (re.search(r"\.(tar(\.\w+)?|t[gbx]z2?|tzst)$", archive.name.lower()) or tarfile.is_tarfile(archive)):
         return "a compressed tar, which is not read; unpack it (tar -xf) and give the folder"
     return command and f"a compressed file, which is not read; decompress it ({command}) and give what comes out"
 

@@ -310,6 +310,10 @@ def penultimate_features(
     images: "torch.Tensor",  # (n, 3, height, width), normalised
 ) -> "torch.Tensor":
     "Penultimate features (n, n_features), of a network without a classifier its output; raises `UserError` if that is no vector for each image."
+    import torch
+
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError("a program of torch.jit, in which the input of the classifier cannot be found; give the network that it was made from")
     if has_timm_head(model):
         return model.forward_head(model.forward_features(images), pre_logits=True).flatten(1)
     place, features, output = _forward_pass(model, _classifier_candidates(model), images)

@@ -304,7 +304,7 @@ def test_an_unused_auxiliary_layer_is_not_the_classifier(nets):
     [
         ("Fails", r"network 'x': fails for an image of 3 × 16 × 16: RuntimeError: shape '\[1, 2\]' is invalid"),
         ("Maps", r"network 'x': .*returns a tensor of the shape \(1, 4, 2, 1\); .* \(images, features\), such as x.mean"),
-        ("Image", r"the shape \(1, 3, 16, 16\); .* and not maps as large as the image, such as x.mean\(\(2, 3\)\) of what its encoder"),
+        ("Image", r"the shape \(1, 3, 16, 16\); .* and not maps as large as the image, such as x.mean\(\(2, 3\)\) of what"),
         ("Squeezed", r"a tensor of the shape \(4,\); .*, such as by x.flatten\(1\) in place of x.squeeze\(\), which also drops"),
         ("SqueezedHead", r"network 'x': fails .*; where it has x.squeeze\(\), which also drops .* image, write x.flatten\(1\)$"),
         ("Pair", "network 'x': .* its forward pass uses no linear layer as a classifier and returns tuple; expected features"),

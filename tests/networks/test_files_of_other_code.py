@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations, prune
 from transfer_study.core import UserError
 from transfer_study.networks.architectures import build_architecture
 from transfer_study.networks.loading import load_weights
+from transfer_study.networks.penultimate import penultimate_features
 
 
 class Small(nn.Module):
@@ -201,3 +202,12 @@ def test_adapters_and_tensors_without_values_say_what_to_save(tmp_path):
         torch.save(content, tmp_path / "w.pth")
         with pytest.raises(UserError, match=message):
             load_weights(Small(), tmp_path / "w.pth")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_program_of_torch_jit_in_python_is_one_line():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).eval()
+    images = torch.zeros(1, 3, 2, 2)
+    for program in (torch.jit.script(network), torch.jit.trace(network, images)):
+        with pytest.raises(UserError, match="a program of torch.jit, .*; give the network that it was made from$"):
+            penultimate_features(program, images)

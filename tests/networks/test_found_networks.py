@@ -193,7 +193,7 @@ def test_what_trainers_save_beside_the_weights_is_not_read_and_does_not_matter(t
     assert torch.equal(other.head.weight, model.head.weight)
 
 
-def test_objects_in_place_of_tensors_are_named(tiny):
+def test_objects_in_place_of_tensors_are_named(tiny, monkeypatch):
     from fastai.learner import Learner
 
     folder, model = tiny
@@ -205,11 +205,15 @@ def test_objects_in_place_of_tensors_are_named(tiny):
     ]:
         for place in (content, {"model": content, "epoch": 3}, {**model.state_dict(), "more": content}):
             torch.save(place, folder / "w.pth")
-            with pytest.raises(
-                UserError,
-                match=rf"not a plain state dict, it holds {held}; .* rejected; .*torch.save\({saved}.state_dict\(\), NAME\)$",
-            ):
+            refused = rf"not a plain state dict, it holds {held}; .* rejected; .*torch.save\({saved}.state_dict\(\), NAME\)"
+            with pytest.raises(UserError, match=refused) as error:
                 load_weights(model, folder / "w.pth")
+            how = str(error.value).partition("if you trust the file, with ")[2].removesuffix(" where its code can be imported")
+            assert bool(how) == (not isinstance(place, dict) or "more" not in place)
+            if how and content is model.head:  # the advice is Python that works
+                monkeypatch.chdir(folder)
+                exec(how, {"torch": torch})
+                assert torch.equal(torch.load(folder / "weights.pth")["weight"], content.weight)
     (folder / "w.pkl").write_bytes(pickle.dumps(model.state_dict()))
     with pytest.raises(UserError, match=r"a pickle, not a file of torch.save; .* torch.save\(model.state_dict\(\), NAME\)$"):
         load_weights(model, folder / "w.pkl")

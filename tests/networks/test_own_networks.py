@@ -124,7 +124,33 @@ class Classified(Tokens):
 
 class Maps(Tiny):
     def forward(self, x):
+        return self.body(x)[:, :, None, None].expand(-1, -1, 2, 1)
+
+
+class Pooled(Tiny):
+    def forward(self, x):
         return self.body(x)[:, :, None, None]
+
+
+class Image(Tiny):
+    def forward(self, x):
+        return x + self.body(x).sum()
+
+
+class Squeezed(Tiny):
+    def forward(self, x):
+        return self.body(x).squeeze()
+
+
+class SqueezedHead(Tiny):
+    def forward(self, x):
+        return self.head(self.body(x).squeeze())
+
+
+def cut():
+    import torchvision
+
+    return torch.nn.Sequential(*list(torchvision.models.resnet18().children())[:-1])
 
 
 class Pair(Tiny):
@@ -277,7 +303,10 @@ def test_an_unused_auxiliary_layer_is_not_the_classifier(nets):
     ("function", "message"),
     [
         ("Fails", r"network 'x': fails for an image of 3 × 16 × 16: RuntimeError: shape '\[1, 2\]' is invalid"),
-        ("Maps", r"network 'x': .*returns a tensor of the shape \(1, 4, 1, 1\); .* \(images, features\), such as their mean"),
+        ("Maps", r"network 'x': .*returns a tensor of the shape \(1, 4, 2, 1\); .* \(images, features\), such as x.mean"),
+        ("Image", r"the shape \(1, 3, 16, 16\); .* and not maps as large as the image, such as x.mean\(\(2, 3\)\) of what"),
+        ("Squeezed", r"a tensor of the shape \(4,\); .*, such as by x.flatten\(1\) in place of x.squeeze\(\), which also drops"),
+        ("SqueezedHead", r"network 'x': fails .*; where it has x.squeeze\(\), which also drops .* image, write x.flatten\(1\)$"),
         ("Pair", "network 'x': .* its forward pass uses no linear layer as a classifier and returns tuple; expected features"),
         ("squeezenet", "network 'x': .*; in a function of your own, put torch.nn.Identity in place of classifier.1$"),
         ("First", "network 'x': gives 1 rows of features for one image and 1 for two, expected one each"),
@@ -338,7 +367,7 @@ def test_layers_inside_of_a_backbone_are_no_classifiers(name, config, parts):
     ("function", "n_features", "scores"),
     [
         ("Headless", 7, ""), ("resnet", 512, ""), ("Bare", 4, ""), ("body", 4, "0"), ("Tokens", 5, ""),
-        ("squeezed", 512, ""), ("scored", 5, "scores"), ("unscored", 6, ""),
+        ("squeezed", 512, ""), ("scored", 5, "scores"), ("unscored", 6, ""), ("Pooled", 4, ""), ("cut", 512, ""),
     ],
 )  # fmt: skip
 def test_the_output_of_a_network_without_a_classifier_is_its_features(nets, function, n_features, scores):
@@ -346,7 +375,7 @@ def test_the_output_of_a_network_without_a_classifier_is_its_features(nets, func
     model = build_architecture(f"{module}:{function}", nets).eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        assert torch.equal(penultimate_features(model, images), model(images))
+        assert torch.equal(penultimate_features(model, images), model(images).flatten(1))
     *others, note = check_network(model, "x")
     assert all("states no input_size" in other for other in others)
     advice = f"; if these are scores of classes, put torch.nn.Identity in place of {scores}" if scores else ""
@@ -382,6 +411,27 @@ def test_a_removed_classifier_may_be_in_the_file_and_one_that_is_there_counts(ne
         assert classifier_names(classified) == ["final"] and penultimate_features(classified, images).shape == (2, 5)
     assert network_structure(trailing) == str(trailing) + trailing.source_digest
     assert network_structure(headless) != str(headless) + headless.source_digest, "else kept features of a layer inside are taken"
+
+
+def test_layers_with_numbers_for_names_are_those_of_the_network_in_their_order(nets):
+    "As in the file of a Sequential of a network's children, with which lightly trains."
+    import torchvision
+
+    network, cut = torchvision.models.resnet18(), build_architecture("nets:cut", nets)
+    for prefix, beside in (("", {}), ("backbone.", {"projection_head.layers.0.weight": torch.zeros(2, 512)})):
+        torch.save({f"{prefix}{name}": tensor for name, tensor in cut.state_dict().items()} | beside, nets / "w.pth")
+        loaded = build_network(Network("x", "torchvision:resnet18", nets / "w.pth"))
+        images = torch.randn(2, 3, 64, 64)
+        with torch.no_grad():
+            assert torch.equal(penultimate_features(loaded, images), penultimate_features(cut.eval(), images))
+        (note,) = loaded.notes
+        assert f"taken in their order, such as {prefix}0.weight for conv1.weight" in note
+        assert note.endswith("layers.0.weight") == bool(beside)
+    with pytest.raises(UserError, match="0.weight is not part of the network"):
+        build_network(Network("x", "torchvision:resnet34", nets / "w.pth"))
+    torch.save(network.state_dict(), nets / "w.pth")
+    with pytest.raises(UserError, match=r"before its layers were put into a torch.nn.Sequential, .* return the network itself: "):
+        build_network(Network("x", "nets:cut", nets / "w.pth", directory=nets))
 
 
 def test_a_removed_convolution_may_be_in_the_file(nets):
@@ -452,7 +502,7 @@ def test_a_function_that_fails_is_one_line(nets):
         build_architecture("nets:needs_argument", nets)
     with pytest.raises(UserError, match=r"nets:needs_argument\(4\): expected module:function, the name of a function"):
         build_architecture("nets:needs_argument(4)", nets)
-    with pytest.raises(UserError, match="unknown function in nets 'torch'; known: Bare, .*, one_channel, resnet$"):
+    with pytest.raises(UserError, match="unknown function in nets 'torch'; known: Bare, .*, body, cut$"):
         build_architecture("nets:torch", nets)
     (nets / "train.py").write_text("import argparse\nargparse.ArgumentParser().parse_args(['--data'])\n")
     with pytest.raises(UserError, match="train.py: ends the program when it is imported; .*__main__"):

@@ -7,6 +7,7 @@ __all__ = ['load_weights']
 
 # %% ../../nbs/api/networks/06_loading.ipynb #10ad0003
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -157,6 +158,11 @@ def _not_fitting_advice(problems: list[str], given: dict[str, Any], expected: di
     if {"1.2.running_mean", "1.8.weight"} <= given.keys():  # of the head that fastai makes
         build = "create_vision_model(resnet18, n_out, pretrained=False) of fastai.vision.learner, with your architecture and number of classes"
         return f'as of a learner of fastai; give a function (architecture = "module:function") that returns {build}'
+    if all(name[0].isdigit() for name in expected) and not any(name[0].isdigit() for name in given):
+        return (
+            "as of the network before its layers were put into a torch.nn.Sequential, which gives them numbers as names; let the function return the network itself: "
+            "the input of its last linear layer is taken as the features"
+        )
     extra = {name.partition(".")[0] for name in given} - {name.partition(".")[0] for name in expected}
     if all(problem.endswith("is not part of the network") and re.split("[. ]", problem)[0] in extra for problem in problems):
         how = _saved_part(path, "name", f"if name.partition('.')[0] not in {sorted(extra)}", f"{path.stem}-without.pth")
@@ -208,6 +214,21 @@ def _may_be_missing(model: "torch.nn.Module", given: dict[str, Any]) -> tuple[st
     return (*names, *sorted(parent for parent in parents if not any(name.startswith(parent) for name in others)))
 
 # %% ../../nbs/api/networks/06_loading.ipynb #ccc92421
+def _named_as_children(model: "torch.nn.Module", read: dict[str, Any], fits: Callable[[dict], bool]) -> tuple[dict[str, Any], str]:
+    """The tensors of a file of torch.nn.Sequential(*list(network.children())[:-1]), whose names are numbers, by the names of the network's
+    children, and what a user should know of that; nothing if they do not fit then, either.
+    """
+    children = [f"{name}." for name, _ in model.named_children()]
+    found = {name: match for name in read if (match := re.match(r"((?:.*?\.)??)(\d+)\.(.+)", name))}
+    for prefix in dict.fromkeys(match[1] for match in found.values()):
+        names = {name: children[int(match[2])] + match[3] for name, match in found.items() if match[1] == prefix and int(match[2]) < len(children)}
+        if names and fits(given := {new: read[name] for name, new in names.items()}):
+            first, others = next(iter(names)), [name for name in read if name not in names]
+            words = f"its layers have numbers in place of names, as in torch.nn.Sequential, and were taken in their order, such as {first} for {names[first]}"
+            return given, "; ".join([words, *_unused_note(others)])
+    return {}, ""
+
+
 def _as_expected(model: "torch.nn.Module", read: dict, expected: dict, optional: tuple[str, ...], path: Path) -> tuple[dict[str, Any], list[str]]:
     "The tensors of a file by the expected names, and what was done for that; raises `UserError` if they do not fit."
     required = {name for name in expected if not name.endswith("num_batches_tracked") and not (optional and name.startswith(optional))}
@@ -217,7 +238,9 @@ def _as_expected(model: "torch.nn.Module", read: dict, expected: dict, optional:
         notes += [_prefix_note(prefix, read)] * bool(prefix)
     if problems := _mismatches(given, expected, optional):
         named = required <= given.keys() <= expected.keys()  # then only shapes differ, as of another input size
-        converted, note = ({}, "") if named else converted_by_library(model, read, lambda tensors: not _mismatches(tensors, expected, optional))
+        ways = () if named else (converted_by_library, _named_as_children)
+        results = (way(model, read, lambda tensors: not _mismatches(tensors, expected, optional)) for way in ways)
+        converted, note = next(((tensors, words) for tensors, words in results if tensors), ({}, ""))
         if not converted:
             held = f"; the file holds {', '.join(map(repr, list(given)[:3]))}" if given and not required & given.keys() else ""
             raise _not_fitting(problems, held, _not_fitting_advice(problems, given, expected, path), path)

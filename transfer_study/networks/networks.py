@@ -210,6 +210,8 @@ def failed_pass(
     reason = next(iter(str(error).splitlines()), "").rstrip(".")
     if "channel" in reason and "per channel" not in reason:
         advice = _COLOUR
+    elif "Dimension out of range" in reason or "got 1D input" in reason:
+        advice = "where it has x.squeeze(), which also drops the dimension of a single image, write x.flatten(1)"
     elif isinstance(error, (NotImplementedError, TypeError, AttributeError, NameError, KeyError)):
         advice = "expected a forward that takes images (n, 3, height, width), and nothing else"
     else:

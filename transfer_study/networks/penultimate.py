@@ -261,29 +261,41 @@ def _named_parts(output: Any) -> dict[Any, Any]:
     return dict(enumerate(output)) if isinstance(output, (tuple, list)) else {}
 
 
+_WAYS = {3: "[:, 0], its first token", 4: ".mean((2, 3))"}  # to features, by the number of dimensions of a tensor
+
+
+def _tensor_ways(output: "torch.Tensor", images: "torch.Tensor") -> str:
+    "How to make features of the output of a network, which is a tensor of another number of dimensions."
+    if output.ndim == 1:
+        return ", such as by x.flatten(1) in place of x.squeeze(), which also drops the dimension of a single image"
+    if output.ndim == 4 and output.shape[2:] == images.shape[2:]:
+        return " and not maps as large as the image, such as x.mean((2, 3)) of what its encoder returns"
+    behind = ", as torch.nn.AdaptiveAvgPool2d(1) at the end of a torch.nn.Sequential gives" if output.ndim == 4 else ""
+    return f", such as x{_WAYS[output.ndim]}{behind}" if output.ndim in _WAYS else ""
+
+
 def _parts_words(output: Any) -> tuple[str, str]:
     "The tensors in the output of a network by their names and shapes, such as those of the Transformers library, and which of them may be its features."
     import torch
 
     tensors = {name: part for name, part in _named_parts(output).items() if isinstance(name, str) and isinstance(part, torch.Tensor)}
     listed = f" with {names_shown([f'{name} {tuple(part.shape)}' for name, part in tensors.items()], 4)}" if tensors else ""
-    ways = {2: "", 3: "[:, 0], its first token", 4: ".mean((2, 3))"}
+    ways = {2: "", **_WAYS}
     best = min((part.ndim, name) for name, part in tensors.items()) if tensors else (0, "")
     chosen = f"output[{best[1]!r}]" if isinstance(output, Mapping) else f"output.{best[1]}"
     return listed, f", such as {chosen}{ways[best[0]]}" if best[0] in ways else ""
 
 
-def _output_features(model: "torch.nn.Module", output: Any) -> "torch.Tensor":
-    "The output of a network without a classifier, which is its features; raises `UserError` if it is not (n, n_features)."
+def _output_features(model: "torch.nn.Module", output: Any, images: "torch.Tensor") -> "torch.Tensor":
+    "The output of a network without a classifier, which is its features; raises `UserError` if it is neither (n, n_features) nor (n, n_features, 1, 1)."
     import torch
 
     if is_from_library(model) and isinstance(output, torch.Tensor) and not removed_classifier(model):
         raise _no_linear_layer(model)
-    if isinstance(output, torch.Tensor) and output.ndim == 2:
-        return output
+    if isinstance(output, torch.Tensor) and output.ndim >= 2 and output.shape[2:].numel() == 1:  # (n, n_features, 1, 1), as after a global pooling
+        return output.flatten(1)
     if isinstance(output, torch.Tensor):
-        found = f"a tensor of the shape {tuple(output.shape)}"
-        places = ", such as their mean over the places, x.mean((2, 3))" if output.ndim == 4 else ""
+        found, places = f"a tensor of the shape {tuple(output.shape)}", _tensor_ways(output, images)
     else:
         parts, places = _parts_words(output)
         found = f"{type(output).__name__}{parts}"
@@ -298,10 +310,14 @@ def penultimate_features(
     images: "torch.Tensor",  # (n, 3, height, width), normalised
 ) -> "torch.Tensor":
     "Penultimate features (n, n_features), of a network without a classifier its output; raises `UserError` if that is no vector for each image."
+    import torch
+
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError("a program of torch.jit, in which the input of the classifier cannot be found; give the network that it was made from")
     if has_timm_head(model):
         return model.forward_head(model.forward_features(images), pre_logits=True).flatten(1)
     place, features, output = _forward_pass(model, _classifier_candidates(model), images)
-    return _output_features(model, output) if place < 0 else features.flatten(1)
+    return _output_features(model, output, images) if place < 0 else features.flatten(1)
 
 # %% ../../nbs/api/networks/05_penultimate.ipynb #b8ac5271
 def output_tensors(

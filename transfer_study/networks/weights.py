@@ -202,13 +202,17 @@ def _stand_ins(path: Path) -> list[tuple[type, str]]:
     return [(type(name, (kind,), {}), name) for name, kind in names.items()]
 
 # %% ../../nbs/api/networks/04_weights.ipynb #54596760
-def _check_plain(tensors: Any, path: Path) -> None:
-    "Raises `UserError` for an object in place of tensors, such as a whole network, or among them, and where there are none."
+def _check_plain(tensors: Any, path: Path, key: str) -> None:
+    "Raises `UserError` for an object in place of tensors, such as a whole network, or among them, and where there are none; `key` is its place in the file."
     import torch
 
     values = tensors.values() if isinstance(tensors, dict) else [tensors]
     if names := [type(value).__name__ for value in values if isinstance(value, _StandIn)]:
-        advice = _REJECTED.replace("model", "learn.model") if names[0].startswith("fastai.learner.") else _REJECTED
+        inside = ".model" if names[0].startswith("fastai.learner.") else ""
+        advice = _REJECTED.replace("model", "learn.model") if inside else _REJECTED
+        if isinstance(tensors, _StandIn):
+            how = f"torch.save(torch.load({str(path)!r}, weights_only=False){key}{inside}.state_dict(), 'weights.pth')"
+            advice = f"{advice}, or, if you trust the file, with {how} where its code can be imported"
         raise UserError(f"weights {path}: not a plain state dict, it holds {names[0]}; {advice}")
     if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors) or not any(isinstance(value, torch.Tensor) for value in values):
         held = f"{names_shown([repr(name) for name in tensors])}, " if isinstance(tensors, dict) and tensors else ""
@@ -236,7 +240,8 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     with open(path, "rb") as stream, torch.serialization.safe_globals(_stand_ins(path)), quiet:
         content = torch.load(stream, map_location="cpu", weights_only=True)
     tensors, note = _chosen(content, path) if isinstance(content, dict) else (content, "")
-    _check_plain(tensors, path)
+    key = next((f"[{name!r}]" for name, values in content.items() if values is tensors), "") if isinstance(content, dict) else ""
+    _check_plain(tensors, path, key)
     return _cleaned(tensors), note
 
 # %% ../../nbs/api/networks/04_weights.ipynb #c01593b8

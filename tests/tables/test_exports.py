@@ -209,6 +209,23 @@ def test_all_texts_among_the_scores_are_counted():
     assert "2 of 10 scores are empty" in rows.attrs["reading"]
 
 
+@pytest.mark.parametrize(("column", "done", "not_done"), [
+    ("State", "finished", "crashed"), ("status", "FINISHED", "FAILED"),
+    ("state", "COMPLETE", "TrialState.PRUNED"), ("status", "COMPLETED", "OUT_OF_MEMORY"),
+])  # fmt: skip
+def test_scores_of_runs_that_did_not_finish_are_said(column, done, not_done):
+    table = SEEDS.assign(**{column: done})
+    assert not any("did not finish" in line for line in read_table(table, percent=True).attrs["reading"])
+    table.loc[[2, 7], column] = not_done
+    table.loc[2, "score"] = np.nan
+    (said,) = [line for line in read_table(table, percent=True).attrs["reading"] if "did not finish" in line]
+    advice = f"{column}={not_done}"
+    assert said == f"1 of 20 scores are of runs that did not finish, by {column!r}; leave them out with --leave-out '{advice}'"
+    assert scores(read_table(table, percent=True, leave_out=advice), "seed") == expected(table.drop(index=[2, 7]), "seed")
+    wide = WIDE.assign(**{column: [done, not_done, done, done, done]})
+    assert said.replace("1 of 20", "2 of 10") in read_table(wide, percent=True).attrs["reading"]
+
+
 @pytest.mark.parametrize("prefix", ["params_", "params.", "parameters/", "config."])
 def test_what_a_tracker_writes_before_names(prefix):
     table = SEEDS.rename(

@@ -341,6 +341,21 @@ def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
             remarks.append(f"{len(empty)} {column}{'s' * (len(empty) > 1)} without any score: {listed}" + ", …" * (len(empty) > 5))
     return remarks
 
+# %% ../../nbs/api/tables/11_rows.ipynb #6c3bdf19
+_NOT_FINISHED = r"crash(ed)?|fail(ed|ure)?|killed|running|pruned|preempt(ed|ing)|pending|queued|scheduled|stopped|interrupted|aborted|cancell?ed|timeout|error|waiting|outofmemory|nodefail"
+
+
+def _unfinished_runs(rows: pd.DataFrame, grid: Grid) -> list[str]:
+    "On scores of runs that did not finish, by the column in which an experiment tracker states it."
+    remarks = []
+    for i in [i for i, name in enumerate(grid.columns) if re.search(r"\b(state|status)$", name_words(name))]:
+        states = rows["line"].map(dict(zip(grid.lines, clean_texts(grid.cells[i]), strict=True)))
+        odd = states[states.map(lambda state: isinstance(state, str) and bool(re.fullmatch(rf"(trialstate)?({_NOT_FINISHED})", name_key(state)))) & rows["score"].notna()]
+        if len(odd):
+            values = ",".join(f"{grid.columns[i]}={state}" for state in odd.unique())
+            remarks.append(f"{len(odd):,} of {len(rows):,} scores are of runs that did not finish, by {grid.columns[i]!r}; leave them out with --leave-out '{values}'")
+    return remarks
+
 # %% ../../nbs/api/tables/11_rows.ipynb #6c3bdf18
 def _look_alikes(rows: pd.DataFrame) -> list[str]:
     "On networks, datasets and protocols that may be one: see `look_alikes`."
@@ -458,7 +473,7 @@ def table_rows(
     of_source = [roles.standard["source_accuracy"]] if "source_accuracy" in roles.standard else roles.sources
     return TableRows(
         rows, grid, roles, path, grid.place, " ".join(grid.columns[i] or "the row names" for i in roles.network), ", ".join(dict.fromkeys(roles.runs.get(i, (grid.columns[i], 0))[0] for i in of_source)),
-        tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*dict.fromkeys([*grid.remarks, *remarks]), *_missing_remarks(rows, grid.place), *_look_alikes(rows), *_names_of_protocols(rows)), is_results(grid.columns),
+        tuple(f"{name} ({reason})" for name, reason in reasons.items()), (*dict.fromkeys([*grid.remarks, *remarks]), *_missing_remarks(rows, grid.place), *_unfinished_runs(rows, grid), *_look_alikes(rows), *_names_of_protocols(rows)), is_results(grid.columns),
     )  # fmt: skip
 
 # %% ../../nbs/api/tables/11_rows.ipynb #00819736

@@ -8,8 +8,10 @@ import sys
 
 import pandas as pd
 import pytest
+import typer
 
 from tests.conftest import NETWORKS, write_images
+from transfer_study.cli.console import interruptible
 from transfer_study.study.study import Study
 
 HERE = ("--device", "cpu", "--processes", "1")
@@ -135,7 +137,7 @@ finally:
 """
 
 
-@pytest.mark.parametrize(("first", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("first", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_is_said_and_a_second_ctrl_c_ends_at_once(first, code):
     process = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "busy\n"
@@ -143,6 +145,33 @@ def test_a_signal_is_said_and_a_second_ctrl_c_ends_at_once(first, code):
     assert process.stderr.readline() == "interrupted; all is kept\n" and process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == code and process.communicate() == ("", "")
+
+
+@pytest.fixture
+def hangup():
+    "Sets what SIGHUP does, and sets it back."
+    before = signal.getsignal(signal.SIGHUP)
+    yield lambda handler: signal.signal(signal.SIGHUP, handler)
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(hangup):
+    hangup(signal.SIG_IGN)
+    with interruptible("all is kept"):
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_a_closing_terminal_may_send_its_signal_twice(hangup):
+    unseen, cleaned = [], []
+    hangup(handler := lambda *_: unseen.append(1))
+    with pytest.raises(typer.Exit) as stop, interruptible("all is kept"):
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            signal.raise_signal(signal.SIGHUP)  # while cleaning up
+            cleaned.append(1)
+    assert cleaned and not unseen and stop.value.exit_code == 129 and signal.getsignal(signal.SIGHUP) is handler
 
 
 def test_results_do_not_lie_among_the_class_folders(command, weights, tmp_path, monkeypatch):

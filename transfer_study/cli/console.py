@@ -125,6 +125,7 @@ def write_analysis(analysis: "Analysis", directory: Path, title: str) -> Path:
 
 # %% ../../nbs/api/cli/00_console.ipynb #ac659166
 def _interrupt(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a closing terminal sends it twice; cleaning up goes on
     raise KeyboardInterrupt(number)
 
 
@@ -132,8 +133,12 @@ def _interrupt(number: int, frame: object) -> None:
 def interruptible(
     message: str,  # what is kept, for the message
 ) -> Iterator[None]:
-    "Turns Ctrl-C in the block, and SIGTERM, with which clusters end a program, into a message and exit code 130 or 143."
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    "Turns Ctrl-C in the block, a cluster's SIGTERM and a closed terminal's SIGHUP into a message and exit code 130, 143 or 129."
+    ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+    before = {number: signal.getsignal(number) for number in ends}
+    for number in ends:
+        if before[number] != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -142,7 +147,8 @@ def interruptible(
         echo(f"interrupted; {message}")
         raise typer.Exit(code) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 # %% ../../nbs/api/cli/00_console.ipynb #73968ec6
 @contextmanager

@@ -15,7 +15,7 @@ from transfer_study.images.class_folders import class_folders, has_test_images
 from transfer_study.images.drawn import drawn_dataset
 from transfer_study.images.listed import grouped_list
 from transfer_study.images.splits import draw_split, group_folds, joined_groups, read_groups
-from transfer_study.selection.checks import check_images
+from transfer_study.selection.checks import CHECK_COLUMNS, check_images, finding_lines
 from transfer_study.selection.images import (
     check_outside,
     open_images,
@@ -489,3 +489,14 @@ def test_only_equal_pixels_are_an_exact_copy(tmp_path):
     }
     assert said["a/copy0.bmp", "b/copy0.bmp"] == said["a/gray.png", "b/copy2.png"] == "exact copy"
     assert said["a/copy0.bmp", "b/copy1.png"] == "near-duplicate, the same picture with other pixel values"
+
+
+def test_a_number_of_classes_is_not_taken_for_a_number_of_images():
+    rows = [("few images", "daisy", "", "9 training images"), ("few images", "rose", "", "9 training images"),
+            ("class in one group", "daisy", "", "one group"), ("class in one group", "rose", "", "one group"),
+            ("undecodable", "a.png", "", "cut"), ("undecodable", "b.png", "", "cut"),
+            ("imbalance", "daisy", "rose", "9, 99")]  # fmt: skip
+    assert finding_lines(pd.DataFrame(rows, columns=CHECK_COLUMNS)) == [
+        "few images: 2 classes; first: daisy: 9 training images", "class in one group: 2 classes; first: daisy: one group",
+        "undecodable: 2; first: a.png: cut", "imbalance: 9, 99",
+    ]  # fmt: skip

@@ -138,5 +138,6 @@ def finding_lines(
         first = part.iloc[0]
         names = " and ".join(filter(None, [first["image"], first["other"]]))
         where = "" if check == "imbalance" else f"{names}: "
-        lines.append(f"{check}: {len(part):,}; first: {where}{first['detail']}" if len(part) > 1 else f"{check}: {where}{first['detail']}")
+        count = f"{len(part):,}{' classes' if check in ('few images', 'class in one group') else ''}; first: " if len(part) > 1 else ""
+        lines.append(f"{check}: {count}{where}{first['detail']}")
     return lines

@@ -147,7 +147,7 @@ def read_table(
 ) -> pd.DataFrame:
     """Any table of accuracies as a tidy results table; names may be patterns such as `params*`, and lists may be separated by commas.
 
-    The table is long (network, dataset, score) or wide (network, one column per dataset), in CSV, Markdown, HTML, Excel or Parquet. A
+    The table is long (network, dataset, score) or wide (network, one column per dataset), in CSV, Markdown, HTML, JSON, Excel or Parquet. A
     file of source accuracies has the columns network and source_accuracy, and the same scale; those of other networks are looked up.
     `attrs["reading"]` of the result has a tuple of lines: what was read as what and left out. Raises `UserError`, with the line, for a
     table that cannot be read without guessing.

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import zipfile
 
@@ -52,6 +53,7 @@ def html(text):
     return "<html><body><table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table></body></html>"
 
 
+IN_PANDAS = pd.read_csv(io.StringIO(PLAIN))
 TEXTS = {
     "as it is": PLAIN,
     "byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
@@ -85,6 +87,10 @@ TEXTS = {
     "a network twice in a comment of the name": PLAIN.replace("resnet34", " resnet34 "),
     "markdown": markdown(PLAIN),
     "html": html(PLAIN),
+    **{f"json {orient}": IN_PANDAS.to_json(orient=orient) for orient in ("records", "columns", "index")},
+    "json lines": IN_PANDAS.to_json(orient="records", lines=True),
+    "json by network": IN_PANDAS.set_index("network").to_json(orient="index"),
+    "json of lists": json.dumps(IN_PANDAS.to_dict("list")),
 }  # fmt: skip
 
 
@@ -198,8 +204,10 @@ def test_a_html_cell_that_spans_rows_and_columns(table):
         ("", r"the file is empty"),
         ("network,dataset,score\n", r"no rows below the header"),
         ("one word\nand another\n", r"a single column"),
-        ('[{"network": "a", "score": 1}]', r"JSON, no table"),
-        ('{"network": "a", "score": 1}\n{"network": "b", "score": 1}\n', r"JSON, no table"),
+        ('[{"network": "a", "results": {"pets": 1}}]', r"JSON, no table; expected objects without others inside"),
+        ("[]", r"JSON, no table"),
+        ('{"network": "a", "pets": 1}\n{"network": "b", "pe', r"line 2 is no JSON \(.*\), unlike .* above it; complete or"),
+        ('{"a": {"pets": 1}, "a": {"pets": 2}}', r"JSON with the key 'a' twice in one object; rename one of them"),
         ("\\begin{tabular}{lr}\nmodel & pets\n", r"LaTeX, which is not read; save the table as CSV"),
         (in_zip("scores.csv"), r"a zip, no table; unpack it, and give the table inside, scores.csv"),
         (in_zip("mimetype", "content.xml"), r"a spreadsheet in another format than .xlsx; save it"),

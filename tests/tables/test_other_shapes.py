@@ -311,7 +311,8 @@ def test_a_negative_score_is_refused_with_its_scale(factor, expected):
 
 
 def test_numbers_by_name_in_json_are_to_be_written_below_two_columns(tmp_path):
-    for text, advice in (('{"small": 0.6, "large": 0.7}', "NAME,NUMBER in a line each"), ('{"small": {"pets": 0.6}}', r"to_csv")):
+    flat = '{"small": 0.6, "large": 0.7}'
+    for text, advice in ((flat, "NAME,NUMBER in a line each"), ('{"small": {"pets": [0.6]}}', r"or as CSV")):
         (tmp_path / "own.json").write_text(text)
         with pytest.raises(UserError, match=f"JSON, no table; .*{advice}"):
             read_table(WIDE, source_accuracy=tmp_path / "own.json")

@@ -103,7 +103,7 @@ Metric = Annotated[list[str] | None, typer.Option(help="Metric of the scores, su
 # %% ../../nbs/api/cli/09_main.ipynb #a031fc3c
 @app.command()
 def analyze(
-    table: Annotated[str, typer.Argument(help="CSV, Markdown, HTML, Excel or Parquet file, or the name of a shipped table; FILE#PART: one sheet or table of several.")],
+    table: Annotated[str, typer.Argument(help="CSV, Markdown, HTML, JSON, Excel or Parquet file, or the name of a shipped table; FILE#PART: one sheet or table of several.")],
     out: Annotated[Path | None, typer.Option(help="Write report.html, results.csv and analysis.json to this directory.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Protocol of rows without one; without it, none of the paper's r is shown.")] = None,
     percent: Annotated[bool, typer.Option("--percent", help="Scores and source accuracies are percentages.")] = False,

@@ -75,9 +75,8 @@ def with_source_accuracy(
         spelled = _other_spellings(missing, accuracies)
         hint = "if these are datasets and the columns networks, call the first column dataset; else " if may_be_datasets and not spelled else spelled
         raise UserError(
-            f"no source accuracy for {len(missing)} of {rows['network'].nunique()} networks ({names_shown(missing, 5)}); {hint}"
-            "give source_accuracy in the study file; for a table, give it as a column, as rows of the dataset imagenet, "
-            "or with --source-accuracy (source_accuracy=)"
+            f"no source accuracy for {len(missing)} of {rows['network'].nunique()} networks ({names_shown(missing, 5)}); {hint}give "
+            + ("it as a column, as rows of the dataset imagenet, or with --source-accuracy (source_accuracy=)" if "line" in rows else "source_accuracy in the study file")
         )
     return rows
 

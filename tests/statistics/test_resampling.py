@@ -178,7 +178,7 @@ def test_repeated_runs_widen_the_interval_and_the_analysis_says_so():
     ]
     both, one = analyze(table, 500), analyze(table[table["seed"] == 0], 500)
     assert any("standard deviation from run to run 0." in text for text in both.messages)
-    assert any("the intervals are over networks only: with one run of each" in text for text in one.messages)
+    assert any("the intervals are over networks only: with one score of each" in text for text in one.messages)
     log_odds = to_log_odds_table(both.rows)
     plain = correlation_table(log_odds, bootstrap_counts(10, 500), ("pearson",)).iloc[0]
     assert both.correlations.iloc[0]["low"] < plain["low"] and both.correlations.iloc[0]["estimate"] == plain["estimate"]

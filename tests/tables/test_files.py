@@ -5,6 +5,7 @@ import io
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import openpyxl
@@ -14,6 +15,7 @@ import pytest
 from transfer_study.core import UserError
 from transfer_study.results import read_table
 
+ROOT = Path(__file__).parents[2]
 PLAIN = """network,flowers,birds,pets,mushrooms
 mobilenet_v2,91.2,58.1,86.0,72.4
 resnet34,92.0,60.5,88.1,73.0
@@ -234,6 +236,16 @@ def test_what_cannot_be_read_is_one_line(table, content, message):
     with pytest.raises(UserError, match=message) as error:
         read_table(table(content), percent=True)
     assert "\n" not in str(error.value)
+
+
+def test_a_report_of_this_package_leads_to_the_results_beside_it(table, tmp_path):
+    for page in ("figures/templates/page.html", "selection/templates/recommendation.html"):
+        report = table((ROOT / "transfer_study" / page).read_text() + html(PLAIN), "report.html")
+        with pytest.raises(UserError, match=r"a report of this package; give the table of scores that it was made from$"):
+            read_table(report)
+    table(PLAIN, "results.csv")
+    with pytest.raises(UserError, match=rf"a report of this package; give {tmp_path / 'results.csv'}, which lies beside it"):
+        read_table(report)
 
 
 def test_an_address_is_said():

@@ -116,7 +116,7 @@ def german():
 
 def test_a_long_table_in_another_language_is_no_wide_one():
     advice = "if 'Datensatz' names the datasets, call it dataset, and the column of scores score"
-    assert f"such as --network 'Modell'; {advice}" in refused(german())
+    assert f"such as --network 'Modell' (network=); {advice}" in refused(german())
     message = refused(german(), network="Modell")
     assert "which 'Datensatz' tells apart; if it names the datasets, call it dataset" in message
     assert "names the datasets" not in refused(german().rename(columns={"Datensatz": "dataset"}))
@@ -263,7 +263,7 @@ def tracked():
 
 
 def test_the_column_that_tells_the_rows_of_a_network_apart_is_proposed():
-    assert "such as --network 'train.arch'; if 'data.name' names the datasets, call it dataset" in refused(tracked())
+    assert "such as --network 'train.arch' (network=); if 'data.name' names the datasets, call it dataset" in refused(tracked())
     assert "which 'data.name' tells apart" in refused(tracked(), network="train.arch")
     asked = refused(tracked(), network="train.arch", score="test_acc")
     assert "no column 'dataset'; found: typ, train.arch, data.name, test_acc; if 'data.name' names the datasets" in asked
@@ -359,7 +359,7 @@ def test_the_datasets_of_a_turned_table_need_no_other_name(tmp_path):
     rows = "| pets | 0.8 | 0.9 |\n| cars | 0.7 | 0.8 |\n| food | 0.7 | 0.8 |\n"
     (tmp_path / "turned.md").write_text(f"| Dataset | net a | net b |\n|---|---|---|\n{rows}")
     message = refused(tmp_path / "turned.md")
-    assert "no source accuracy for 2 of 2 networks (net a, net b); give source_accuracy" in message
+    assert "no source accuracy for 2 of 2 networks (net a, net b); give it as a column" in message
 
 
 def test_given_accuracies_that_are_of_no_network_are_said():

@@ -188,7 +188,7 @@ def _runs_message(sound: pd.DataFrame) -> str:
     if np.isnan(deviation) and equal:
         return "the intervals are over networks only: all repeated runs are exact repeats, which say nothing about noise from run to run"
     if np.isnan(deviation):
-        return "the intervals are over networks only: with one run of each, noise from run to run cannot be told from differences between networks"
+        return "the intervals are over networks only: with one score of each, noise from run to run cannot be told from differences between networks"
     text = f"standard deviation from run to run {deviation:.2f} log-odds; the intervals of r include it"
     return f"{text}; exact repeats on {listed(equal)} say nothing about it" if equal else text
 

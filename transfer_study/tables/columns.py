@@ -222,7 +222,7 @@ def network_columns(
         return [unique_column(grid, texts[0], path)]
     _check_header(grid, texts, advice, path)
     texts.sort(key=lambda name: (not _words(name, *_SAME["network"]), _words(name, "id", "status", "state", "date", "time", "created", "uri", "user")))
-    hint = f"{advice} {texts[0]!r}" if texts and texts[0] else "write network above the column of their names" if texts else advice.partition(",")[0]
+    hint = f"{advice} {texts[0]!r}{' (network=)' * ('--network' in advice)}" if texts and texts[0] else "write network above the column of their names" if texts else advice.partition(",")[0]
     if texts and (others := possible_datasets(grid, [grid.columns.index(texts[0])])):
         hint += f"; if {others[0]!r} names the datasets, call it dataset, and the column of scores score"
     raise UserError(f"{path}: no column 'network' (or 'model'); found: {names_shown(grid.columns) or 'no columns'}; {hint}")

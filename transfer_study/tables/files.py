@@ -386,7 +386,15 @@ def _check_kind(data: bytes, path: Path) -> None:
         raise UserError(f"{path}: " + (f"a study file, no table; `transfer-study run {path}` runs it" if is_study else f"TOML, no table; {NAMES_AND_NUMBERS}"))
 
 # %% ../../nbs/api/tables/03_files.ipynb #03a76cc6
+def _results_beside(path: Path) -> str:
+    "Advice to read the results of this package that lie beside one of its other files; empty if there are none."
+    beside = path.with_name("results.csv")
+    return f"give {beside}, which lies beside it" if beside.is_file() else ""
+
+
 def _check_kind_of_text(data: bytes, path: Path) -> None:
+    if b'<meta name="generator" content="transfer_study"' in data[:1000]:
+        raise UserError(f"{path}: a report of this package; {_results_beside(path) or 'give the table of scores that it was made from'}")
     if re.search(rb"(?im)^content-(?:type:\s*multipart/related|transfer-encoding:\s*(?:quoted-printable|base64))", data[:10_000]):
         raise UserError(f"{path}: a web page with all its parts in one file (MHTML), which is not read; save the page as HTML only")
     if re.search(rb"\\begin\{(tabular|longtable|table)|(?m:&[^\n&]*\\\\[ \t\r]*$)", data):
@@ -426,9 +434,8 @@ def _json(content: Any, path: Path) -> pd.DataFrame:
     if isinstance(content, dict) and content and all(isinstance(value, int | float) for value in content.values()):
         raise UserError(f"{path}: JSON, no table; {NAMES_AND_NUMBERS}")
     if (table := json_table(content)) is None:
-        beside = path.with_name("results.csv")  # of this package
         form = 'expected objects without others inside, such as [{"network": "resnet18", "dataset": "pets", "score": 0.9}], or one in each line; write it so, or as CSV'
-        raise UserError(f"{path}: JSON, no table; " + (f"give {beside}, which lies beside it" if beside.is_file() else form))
+        raise UserError(f"{path}: JSON, no table; {_results_beside(path) or form}")
     return table
 
 # %% ../../nbs/api/tables/03_files.ipynb #b79ef149

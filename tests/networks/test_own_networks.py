@@ -50,6 +50,36 @@ class Unused(Tiny):
         self.auxiliary = nn.Linear(7, 2)
 
 
+class Excite(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return x * self.gate(x.mean((2, 3))).sigmoid()[:, :, None, None]
+
+
+class Excited(nn.Module):
+    "The only linear layer is inside, as in blocks of squeeze and excitation; the classifier is none, or a convolution."
+
+    def __init__(self, classifier=None):
+        super().__init__()
+        self.conv, self.excite = nn.Conv2d(3, 4, 3), Excite()
+        self.classifier = classifier or nn.Identity()
+        self.pretrained_cfg = {"input_size": (3, 16, 16)}
+
+    def forward(self, x):
+        return self.classifier(self.excite(self.conv(x)).mean((2, 3), keepdim=True)).flatten(1)
+
+
+def convolution():
+    return Excited(nn.Conv2d(4, 10, 1))
+
+
+def flattened():
+    return Excited(nn.Sequential(nn.Flatten(), nn.Linear(4, 10)))
+
+
 class Before(Tiny):
     "The layer that is defined last is used, and before the head."
 
@@ -502,7 +532,7 @@ def test_a_function_that_fails_is_one_line(nets):
         build_architecture("nets:needs_argument", nets)
     with pytest.raises(UserError, match=r"nets:needs_argument\(4\): expected module:function, the name of a function"):
         build_architecture("nets:needs_argument(4)", nets)
-    with pytest.raises(UserError, match="unknown function in nets 'torch'; known: Bare, .*, body, cut$"):
+    with pytest.raises(UserError, match="unknown function in nets 'torch'; known: Bare, .*, Tiny"):
         build_architecture("nets:torch", nets)
     (nets / "train.py").write_text("import argparse\nargparse.ArgumentParser().parse_args(['--data'])\n")
     with pytest.raises(UserError, match="train.py: ends the program when it is imported; .*__main__"):
@@ -915,3 +945,26 @@ def test_a_network_with_all_of_its_features_passes(partial, function):
     model = build_architecture(f"nets:{function}", partial).eval()
     model.pretrained_cfg = getattr(model, "pretrained_cfg", {"input_size": (3, 224, 224)})
     assert check_network(model, "x") == ()
+
+
+def test_a_linear_layer_inside_of_a_block_that_gives_maps_is_no_classifier(nets):
+    images, sizes = torch.rand(2, 3, 16, 16), {"Excited": 4, "convolution": 10, "flattened": 4}
+    models = {name: build_architecture(f"nets:{name}", nets).eval() for name in sizes}
+    assert {name: penultimate_features(model, images).shape[1] for name, model in models.items()} == sizes
+    for name in ("Excited", "convolution"):
+        assert classifier_names(models[name]) == [] and penultimate_features(models[name], images).equal(models[name](images))
+    (note,) = check_network(models["convolution"], "x")
+    assert "if these are scores of classes, put torch.nn.Identity in place of classifier" in note
+    pooled = models["flattened"].excite(models["flattened"].conv(images)).mean((2, 3))
+    torch.testing.assert_close(penultimate_features(models["flattened"], images), pooled)
+    assert classifier_names(models["flattened"]) == ["classifier.1"] and check_network(models["flattened"], "x") == ()
+
+
+def test_a_path_in_place_of_a_module_is_answered_with_its_name(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.py").write_text("")
+    for path in ("models/mine.py", "models/mine", "models\\mine.py"):
+        with pytest.raises(UserError, match="such as models.mine for the file models/mine.py$"):
+            build_architecture(f"{path}:net", tmp_path)
+    with pytest.raises(UserError, match="such as my_models for the file my_models.py$"):
+        build_architecture("elsewhere/models/mine.py:net", tmp_path)

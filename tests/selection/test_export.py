@@ -73,6 +73,7 @@ def test_a_folder_of_no_class_is_one_line(saved, finished, command, tmp_path):
     arguments = ("predict", saved, tmp_path / "new", "--score", "--device", "cpu", "--out", tmp_path / "p.csv")
     code, out, err = command(*arguments)
     assert code == 2 and out == "" and "dark/0.png (such images: 2): not in a folder named like one of the 2 classes" in err
+    assert "but in dark/; to score predictions, sort the images into <class>/<image>, and move those of other" in err
     assert err.count("\n") == 1  # nothing was predicted yet
     for path in (tmp_path / "new" / "dark").rename(tmp_path / "new" / "dim").iterdir():
         path.write_bytes(path.read_bytes()[:60])
@@ -81,6 +82,8 @@ def test_a_folder_of_no_class_is_one_line(saved, finished, command, tmp_path):
     assert "image file is truncated" in (tmp_path / "p.csv").read_text()
     with pytest.raises(UserError, match="not in a folder"):
         folder_labels(pd.DataFrame({"image": ["dim"]}), ("bright", "dim"))  # a file of that name is no folder
+    with pytest.raises(UserError, match=r"Dim/0.png \(such images: 2\).* but in Dim/, whose class is 'dim', dark/; to"):
+        folder_labels(pd.DataFrame({"image": ["Dim/0.png", "new/dark/1.png", "bright/1.png"]}), ("bright", "dim"))
 
 
 def test_of_several_folders_named_like_classes_those_that_differ_count():

@@ -111,7 +111,10 @@ def _import_beside(module: str, directory: Path) -> Any:
     "The module from a file in `directory`, or else the installed module of this name."
     if module.startswith(".") or not {"/", "\\"}.isdisjoint(module):
         hub = f"; {TORCH_HUB}" if module.count("/") == 1 and not (directory / module).parent.is_dir() else ""
-        raise UserError(f"architecture module {module!r}: expected the name of a module, such as my_models for the file my_models.py{hub}")
+        parts = Path(module.replace("\\", "/")).with_suffix("").parts
+        named = all(map(str.isidentifier, parts)) and directory.joinpath(*parts).with_suffix(".py").is_file()
+        example = f"{'.'.join(parts)} for the file {'/'.join(parts)}.py" if named else "my_models for the file my_models.py"
+        raise UserError(f"architecture module {module!r}: expected the name of a module, such as {example}{hub}")
     path = directory / f"{module}.py"
     if not path.is_file():
         return _imported(module, directory)

@@ -173,9 +173,11 @@ def _classifier_candidates(model: "torch.nn.Module") -> list[str]:
 def _forward_pass(model: "torch.nn.Module", names: list[str], images: "torch.Tensor") -> tuple[int, Any, Any]:
     """The place of the last of the modules that a forward pass uses, -1 for none; the input of that module; and the output of the network.
 
-    A module that sees tokens or maps, before another layer with weights, is inside of a network, and no classifier.
+    A module that sees tokens or maps, before another layer with weights, is inside of a network, and no classifier; so is one before
+    another module gives maps, as in a block of squeeze and excitation.
     """
-    last: dict[str, Any] = {"place": -1, "input": None, "inside": False}
+    nothing: dict[str, Any] = {"place": -1, "input": None, "inside": False}
+    last = nothing.copy()
 
     def record(place: int, inputs: tuple) -> None:
         if place >= last["place"]:
@@ -185,6 +187,8 @@ def _forward_pass(model: "torch.nn.Module", names: list[str], images: "torch.Ten
     others = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None and module not in candidates]
     handles = [layer.register_forward_pre_hook(lambda module, inputs, place=i: record(place, inputs)) for i, layer in enumerate(candidates)]
     handles += [layer.register_forward_pre_hook(lambda module, inputs: last.update(inside=last["place"] >= 0)) for layer in others]
+    parts = set(model.modules()) - {model, *candidates}
+    handles += [part.register_forward_hook(lambda module, inputs, output: last.update(nothing if getattr(output, "ndim", 0) == 4 else {})) for part in parts]
     try:
         output = model(images)
     finally:
@@ -241,7 +245,7 @@ def scores_layer(
     import torch
 
     name, layer = next(((name, layer) for name, layer in reversed(_layers(model).items()) if list(layer.parameters())), ("", None))
-    if not isinstance(layer, torch.nn.Conv2d) or linear_layers(model) or removed_classifier(model):
+    if not isinstance(layer, torch.nn.Conv2d) or classifier_names(model) or removed_classifier(model):
         return ""
     return name if n_outputs in (None, layer.out_channels) else ""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core import UserError
+from ..core import UserError, names_shown
 from ..features.inference import prepare_network
 from ..features.loading import load_batches
 from ..images.datasets import ImageDataset
@@ -85,9 +85,12 @@ def folder_labels(
     named = folders.map(lambda names: [name for name in names if name in class_names])
     if (named.str.len() == 0).any():
         outside = predictions["image"][named.str.len() == 0]
+        inner = [names[-1] for names in dict.fromkeys(folders[named.str.len() == 0].map(tuple)) if names]
+        similar = {name.casefold(): name for name in class_names}
+        words = [f"{name}/" + (f", whose class is {similar[name.casefold()]!r}" if name.casefold() in similar else "") for name in inner]
         raise UserError(
-            f"{outside.iloc[0]} (such images: {len(outside):,}): not in a folder named like one of the {len(class_names)} classes ({', '.join(class_names[:5])}"
-            f"{', …' if len(class_names) > 5 else ''}); to score predictions, sort the images into <class>/<image>"
+            f"{outside.iloc[0]} (such images: {len(outside):,}): not in a folder named like one of the {len(class_names)} classes ({names_shown(class_names, 5)})"
+            f"{f', but in {names_shown(words, 5)}' if words else ''}; to score predictions, sort the images into <class>/<image>, and move those of other classes elsewhere"
         )
     several = named.map(lambda names: len(set(names)) > 1)
     return (_at_one_depth(folders, class_names, predictions["image"][several].iloc[0]) if several.any() else named.str[0]).to_numpy(dtype=object)

@@ -118,6 +118,9 @@ def test_cells_with_a_sign_need_no_option(table):
 
 
 def test_latin_1_is_read_and_said(table):
+    text = '{"résnet": {"pets": 0.8, "imagenet": 0.7}, "b": {"pets": 0.85, "imagenet": 0.75}}'
+    rows = read_table(table(text.encode("latin-1")))
+    assert "résnet" in set(rows["network"]) and any("read as Latin-1" in line for line in rows.attrs["reading"])
     rows = read_table(table(PLAIN.replace("birds", "vögel").encode("latin-1")), percent=True)
     said = "not UTF-8, read as Latin-1 (Windows-1252); if names look wrong, save it as UTF-8"
     assert "vögel" in set(rows["dataset"]) and said in rows.attrs["reading"]

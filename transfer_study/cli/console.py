@@ -135,10 +135,7 @@ def interruptible(
 ) -> Iterator[None]:
     "Turns Ctrl-C in the block, a cluster's SIGTERM and a closed terminal's SIGHUP into a message and exit code 130, 143 or 129."
     ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
-    before = {number: signal.getsignal(number) for number in ends}
-    for number in ends:
-        if before[number] != signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in ends if signal.getsignal(number) != signal.SIG_IGN}  # ignored under nohup
     try:
         yield
     except KeyboardInterrupt as stop:

@@ -22,7 +22,7 @@ from ..core import UserError, names_shown, shortened, stand_in
 from .layout import FILLERS, IMAGE_SUFFIXES, LABELS_NOT_READ, LISTING_SUFFIXES, SPLIT_NAMES
 from .other_files import array_kind
 from ..tables.files import FileRows, file_and_part, file_records, unpacked, without_title
-from ..tables.texts import Records, decode
+from ..tables.texts import Records, are_columns, decode
 
 # %% ../../nbs/api/images/07_lists.ipynb #9e76faf0
 LIST_SUFFIXES = (*LISTING_SUFFIXES, ".parquet", ".pq", ".ndjson", ".json")
@@ -62,8 +62,7 @@ def _tables_inside(whole: dict) -> list[str]:
 
 def _object_rows(whole: dict, text: str) -> list[Any]:
     "The rows of one JSON object: columns as pandas writes them, or labels by the paths of images; itself if it names one image, else None."
-    columns = [column for column in whole.values() if isinstance(column, dict)]
-    if len(columns) == len(whole) and len({tuple(column) for column in columns}) == 1 and all(row.isdecimal() for row in columns[0]):
+    if are_columns(whole):
         return pd.DataFrame(whole, dtype=object).to_dict("records")
     if all(_names_image([name]) for name in whole):
         pairs = json.loads(text, object_pairs_hook=tuple)  # a path that stands twice stays so

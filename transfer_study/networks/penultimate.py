@@ -176,8 +176,7 @@ def _forward_pass(model: "torch.nn.Module", names: list[str], images: "torch.Ten
     A module that sees tokens or maps, before another layer with weights, is inside of a network, and no classifier; so is one before
     another module gives maps, as in a block of squeeze and excitation.
     """
-    nothing: dict[str, Any] = {"place": -1, "input": None, "inside": False}
-    last = nothing.copy()
+    last: dict[str, Any] = dict(nothing := {"place": -1, "input": None, "inside": False})
 
     def record(place: int, inputs: tuple) -> None:
         if place >= last["place"]:
@@ -255,7 +254,7 @@ def _no_linear_layer(model: "torch.nn.Module") -> UserError:
     advice = f"put torch.nn.Identity in place of {place}" if place else "let it end in torch.nn.Linear, or in torch.nn.Identity in place of its classifier"
     return UserError(f"network {type(model).__name__}: its classifier is no linear layer, so no penultimate features; in a function of your own, {advice}")
 
-# %% ../../nbs/api/networks/05_penultimate.ipynb #4445a58a
+# %% ../../nbs/api/networks/05_penultimate.ipynb #4445a50a
 def _named_parts(output: Any) -> dict[Any, Any]:
     "The parts of a network's output by their names, those of a tuple or a list by their numbers; none of anything else."
     if isinstance(output, Mapping):
@@ -264,7 +263,7 @@ def _named_parts(output: Any) -> dict[Any, Any]:
         return {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
     return dict(enumerate(output)) if isinstance(output, (tuple, list)) else {}
 
-
+# %% ../../nbs/api/networks/05_penultimate.ipynb #4445a51a
 _WAYS = {3: "[:, 0], its first token", 4: ".mean((2, 3))"}  # to features, by the number of dimensions of a tensor
 
 
@@ -289,7 +288,7 @@ def _parts_words(output: Any) -> tuple[str, str]:
     chosen = f"output[{best[1]!r}]" if isinstance(output, Mapping) else f"output.{best[1]}"
     return listed, f", such as {chosen}{ways[best[0]]}" if best[0] in ways else ""
 
-
+# %% ../../nbs/api/networks/05_penultimate.ipynb #4445a58a
 def _output_features(model: "torch.nn.Module", output: Any, images: "torch.Tensor") -> "torch.Tensor":
     "The output of a network without a classifier, which is its features; raises `UserError` if it is neither (n, n_features) nor (n, n_features, 1, 1)."
     import torch

@@ -85,7 +85,7 @@ def folder_labels(
     named = folders.map(lambda names: [name for name in names if name in class_names])
     if (named.str.len() == 0).any():
         outside = predictions["image"][named.str.len() == 0]
-        inner = [names[-1] for names in dict.fromkeys(folders[named.str.len() == 0].map(tuple)) if names]
+        inner = dict.fromkeys(names[-1] for names in folders[named.str.len() == 0] if names)
         similar = {name.casefold(): name for name in class_names}
         words = [f"{name}/" + (f", whose class is {similar[name.casefold()]!r}" if name.casefold() in similar else "") for name in inner]
         raise UserError(

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -429,14 +429,19 @@ def _parquet(data: bytes) -> pd.DataFrame:
     return table.to_pandas()
 
 # %% ../../nbs/api/tables/03_files.ipynb #9b0b1b94
-def _json(content: Any, path: Path) -> pd.DataFrame:
-    "The table of a JSON file; raises `UserError` if it holds none."
+def _json_grid(data: bytes, path: Path) -> Grid | None:
+    "The cells of a JSON file, None for another file; raises `UserError` for JSON that holds no table."
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"[", b"{"):
+        return None
+    text, remarks = decode(data, path)
+    if (content := json_content(text, path)) is None:
+        return None
     if isinstance(content, dict) and content and all(isinstance(value, int | float) for value in content.values()):
         raise UserError(f"{path}: JSON, no table; {NAMES_AND_NUMBERS}")
     if (table := json_table(content)) is None:
         form = 'expected objects without others inside, such as [{"network": "resnet18", "dataset": "pets", "score": 0.9}], or one in each line; write it so, or as CSV'
         raise UserError(f"{path}: JSON, no table; {_results_beside(path) or form}")
-    return table
+    return replace(grid := grid_of_frame(table), remarks=(*remarks, *grid.remarks))
 
 # %% ../../nbs/api/tables/03_files.ipynb #b79ef149
 def read_grid(
@@ -461,9 +466,9 @@ def read_grid(
         raise UserError(f"{path}: cannot be read as {kind}: {str(error).splitlines()[0]}; save it again, or save it as CSV") from error
     _check_kind(data, path)
     _check_kind_of_text(data, path)
-    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{") and (content := json_content(decode(data, path)[0], path)) is not None:
+    if (grid := _json_grid(data, path)) is not None:
         _check_single(path, part)
-        return grid_of_frame(_json(content, path))
+        return grid
     read = file_records(data, path, part)
     grid_path = path_shown(path, read.remarks)
     grid = grid_of_records(read.records, grid_path, read.place, read.decimal, read.remarks)

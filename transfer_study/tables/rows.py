@@ -342,18 +342,22 @@ def _missing_remarks(rows: pd.DataFrame, place: str) -> list[str]:
     return remarks
 
 # %% ../../nbs/api/tables/11_rows.ipynb #6c3bdf19
-_NOT_FINISHED = r"crash(ed)?|fail(ed|ure)?|killed|running|pruned|preempt(ed|ing)|pending|queued|scheduled|stopped|interrupted|aborted|cancell?ed|timeout|error|waiting|outofmemory|nodefail"
+_NOT_FINISHED = {
+    "crash", "crashed", "fail", "failed", "failure", "killed", "running", "pruned", "preempted", "preempting", "pending", "queued", "scheduled", "stopped", "interrupted",
+    "aborted", "canceled", "cancelled", "timeout", "error", "waiting", "outofmemory", "nodefail",
+}  # of Weights & Biases, MLflow, Optuna and SLURM, as `name_key` writes them
 
 
 def _unfinished_runs(rows: pd.DataFrame, grid: Grid) -> list[str]:
     "On scores of runs that did not finish, by the column in which an experiment tracker states it."
     remarks = []
-    for i in [i for i, name in enumerate(grid.columns) if re.search(r"\b(state|status)$", name_words(name))]:
-        states = rows["line"].map(dict(zip(grid.lines, clean_texts(grid.cells[i]), strict=True)))
-        odd = states[states.map(lambda state: isinstance(state, str) and bool(re.fullmatch(rf"(trialstate)?({_NOT_FINISHED})", name_key(state)))) & rows["score"].notna()]
-        if len(odd):
-            values = ",".join(f"{grid.columns[i]}={state}" for state in odd.unique())
-            remarks.append(f"{len(odd):,} of {len(rows):,} scores are of runs that did not finish, by {grid.columns[i]!r}; leave them out with --leave-out '{values}'")
+    for i, name in enumerate(grid.columns):
+        if re.search(r"\b(state|status)$", name_words(name)):
+            texts = dict(zip(grid.lines, clean_texts(grid.cells[i]), strict=True))
+            odd = {line: text for line, text in texts.items() if name_key(str(text)).removeprefix("trialstate") in _NOT_FINISHED}
+            states = rows.loc[rows["score"].notna(), "line"].map(odd).dropna()
+            values = ",".join(f"{name}={state}" for state in states.unique())
+            remarks += [f"{len(states):,} of {len(rows):,} scores are of runs that did not finish, by {name!r}; leave them out with --leave-out '{values}'"] * (len(states) > 0)
     return remarks
 
 # %% ../../nbs/api/tables/11_rows.ipynb #6c3bdf18

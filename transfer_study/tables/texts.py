@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Records', 'NOTES_LEFT_OUT', 'is_chinese', 'decode', 'delimited_records', 'html_records', 'markdown_records',
-           'json_content', 'json_table']
+           'json_content', 'are_columns', 'json_table']
 
 # %% ../../nbs/api/tables/01_texts.ipynb #755b8b8c
 import csv
@@ -393,14 +393,21 @@ def json_content(
     return rows
 
 # %% ../../nbs/api/tables/01_texts.ipynb #f1db9974
+def are_columns(
+    content: dict,  # in JSON
+) -> bool:
+    "Whether an object has the columns of a table, each with its cells by the numbers of the rows, as pandas writes them."
+    columns = list(content.values())
+    return all(isinstance(column, dict) for column in columns) and len(rows := {tuple(column) for column in columns}) == 1 and all(map(str.isdecimal, *rows))
+
+
 def json_table(
     content: Any,  # of `json_content`
 ) -> pd.DataFrame | None:
     "The table that JSON holds, with the names of rows as its index where they are keys; None for anything else."
     parts = list(content.values()) if isinstance(content, dict) else []
     if parts and all(isinstance(part, dict) for part in parts):
-        is_columns = len({tuple(part) for part in parts}) == 1 and all(key.isdecimal() for key in parts[0])
-        table = pd.DataFrame(content, dtype=object) if is_columns else pd.DataFrame.from_dict(content, orient="index", dtype=object)
+        table = pd.DataFrame(content, dtype=object) if are_columns(content) else pd.DataFrame.from_dict(content, orient="index", dtype=object)
         table = table.reset_index(drop=True) if all(key.isdecimal() for key in table.index) else table
     elif parts and all(isinstance(part, list) for part in parts) and len({len(part) for part in parts}) == 1:
         table = pd.DataFrame(content, dtype=object)

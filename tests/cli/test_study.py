@@ -128,6 +128,7 @@ BUSY = """
 import signal, threading
 from transfer_study.cli.console import interruptible
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as not under nohup
 try:
     with interruptible("all is kept"):
         print("busy", flush=True)
